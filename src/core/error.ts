@@ -1,0 +1,96 @@
+/**
+ * What can go wrong, in the words a user needs: what failed, where, what was expected and what was
+ * found, what is safe, what to do. The class decides the exit code (docs/exit-codes.md).
+ *
+ * A plain `Error` that reaches the command line is a bug of ours and exits with 1.
+ */
+
+export interface Problem {
+  /** One sentence: what failed. */
+  readonly what: string;
+  /** File, record, tensor, option or step, with a byte offset where there is one. */
+  readonly where?: string;
+  readonly expected?: string;
+  readonly found?: string;
+  /** What was left untouched, or which checkpoint is still good. */
+  readonly safe?: string;
+  /** What to do next, best as a command to paste. */
+  readonly hint?: string;
+}
+
+/** Base of every failure that is not a bug. */
+export class RiffleError extends Error {
+  readonly problem: Problem;
+  /** The process's exit code. */
+  readonly exitCode: number;
+
+  constructor(exitCode: number, problem: Problem, cause?: unknown) {
+    super(describe(problem), cause === undefined ? undefined : { cause });
+    this.name = new.target.name;
+    this.exitCode = exitCode;
+    this.problem = problem;
+  }
+}
+
+/** A wrong option or an impossible combination of settings: exit code 2. */
+export class UsageError extends RiffleError {
+  constructor(problem: Problem) {
+    super(2, problem);
+  }
+}
+
+/** A picture, record, label or folder that cannot be used: exit code 3. */
+export class DataError extends RiffleError {
+  constructor(problem: Problem, cause?: unknown) {
+    super(3, problem, cause);
+  }
+}
+
+/** A checkpoint that cannot be read, or does not fit: exit code 4. */
+export class CheckpointError extends RiffleError {
+  constructor(problem: Problem, cause?: unknown) {
+    super(4, problem, cause);
+  }
+}
+
+/** A loss or gradient that is no longer finite: exit code 5. */
+export class DivergedError extends RiffleError {
+  constructor(problem: Problem) {
+    super(5, problem);
+  }
+}
+
+/** Too little disk or memory, a folder that cannot be written, no native engine: exit code 6. */
+export class ResourceError extends RiffleError {
+  constructor(problem: Problem, cause?: unknown) {
+    super(6, problem, cause);
+  }
+}
+
+/** A file whose bytes are not what its format says; `offset` is in bytes from its start. Exit code 3. */
+export class FormatError extends DataError {
+  readonly offset: number;
+
+  constructor(problem: Problem & { readonly where: string }, offset: number) {
+    super({ ...problem, where: `${problem.where}, byte ${offset}` });
+    this.offset = offset;
+  }
+}
+
+/** Shapes that do not fit together: a mistake of the caller, worded with both numbers. */
+export class ShapeError extends UsageError {
+  constructor(what: string) {
+    super({ what });
+  }
+}
+
+/** The problem as one line: `where: what (expected …, found …). safe hint`. */
+function describe(p: Problem): string {
+  const numbers = [p.expected && `expected ${p.expected}`, p.found && `found ${p.found}`].filter(Boolean);
+  return (
+    (p.where ? `${p.where}: ` : "") +
+    p.what +
+    (numbers.length > 0 ? ` (${numbers.join(", ")})` : "") +
+    [p.safe, p.hint].filter(Boolean).map((s) => `. ${s}`).join("")
+  );
+}

@@ -1,0 +1,114 @@
+/**
+ * Random numbers that are functions, not streams: Philox4x32-10.
+ *
+ * Every draw is decided by (seed, stream, index), so results do not depend on the order in which
+ * workers run, and a resumed run draws what the uninterrupted one would have drawn.
+ *
+ * Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (SC11), and the known-answer
+ * tests of Random123 (kat_vectors, philox4x32 10 rounds).
+ */
+
+const MULTIPLIER_0 = 0xd2511f53;
+const MULTIPLIER_1 = 0xcd9e8d57;
+const WEYL_0 = 0x9e3779b9;
+const WEYL_1 = 0xbb67ae85;
+const ROUNDS = 10;
+
+/** Four 32-bit words. */
+export type Block = readonly [number, number, number, number];
+
+/** What a family of draws is for; two purposes never share numbers. */
+export const streams = { augment: 1, shuffle: 2, initialise: 3, dropout: 4, draw: 5, split: 6 } as const;
+export type Stream = (typeof streams)[keyof typeof streams];
+
+/** The generator itself: a counter block and a key give four uniform 32-bit words. */
+export function philox(counter: Block, key: readonly [number, number]): Block {
+  let [c0, c1, c2, c3] = counter;
+  let [k0, k1] = key;
+  for (let round = 0; round < ROUNDS; round++) {
+    const low0 = Math.imul(MULTIPLIER_0, c0) >>> 0;
+    const low1 = Math.imul(MULTIPLIER_1, c2) >>> 0;
+    const high0 = multiplyHigh(MULTIPLIER_0, c0);
+    const high1 = multiplyHigh(MULTIPLIER_1, c2);
+    c0 = (high1 ^ c1 ^ k0) >>> 0;
+    c1 = low1;
+    c2 = (high0 ^ c3 ^ k1) >>> 0;
+    c3 = low0;
+    k0 = (k0 + WEYL_0) >>> 0;
+    k1 = (k1 + WEYL_1) >>> 0;
+  }
+  return [c0, c1, c2, c3];
+}
+
+/**
+ * The numbers drawn for one item: `index` is a sample, a parameter or a step, `epoch` the pass.
+ *
+ * All three are whole numbers from 0; the seed may be as large as 2^53, epoch and index 2^32.
+ */
+export class Draws {
+  readonly #key: readonly [number, number];
+  readonly #stream: number;
+  readonly #epoch: number;
+  readonly #index: number;
+  #block: Block = [0, 0, 0, 0];
+  #used = 4;
+  #counter = 0;
+
+  constructor(seed: number, stream: Stream, epoch: number, index: number) {
+    this.#key = [seed >>> 0, Math.floor(seed / 2 ** 32) >>> 0];
+    this.#stream = stream;
+    this.#epoch = epoch >>> 0;
+    this.#index = index >>> 0;
+  }
+
+  /** The next whole number in [0, 2^32). */
+  word(): number {
+    if (this.#used === 4) {
+      this.#block = philox([this.#counter++ >>> 0, this.#stream, this.#epoch, this.#index], this.#key);
+      this.#used = 0;
+    }
+    return this.#block[this.#used++ as 0 | 1 | 2 | 3];
+  }
+
+  /** Uniform in [low, high), with 53 random bits. */
+  uniform(low = 0, high = 1): number {
+    const a = this.word() >>> 5;
+    const b = this.word() >>> 6;
+    return low + (high - low) * ((a * 2 ** 26 + b) / 2 ** 53);
+  }
+
+  /** Uniform among the whole numbers 0 .. count-1. */
+  below(count: number): number {
+    return Math.floor(this.uniform() * count);
+  }
+
+  /** Standard normal (Box and Muller). */
+  normal(): number {
+    const radius = Math.sqrt(-2 * Math.log(1 - this.uniform()));
+    return radius * Math.cos(2 * Math.PI * this.uniform());
+  }
+}
+
+/** A permutation of 0 .. count-1 (Fisher and Yates), the same for the same (seed, epoch). */
+export function permutation(count: number, seed: number, epoch: number): Uint32Array {
+  const order = Uint32Array.from({ length: count }, (_, i) => i);
+  const draws = new Draws(seed, streams.shuffle, epoch, 0);
+  for (let i = count - 1; i > 0; i--) {
+    const j = draws.below(i + 1);
+    const kept = order[i] as number;
+    order[i] = order[j] as number;
+    order[j] = kept;
+  }
+  return order;
+}
+
+/** The high 32 bits of a 32 x 32-bit product, from 16-bit halves (a double holds 53 bits). */
+function multiplyHigh(a: number, b: number): number {
+  const aHigh = a >>> 16;
+  const aLow = a & 0xffff;
+  const bHigh = b >>> 16;
+  const bLow = b & 0xffff;
+  const middle = aHigh * bLow + ((aLow * bLow) / 65536 >>> 0);
+  const carry = (middle & 0xffff) + aLow * bHigh;
+  return (aHigh * bHigh + Math.floor(middle / 65536) + Math.floor(carry / 65536)) >>> 0;
+}
