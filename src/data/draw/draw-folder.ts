@@ -1,0 +1,139 @@
+/**
+ * A set of drawn pictures in real folders, so that everything that reads photographs can be tried
+ * without any: train/<class>/*.jpg, val/<class>/*.jpg and, as ImageNet keeps them,
+ * annotations/<split>/<class>/*.xml with the box of each object.
+ *
+ * The set appears whole or not at all: it is written beside its place and renamed. The same settings
+ * give the same bytes (with the same build of sharp).
+ */
+
+import { existsSync, readFileSync } from "node:fs";
+import { mkdir, rename, rm, writeFile } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+
+import sharp from "sharp";
+
+import { DataError, ResourceError } from "../../core/error.js";
+import { objectClasses } from "./classes.js";
+import { type Box, drawPicture } from "./picture.js";
+
+export interface DrawSettings {
+  /** Where the set is to stand. */
+  readonly folder: string;
+  readonly seed: number;
+  /** Height and width in pixels. */
+  readonly size: number;
+  /** Pictures, spread evenly over the classes. */
+  readonly train: number;
+  readonly validation: number;
+}
+
+/** Called with the pictures written so far and the pictures in all. */
+export type DrawProgress = (done: number, total: number) => void;
+
+/** Pictures rendered at once; libvips has threads of its own, this keeps them fed. */
+const AT_ONCE = 8;
+/** Raised when the drawing changes, so that an older set is not taken for this one. */
+const DRAWING = 1;
+const RECORD = "drawn.json";
+
+/**
+ * Draws the set; a complete one drawn with the same settings is kept as it is.
+ *
+ * @returns the number of pictures drawn, 0 when the set stood there already.
+ * @throws DataError when the folder holds something else, ResourceError when it cannot be written.
+ */
+export async function drawFolder(
+  settings: DrawSettings,
+  progress: DrawProgress = () => {},
+  signal?: AbortSignal,
+): Promise<number> {
+  const { folder, seed, size, train, validation } = settings;
+  const record = JSON.stringify({ drawing: DRAWING, seed, size, train, validation }) + "\n";
+  if (existsSync(folder)) {
+    refuseAnother(folder, record);
+    return 0;
+  }
+
+  const unfinished = join(dirname(folder), `.${basename(folder)}.unfinished`);
+  const total = train + validation;
+  try {
+    await rm(unfinished, { recursive: true, force: true });
+    for (const split of ["train", "val"]) {
+      for (const { name } of objectClasses) {
+        await mkdir(join(unfinished, split, name), { recursive: true });
+        await mkdir(join(unfinished, "annotations", split, name), { recursive: true });
+      }
+    }
+    let next = 0;
+    let done = 0;
+    const worker = async (): Promise<void> => {
+      while (next < total) {
+        signal?.throwIfAborted();
+        const index = next++;
+        await writePicture(unfinished, index < train ? "train" : "val", index, settings);
+        progress(++done, total);
+      }
+    };
+    const workers = Array.from({ length: AT_ONCE }, worker);
+    // All have to be still before a failure removes what they write.
+    for (const outcome of await Promise.allSettled(workers)) {
+      if (outcome.status === "rejected") throw outcome.reason;
+    }
+    await writeFile(join(unfinished, RECORD), record);
+    await rename(unfinished, folder);
+  } catch (error) {
+    await rm(unfinished, { recursive: true, force: true }).catch(() => {});
+    if (signal?.aborted || !(error instanceof Error && "code" in error)) throw error;
+    throw new ResourceError(
+      {
+        what: `the pictures could not be written: ${error.message}`,
+        where: folder,
+        safe: "Nothing of the set was kept.",
+        hint: "Free some space (the set takes about 20 MB) or name another folder: --output_dir DIR",
+      },
+      error,
+    );
+  }
+  return total;
+}
+
+async function writePicture(
+  root: string,
+  split: "train" | "val",
+  index: number,
+  { seed, size }: DrawSettings,
+): Promise<void> {
+  const picture = drawPicture(seed, index, size);
+  const name = objectClasses[picture.label]?.name ?? "";
+  const stem = `${name}_${String(Math.floor(index / objectClasses.length)).padStart(4, "0")}`;
+  const jpeg = await sharp(Buffer.from(picture.svg)).jpeg({ quality: picture.quality }).toBuffer();
+  await writeFile(join(root, split, name, `${stem}.jpg`), jpeg);
+  await writeFile(
+    join(root, "annotations", split, name, `${stem}.xml`),
+    annotation(name, stem, size, picture.box),
+  );
+}
+
+function annotation(name: string, stem: string, size: number, box: Box): string {
+  const sides = (["xmin", "ymin", "xmax", "ymax"] as const).map((side) => `<${side}>${box[side]}</${side}>`);
+  return (
+    `<annotation>\n  <folder>${name}</folder>\n  <filename>${stem}</filename>\n` +
+    `  <size><width>${size}</width><height>${size}</height><depth>3</depth></size>\n` +
+    `  <object>\n    <name>${name}</name>\n    <bndbox>${sides.join("")}</bndbox>\n  </object>\n</annotation>\n`
+  );
+}
+
+function refuseAnother(folder: string, record: string): void {
+  const file = join(folder, RECORD);
+  const found = existsSync(file) ? readFileSync(file, "utf8") : undefined;
+  if (found === record) return;
+  throw new DataError({
+    what: "the folder for the drawn pictures holds something else",
+    where: folder,
+    expected: `pictures drawn with ${record.trim()}`,
+    found: found === undefined ? `no ${RECORD}` : found.trim().slice(0, 200),
+    safe: "It was not touched.",
+    hint: "Remove the folder or name another: --output_dir DIR",
+  });
+}
