@@ -1,0 +1,411 @@
+/**
+ * Reads and writes `.safetensors`: named tensors behind a JSON header.
+ *
+ * A file comes from anywhere, so the header is read by a scanner that knows this one form: nothing is
+ * allocated before its length is checked against the file, and every byte of the data belongs to
+ * exactly one tensor. Stricter than the reference reader in refusing unknown keys, headers above
+ * 16 MiB and unprintable names.
+ *
+ *     8 bytes   length N of the header, little-endian
+ *     N bytes   {"__metadata__": {text: text}, name: {"dtype", "shape", "data_offsets": [begin, end]}, …}
+ *     the rest  the tensors' bytes, row-major, little-endian, without holes
+ *
+ * Source: github.com/huggingface/safetensors, README "Format" and safetensors/src/tensor.rs.
+ */
+
+import { type FileHandle, open } from "node:fs/promises";
+
+import { FormatError } from "../core/error.js";
+import { readFully } from "./npy.js";
+
+/** Bytes of one element. */
+const elementBytes = {
+  BOOL: 1,
+  U8: 1,
+  I8: 1,
+  F8_E5M2: 1,
+  F8_E4M3: 1,
+  I16: 2,
+  U16: 2,
+  F16: 2,
+  BF16: 2,
+  I32: 4,
+  U32: 4,
+  F32: 4,
+  F64: 8,
+  I64: 8,
+  U64: 8,
+} as const;
+export type SafetensorsDtype = keyof typeof elementBytes;
+
+/** One tensor as the header describes it; begin and end in bytes from the start of the file. */
+export interface TensorEntry {
+  readonly dtype: SafetensorsDtype;
+  readonly shape: readonly number[];
+  readonly begin: number;
+  readonly end: number;
+}
+
+export interface SafetensorsHeader {
+  readonly metadata: ReadonlyMap<string, string>;
+  readonly tensors: ReadonlyMap<string, TensorEntry>;
+}
+
+/** An open file; `close` it. */
+export interface SafetensorsFile extends SafetensorsHeader {
+  /** The numbers of an F32 tensor. */
+  readFloat32(name: string): Promise<Float32Array>;
+  close(): Promise<void>;
+}
+
+/** A tensor to be written. */
+export interface Float32Tensor {
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly data: Float32Array;
+}
+
+/** A network of this family needs 60 KB; a header above this is an attack or a mistake. */
+const maxHeaderBytes = 16 * 2 ** 20;
+const maxNameLength = 1024;
+
+/**
+ * The file's bytes in pieces, in order; no copy of the data is made. The header is padded with spaces
+ * to a multiple of 8 bytes so that readers can map the tensors.
+ */
+export function encodeSafetensors(
+  tensors: readonly Float32Tensor[],
+  metadata: ReadonlyMap<string, string>,
+): Uint8Array[] {
+  const fields: string[] = [];
+  if (metadata.size > 0) {
+    const pairs = [...metadata].map(([key, value]) => `${JSON.stringify(key)}:${JSON.stringify(value)}`);
+    fields.push(`"__metadata__":{${pairs.join(",")}}`);
+  }
+  let begin = 0;
+  for (const { name, shape, data } of tensors) {
+    if (shape.reduce((product, length) => product * length, 1) !== data.length) {
+      throw new RangeError(`tensor ${name}: shape [${shape.join(", ")}] is not ${data.length} elements`);
+    }
+    const end = begin + data.byteLength;
+    fields.push(
+      `${JSON.stringify(name)}:{"dtype":"F32","shape":[${shape.join(",")}],"data_offsets":[${begin},${end}]}`,
+    );
+    begin = end;
+  }
+  const json = Buffer.from(`{${fields.join(",")}}`, "utf8");
+  const header = Buffer.alloc(8 + Math.ceil(json.length / 8) * 8, " ");
+  header.writeBigUInt64LE(BigInt(header.length - 8), 0);
+  json.copy(header, 8);
+  return [
+    header,
+    ...tensors.map(({ data }) => new Uint8Array(data.buffer, data.byteOffset, data.byteLength)),
+  ];
+}
+
+/**
+ * Opens a file and reads its header.
+ *
+ * @throws FormatError with the offset of the first byte that is wrong.
+ */
+export async function openSafetensors(path: string): Promise<SafetensorsFile> {
+  const file = await open(path);
+  try {
+    const header = await readHeader(file, path);
+    return {
+      ...header,
+      readFloat32: (name) => readFloat32(file, path, header, name),
+      close: () => file.close(),
+    };
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
+}
+
+/**
+ * The header of a file of `fileBytes` bytes from `bytes`, which begin at the file's byte 8.
+ *
+ * @throws FormatError
+ */
+export function parseSafetensorsHeader(
+  bytes: Uint8Array,
+  fileBytes: number,
+  where: string,
+): SafetensorsHeader {
+  const scanner = new HeaderScanner(decodeUtf8(bytes, where), where);
+  const metadata = new Map<string, string>();
+  const tensors = new Map<string, TensorEntry>();
+  let seenMetadata = false;
+  scanner.object((name, at) => {
+    if (name === "__metadata__") {
+      if (seenMetadata) scanner.fail("the key __metadata__ appears twice", at);
+      seenMetadata = true;
+      scanner.object((key, keyAt) => {
+        if (metadata.has(key)) scanner.fail(`the metadata key ${show(key)} appears twice`, keyAt);
+        metadata.set(key, scanner.text());
+      });
+      return;
+    }
+    if (!isPlainName(name)) scanner.fail(`the tensor name ${show(name)} is not allowed`, at);
+    if (tensors.has(name)) scanner.fail(`the tensor ${show(name)} appears twice`, at);
+    tensors.set(name, readEntry(scanner, name, at, 8 + bytes.length, fileBytes));
+  });
+  scanner.end();
+  refuseHoles(tensors, 8 + bytes.length, fileBytes, where);
+  return { metadata, tensors };
+}
+
+async function readHeader(file: FileHandle, path: string): Promise<SafetensorsHeader> {
+  const { size } = await file.stat();
+  if (size < 8) {
+    throw new FormatError(
+      { where: path, what: "is no safetensors file", expected: "at least 8 bytes", found: `${size}` },
+      0,
+    );
+  }
+  const prefix = Buffer.alloc(8);
+  await readFully(file, prefix, 0, path);
+  const length = prefix.readBigUInt64LE(0);
+  const limit = Math.min(size - 8, maxHeaderBytes);
+  if (length > BigInt(limit)) {
+    throw new FormatError(
+      {
+        where: path,
+        what: "the header's length is wrong, or the file is cut short",
+        expected: `at most ${limit} bytes of header in a file of ${size}`,
+        found: `${length}`,
+      },
+      0,
+    );
+  }
+  const bytes = new Uint8Array(Number(length));
+  await readFully(file, bytes, 8, path);
+  return parseSafetensorsHeader(bytes, size, path);
+}
+
+async function readFloat32(
+  file: FileHandle,
+  path: string,
+  header: SafetensorsHeader,
+  name: string,
+): Promise<Float32Array> {
+  const entry = header.tensors.get(name);
+  if (entry === undefined) throw new FormatError({ where: path, what: `has no tensor ${show(name)}` }, 8);
+  if (entry.dtype !== "F32") {
+    throw new FormatError(
+      { where: path, what: `tensor ${show(name)} has another type`, expected: "F32", found: entry.dtype },
+      entry.begin,
+    );
+  }
+  const data = new Float32Array((entry.end - entry.begin) / 4);
+  await readFully(file, new Uint8Array(data.buffer), entry.begin, path);
+  return data;
+}
+
+/** `{"dtype": …, "shape": […], "data_offsets": [begin, end]}`, each key once, in any order. */
+function readEntry(
+  scanner: HeaderScanner,
+  name: string,
+  at: number,
+  dataStart: number,
+  fileBytes: number,
+): TensorEntry {
+  let dtype: string | undefined;
+  let shape: number[] | undefined;
+  let offsets: number[] | undefined;
+  scanner.object((key, keyAt) => {
+    if (key === "dtype" && dtype === undefined) dtype = scanner.text();
+    else if (key === "shape" && shape === undefined) shape = scanner.integers();
+    else if (key === "data_offsets" && offsets === undefined) offsets = scanner.integers();
+    else scanner.fail(`tensor ${show(name)} has an unknown or repeated key ${show(key)}`, keyAt);
+  });
+  if (dtype === undefined || shape === undefined || offsets === undefined) {
+    return scanner.fail(`tensor ${show(name)} lacks dtype, shape or data_offsets`, at);
+  }
+  if (!Object.hasOwn(elementBytes, dtype)) {
+    return scanner.fail(`tensor ${show(name)} has an unknown type ${show(dtype)}`, at);
+  }
+  const type = dtype as SafetensorsDtype;
+  const [begin, end] = offsets;
+  if (offsets.length !== 2 || begin === undefined || end === undefined || begin > end) {
+    return scanner.fail(`tensor ${show(name)} has no range [begin, end] in data_offsets`, at);
+  }
+  let bytes: number = elementBytes[type];
+  for (const length of shape) {
+    bytes *= length;
+    if (!Number.isSafeInteger(bytes)) scanner.fail(`tensor ${show(name)} is larger than 2^53 bytes`, at);
+  }
+  if (bytes !== end - begin) {
+    return scanner.fail(
+      `tensor ${show(name)}: shape [${shape.join(", ")}] ${type} needs ${bytes} bytes, ` +
+        `data_offsets give ${end - begin}`,
+      at,
+    );
+  }
+  if (dataStart + end > fileBytes) {
+    return scanner.fail(
+      `tensor ${show(name)} ends at byte ${dataStart + end}, the file has ${fileBytes}; is it complete?`,
+      at,
+    );
+  }
+  return { dtype: type, shape, begin: dataStart + begin, end: dataStart + end };
+}
+
+/** Tensors lie back to back from the first byte of data to the last: no overlap, no hole, no tail. */
+function refuseHoles(
+  tensors: ReadonlyMap<string, TensorEntry>,
+  dataStart: number,
+  fileBytes: number,
+  where: string,
+): void {
+  const inOrder = [...tensors].sort(([, a], [, b]) => a.begin - b.begin || a.end - b.end);
+  let reached = dataStart;
+  for (const [name, { begin, end }] of inOrder) {
+    if (begin !== reached) {
+      const what = begin < reached ? "overlaps the one before it" : "leaves a hole before it";
+      throw new FormatError(
+        { where, what: `tensor ${show(name)} ${what}`, expected: `begin ${reached}`, found: `${begin}` },
+        begin,
+      );
+    }
+    reached = end;
+  }
+  if (reached !== fileBytes) {
+    throw new FormatError(
+      {
+        where,
+        what: "bytes follow the last tensor",
+        expected: `${reached} bytes`,
+        found: `${fileBytes} bytes`,
+      },
+      reached,
+    );
+  }
+}
+
+/** A scanner for the header's form of JSON: objects, strings, arrays of whole numbers. No recursion on input. */
+class HeaderScanner {
+  readonly #text: string;
+  readonly #where: string;
+  #at = 0;
+
+  constructor(text: string, where: string) {
+    this.#text = text;
+    this.#where = where;
+    if (!text.startsWith("{")) this.fail("the header does not begin with {", 0);
+  }
+
+  /** Reads an object; `member` is called with each key and its place, and must read the value. */
+  object(member: (key: string, at: number) => void): void {
+    this.#expect("{");
+    if (this.#take("}")) return;
+    do {
+      this.#space();
+      const at = this.#at;
+      const key = this.text();
+      this.#expect(":");
+      member(key, at);
+    } while (this.#take(","));
+    this.#expect("}");
+  }
+
+  /** An array of whole numbers from 0 to 2^53 - 1. */
+  integers(): number[] {
+    const values: number[] = [];
+    this.#expect("[");
+    if (this.#take("]")) return values;
+    do {
+      this.#space();
+      const digits = /(?:0|[1-9][0-9]{0,15})(?![0-9.eE])/y;
+      digits.lastIndex = this.#at;
+      const found = digits.exec(this.#text)?.[0];
+      const value = Number(found);
+      if (found === undefined || !Number.isSafeInteger(value)) {
+        return this.fail("expected a whole number from 0 to 2^53 - 1", this.#at);
+      }
+      values.push(value);
+      this.#at += found.length;
+    } while (this.#take(","));
+    this.#expect("]");
+    return values;
+  }
+
+  text(): string {
+    this.#space();
+    const start = this.#at;
+    if (this.#text[start] !== '"') return this.fail("expected a string", start);
+    let end = start + 1;
+    while (end < this.#text.length && this.#text[end] !== '"') end += this.#text[end] === "\\" ? 2 : 1;
+    this.#at = end + 1;
+    const value = unquote(this.#text.slice(start, end + 1));
+    if (value === undefined) {
+      return this.fail("a string does not end, or holds an escape or character JSON forbids", start);
+    }
+    if (/\p{Cs}/u.test(value)) return this.fail("a string holds half of a surrogate pair", start);
+    return value;
+  }
+
+  /** Only the padding of spaces may follow. */
+  end(): void {
+    this.#space();
+    if (this.#at !== this.#text.length) this.fail("text follows the header's closing brace", this.#at);
+  }
+
+  /** `at` counts UTF-16 units of the header; the reported offset is that of the byte. */
+  fail(what: string, at: number): never {
+    const offset = 8 + Buffer.byteLength(this.#text.slice(0, at), "utf8");
+    throw new FormatError({ where: this.#where, what }, offset);
+  }
+
+  #expect(token: string): void {
+    if (!this.#take(token)) this.fail(`expected ${token}`, this.#at);
+  }
+
+  #take(token: string): boolean {
+    this.#space();
+    if (this.#text[this.#at] !== token) return false;
+    this.#at++;
+    return true;
+  }
+
+  #space(): void {
+    while (/^[ \t\r\n]$/.test(this.#text[this.#at] ?? "")) this.#at++;
+  }
+}
+
+/** The text of one quoted string: JSON.parse can only decode its escapes or refuse them. */
+function unquote(quoted: string): string | undefined {
+  try {
+    return JSON.parse(quoted) as string;
+  } catch {
+    return undefined;
+  }
+}
+
+function decodeUtf8(bytes: Uint8Array, where: string): string {
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch (cause) {
+    throw new FormatError({ where, what: `the header is not UTF-8: ${String(cause)}` }, 8);
+  }
+}
+
+/** Names that cannot disturb a terminal, a path or an object. */
+function isPlainName(name: string): boolean {
+  return (
+    name.length > 0 &&
+    name.length <= maxNameLength &&
+    !/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u.test(name) &&
+    !["__proto__", "constructor", "prototype"].includes(name)
+  );
+}
+
+/** A name for a message: quoted, escaped and short. */
+function show(name: string): string {
+  const short = name.length > 60 ? `${name.slice(0, 60)}…` : name;
+  return JSON.stringify(short).replace(
+    /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu,
+    (c) => `\\u{${c.codePointAt(0)!.toString(16)}}`,
+  );
+}
