@@ -7,6 +7,8 @@
  */
 
 import { UsageError } from "../core/error.js";
+import { initialisationVersions } from "../models/initialise.js";
+import { variantNames, widths } from "../models/variants.js";
 
 /** The headings under which help lists the settings, in this order. */
 export const groups = ["data", "pictures", "network", "learning", "run"] as const;
@@ -137,7 +139,7 @@ export const settings = {
     mayChange: true,
   }),
 
-  variant: choice(["tensorflow", "torchvision", "megvii"], {
+  variant: choice(variantNames, {
     group: "network",
     commands: train,
     help: "whose ShuffleNet V2: padding, batch norm and input differ",
@@ -145,7 +147,7 @@ export const settings = {
     source: "the recipe",
     mayChange: false,
   }),
-  width: choice([0.5, 1, 1.5, 2], {
+  width: choice(widths, {
     group: "network",
     commands: train,
     help: "width multiplier of the network",
@@ -153,7 +155,7 @@ export const settings = {
     source: "the paper's main network",
     mayChange: false,
   }),
-  version: choice(["he_uniform", "xavier_uniform", "torchvision"], {
+  version: choice(initialisationVersions, {
     group: "network",
     commands: train,
     help: "how the weights are initialised",
