@@ -1,0 +1,71 @@
+/**
+ * The update after a step: weights, momentum, averages and moving statistics, each number in f64, stored in f32.
+ *
+ *     g = gradient + weightDecay * w       where the parameter decays
+ *     a = momentum * a + g
+ *     w = w - rate * (nesterov ? g + momentum * a : a)
+ *     average = decay * average + (1 - decay) * w
+ *
+ *     moving = moving - (1 - m) * (moving - batch)       the batch's variance times n / (n - 1)
+ *
+ * Source: tf.train.MomentumOptimizer(use_nesterov=True) and tf.train.ExponentialMovingAverage, which
+ * torch.optim.SGD(nesterov=True) equals at a constant rate.
+ */
+
+import type { TrainingState, UpdateSettings } from "../backend.js";
+import type { Program } from "../../program/program.js";
+import type { Machine } from "./machine.js";
+
+export function updateParameters(program: Program, state: TrainingState, settings: UpdateSettings): void {
+  for (const parameter of program.parameters) {
+    const range = { from: parameter.offset, to: parameter.offset + parameter.size };
+    const weightDecay = parameter.decay ? settings.weightDecay : 0;
+    updateRange(state, range, { ...settings, weightDecay });
+  }
+}
+
+/** Momentum SGD over elements from .. to-1, all of them decaying by `weightDecay`. */
+export function updateRange(
+  { parameters, momentum, averages, gradients }: Omit<TrainingState, "statistics">,
+  { from, to }: { readonly from: number; readonly to: number },
+  settings: UpdateSettings,
+): void {
+  for (let i = from; i < to; i++) {
+    const w = parameters[i] as number;
+    const g = (gradients[i] as number) + settings.weightDecay * w;
+    const a = settings.momentum * (momentum[i] as number) + g;
+    const direction = settings.nesterov ? g + settings.momentum * a : a;
+    const updated = w - settings.learningRate * direction;
+    momentum[i] = a;
+    parameters[i] = updated;
+    averages[i] = settings.averageDecay * (averages[i] as number) + (1 - settings.averageDecay) * updated;
+  }
+}
+
+/** Moves the moving statistics towards the batch's, which stand in the tables. */
+export function updateStatistics(machine: Machine, statistics: Float32Array): void {
+  const { planes, batchNorm } = machine.program;
+  const rate = 1 - batchNorm.momentum;
+  planes.forEach((_, plane) => {
+    const n = machine.counts(plane);
+    const mean = machine.tables.mean[plane] as number;
+    const variance = ((machine.tables.variance[plane] as number) * n) / (n - 1);
+    const at = planes.length + plane;
+    statistics[plane] = (statistics[plane] as number) - rate * ((statistics[plane] as number) - mean);
+    statistics[at] = (statistics[at] as number) - rate * ((statistics[at] as number) - variance);
+  });
+}
+
+/** weightDecay * sum of w^2 / 2 over the parameters that decay. */
+export function decayLoss(
+  { parameters: table }: Program,
+  parameters: Float32Array,
+  weightDecay: number,
+): number {
+  let sum = 0;
+  for (const { decay, offset, size } of table) {
+    if (!decay) continue;
+    for (const w of parameters.subarray(offset, offset + size)) sum += w * w;
+  }
+  return (weightDecay * sum) / 2;
+}
