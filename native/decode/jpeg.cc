@@ -1,0 +1,143 @@
+#ifdef RIFFLE_HAVE_LIBJPEG
+
+#include "jpeg.h"
+
+#include <algorithm>
+#include <csetjmp>
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include <jerror.h>
+#include <jpeglib.h>
+
+namespace decode {
+namespace {
+
+// A progressive file of more scans than this only costs time (real ones have about ten).
+constexpr int kMaxScans = 500;
+
+// Chroma is interpolated from one sample on either side, which is two pixels.
+constexpr size_t kMargin = 2;
+
+struct Failure {
+  jpeg_error_mgr manager;
+  jmp_buf jump;
+  char message[JMSG_LENGTH_MAX];
+};
+
+[[noreturn]] void Fail(j_common_ptr info) {
+  Failure* failure = reinterpret_cast<Failure*>(info->err);
+  failure->manager.format_message(info, failure->message);
+  longjmp(failure->jump, 1);
+}
+
+// Damage that libjpeg papers over with grey is an error; oddities that cost no pixel are not.
+void Warn(j_common_ptr info, int level) {
+  if (level >= 0) return;
+  switch (info->err->msg_code) {
+    case JWRN_EXTRANEOUS_DATA:
+    case JWRN_ADOBE_XFORM:
+    case JWRN_JFIF_MAJOR:
+    case JWRN_BOGUS_PROGRESSION:
+      return;
+    default:
+      Fail(info);
+  }
+}
+
+void LimitScans(j_common_ptr info) {
+  if (reinterpret_cast<j_decompress_ptr>(info)->input_scan_number <= kMaxScans) return;
+  Failure* failure = reinterpret_cast<Failure*>(info->err);
+  std::snprintf(failure->message, sizeof failure->message, "more than %d scans", kMaxScans);
+  longjmp(failure->jump, 1);
+}
+
+// libjpeg reports by longjmp; each method that calls it sets the jump in its own frame and turns it into a throw.
+class JpegRows : public RowSource {
+ public:
+  JpegRows(const uint8_t* bytes, size_t length, size_t picture_width, size_t picture_height,
+           const JpegRegion& region, size_t kept)
+      : region_(region), kept_(kept) {
+    info_.err = jpeg_std_error(&failure_.manager);
+    failure_.manager.error_exit = Fail;
+    failure_.manager.emit_message = Warn;
+    progress_.progress_monitor = LimitScans;
+    try {
+      Start(bytes, length, picture_width, picture_height);
+      rows_.resize(kept_ * stride_);
+    } catch (...) {
+      jpeg_destroy_decompress(&info_);
+      throw;
+    }
+  }
+  ~JpegRows() override { jpeg_destroy_decompress(&info_); }
+  JpegRows(const JpegRows&) = delete;
+  JpegRows& operator=(const JpegRows&) = delete;
+
+  size_t width() const override { return region_.width; }
+  size_t height() const override { return region_.height; }
+
+  const uint8_t* Row(size_t y) override {
+    if (next_ <= y) ReadThrough(y);
+    return rows_.data() + (y % kept_) * stride_ + left_;
+  }
+
+ private:
+  void Start(const uint8_t* bytes, size_t length, size_t picture_width, size_t picture_height) {
+    if (setjmp(failure_.jump)) throw BadJpeg(failure_.message);
+    jpeg_create_decompress(&info_);
+    info_.progress = &progress_;
+    jpeg_mem_src(&info_, bytes, length);
+    jpeg_read_header(&info_, TRUE);
+    if (info_.image_width != picture_width || info_.image_height != picture_height)
+      throw BadJpeg("two frame headers that disagree");
+    if (info_.num_components != 1 && info_.num_components != 3) throw BadJpeg("not grayscale or colour");
+    info_.out_color_space = JCS_RGB;
+    info_.dct_method = region_.fast_dct ? JDCT_IFAST : JDCT_ISLOW;
+    info_.do_fancy_upsampling = TRUE;
+    info_.scale_num = static_cast<unsigned>(region_.eighths);
+    info_.scale_denom = 8;
+    jpeg_start_decompress(&info_);
+    const size_t right = region_.x + region_.width;
+    if (right > info_.output_width || region_.y + region_.height > info_.output_height)
+      throw BadJpeg("smaller than its header says");
+
+    const size_t first = region_.x - std::min(region_.x, kMargin);
+    JDIMENSION x = static_cast<JDIMENSION>(first);
+    JDIMENSION width = static_cast<JDIMENSION>(std::min<size_t>(right + kMargin, info_.output_width) - first);
+    if (width < info_.output_width) jpeg_crop_scanline(&info_, &x, &width);
+    left_ = 3 * (region_.x - x);
+    stride_ = 3 * static_cast<size_t>(width) + 4;
+    if (region_.y > 0) jpeg_skip_scanlines(&info_, static_cast<JDIMENSION>(region_.y));
+  }
+
+  void ReadThrough(size_t y) {
+    if (setjmp(failure_.jump)) throw BadJpeg(failure_.message);
+    for (; next_ <= y; ++next_) {
+      JSAMPROW row = rows_.data() + (next_ % kept_) * stride_;
+      jpeg_read_scanlines(&info_, &row, 1);
+    }
+  }
+
+  jpeg_decompress_struct info_{};
+  jpeg_progress_mgr progress_{};
+  Failure failure_{};
+  JpegRegion region_;
+  size_t kept_;
+  size_t next_ = 0;    // the region's next row
+  size_t left_ = 0;    // bytes before the region in a decoded row
+  size_t stride_ = 0;  // bytes
+  std::vector<uint8_t> rows_;
+};
+
+}  // namespace
+
+std::unique_ptr<RowSource> OpenJpeg(const uint8_t* bytes, size_t length, size_t picture_width,
+                                    size_t picture_height, const JpegRegion& region, size_t kept) {
+  return std::make_unique<JpegRows>(bytes, length, picture_width, picture_height, region, kept);
+}
+
+}  // namespace decode
+
+#endif  // RIFFLE_HAVE_LIBJPEG

@@ -1,0 +1,214 @@
+#include "resize.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#elif defined(__ARM_NEON)
+#include <arm_neon.h>
+#endif
+
+namespace decode {
+namespace {
+
+// One pixel as four floats: R, G, B and whatever follows in memory. Rows are padded for the fourth.
+#if defined(__SSE2__)
+using Pixel = __m128;
+inline Pixel Load(const uint8_t* p) {
+  int32_t bytes;
+  std::memcpy(&bytes, p, 4);
+  const __m128i zero = _mm_setzero_si128();
+  return _mm_cvtepi32_ps(_mm_unpacklo_epi16(_mm_unpacklo_epi8(_mm_cvtsi32_si128(bytes), zero), zero));
+}
+inline Pixel Load(const float* p) { return _mm_loadu_ps(p); }
+inline void Store(float* p, Pixel v) { _mm_storeu_ps(p, v); }
+inline Pixel Zero() { return _mm_setzero_ps(); }
+inline Pixel Add(Pixel a, Pixel b) { return _mm_add_ps(a, b); }
+inline Pixel Sub(Pixel a, Pixel b) { return _mm_sub_ps(a, b); }
+inline Pixel Scale(Pixel a, float s) { return _mm_mul_ps(a, _mm_set1_ps(s)); }
+#elif defined(__ARM_NEON)
+using Pixel = float32x4_t;
+inline Pixel Load(const uint8_t* p) {
+  uint32_t bytes;
+  std::memcpy(&bytes, p, 4);
+  const uint8x8_t v = vreinterpret_u8_u32(vdup_n_u32(bytes));
+  return vcvtq_f32_u32(vmovl_u16(vget_low_u16(vmovl_u8(v))));
+}
+inline Pixel Load(const float* p) { return vld1q_f32(p); }
+inline void Store(float* p, Pixel v) { vst1q_f32(p, v); }
+inline Pixel Zero() { return vdupq_n_f32(0); }
+inline Pixel Add(Pixel a, Pixel b) { return vaddq_f32(a, b); }
+inline Pixel Sub(Pixel a, Pixel b) { return vsubq_f32(a, b); }
+inline Pixel Scale(Pixel a, float s) { return vmulq_n_f32(a, s); }
+#else
+struct Pixel {
+  float v[4];
+};
+template <typename T>
+inline Pixel Load(const T* p) {
+  return {{float(p[0]), float(p[1]), float(p[2]), float(p[3])}};
+}
+inline void Store(float* p, Pixel a) { std::memcpy(p, a.v, sizeof a.v); }
+inline Pixel Zero() { return {{0, 0, 0, 0}}; }
+inline Pixel Add(Pixel a, Pixel b) {
+  return {{a.v[0] + b.v[0], a.v[1] + b.v[1], a.v[2] + b.v[2], a.v[3] + b.v[3]}};
+}
+inline Pixel Scale(Pixel a, float s) { return {{a.v[0] * s, a.v[1] * s, a.v[2] * s, a.v[3] * s}}; }
+inline Pixel Sub(Pixel a, Pixel b) { return Add(a, Scale(b, -1)); }
+#endif
+
+// Output position i lies between source positions lower and upper: lower + lerp * (upper - lower).
+struct Lerp {
+  size_t lower, upper;
+  float lerp;
+};
+
+std::vector<Lerp> Lerps(size_t in, size_t resized, size_t window, size_t count) {
+  const float scale = static_cast<float>(in) / static_cast<float>(resized);
+  std::vector<Lerp> lerps(count);
+  for (size_t i = 0; i < count; ++i) {
+    const float at = static_cast<float>(window + i) * scale;
+    const size_t lower = std::min(static_cast<size_t>(at), in - 1);
+    lerps[i] = {lower, std::min(lower + 1, in - 1), at - static_cast<float>(lower)};
+  }
+  return lerps;
+}
+
+// Output position i is the sum of weights[k] * source[first + k].
+struct Taps {
+  struct Span {
+    size_t first, count;
+  };
+  std::vector<Span> spans;
+  std::vector<float> weights;  // span i's begin at i * stride
+  size_t stride;
+};
+
+// Pillow's precompute_coeffs for a triangle: support of one output pixel, at least one source pixel.
+Taps TriangleTaps(double box, double length, size_t source, size_t resized, size_t window, size_t count) {
+  const double scale = length / static_cast<double>(resized);
+  const double support = std::max(scale, 1.0);
+  Taps taps;
+  taps.stride = static_cast<size_t>(std::ceil(support)) * 2 + 1;
+  taps.spans.resize(count);
+  taps.weights.resize(count * taps.stride);
+  for (size_t i = 0; i < count; ++i) {
+    const double centre = box + (static_cast<double>(window + i) + 0.5) * scale;
+    const size_t first = static_cast<size_t>(std::max(centre - support + 0.5, 0.0));
+    const size_t end = std::min(static_cast<size_t>(centre + support + 0.5), source);
+    float* weights = taps.weights.data() + i * taps.stride;
+    double total = 0;
+    for (size_t k = first; k < end; ++k)
+      total += std::max(0.0, 1 - std::abs((static_cast<double>(k) + 0.5 - centre) / support));
+    for (size_t k = first; k < end; ++k)
+      weights[k - first] = static_cast<float>(
+          std::max(0.0, 1 - std::abs((static_cast<double>(k) + 0.5 - centre) / support)) / total);
+    taps.spans[i] = {first, end - first};
+  }
+  return taps;
+}
+
+// Colour shift, grayscale, rounding: `count` pixels of `row`, in 0..255.
+void FinishRow(const Transform& t, float* row, size_t count, uint8_t* out) {
+  if (t.red != 0 || t.green != 0 || t.blue != 0) {
+    const float shift[3] = {255 * t.red, 255 * t.green, 255 * t.blue};
+    for (size_t i = 0; i < count; ++i)
+      for (size_t c = 0; c < 3; ++c) row[3 * i + c] = std::clamp(row[3 * i + c] + shift[c], 0.0f, 255.0f);
+  }
+  if (t.grayscale) {
+    for (size_t i = 0; i < count; ++i) {
+      float* p = row + 3 * i;
+      p[0] = p[1] = p[2] = 0.2989f * p[0] + 0.587f * p[1] + 0.114f * p[2];
+    }
+  }
+  for (size_t i = 0; i < 3 * count; ++i) out[i] = static_cast<uint8_t>(static_cast<int>(row[i] + 0.5f));
+}
+
+void ResizeTensorflow(const Transform& t, RowSource& source, uint8_t* out) {
+  const size_t w = static_cast<size_t>(t.box_w), h = static_cast<size_t>(t.box_h);
+  const size_t x0 = static_cast<size_t>(t.box_x), y0 = static_cast<size_t>(t.box_y);
+  std::vector<Lerp> xs = Lerps(w, t.resized_w, t.window_x, t.out_size);
+  const std::vector<Lerp> ys = Lerps(h, t.resized_h, t.window_y, t.out_size);
+  for (Lerp& x : xs) {
+    if (t.flip) x.lower = w - 1 - x.lower, x.upper = w - 1 - x.upper;
+    x.lower = 3 * (x0 + x.lower), x.upper = 3 * (x0 + x.upper);  // as byte offsets
+  }
+
+  const size_t n = 3 * t.out_size;
+  std::vector<float> row(n), held[2] = {std::vector<float>(n + 1), std::vector<float>(n + 1)};
+  size_t held_y[2] = {SIZE_MAX, SIZE_MAX};
+  const auto across = [&](size_t y) -> const float* {
+    const int slot = y % 2;  // lower and upper are neighbours or the same
+    if (held_y[slot] != y) {
+      const uint8_t* pixels = source.Row(y0 + y);
+      float* to = held[slot].data();
+      for (size_t i = 0; i < t.out_size; ++i) {
+        const Pixel left = Load(pixels + xs[i].lower), right = Load(pixels + xs[i].upper);
+        Store(to + 3 * i, Add(left, Scale(Sub(right, left), xs[i].lerp)));
+      }
+      held_y[slot] = y;
+    }
+    return held[slot].data();
+  };
+  for (size_t y = 0; y < t.out_size; ++y) {
+    const float* top = across(ys[y].lower);
+    const float* bottom = across(ys[y].upper);
+    const float lerp = ys[y].lerp;
+    for (size_t i = 0; i < n; ++i) row[i] = top[i] + (bottom[i] - top[i]) * lerp;
+    FinishRow(t, row.data(), t.out_size, out + y * n);
+  }
+}
+
+void ResizePillow(const Transform& t, RowSource& source, uint8_t* out) {
+  // The filter is symmetric: resizing the flipped picture is flipping the resized one.
+  const size_t window_x = t.flip ? t.resized_w - t.window_x - t.out_size : t.window_x;
+  const Taps xs = TriangleTaps(t.box_x, t.box_w, source.width(), t.resized_w, window_x, t.out_size);
+  const Taps ys = TriangleTaps(t.box_y, t.box_h, source.height(), t.resized_h, t.window_y, t.out_size);
+  // Only the columns under some window are summed.
+  const size_t begin = xs.spans.front().first;
+  const size_t columns = xs.spans.back().first + xs.spans.back().count - begin;
+
+  std::vector<float> down(3 * columns + 1), row(3 * t.out_size + 1);
+  for (size_t y = 0; y < t.out_size; ++y) {
+    const Taps::Span rows = ys.spans[y];
+    for (size_t k = 0; k < rows.count; ++k) {
+      const uint8_t* pixels = source.Row(rows.first + k) + 3 * begin;
+      const float weight = ys.weights[y * ys.stride + k];
+      float* sums = down.data();
+      if (k == 0)
+        for (size_t i = 0; i < 3 * columns; ++i) sums[i] = weight * pixels[i];
+      else
+        for (size_t i = 0; i < 3 * columns; ++i) sums[i] += weight * pixels[i];
+    }
+    for (size_t i = 0; i < t.out_size; ++i) {
+      const size_t from = t.flip ? t.out_size - 1 - i : i;
+      const Taps::Span span = xs.spans[from];
+      const float* weights = xs.weights.data() + from * xs.stride;
+      const float* pixels = down.data() + 3 * (span.first - begin);
+      Pixel sum = Zero();
+      for (size_t k = 0; k < span.count; ++k) sum = Add(sum, Scale(Load(pixels + 3 * k), weights[k]));
+      Store(row.data() + 3 * i, sum);
+    }
+    FinishRow(t, row.data(), t.out_size, out + y * 3 * t.out_size);
+  }
+}
+
+}  // namespace
+
+size_t RowsKept(const Transform& t) {
+  if (t.filter == Filter::kTensorflow) return 2;
+  const double support = std::max(t.box_h / static_cast<double>(t.resized_h), 1.0);
+  return static_cast<size_t>(std::ceil(support)) * 2 + 1;
+}
+
+void ResizeInto(const Transform& t, RowSource& source, uint8_t* out) {
+  if (t.filter == Filter::kTensorflow)
+    ResizeTensorflow(t, source, out);
+  else
+    ResizePillow(t, source, out);
+}
+
+}  // namespace decode

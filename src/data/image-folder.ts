@@ -1,0 +1,200 @@
+/**
+ * Folders of pictures: `train/<class>/*` and `val/<class>/*`, or `<class>/*` alone.
+ *
+ * Class names are the folders' names, sorted by code point. Files are not opened here, so a million of them
+ * cost a million calls of stat and nothing more; one that is no picture is found, named and counted when its
+ * turn comes (loader.ts).
+ */
+
+import { createHash } from "node:crypto";
+import { readdirSync, type Stats, statSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { basename, join } from "node:path";
+
+import { DataError } from "../core/error.js";
+import type { Dataset } from "./dataset.js";
+
+/** Opens a folder; `validation` is there when it has one of its own. */
+export function openImageFolder(root: string): {
+  readonly train: Dataset | undefined;
+  readonly validation: Dataset | undefined;
+} {
+  const top = list(root);
+  const trainName = top.folders.includes("train") ? "train" : undefined;
+  const validationName = ["val", "validation"].find((name) => top.folders.includes(name));
+  if (trainName === undefined && validationName === undefined) {
+    return { train: scanClasses(root, undefined), validation: undefined };
+  }
+  const train = trainName === undefined ? undefined : scanClasses(join(root, trainName), undefined);
+  const validation =
+    validationName === undefined ? undefined : scanClasses(join(root, validationName), train?.classes);
+  return { train, validation };
+}
+
+/** Single files, without labels; for prediction. Each is a picture or is refused when its turn comes. */
+export function openImageFiles(paths: readonly string[]): Dataset {
+  return new ImageFiles("", [], [...paths], paths.map(fileSize), new Int32Array(paths.length).fill(-1));
+}
+
+/** Larger files are refused unread: 100 megapixels need no more, even as PNG. */
+const MAX_FILE_BYTES = 512 * 2 ** 20;
+
+class ImageFiles implements Dataset {
+  readonly size: number;
+  readonly fingerprint: string;
+
+  /** `names` are relative to `root`. */
+  constructor(
+    private readonly root: string,
+    readonly classes: readonly string[],
+    private readonly names: readonly string[],
+    sizes: readonly number[],
+    private readonly labels: Int32Array,
+  ) {
+    this.size = names.length;
+    const hash = createHash("sha256").update(JSON.stringify(classes));
+    names.forEach((name, i) => hash.update(`\n${name}\t${sizes[i]}\t${labels[i]}`));
+    this.fingerprint = hash.digest("hex");
+  }
+
+  label(sample: number): number {
+    return this.labels[this.#check(sample)] as number;
+  }
+
+  name(sample: number): string {
+    const name = this.names[this.#check(sample)] as string;
+    return this.root === "" ? name : join(this.root, name);
+  }
+
+  async read(sample: number): Promise<{ readonly kind: "encoded"; readonly bytes: Uint8Array }> {
+    const path = this.name(sample);
+    try {
+      return { kind: "encoded", bytes: await readFile(path) };
+    } catch (error) {
+      throw new DataError({ where: path, what: `cannot be read: ${reasonOf(error)}` }, error);
+    }
+  }
+
+  #check(sample: number): number {
+    if (!(sample >= 0 && sample < this.size)) throw new RangeError(`sample ${sample} of ${this.size}`);
+    return sample;
+  }
+}
+
+/** The class folders in `root`; `known` are the classes that training has, and their order. */
+function scanClasses(root: string, known: readonly string[] | undefined): Dataset {
+  const { folders, files } = list(root);
+  const loose = files.find((name) => !isDocument(name));
+  if (loose !== undefined) {
+    throw new DataError({
+      where: join(root, loose),
+      what: "lies beside the class folders, so its class is unknown",
+      hint: "Move it into the folder of its class, or away",
+    });
+  }
+  if (folders.length === 0) {
+    throw new DataError({
+      where: root,
+      what: "holds no class folders",
+      expected: "one folder of pictures per class",
+    });
+  }
+  const classes = known ?? folders;
+  const labels: number[] = [];
+  const names: string[] = [];
+  const sizes: number[] = [];
+  for (const folder of folders) {
+    const label = classes.indexOf(folder);
+    if (label < 0) {
+      throw new DataError({
+        where: join(root, folder),
+        what: "a class that the training set does not have",
+        expected: classes.slice(0, 8).join(", ") + (classes.length > 8 ? ", ..." : ""),
+        found: folder,
+      });
+    }
+    const inside = list(join(root, folder));
+    if (inside.folders.length > 0) {
+      throw new DataError({
+        where: join(root, folder, inside.folders[0] ?? ""),
+        what: "a folder inside a class folder; pictures lie directly in the folder of their class",
+      });
+    }
+    if (inside.files.length === 0 && known === undefined) {
+      throw new DataError({ where: join(root, folder), what: "a class without pictures" });
+    }
+    for (const file of inside.files) {
+      names.push(`${folder}/${file}`);
+      sizes.push(fileSize(join(root, folder, file)));
+      labels.push(label);
+    }
+  }
+  if (names.length === 0) throw new DataError({ where: root, what: "holds no pictures" });
+  return new ImageFiles(root, classes, names, sizes, Int32Array.from(labels));
+}
+
+/** Folders and files in `path`, sorted by code point; what systems and editors leave behind is passed over. */
+function list(path: string): { readonly folders: string[]; readonly files: string[] } {
+  let entries;
+  try {
+    entries = readdirSync(path, { withFileTypes: true });
+  } catch (error) {
+    throw new DataError({ where: path, what: `cannot be listed: ${reasonOf(error)}` }, error);
+  }
+  const folders: string[] = [];
+  const files: string[] = [];
+  for (const entry of entries) {
+    if (entry.name.startsWith(".") || JUNK.has(entry.name.toLowerCase())) continue;
+    const isFolder = entry.isSymbolicLink()
+      ? statOf(join(path, entry.name)).isDirectory()
+      : entry.isDirectory();
+    (isFolder ? folders : files).push(entry.name);
+  }
+  return { folders: folders.sort(byCodePoint), files: files.sort(byCodePoint) };
+}
+
+const JUNK: ReadonlySet<string> = new Set(["thumbs.db", "desktop.ini", "__macosx", "$recycle.bin", "@eadir"]);
+
+/** Notes that data sets carry beside their class folders. */
+function isDocument(name: string): boolean {
+  return (
+    /\.(txt|md|rst|csv|tsv|json|jsonl|xml|ya?ml|pdf|html?)$/i.test(name) ||
+    /^(readme|licen[cs]e)$/i.test(name)
+  );
+}
+
+/** Length in bytes; pipes and devices are refused here, since opening one may wait for ever. */
+function fileSize(path: string): number {
+  const found = statOf(path);
+  if (!found.isFile()) throw new DataError({ where: path, what: "not a regular file" });
+  if (found.size > MAX_FILE_BYTES) {
+    throw new DataError({
+      where: path,
+      what: `larger than any picture: ${basename(path)} is not opened`,
+      expected: `at most ${MAX_FILE_BYTES} bytes`,
+      found: `${found.size}`,
+    });
+  }
+  return found.size;
+}
+
+function statOf(path: string): Stats {
+  try {
+    return statSync(path);
+  } catch (error) {
+    throw new DataError({ where: path, what: `cannot be read: ${reasonOf(error)}` }, error);
+  }
+}
+
+/** Words for the usual codes; the system's own otherwise. */
+function reasonOf(error: unknown): string {
+  const code = error instanceof Error && "code" in error ? String(error.code) : "";
+  if (code === "ELOOP") return "a loop of symbolic links";
+  if (code === "ENOENT") return "there is no such file (a broken link?)";
+  if (code === "EACCES") return "no permission";
+  return error instanceof Error ? error.message : String(error);
+}
+
+function byCodePoint(a: string, b: string): number {
+  return Buffer.compare(Buffer.from(a), Buffer.from(b));
+}

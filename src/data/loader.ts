@@ -1,0 +1,349 @@
+/**
+ * Batches of pictures, decoded ahead of the reader, the same whatever order the work completes in.
+ *
+ * A batch lies in a buffer that is reused once released; as many buffers exist as batches are prefetched, plus
+ * the one being read, so memory is constant. Decoding runs on libuv's thread pool; this file only plans.
+ *
+ * Step s of training belongs to epoch floor(s / stepsPerEpoch) with stepsPerEpoch = floor(size / batch): each epoch
+ * is a new permutation of the whole set, of which the last size mod batch samples are left out.
+ *
+ * A picture that does not decode is named and counted. In training its place is taken by the next good sample of
+ * that epoch's permutation, which depends on the files alone; in evaluation it is left out.
+ */
+
+import { DataError, UsageError } from "../core/error.js";
+import { Draws, permutation, streams } from "../core/random.js";
+import {
+  asItIs,
+  type Augmentation,
+  type EvaluationResize,
+  evaluationTransform,
+  trainingTransform,
+  type Transform,
+} from "./augment.js";
+import type { Dataset } from "./dataset.js";
+import { type Pixels, renderInto, type Encoded } from "./render.js";
+
+/** A batch; it is valid until released. */
+export interface LoadedBatch {
+  /** [batch, size, size, 3], RGB; zeros from image `count` on. */
+  readonly images: Uint8Array;
+  readonly labels: Int32Array;
+  /** How many images there are: less than the batch at the end of an evaluation or beside bad images. */
+  readonly count: number;
+  /** Which sample of the set each image is. */
+  readonly samples: Uint32Array;
+  /** The buffers may be reused. */
+  release(): void;
+}
+
+/** A sample that does not decode. */
+export interface BadImage {
+  readonly file: string;
+  readonly reason: string;
+  readonly sample: number;
+}
+
+export interface BatchSource extends AsyncIterable<LoadedBatch> {
+  /** So far, each once, in the order of the batches. */
+  readonly badImages: readonly BadImage[];
+  /** Seconds the reader has waited in next(). */
+  readonly waited: number;
+  /** Stops decoding; resolves when no work is in flight. */
+  close(): Promise<void>;
+}
+
+export interface TrainingOptions {
+  readonly batch: number;
+  readonly imageSize: number;
+  readonly seed: number;
+  /** The step of the first batch; a resumed run gives the one it stopped at. */
+  readonly firstStep: number;
+  readonly augmentation: Augmentation;
+  /** False: file order in every epoch. */
+  readonly shuffle: boolean;
+  readonly maxBadImages: number;
+  /** Batches decoded ahead. */
+  readonly prefetch?: number;
+}
+
+export interface EvaluationOptions {
+  readonly batch: number;
+  readonly imageSize: number;
+  readonly resize: EvaluationResize;
+  readonly maxBadImages: number;
+  readonly prefetch?: number;
+}
+
+/** Batches without end. */
+export function trainingBatches(dataset: Dataset, options: TrainingOptions): BatchSource {
+  const { batch, imageSize, seed, augmentation, shuffle } = options;
+  const stepsPerEpoch = Math.floor(dataset.size / batch);
+  if (stepsPerEpoch === 0) {
+    throw new UsageError({
+      what: "the batch is larger than the training set",
+      expected: `at most ${dataset.size}`,
+      found: `${batch}`,
+      hint: `--batch_size ${Math.max(1, 2 ** Math.floor(Math.log2(dataset.size)))}`,
+    });
+  }
+  // Two, because batches of one epoch may still be decoding when the next begins.
+  const orders = new Map<number, Uint32Array>();
+  const orderOf = (epoch: number): Uint32Array => {
+    let order = orders.get(epoch);
+    if (order === undefined) {
+      order = shuffle
+        ? permutation(dataset.size, seed, epoch)
+        : Uint32Array.from({ length: dataset.size }, (_, i) => i);
+      orders.set(epoch, order);
+      orders.delete(epoch - 2);
+    }
+    return order;
+  };
+  return new Loader(dataset, {
+    ...options,
+    prefetch: options.prefetch ?? DEFAULT_PREFETCH,
+    batches: Infinity,
+    plan: (index) => {
+      const step = options.firstStep + index;
+      const epoch = Math.floor(step / stepsPerEpoch);
+      const order = orderOf(epoch);
+      const first = (step % stepsPerEpoch) * batch;
+      return Array.from({ length: batch }, (_, i) => ({
+        sample: order[first + i] as number,
+        substitute: (attempt) => order[(first + i + attempt) % order.length] as number,
+        transform: (sample, source, picture) =>
+          augmentation.crop === "centre" && isOfSize(source, imageSize)
+            ? asItIs(imageSize)
+            : trainingTransform(
+                augmentation,
+                picture,
+                imageSize,
+                new Draws(seed, streams.augment, epoch, sample),
+              ),
+      }));
+    },
+  });
+}
+
+/** The whole set once, in order; the last batch may be short. */
+export function evaluationBatches(dataset: Dataset, options: EvaluationOptions): BatchSource {
+  const { batch, imageSize, resize } = options;
+  return new Loader(dataset, {
+    ...options,
+    prefetch: options.prefetch ?? DEFAULT_PREFETCH,
+    batches: Math.ceil(dataset.size / batch),
+    plan: (index) => {
+      const first = index * batch;
+      return Array.from({ length: Math.min(batch, dataset.size - first) }, (_, i) => ({
+        sample: first + i,
+        substitute: () => undefined,
+        transform: (_sample, source, picture) =>
+          isOfSize(source, imageSize) ? asItIs(imageSize) : evaluationTransform(resize, picture, imageSize),
+      }));
+    },
+  });
+}
+
+const DEFAULT_PREFETCH = 3;
+
+/** Pictures being read or decoded at a time: enough for libuv's four threads and the reads between. */
+const IN_FLIGHT = 12;
+
+/** One place of a batch. */
+interface Place {
+  readonly sample: number;
+  /** The sample to take when `attempt` ones before it were bad; undefined leaves the place out. */
+  substitute(attempt: number): number | undefined;
+  transform(
+    sample: number,
+    source: Encoded | Pixels,
+    picture: { readonly width: number; readonly height: number },
+  ): Transform;
+}
+
+interface Plan {
+  readonly batch: number;
+  readonly imageSize: number;
+  readonly maxBadImages: number;
+  readonly prefetch: number;
+  readonly batches: number;
+  /** The places of the batch-th batch, from 0. */
+  plan(batch: number): readonly Place[];
+}
+
+interface Slot {
+  readonly images: Uint8Array;
+  readonly labels: Int32Array;
+  readonly samples: Uint32Array;
+}
+
+/** What became of a place: the sample in it, if any, and the bad ones before it. */
+interface Filled {
+  readonly sample: number | undefined;
+  readonly bad: readonly BadImage[];
+}
+
+class Loader implements BatchSource {
+  readonly badImages: BadImage[] = [];
+  waited = 0;
+
+  readonly #dataset: Dataset;
+  readonly #plan: Plan;
+  readonly #free: Slot[];
+  readonly #started: Promise<
+    { readonly slot: Slot; readonly filled: readonly Filled[] } | { readonly error: unknown }
+  >[] = [];
+  readonly #bad = new Set<number>();
+  #next = 0;
+  #inFlight = 0;
+  readonly #queue: (() => void)[] = [];
+  #closed = false;
+
+  constructor(dataset: Dataset, plan: Plan) {
+    this.#dataset = dataset;
+    this.#plan = plan;
+    const pixels = plan.batch * plan.imageSize * plan.imageSize * 3;
+    this.#free = Array.from({ length: Math.min(plan.prefetch, plan.batches) + 1 }, () => ({
+      images: new Uint8Array(pixels),
+      labels: new Int32Array(plan.batch),
+      samples: new Uint32Array(plan.batch),
+    }));
+    this.#fillFree();
+  }
+
+  [Symbol.asyncIterator](): AsyncIterator<LoadedBatch> {
+    return {
+      next: async () => {
+        const value = await this.#take();
+        return value === undefined ? { done: true, value } : { done: false, value };
+      },
+      return: async () => {
+        await this.close();
+        return { done: true, value: undefined };
+      },
+    };
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    await Promise.all(this.#started);
+    this.#started.length = 0;
+  }
+
+  async #take(): Promise<LoadedBatch | undefined> {
+    for (;;) {
+      const coming = this.#started.shift();
+      if (coming === undefined) {
+        if (this.#closed || this.#next >= this.#plan.batches) return undefined;
+        throw new Error("all batches are held by the reader; release() them");
+      }
+      const start = performance.now();
+      const result = await coming;
+      this.waited += (performance.now() - start) / 1000;
+      if ("error" in result) throw result.error;
+      for (const { bad } of result.filled) for (const image of bad) this.#count(image);
+      const batch = this.#assemble(result.slot, result.filled);
+      if (batch.count > 0) return batch;
+      batch.release();
+    }
+  }
+
+  /** Closes the gaps of places left out, so that images and labels are the first `count`. */
+  #assemble(slot: Slot, filled: readonly Filled[]): LoadedBatch {
+    const { images, labels, samples } = slot;
+    const bytes = this.#plan.imageSize ** 2 * 3;
+    let count = 0;
+    filled.forEach(({ sample }, place) => {
+      if (sample === undefined) return;
+      if (count !== place) images.copyWithin(count * bytes, place * bytes, (place + 1) * bytes);
+      labels[count] = this.#dataset.label(sample);
+      samples[count] = sample;
+      count++;
+    });
+    images.fill(0, count * bytes);
+    labels.fill(0, count);
+    samples.fill(0, count);
+    let released = false;
+    const release = (): void => {
+      if (released) return;
+      released = true;
+      this.#free.push(slot);
+      this.#fillFree();
+    };
+    return { images, labels, samples, count, release };
+  }
+
+  #count(image: BadImage): void {
+    if (this.#bad.has(image.sample)) return;
+    this.#bad.add(image.sample);
+    this.badImages.push(image);
+    const { maxBadImages } = this.#plan;
+    if (this.badImages.length <= maxBadImages) return;
+    throw new DataError({
+      where: image.file,
+      what: image.reason,
+      safe: "No image was used from it",
+      hint:
+        maxBadImages === 0
+          ? "Remove or replace it, or allow up to 5 such files: --max_bad_images 5"
+          : `${this.badImages.length} such files are more than --max_bad_images ${maxBadImages} allows; ` +
+            `the first was ${this.badImages[0]?.file}`,
+    });
+  }
+
+  #fillFree(): void {
+    while (!this.#closed && this.#next < this.#plan.batches) {
+      const slot = this.#free.pop();
+      if (slot === undefined) return;
+      const places = this.#plan.plan(this.#next++);
+      const filling = Promise.all(places.map((place, i) => this.#fill(place, slot, i)));
+      this.#started.push(filling.then((filled) => ({ slot, filled })).catch((error: unknown) => ({ error })));
+    }
+  }
+
+  /** Renders the place's sample, or the next good one in its stead. */
+  async #fill(place: Place, slot: Slot, index: number): Promise<Filled> {
+    const bad: BadImage[] = [];
+    for (let attempt = 0; ; attempt++) {
+      const sample = attempt === 0 ? place.sample : place.substitute(attempt);
+      // Past the allowed number the batch will be refused, whatever is in it.
+      if (sample === undefined || bad.length > this.#plan.maxBadImages) return { sample: undefined, bad };
+      try {
+        await this.#render(place, sample, slot, index);
+        return { sample, bad };
+      } catch (error) {
+        if (!(error instanceof DataError)) throw error;
+        const { where = this.#dataset.name(sample), what } = error.problem;
+        bad.push({ file: where, reason: what, sample });
+      }
+    }
+  }
+
+  async #render(place: Place, sample: number, slot: Slot, index: number): Promise<void> {
+    if (this.#inFlight < IN_FLIGHT) this.#inFlight++;
+    else await new Promise<void>((go) => this.#queue.push(go));
+    try {
+      if (this.#closed) return;
+      const source = await this.#dataset.read(sample);
+      const offset = index * this.#plan.imageSize ** 2 * 3;
+      await renderInto(
+        source,
+        this.#dataset.name(sample),
+        (picture) => place.transform(sample, source, picture),
+        slot.images,
+        offset,
+      );
+    } finally {
+      // The permit goes to the one who waits longest.
+      const waiting = this.#queue.shift();
+      if (waiting === undefined) this.#inFlight--;
+      else waiting();
+    }
+  }
+}
+
+/** Arrays of the network's own size are used as they are; files always go through the recipe's resize. */
+function isOfSize(source: Encoded | Pixels, size: number): boolean {
+  return source.kind === "pixels" && source.width === size && source.height === size;
+}
