@@ -75,8 +75,7 @@ export const variants: Readonly<Record<VariantName, Variant>> = {
     widths: { ...PAPER_WIDTHS, 2: { stages: [224, 448, 896], conv5: 2048 } },
     padding: "same",
     batchNorm: { epsilon: 1e-3, momentum: 0.997 },
-    // The pipeline hands over RGB in [0, 1]; the network begins with 2x - 1.
-    input: { channelOrder: [0, 1, 2], scale: [2 / 255, 2 / 255, 2 / 255], shift: [-1, -1, -1] },
+    input: lineageInput(),
     shuffle: "between-units",
     downsampleBefore: "input channels",
     downsampleSide: "half the unit",
@@ -121,6 +120,12 @@ export const variants: Readonly<Record<VariantName, Variant>> = {
     initialisation: "megvii",
   },
 };
+
+/** 2x - 1 of x = byte * f32(1/255): the pipeline multiplies by the rounded number, TensorFlow's f32 constant. */
+function lineageInput(): InputRule {
+  const scale = 2 * Math.fround(1 / 255);
+  return { channelOrder: [0, 1, 2], scale: [scale, scale, scale], shift: [-1, -1, -1] };
+}
 
 /** (byte / 255 - mean) / std, with ImageNet's mean and deviation as torchvision states them. */
 function imageNetInput(): InputRule {

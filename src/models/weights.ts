@@ -52,7 +52,8 @@ export function tensorsOf(table: ParameterTable, scheme: Scheme): WeightTensor[]
   return table.parameters.flatMap((parameter) => {
     const { layer, tensor } = splitName(parameter.name);
     const describe = (name: string, place: Pick<WeightTensor, "array" | "offset">): WeightTensor => {
-      const order = scheme === "tensorflow" ? tensorflowOrder[parameter.role] : parameter.shape.map((_, i) => i);
+      const order =
+        scheme === "tensorflow" ? tensorflowOrder[parameter.role] : parameter.shape.map((_, i) => i);
       return {
         canonical: `${layer}.${name}`,
         name: foreignName(scheme, layer, name, parameter.role),
@@ -70,7 +71,8 @@ export function tensorsOf(table: ParameterTable, scheme: Scheme): WeightTensor[]
 
 /** Copies a tensor of the scheme's layout into our flat array. */
 export function fillTensor(tensor: WeightTensor, foreign: ForeignTensor, into: Float32Array): void {
-  const fits = foreign.shape.length === tensor.shape.length && tensor.shape.every((n, i) => n === foreign.shape[i]);
+  const fits =
+    foreign.shape.length === tensor.shape.length && tensor.shape.every((n, i) => n === foreign.shape[i]);
   if (!fits || foreign.data.length !== tensor.size) {
     throw new CheckpointError({
       what: "the tensor does not fit this network",
@@ -191,7 +193,8 @@ function torchName(scheme: "torchvision" | "megvii", layer: string, tensor: stri
     return `${module}.${isNorm ? 1 : 0}.${name}`;
   }
   // Modules of a branch in order: conv, norm, relu, depthwise, norm, conv, norm (the side branch begins at depthwise).
-  const places = unit.branch === "main" ? { before: 0, depthwise: 3, after: 5 } : { before: -1, depthwise: 0, after: 2 };
+  const places =
+    unit.branch === "main" ? { before: 0, depthwise: 3, after: 5 } : { before: -1, depthwise: 0, after: 2 };
   const place = places[unit.part] + (isNorm ? 1 : 0);
   return `${outer.unit(unit.stage, unit.unit)}.${outer[unit.branch]}.${place}.${name}`;
 }

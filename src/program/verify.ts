@@ -7,14 +7,8 @@
  */
 
 import { lifetimes, inputsOf, outputsOf, timeline } from "./plan-memory.js";
-import {
-  planeStride,
-  type Plane,
-  type PlaneId,
-  type Program,
-  type Step,
-  type WindowGeometry,
-} from "./program.js";
+import { weightCount } from "./print.js";
+import { planeStride, type Plane, type PlaneId, type Program, type WindowGeometry } from "./program.js";
 
 /** Elements that buffers start on: a cache line of f32. */
 const ALIGNMENT = 16;
@@ -185,19 +179,6 @@ function verifyMemory(program: Program): void {
     table.reduce((count, offset) => count + (offset >= 0 ? 1 : 0), 0);
   const expected = lifetimes(program).length;
   check(placed(memory.value) + placed(memory.gradient) === expected, `a plane has a buffer it never uses`);
-}
-
-function weightCount(step: Step): number {
-  switch (step.kind) {
-    case "stem":
-      return step.count * 27;
-    case "pointwise":
-      return step.count * step.inputs.length;
-    case "depthwise":
-      return step.inputs.length * 9;
-    case "head":
-      return step.classes * step.inputs.length;
-  }
 }
 
 function sizeOf(program: Program, plane: PlaneId): string {

@@ -21,7 +21,9 @@ export function sharedPath(...parts: string[]): string {
 /** Options for node:test: `skip` holds the reason when the file is not there. */
 export function needs(...parts: string[]): { skip: false | string } {
   const path = sharedPath(...parts);
-  return { skip: existsSync(path) ? false : `no ${parts.join("/")} (set RIFFLE_SHARED to the test material)` };
+  return {
+    skip: existsSync(path) ? false : `no ${parts.join("/")} (set RIFFLE_SHARED to the test material)`,
+  };
 }
 
 /** A file kept in the repository's test folder, wherever the compiled test runs. */

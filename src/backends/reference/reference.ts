@@ -232,17 +232,21 @@ class ReferenceTraining implements TrainingRun {
 
 class ReferenceInference implements InferenceRun {
   readonly #execution: Execution;
-  #weights: Weights = { parameters: new Float32Array(0), statistics: new Float32Array(0) };
+  #weights: Weights | undefined;
 
   constructor(program: Program) {
-    this.#execution = new Execution(program, () => this.#weights, new Float32Array(0));
+    this.#execution = new Execution(program, () => this.#weights as Weights, new Float32Array(0));
   }
 
   get inspect(): Inspection {
     return this.#execution.inspect;
   }
 
-  infer(images: Uint8Array, count: number, weights: Weights): Promise<Float32Array> {
+  load({ parameters, statistics }: Weights): void {
+    this.#weights = { parameters: parameters.slice(), statistics: statistics.slice() };
+  }
+
+  infer(images: Uint8Array, count: number): Promise<Float32Array> {
     return promise(() => {
       const { machine } = this.#execution;
       const { program } = machine;
@@ -254,8 +258,8 @@ class ReferenceInference implements InferenceRun {
           found: `${count} images in ${images.length} bytes`,
         });
       }
+      if (this.#weights === undefined) throw new Error("infer before load: there are no weights yet");
       machine.images = count;
-      this.#weights = weights;
       this.#execution.images = images;
       this.#execution.forward();
       return Float32Array.from((this.#execution.head as HeadMemory).logits);

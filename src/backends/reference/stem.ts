@@ -76,12 +76,7 @@ export function stemBackward(
 }
 
 /** One image channel as the network reads it. */
-function readChannel(
-  machine: Machine,
-  step: StemStep,
-  images: Uint8Array,
-  channel: number,
-): Float64Array {
+function readChannel(machine: Machine, step: StemStep, images: Uint8Array, channel: number): Float64Array {
   const scale = step.inputScale[channel] as number;
   const shift = step.inputShift[channel] as number;
   const { inputHeight, inputWidth } = step.convolution;
