@@ -21,9 +21,11 @@ import { z } from "zod";
 
 import type { TrainingState, Weights } from "../backends/backend.js";
 import { CheckpointError, FormatError } from "../core/error.js";
+import { evaluationDecodings } from "../data/augment.js";
 import { encodeSafetensors, type Float32Tensor, openSafetensors } from "../formats/safetensors.js";
+import type { ParameterTable } from "../models/initialise.js";
 import { type VariantName, variantNames, type Width, widths } from "../models/variants.js";
-import type { Program } from "../program/program.js";
+import { tensorsOf } from "../models/weights.js";
 import { errorCode, exists, recoverFolders, removeFolder, replaceFolder } from "./durable.js";
 
 const weightsFile = "weights.safetensors";
@@ -40,6 +42,9 @@ export interface Scores {
   readonly top5: number;
 }
 
+/** A key of `evaluationDecodings` in data/augment.ts. */
+export type EvaluationPipeline = keyof typeof evaluationDecodings;
+
 /** What makes a network: enough to build it and to feed it. */
 export interface ModelDescription {
   readonly variant: VariantName;
@@ -50,6 +55,8 @@ export interface ModelDescription {
   readonly image_size: number;
   /** Shorter side before the central crop, pixels. */
   readonly eval_resize: number;
+  /** How pictures are decoded and resized for evaluation. */
+  readonly pipeline: EvaluationPipeline;
   readonly class_names: readonly string[];
 }
 
@@ -83,9 +90,6 @@ export interface Checkpoint {
   readonly state: CheckpointState;
 }
 
-/** Where the program's tensors lie; `Program` is one. */
-export type Layout = Pick<Program, "parameters" | "parameterCount" | "gamma" | "planes">;
-
 /** What is to be saved: whole training, or one set of weights. */
 export type Saved =
   | { readonly kind: "training"; readonly state: TrainingState }
@@ -116,7 +120,7 @@ export function recoverRun(runDir: string): Promise<void> {
 export async function saveCheckpoint(
   runDir: string,
   name: string,
-  layout: Layout,
+  layout: ParameterTable,
   saved: Saved,
   state: Omit<CheckpointState, "readme" | "format" | "version" | "kind" | "bytes">,
 ): Promise<string> {
@@ -244,7 +248,8 @@ export async function findResumable(
   path: string,
 ): Promise<{ runDir: string; checkpoint: Checkpoint; damaged: readonly Damaged[] }> {
   await requireFolder(path);
-  if (!(await exists(join(path, sumsFile)))) return { runDir: path, ...(await newestValid(path)) };
+  const runDir = await runFolderOf(path);
+  if (runDir === path) return { runDir, ...(await newestValid(path)) };
   const checkpoint = await openCheckpoint(path);
   if (checkpoint.state.kind !== "training") {
     throw new CheckpointError({
@@ -256,11 +261,17 @@ export async function findResumable(
       hint: `Resume the run with --resume ${dirname(path)}, or start a new one from these weights with --init_from ${path}`,
     });
   }
-  return { runDir: dirname(path), checkpoint, damaged: [] };
+  return { runDir, checkpoint, damaged: [] };
+}
+
+/** The folder of the run that a path to resume from belongs to. @throws CheckpointError */
+export async function runFolderOf(path: string): Promise<string> {
+  await requireFolder(path);
+  return (await exists(join(path, sumsFile))) || stepOf(basename(path)) !== undefined ? dirname(path) : path;
 }
 
 /** All of training, as it was saved. @throws CheckpointError when the network is another. */
-export async function loadTraining(checkpoint: Checkpoint, layout: Layout): Promise<TrainingState> {
+export async function loadTraining(checkpoint: Checkpoint, layout: ParameterTable): Promise<TrainingState> {
   const state: TrainingState = {
     parameters: new Float32Array(layout.parameterCount),
     statistics: new Float32Array(2 * layout.planes.length),
@@ -274,7 +285,7 @@ export async function loadTraining(checkpoint: Checkpoint, layout: Layout): Prom
 }
 
 /** The weights to use a network with: the averages where they were kept. @throws CheckpointError */
-export async function loadWeights(checkpoint: Checkpoint, layout: Layout): Promise<Weights> {
+export async function loadWeights(checkpoint: Checkpoint, layout: ParameterTable): Promise<Weights> {
   const weights = {
     parameters: new Float32Array(layout.parameterCount),
     statistics: new Float32Array(2 * layout.planes.length),
@@ -295,7 +306,11 @@ export async function loadWeights(checkpoint: Checkpoint, layout: Layout): Promi
  * @returns the names of tensors left as they were.
  * @throws CheckpointError when any other tensor is missing or has another shape.
  */
-export async function initialiseFrom(path: string, layout: Layout, weights: Weights): Promise<string[]> {
+export async function initialiseFrom(
+  path: string,
+  layout: ParameterTable,
+  weights: Weights,
+): Promise<string[]> {
   const bare = path.endsWith(".safetensors") && basename(path) !== weightsFile;
   const optional = new Set(
     layout.parameters.filter(({ role }) => role === "linear" || role === "bias").map(({ name }) => name),
@@ -307,25 +322,13 @@ export async function initialiseFrom(path: string, layout: Layout, weights: Weig
 }
 
 /** Every tensor's name and shape, and the memory it is read into or written from. */
-function slotsOf(layout: Layout, saved: Saved): Float32Tensor[] {
-  const { parameters: weights, statistics } = saved.kind === "training" ? saved.state : saved.weights;
-  const slots = parameterSlots(layout, weights, "");
-  const planes = layout.planes.length;
-  for (const { name, offset, size, role } of layout.parameters) {
-    if (role !== "gamma") continue;
-    const first = offset - layout.gamma;
-    const stem = name.replace(/\.gamma$/, "");
-    slots.push({
-      name: `${stem}.moving_mean`,
-      shape: [size],
-      data: statistics.subarray(first, first + size),
-    });
-    slots.push({
-      name: `${stem}.moving_variance`,
-      shape: [size],
-      data: statistics.subarray(planes + first, planes + first + size),
-    });
-  }
+function slotsOf(layout: ParameterTable, saved: Saved): Float32Tensor[] {
+  const weights = saved.kind === "training" ? saved.state : saved.weights;
+  const slots = tensorsOf(layout, "canonical").map(({ name, shape, array, offset, size }) => ({
+    name,
+    shape,
+    data: weights[array].subarray(offset, offset + size),
+  }));
   if (saved.kind === "weights") return slots;
   return [
     ...slots,
@@ -334,7 +337,7 @@ function slotsOf(layout: Layout, saved: Saved): Float32Tensor[] {
   ];
 }
 
-function parameterSlots(layout: Layout, values: Float32Array, prefix: string): Float32Tensor[] {
+function parameterSlots(layout: ParameterTable, values: Float32Array, prefix: string): Float32Tensor[] {
   return layout.parameters.map(({ name, shape, offset, size }) => ({
     name: `${prefix}${name}`,
     shape,
@@ -429,6 +432,7 @@ const stateSchema: z.ZodType<CheckpointState> = z.strictObject({
     classes: z.int().min(2),
     image_size: z.int().min(32).max(4096),
     eval_resize: z.int().min(32).max(8192),
+    pipeline: z.enum(Object.keys(evaluationDecodings) as EvaluationPipeline[]),
     class_names: z.array(z.string()),
   }),
   settings: z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])),

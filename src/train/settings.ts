@@ -73,7 +73,7 @@ export const settings = {
   }),
   max_bad_images: integer({
     group: "data",
-    commands: all,
+    commands: trainAndEvaluate,
     help: "how many files that cannot be decoded are left out before the run stops",
     unit: "files",
     default: 0,
