@@ -1,4 +1,4 @@
-// Node-API door of native/decode: transformJpeg and transformPixels, each one job on libuv's thread pool.
+// Node-API door of native/decode: readFile, transformJpeg and transformPixels, each one job on libuv's thread pool.
 //
 // JavaScript validates first and words the errors (src/data/render.ts); sizes are checked again here,
 // because this is the last door before memory.
@@ -6,12 +6,15 @@
 #include <node_api.h>
 
 #include <cmath>
+#include <cstring>
 #include <memory>
 #include <new>
 #include <string>
+#include <vector>
 
 #include "jpeg.h"
 #include "pixels.h"
+#include "read_file.h"
 #include "resize.h"
 
 void RegisterDecode(napi_env env, napi_value exports);
@@ -20,6 +23,9 @@ namespace {
 
 // Larger than any picture the JavaScript side lets through; keeps products of two lengths in 64 bits.
 constexpr double kMaxSide = 1 << 20;
+
+// A long thin picture's longer side after its shorter one was brought to the network's size.
+constexpr double kMaxResized = 1ull << 33;
 
 struct Job {
   napi_async_work work = nullptr;
@@ -75,18 +81,27 @@ struct BadArgument {
   std::string what;
 };
 
-double Number(napi_env env, napi_value object, const char* name, double low, double high) {
-  napi_value value;
-  double number;
-  if (napi_get_named_property(env, object, name, &value) != napi_ok ||
-      napi_get_value_double(env, value, &number) != napi_ok || !(number >= low && number <= high))
-    throw BadArgument{std::string("transform: ") + name + " is missing or out of range"};
-  return number;
+// The numbers of src/data/render.ts's `spec`, in its order.
+enum Field {
+  kWidth, kHeight, kChannels,
+  kBoxX, kBoxY, kBoxWidth, kBoxHeight,
+  kResizedWidth, kResizedHeight, kWindowX, kWindowY, kSize,
+  kFilter, kFlip, kRed, kGreen, kBlue, kGrayscale,
+  kRegionX, kRegionY, kRegionWidth, kRegionHeight, kEighths, kFastDct,
+  kOutOffset,
+  kFields
+};
+
+double Number(const double* spec, Field field, double low, double high) {
+  if (!(spec[field] >= low && spec[field] <= high))
+    throw BadArgument{"transform: field " + std::to_string(field) + " is out of range"};
+  return spec[field];
 }
 
-size_t Whole(napi_env env, napi_value object, const char* name, double low, double high) {
-  const double number = Number(env, object, name, low, high);
-  if (number != std::floor(number)) throw BadArgument{std::string("transform: ") + name + " is not whole"};
+size_t Whole(const double* spec, Field field, double low, double high) {
+  const double number = Number(spec, field, low, high);
+  if (number != std::floor(number))
+    throw BadArgument{"transform: field " + std::to_string(field) + " is not whole"};
   return static_cast<size_t>(number);
 }
 
@@ -99,28 +114,38 @@ uint8_t* Bytes(napi_env env, napi_value value, size_t* length) {
   return static_cast<uint8_t*>(data);
 }
 
-// The fields of src/data/render.ts's Spec, checked against each other and the buffers.
-void ReadSpec(napi_env env, napi_value spec, size_t out_length, Job* job) {
-  job->width = Whole(env, spec, "width", 1, kMaxSide);
-  job->height = Whole(env, spec, "height", 1, kMaxSide);
-  job->channels = Whole(env, spec, "channels", 1, 3);
+const double* Doubles(napi_env env, napi_value value, size_t count) {
+  napi_typedarray_type type;
+  size_t length;
+  void* data;
+  if (napi_get_typedarray_info(env, value, &type, &length, &data, nullptr, nullptr) != napi_ok ||
+      type != napi_float64_array || length != count)
+    throw BadArgument{"transform: the fields are not a Float64Array of their number"};
+  return static_cast<const double*>(data);
+}
+
+// Checks the fields against each other and the buffers.
+void ReadSpec(const double* spec, size_t out_length, Job* job) {
+  job->width = Whole(spec, kWidth, 1, kMaxSide);
+  job->height = Whole(spec, kHeight, 1, kMaxSide);
+  job->channels = Whole(spec, kChannels, 1, 3);
   decode::Transform& t = job->transform;
-  t.filter = Whole(env, spec, "filter", 0, 1) ? decode::Filter::kPillow : decode::Filter::kTensorflow;
-  t.box_x = Number(env, spec, "boxX", 0, kMaxSide);
-  t.box_y = Number(env, spec, "boxY", 0, kMaxSide);
-  t.box_w = Number(env, spec, "boxWidth", 0, kMaxSide);
-  t.box_h = Number(env, spec, "boxHeight", 0, kMaxSide);
-  t.resized_w = Whole(env, spec, "resizedWidth", 1, kMaxSide);
-  t.resized_h = Whole(env, spec, "resizedHeight", 1, kMaxSide);
-  t.window_x = Whole(env, spec, "windowX", 0, kMaxSide);
-  t.window_y = Whole(env, spec, "windowY", 0, kMaxSide);
-  t.out_size = Whole(env, spec, "size", 1, 65536);
-  t.flip = Whole(env, spec, "flip", 0, 1) != 0;
-  t.red = static_cast<float>(Number(env, spec, "red", -2, 2));
-  t.green = static_cast<float>(Number(env, spec, "green", -2, 2));
-  t.blue = static_cast<float>(Number(env, spec, "blue", -2, 2));
-  t.grayscale = Whole(env, spec, "grayscale", 0, 1) != 0;
-  const size_t offset = Whole(env, spec, "outOffset", 0, 9007199254740991.0);
+  t.filter = Whole(spec, kFilter, 0, 1) ? decode::Filter::kPillow : decode::Filter::kTensorflow;
+  t.box_x = Number(spec, kBoxX, 0, kMaxSide);
+  t.box_y = Number(spec, kBoxY, 0, kMaxSide);
+  t.box_w = Number(spec, kBoxWidth, 0, kMaxSide);
+  t.box_h = Number(spec, kBoxHeight, 0, kMaxSide);
+  t.resized_w = Whole(spec, kResizedWidth, 1, kMaxResized);
+  t.resized_h = Whole(spec, kResizedHeight, 1, kMaxResized);
+  t.window_x = Whole(spec, kWindowX, 0, kMaxResized);
+  t.window_y = Whole(spec, kWindowY, 0, kMaxResized);
+  t.out_size = Whole(spec, kSize, 1, 65536);
+  t.flip = Whole(spec, kFlip, 0, 1) != 0;
+  t.red = static_cast<float>(Number(spec, kRed, -2, 2));
+  t.green = static_cast<float>(Number(spec, kGreen, -2, 2));
+  t.blue = static_cast<float>(Number(spec, kBlue, -2, 2));
+  t.grayscale = Whole(spec, kGrayscale, 0, 1) != 0;
+  const size_t offset = Whole(spec, kOutOffset, 0, 9007199254740991.0);
 
   if (t.window_x + t.out_size > t.resized_w || t.window_y + t.out_size > t.resized_h)
     throw BadArgument{"transform: the window leaves the resized picture"};
@@ -132,12 +157,12 @@ void ReadSpec(napi_env env, napi_value spec, size_t out_length, Job* job) {
   size_t source_w = job->width, source_h = job->height;
   if (job->jpeg) {
     decode::JpegRegion& r = job->region;
-    r.x = Whole(env, spec, "regionX", 0, kMaxSide);
-    r.y = Whole(env, spec, "regionY", 0, kMaxSide);
-    r.width = source_w = Whole(env, spec, "regionWidth", 1, kMaxSide);
-    r.height = source_h = Whole(env, spec, "regionHeight", 1, kMaxSide);
-    r.eighths = Whole(env, spec, "eighths", 1, 8);
-    r.fast_dct = Whole(env, spec, "fastDct", 0, 1) != 0;
+    r.x = Whole(spec, kRegionX, 0, kMaxSide);
+    r.y = Whole(spec, kRegionY, 0, kMaxSide);
+    r.width = source_w = Whole(spec, kRegionWidth, 1, kMaxSide);
+    r.height = source_h = Whole(spec, kRegionHeight, 1, kMaxSide);
+    r.eighths = Whole(spec, kEighths, 1, 8);
+    r.fast_dct = Whole(spec, kFastDct, 0, 1) != 0;
   } else if (job->channels == 2 || job->in_length != job->width * job->height * job->channels) {
     throw BadArgument{"transform: the pixels are not width * height * channels bytes"};
   }
@@ -150,7 +175,7 @@ void ReadSpec(napi_env env, napi_value spec, size_t out_length, Job* job) {
     throw BadArgument{"transform: the box leaves the picture"};
 }
 
-// transform*(input: Uint8Array, spec, out: Uint8Array): Promise<string | undefined>
+// transform*(input: Uint8Array, spec: Float64Array, out: Uint8Array): Promise<string | undefined>
 napi_value Start(napi_env env, napi_callback_info info, bool jpeg) {
   size_t argc = 3;
   napi_value argv[3];
@@ -162,7 +187,7 @@ napi_value Start(napi_env env, napi_callback_info info, bool jpeg) {
     job->jpeg = jpeg;
     job->in = Bytes(env, argv[0], &job->in_length);
     job->out = Bytes(env, argv[2], &out_length);
-    ReadSpec(env, argv[1], out_length, job.get());
+    ReadSpec(Doubles(env, argv[1], kFields), out_length, job.get());
   } catch (const BadArgument& bad) {
     napi_throw_type_error(env, nullptr, bad.what.c_str());
     return nullptr;
@@ -178,6 +203,66 @@ napi_value Start(napi_env env, napi_callback_info info, bool jpeg) {
   return promise;
 }
 
+// A file being read, and what came of it.
+struct Reading {
+  napi_async_work work = nullptr;
+  napi_deferred deferred = nullptr;
+  std::string path;
+  size_t limit = 0;
+  std::vector<uint8_t> bytes;
+  std::string error;
+};
+
+void ExecuteRead(napi_env, void* data) {
+  Reading& reading = *static_cast<Reading*>(data);
+  try {
+    reading.error = decode::ReadFile(reading.path, reading.limit, &reading.bytes);
+  } catch (const std::bad_alloc&) {
+    reading.error = "no memory to read it";
+  }
+}
+
+void CompleteRead(napi_env env, napi_status, void* data) {
+  std::unique_ptr<Reading> reading(static_cast<Reading*>(data));
+  napi_delete_async_work(env, reading->work);
+  napi_value result, buffer;
+  void* bytes = nullptr;
+  const size_t size = reading->bytes.size();
+  if (reading->error.empty() && napi_create_arraybuffer(env, size, &bytes, &buffer) == napi_ok) {
+    if (size > 0) std::memcpy(bytes, reading->bytes.data(), size);
+    napi_create_typedarray(env, napi_uint8_array, size, buffer, 0, &result);
+  } else {
+    napi_create_string_utf8(env, reading->error.c_str(), reading->error.size(), &result);
+  }
+  napi_resolve_deferred(env, reading->deferred, result);
+}
+
+// readFile(path: string, limit: number): Promise<Uint8Array | string>; the string says why not. One job of the
+// pool where fs.readFile takes four and, for small pictures, as long as decoding them.
+napi_value ReadFile(napi_env env, napi_callback_info info) {
+  size_t argc = 2;
+  napi_value argv[2];
+  napi_get_cb_info(env, info, &argc, argv, nullptr, nullptr);
+  size_t length;
+  double limit;
+  if (argc < 2 || napi_get_value_string_utf8(env, argv[0], nullptr, 0, &length) != napi_ok ||
+      napi_get_value_double(env, argv[1], &limit) != napi_ok || !(limit >= 0 && limit <= 9007199254740991.0)) {
+    napi_throw_type_error(env, nullptr, "readFile takes (path, limit)");
+    return nullptr;
+  }
+  auto reading = std::make_unique<Reading>();
+  reading->path.resize(length);
+  napi_get_value_string_utf8(env, argv[0], reading->path.data(), length + 1, &length);
+  reading->limit = static_cast<size_t>(limit);
+  napi_value promise, name;
+  napi_create_promise(env, &reading->deferred, &promise);
+  napi_create_string_utf8(env, "riffle:read", NAPI_AUTO_LENGTH, &name);
+  napi_create_async_work(env, nullptr, name, ExecuteRead, CompleteRead, reading.get(), &reading->work);
+  napi_queue_async_work(env, reading->work);
+  reading.release();  // CompleteRead takes it back
+  return promise;
+}
+
 napi_value TransformPixels(napi_env env, napi_callback_info info) { return Start(env, info, false); }
 #ifdef RIFFLE_HAVE_LIBJPEG
 napi_value TransformJpeg(napi_env env, napi_callback_info info) { return Start(env, info, true); }
@@ -185,9 +270,11 @@ napi_value TransformJpeg(napi_env env, napi_callback_info info) { return Start(e
 
 }  // namespace
 
-// Exports transformPixels, and transformJpeg where libjpeg-turbo was found when the addon was built.
+// Exports readFile, transformPixels, and transformJpeg where libjpeg-turbo was found when the addon was built.
 void RegisterDecode(napi_env env, napi_value exports) {
   napi_value function;
+  napi_create_function(env, "readFile", NAPI_AUTO_LENGTH, ReadFile, nullptr, &function);
+  napi_set_named_property(env, exports, "readFile", function);
   napi_create_function(env, "transformPixels", NAPI_AUTO_LENGTH, TransformPixels, nullptr, &function);
   napi_set_named_property(env, exports, "transformPixels", function);
 #ifdef RIFFLE_HAVE_LIBJPEG

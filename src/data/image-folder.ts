@@ -8,11 +8,11 @@
 
 import { createHash } from "node:crypto";
 import { readdirSync, type Stats, statSync } from "node:fs";
-import { readFile } from "node:fs/promises";
-import { basename, join } from "node:path";
+import { join } from "node:path";
 
 import { DataError } from "../core/error.js";
 import type { Dataset } from "./dataset.js";
+import { type Encoded, readPicture } from "./render.js";
 
 /** Opens a folder; `validation` is there when it has one of its own. */
 export function openImageFolder(root: string): {
@@ -35,9 +35,6 @@ export function openImageFolder(root: string): {
 export function openImageFiles(paths: readonly string[]): Dataset {
   return new ImageFiles("", [], [...paths], paths.map(fileSize), new Int32Array(paths.length).fill(-1));
 }
-
-/** Larger files are refused unread: 100 megapixels need no more, even as PNG. */
-const MAX_FILE_BYTES = 512 * 2 ** 20;
 
 class ImageFiles implements Dataset {
   readonly size: number;
@@ -66,13 +63,8 @@ class ImageFiles implements Dataset {
     return this.root === "" ? name : join(this.root, name);
   }
 
-  async read(sample: number): Promise<{ readonly kind: "encoded"; readonly bytes: Uint8Array }> {
-    const path = this.name(sample);
-    try {
-      return { kind: "encoded", bytes: await readFile(path) };
-    } catch (error) {
-      throw new DataError({ where: path, what: `cannot be read: ${reasonOf(error)}` }, error);
-    }
+  read(sample: number): Promise<Encoded> {
+    return readPicture(this.name(sample));
   }
 
   #check(sample: number): number {
@@ -167,14 +159,6 @@ function isDocument(name: string): boolean {
 function fileSize(path: string): number {
   const found = statOf(path);
   if (!found.isFile()) throw new DataError({ where: path, what: "not a regular file" });
-  if (found.size > MAX_FILE_BYTES) {
-    throw new DataError({
-      where: path,
-      what: `larger than any picture: ${basename(path)} is not opened`,
-      expected: `at most ${MAX_FILE_BYTES} bytes`,
-      found: `${found.size}`,
-    });
-  }
   return found.size;
 }
 
