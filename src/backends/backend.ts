@@ -81,11 +81,10 @@ export interface TrainingRun {
 
 /** A loaded inference program. Calls must not overlap. */
 export interface InferenceRun {
-  /**
-   * Logits [count, classes] for images [count, size, size, 3], count <= batch, with moving statistics.
-   * The weights are read anew at each call.
-   */
-  infer(images: Uint8Array, count: number, weights: Weights): Promise<Float32Array>;
+  /** Takes a copy of the weights for the calls of `infer` that follow. */
+  load(weights: Weights): void;
+  /** Logits [count, classes] for images [count, size, size, 3], count <= batch, with moving statistics. */
+  infer(images: Uint8Array, count: number): Promise<Float32Array>;
   readonly inspect: Inspection;
   close(): void;
 }

@@ -1,0 +1,354 @@
+// Depthwise 3x3 convolution, plane by plane.
+//
+//   z[y,x] = sum over ky,kx of w[ky,kx] * in[y*stride + ky - pad_top, x*stride + kx - pad_left]
+//
+// One image's plane is staged in cache with zeros around it, rows one element longer than wide: that one zero is
+// the right pad of a row and the left pad of the next. Then the nine taps are nine shifted reads of one flat
+// buffer and every vector is full, for 7x7 planes too; the column between rows computes rubbish that is not
+// copied out. Stride 2 stages rows and columns of equal parity apart (four buffers), which makes its taps
+// contiguous as well.
+#include "kernels.h"
+#include "tile.h"
+
+namespace riffle::RIFFLE_ISA {
+namespace {
+
+// Flat vectors run past the last row by less than a vector; a guard of two vectors before and behind.
+constexpr long kGuard = 2 * kLanes;
+
+// One staged parity (or, for stride 1, the whole padded image): rows x pitch, from `data`.
+struct Stage {
+  long rows, pitch;
+};
+
+RIFFLE_INLINE Stage StageOf(const Window& w) {
+  // Stride 1: a zero row above and below. Stride 2: of the 2*out+1 padded rows, out+1 are even.
+  return w.stride == 1 ? Stage{w.in_h + 2L, w.in_w + 1L} : Stage{w.out_h + 1L, w.out_w + 1L};
+}
+
+RIFFLE_INLINE long StageFloats(const Stage& s) { return RoundUp(s.rows * s.pitch + 1 + 2 * kGuard, 16); }
+
+RIFFLE_INLINE void Clear(float* p, long count) {
+  for (long i = 0; i < count; ++i) p[i] = 0.0f;
+}
+
+// --- what is loaded: a normalised plane, or a batch-norm gradient ---
+
+struct Normalised {
+  const float* z;
+  Vec scale, shift;
+  bool relu;
+  explicit RIFFLE_INLINE Normalised(const InputPlane& x) : z(x.z), scale(Set(x.scale)), shift(Set(x.shift)), relu(x.relu) {}
+  RIFFLE_INLINE Vec operator()(long i) const {
+    const Vec y = Load(z + i) * scale + shift;
+    return relu ? Relu(y) : y;
+  }
+};
+
+struct Gradient {
+  const float *g, *z;
+  Vec a, b, c;
+  explicit RIFFLE_INLINE Gradient(const OutputGradient& d) : g(d.g), z(d.z), a(Set(d.a)), b(Set(d.b)), c(Set(d.c)) {}
+  RIFFLE_INLINE Vec operator()(long i) const { return Load(g + i) * a + (Load(z + i) * b + c); }
+};
+
+// Rows of `width` values from `source(offset + ...)` to out + row*pitch. Vectors write past the row's end,
+// which the zero behind it and the next row repair; `after` floats behind the last row are cleared.
+template <class Source>
+RIFFLE_INLINE void StageRows(const Source& source, long offset, long height, long width, long pitch, float* out) {
+  for (long y = 0; y < height; ++y) {
+    float* row = out + y * pitch;
+    for (long x = 0; x < width; x += kLanes) Store(row + x, source(offset + y * width + x));
+    for (long x = width; x < pitch; ++x) row[x] = 0.0f;
+  }
+  // What the last row's vectors left behind it.
+  float* end = out + height * pitch;
+  for (long i = 0; i < kLanes; ++i) end[i] = 0.0f;
+}
+
+// Rows of the image into four parities. Padded row r = y + pad_top goes to parity r & 1, row r >> 1; columns too.
+template <class Source>
+RIFFLE_INLINE void StageParities(const Source& source, long offset, const Window& w, const Stage& stage,
+                                 float* const (&parity)[2][2]) {
+  const long pad = w.pad_left;
+  for (long y = 0; y < w.in_h; ++y) {
+    const long r = y + w.pad_top;
+    if ((r >> 1) >= stage.rows) break;
+    float* even_row = parity[r & 1][0] + (r >> 1) * stage.pitch;
+    float* odd_row = parity[r & 1][1] + (r >> 1) * stage.pitch;
+    // Image columns 0, 2, 4, ... have the parity of the padding.
+    float* first = pad == 0 ? even_row : odd_row;
+    float* second = pad == 0 ? odd_row : even_row + 1;
+    const long firsts = (w.in_w + 1) / 2, seconds = w.in_w / 2;
+    for (long x = 0; x < w.in_w; x += 2 * kLanes) {
+      const long at = offset + y * w.in_w + x;
+      const Vec u = source(at), v = x + kLanes < w.in_w ? source(at + kLanes) : Vec{};
+      Store(first + x / 2, Even(u, v));
+      Store(second + x / 2, Odd(u, v));
+    }
+    for (long x = firsts; x < stage.pitch; ++x) first[x] = 0.0f;
+    for (long x = seconds; x < stage.pitch - pad; ++x) second[x] = 0.0f;
+    if (pad != 0) even_row[0] = 0.0f;
+  }
+  // Behind the last staged row of each parity.
+  for (int p = 0; p < 2; ++p) {
+    const long staged = (w.in_h + w.pad_top - p + 1) / 2;  // padded rows of this parity that the image reaches
+    const long rows = Smaller(staged, stage.rows);
+    for (int q = 0; q < 2; ++q) {
+      float* end = parity[p][q] + rows * stage.pitch;
+      for (long i = 0; i < kLanes + 1; ++i) end[i] = 0.0f;
+    }
+  }
+}
+
+struct Sums {
+  Vec first = Vec{}, second = Vec{};
+};
+
+}  // namespace
+
+size_t DepthwiseScratch(const Window& w) {
+  // Forward: the stage(s) and the flat output. Backward: stages of x and of dz and the flat dx.
+  const Stage s = StageOf(w);
+  const long one = StageFloats(s);
+  return static_cast<size_t>(w.stride == 1 ? 3 * one : 9 * one + StageFloats({w.out_h + 2L, w.out_w + 1L}));
+}
+
+void DepthwiseForwardTask(const DepthwiseForward& p, long plane, float* scratch) {
+  const Window& w = p.window;
+  const Stage stage = StageOf(w);
+  const long one = StageFloats(stage);
+  const long in_pixels = static_cast<long>(w.in_h) * w.in_w, out_pixels = static_cast<long>(w.out_h) * w.out_w;
+  const Normalised source(p.x[plane]);
+  const float* k = p.weights + plane * 9;
+  Vec tap[9];
+  for (int t = 0; t < 9; ++t) tap[t] = Set(k[t]);
+
+  const int stages = w.stride == 1 ? 1 : 4;
+  Clear(scratch, stages * one);
+  float* const base = scratch + kGuard;
+  float* const parity[2][2] = {{base, base + one}, {base + 2 * one, base + 3 * one}};
+  float* flat = scratch + stages * one;
+
+  for (int n = 0; n < p.images; ++n) {
+    float* z = p.z[plane] + n * out_pixels;
+    const long length = w.out_h * stage.pitch;
+    if (w.stride == 1) {
+      StageRows(source, n * in_pixels, w.in_h, w.in_w, stage.pitch, base + stage.pitch + 1);
+      const float* in = base;
+      const long s = stage.pitch;
+      for (long i = 0; i < length; i += kLanes) {
+        const float* q = in + i;
+        Vec v = Load(q) * tap[0];
+        v += Load(q + 1) * tap[1];
+        v += Load(q + 2) * tap[2];
+        Vec u = Load(q + s) * tap[3];
+        u += Load(q + s + 1) * tap[4];
+        u += Load(q + s + 2) * tap[5];
+        v += Load(q + 2 * s) * tap[6];
+        u += Load(q + 2 * s + 1) * tap[7];
+        v += Load(q + 2 * s + 2) * tap[8];
+        Store(flat + i, u + v);
+      }
+    } else {
+      StageParities(source, n * in_pixels, w, stage, parity);
+      const long s = stage.pitch;
+      const float *ee = parity[0][0], *eo = parity[0][1], *oe = parity[1][0], *oo = parity[1][1];
+      for (long i = 0; i < length; i += kLanes) {
+        Vec v = Load(ee + i) * tap[0];
+        v += Load(eo + i) * tap[1];
+        v += Load(ee + i + 1) * tap[2];
+        Vec u = Load(oe + i) * tap[3];
+        u += Load(oo + i) * tap[4];
+        u += Load(oe + i + 1) * tap[5];
+        v += Load(ee + i + s) * tap[6];
+        u += Load(eo + i + s) * tap[7];
+        v += Load(ee + i + s + 1) * tap[8];
+        Store(flat + i, u + v);
+      }
+    }
+    Sums sums;
+    for (long y = 0; y < w.out_h; ++y) {
+      const float* row = flat + y * stage.pitch;
+      float* out = z + y * w.out_w;
+      long x = 0;
+      for (; x + kLanes <= w.out_w; x += kLanes) {
+        const Vec v = Load(row + x);
+        Store(out + x, v);
+        sums.first += v;
+        sums.second += v * v;
+      }
+      if (x < w.out_w) {
+        const Vec v = KeepFirst(Load(row + x), w.out_w - x);
+        Store(out + x, v);
+        sums.first += v;
+        sums.second += v * v;
+      }
+    }
+    if (p.sums) {
+      p.sums[(plane * p.images + n) * 2] = Sum(sums.first);
+      p.sums[(plane * p.images + n) * 2 + 1] = Sum(sums.second);
+    }
+  }
+}
+
+namespace {
+
+// One vector of an input's gradient: masked where y is not positive, added to what stands there, summed.
+RIFFLE_INLINE void PutGradient(Vec v, Vec y, const InputPlane& x, const InputGradient& gx, long at, long valid,
+                               Sums& sums) {
+  if (x.relu) v = y > Vec{} ? v : Vec{};
+  if (gx.accumulate) v += Load(gx.g + at);
+  Vec z = Load(x.z + at);
+  if (valid < kLanes) {
+    v = KeepFirst(v, valid);
+    z = KeepFirst(z, valid);
+  }
+  sums.first += v;
+  sums.second += v * z;
+  if (valid >= kLanes) {
+    Store(gx.g + at, v);
+  } else {
+    StoreFirst(gx.g + at, v, valid);  // with `accumulate`, what stands behind is still needed
+  }
+}
+
+void BackwardStride1(const DepthwiseBackward& p, long plane, float* scratch) {
+  const Window& w = p.window;
+  const Stage stage = StageOf(w);
+  const long one = StageFloats(stage), s = stage.pitch;
+  const long pixels = static_cast<long>(w.in_h) * w.in_w;
+  const Normalised input(p.x[plane]);
+  const Gradient gradient(p.dz[plane]);
+  const float* k = p.weights + plane * 9;
+  Vec flipped[9];
+  for (int t = 0; t < 9; ++t) flipped[t] = Set(k[8 - t]);
+
+  Clear(scratch, 2 * one);
+  float* dz = scratch + kGuard;
+  float* y = scratch + one + kGuard;
+  float* dx = scratch + 2 * one;
+  for (int n = 0; n < p.images; ++n) {
+    StageRows(gradient, n * pixels, w.in_h, w.in_w, s, dz + s + 1);
+    StageRows(input, n * pixels, w.in_h, w.in_w, s, y + s + 1);
+    Vec dk[9];
+#pragma GCC unroll 9
+    for (int t = 0; t < 9; ++t) dk[t] = Vec{};
+    // The column between rows is zero in y, so it adds nothing to dk.
+    const long length = w.in_h * s;
+    for (long i = 0; i < length; i += kLanes) {
+      const Vec yi = Load(y + s + 1 + i);
+      Vec v = Vec{};
+#pragma GCC unroll 9
+      for (int t = 0; t < 9; ++t) {
+        const Vec d = Load(dz + i + t / 3 * s + t % 3);
+        v += d * flipped[t];
+        dk[8 - t] += d * yi;
+      }
+      Store(dx + i, v);
+    }
+    Sums sums;
+    for (long row = 0; row < w.in_h; ++row)
+      for (long x = 0; x < w.in_w; x += kLanes)
+        PutGradient(Load(dx + row * s + x), Load(y + (row + 1) * s + 1 + x), p.x[plane], p.gx[plane],
+                    n * pixels + row * w.in_w + x, w.in_w - x, sums);
+    const long at = plane * p.images + n;
+    p.sums[at * 2] = Sum(sums.first);
+    p.sums[at * 2 + 1] = Sum(sums.second);
+#pragma GCC unroll 9
+    for (int t = 0; t < 9; ++t) p.dw[at * 9 + t] = Sum(dk[t]);
+  }
+}
+
+// Input row r (padded) and column c (padded) get taps ky = r mod 2 (and 2 more), kx = c mod 2 (and 2 more):
+//   dx[r,c] = sum of w[ky,kx] * dz[(r-ky)/2, (c-kx)/2].
+void BackwardStride2(const DepthwiseBackward& p, long plane, float* scratch) {
+  const Window& w = p.window;
+  const Stage stage = StageOf(w);
+  const long one = StageFloats(stage), s = stage.pitch;
+  const long in_pixels = static_cast<long>(w.in_h) * w.in_w, out_pixels = static_cast<long>(w.out_h) * w.out_w;
+  const Normalised input(p.x[plane]);
+  const Gradient gradient(p.dz[plane]);
+  const float* k = p.weights + plane * 9;
+  Vec tap[9];
+  for (int t = 0; t < 9; ++t) tap[t] = Set(k[t]);
+
+  const long dz_floats = StageFloats({w.out_h + 2L, w.out_w + 1L});
+  Clear(scratch, 4 * one + dz_floats);
+  float* const base = scratch + kGuard;
+  float* const y[2][2] = {{base, base + one}, {base + 2 * one, base + 3 * one}};
+  // dz with a zero row above: d[-s-1 ..] is read for the taps one row up and one column left.
+  float* d = scratch + 4 * one + kGuard + s + 1;
+  float* const dx_base = scratch + 4 * one + dz_floats;
+  float* const dx[2][2] = {{dx_base, dx_base + one}, {dx_base + 2 * one, dx_base + 3 * one}};
+
+  for (int n = 0; n < p.images; ++n) {
+    StageRows(gradient, n * out_pixels, w.out_h, w.out_w, s, d);
+    StageParities(input, n * in_pixels, w, stage, y);
+    Vec dk[9];
+#pragma GCC unroll 9
+    for (int t = 0; t < 9; ++t) dk[t] = Vec{};
+    const long length = stage.rows * s;
+    for (long i = 0; i < length; i += kLanes) {
+      const Vec here = Load(d + i), left = Load(d + i - 1), up = Load(d + i - s), corner = Load(d + i - s - 1);
+      Store(dx[0][0] + i, here * tap[0] + left * tap[2] + (up * tap[6] + corner * tap[8]));
+      Store(dx[0][1] + i, here * tap[1] + up * tap[7]);
+      Store(dx[1][0] + i, here * tap[3] + left * tap[5]);
+      Store(dx[1][1] + i, here * tap[4]);
+      // `here` is zero in the column between rows and behind the last row.
+      dk[0] += here * Load(y[0][0] + i);
+      dk[1] += here * Load(y[0][1] + i);
+      dk[2] += here * Load(y[0][0] + i + 1);
+      dk[3] += here * Load(y[1][0] + i);
+      dk[4] += here * Load(y[1][1] + i);
+      dk[5] += here * Load(y[1][0] + i + 1);
+      dk[6] += here * Load(y[0][0] + i + s);
+      dk[7] += here * Load(y[0][1] + i + s);
+      dk[8] += here * Load(y[0][0] + i + s + 1);
+    }
+    Sums sums;
+    for (long row = 0; row < w.in_h; ++row) {
+      const long r = row + w.pad_top;
+      if ((r >> 1) >= stage.rows) {
+        // A row no window reaches (stride 2 may leave one over).
+        for (long x = 0; x < w.in_w; x += kLanes)
+          PutGradient(Vec{}, Vec{}, p.x[plane], p.gx[plane], n * in_pixels + row * w.in_w + x, w.in_w - x, sums);
+        continue;
+      }
+      const long line = (r >> 1) * s;
+      const float* even = dx[r & 1][0] + line;
+      const float* odd = dx[r & 1][1] + line;
+      const float* even_y = y[r & 1][0] + line;
+      const float* odd_y = y[r & 1][1] + line;
+      const bool shifted = w.pad_left == 1;
+      const float *first = shifted ? odd : even, *second = shifted ? even + 1 : odd;
+      const float *first_y = shifted ? odd_y : even_y, *second_y = shifted ? even_y + 1 : odd_y;
+      for (long x = 0; x < w.in_w; x += 2 * kLanes) {
+        const long at = n * in_pixels + row * w.in_w + x, valid = w.in_w - x;
+        const Vec e = Load(first + x / 2), o = Load(second + x / 2);
+        const Vec ey = Load(first_y + x / 2), oy = Load(second_y + x / 2);
+        PutGradient(InterleaveLow(e, o), InterleaveLow(ey, oy), p.x[plane], p.gx[plane], at, valid, sums);
+        if (valid > kLanes)
+          PutGradient(InterleaveHigh(e, o), InterleaveHigh(ey, oy), p.x[plane], p.gx[plane], at + kLanes,
+                      valid - kLanes, sums);
+      }
+    }
+    const long at = plane * p.images + n;
+    p.sums[at * 2] = Sum(sums.first);
+    p.sums[at * 2 + 1] = Sum(sums.second);
+#pragma GCC unroll 9
+    for (int t = 0; t < 9; ++t) p.dw[at * 9 + t] = Sum(dk[t]);
+  }
+}
+
+}  // namespace
+
+void DepthwiseBackwardTask(const DepthwiseBackward& p, long plane, float* scratch) {
+  if (p.window.stride == 1) {
+    BackwardStride1(p, plane, scratch);
+  } else {
+    BackwardStride2(p, plane, scratch);
+  }
+}
+
+}  // namespace riffle::RIFFLE_ISA

@@ -1,0 +1,97 @@
+// The head's pieces: global average pooling and the small matrix products of the classifier.
+#include "kernels.h"
+#include "tile.h"
+
+namespace riffle::RIFFLE_ISA {
+
+void GlobalAverageTask(const GlobalAverage& p, long plane) {
+  const InputPlane& x = p.x[plane];
+  const Vec scale = Set(x.scale), shift = Set(x.shift);
+  for (int n = 0; n < p.images; ++n) {
+    const float* z = x.z + n * p.pixels;
+    Vec sum = Vec{};
+    for (long i = 0; i < p.pixels; i += kLanes) {
+      Vec y = Load(z + i) * scale + shift;
+      if (x.relu) y = Relu(y);
+      sum += p.pixels - i >= kLanes ? y : KeepFirst(y, p.pixels - i);
+    }
+    p.features[n * p.stride + plane] = Sum(sum) / static_cast<float>(p.pixels);
+  }
+}
+
+void GlobalAverageBackwardTask(const GlobalAverageBackward& p, long plane) {
+  const InputPlane& x = p.x[plane];
+  const Vec scale = Set(x.scale), shift = Set(x.shift);
+  for (int n = 0; n < p.images; ++n) {
+    const float* z = x.z + n * p.pixels;
+    float* g = p.g[plane] + n * p.pixels;
+    const Vec share = Set(p.gradient[n * p.stride + plane] / static_cast<float>(p.pixels));
+    Vec sum = Vec{}, dot = Vec{};
+    for (long i = 0; i < p.pixels; i += kLanes) {
+      const Vec zi = KeepFirst(Load(z + i), p.pixels - i);
+      const Vec y = zi * scale + shift;
+      Vec v = x.relu ? (y > Vec{} ? share : Vec{}) : share;
+      v = KeepFirst(v, p.pixels - i);
+      Store(g + i, v);  // what is written behind is the next image's, written next, or the plane's end
+      sum += v;
+      dot += v * zi;
+    }
+    p.sums[(plane * p.images + n) * 2] = Sum(sum);
+    p.sums[(plane * p.images + n) * 2 + 1] = Sum(dot);
+  }
+}
+
+void MatrixProductTransposedRows(const MatrixProductTransposed& p, long begin, long end) {
+  const long depth = p.depth / kLanes * kLanes;
+  const auto dot = [&](long i, long j) {
+    const float *a = p.a + i * p.lda, *b = p.b + j * p.ldb;
+    Vec sum = Vec{};
+    for (long k = 0; k < depth; k += kLanes) sum += Load(a + k) * Load(b + k);
+    float total = Sum(sum);
+    for (long k = depth; k < p.depth; ++k) total += a[k] * b[k];
+    p.c[i * p.ldc + j] = total;
+  };
+  // Which tile a row falls into must not depend on [begin, end): a tile and a single dot round differently.
+  for (long i = begin; i < end; ++i) {
+    const long tile = i / kDotRows * kDotRows;
+    const bool whole = tile + kDotRows <= p.rows;
+    if (whole && i != tile && tile >= begin) continue;  // done with its tile
+    const long j_end = whole && p.depth == depth ? p.columns / kDotColumns * kDotColumns : 0;
+    for (long j = 0; j < j_end; j += kDotColumns) {
+      Vec4 c[kDotRows];
+      DotTile(depth, p.a + tile * p.lda, p.lda, p.b + j * p.ldb, p.ldb, c);
+      for (int r = 0; r < kDotRows; ++r)
+        if (tile + r >= begin && tile + r < end)
+          for (int q = 0; q < kDotColumns; ++q) p.c[(tile + r) * p.ldc + j + q] = c[r][q];
+    }
+    const long last = whole ? Smaller(tile + kDotRows, end) : i + 1;
+    for (long r = i; r < last; ++r)
+      for (long j = j_end; j < p.columns; ++j) dot(r, j);
+  }
+}
+
+void MatrixProductTiles(const MatrixProduct& p, long tile_begin, long tile_end) {
+  const long whole = p.columns / kPanel * kPanel;
+  for (long tile = tile_begin; tile < tile_end; ++tile) {
+    const long row = tile * kRows, rows = Smaller(kRows, p.rows - row);
+    const float* a = p.a + row * p.depth;
+    for (long j = 0; j < whole; j += kPanel) {
+      Vec c[kRows][kVecs];
+      RowTile(p.depth, a, p.b + j, p.ldb, c);
+#pragma GCC unroll 16
+      for (int r = 0; r < kRows; ++r) {
+        if (r >= rows) break;
+        Store(p.c + (row + r) * p.ldc + j, c[r][0]);
+        Store(p.c + (row + r) * p.ldc + j + kLanes, c[r][1]);
+      }
+    }
+    for (long r = 0; r < rows; ++r)
+      for (long j = whole; j < p.columns; ++j) {
+        float sum = 0.0f;
+        for (long k = 0; k < p.depth; ++k) sum += a[k * kRows + r] * p.b[k * p.ldb + j];
+        p.c[(row + r) * p.ldc + j] = sum;
+      }
+  }
+}
+
+}  // namespace riffle::RIFFLE_ISA

@@ -1,0 +1,242 @@
+// What the kernels offer, the same for every instruction set: one struct of sizes and pointers per
+// operation, and a table of functions.
+//
+// Layout. A plane is one channel of one activation for the whole batch: images * height * width floats, image
+// after image, raw convolution output z. Readers see y = relu?(scale * z + shift). Planes start on 64-byte
+// lines and own at least 16 floats behind their last value: kernels read there (the values do not count)
+// and write there (anything).
+//
+// Every operation is cut into tasks by its shape alone; tasks may run in any order on any thread, and
+// what they leave in partial sums is combined by the caller in task order. So results do not depend on the
+// number of threads.
+//
+// `scratch` is 64-byte aligned, private to the running thread, at least as long as the matching
+// *_scratch function says (in floats), and holds anything.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace riffle {
+
+// A plane as its readers see it.
+struct InputPlane {
+  const float* z;
+  float scale, shift;
+  bool relu;
+};
+
+// A plane's gradient as the convolution that made it needs it: dz = a * g + b * z + c (batch norm's gradient).
+struct OutputGradient {
+  const float* g;
+  const float* z;
+  float a, b, c;
+};
+
+// Where a convolution puts the gradient of one of its inputs.
+struct InputGradient {
+  float* g;
+  bool accumulate;  // add to what stands there
+};
+
+// 1x1 convolution, forward: z[o] = sum over i of W[o,i] * y[i], over `columns` = images * height * width.
+//
+// Task t computes column block t / row_parts, output rows of part t % row_parts.
+struct PointwiseForward {
+  long columns;
+  int inputs, outputs;
+  const InputPlane* x;   // [inputs]
+  float* const* z;       // [outputs]
+  const float* weights;  // packed by pack_weights from [outputs, inputs]
+  float* sums;           // [blocks][2][outputs]: sum of z, sum of z*z over the block; null: not wanted
+  long block_columns;    // a multiple of 32
+  int row_parts;
+};
+
+// 1x1 convolution, backward. Task t does column blocks [t*blocks/groups, (t+1)*blocks/groups) in order:
+//   gx[i] (+)= mask[i] * sum over o of W[o,i] * dz[o];   sums of gx and gx * z_in;
+//   dw[t][o,i] = sum over its columns of dz[o] * y[i].
+struct PointwiseBackward {
+  long columns;
+  int inputs, outputs;
+  const InputPlane* x;            // [inputs]
+  const OutputGradient* dz;       // [outputs]
+  const InputGradient* gx;        // [inputs]
+  const float* weights;           // packed by pack_weights from the transposed matrix [inputs, outputs]
+  float* sums;                    // [blocks][2][inputs]: sum of g, sum of g * z
+  float* dw;                      // [groups][padded outputs][padded inputs], see dw_rows / dw_columns
+  long block_columns;
+  int groups;
+};
+
+// Padding before the first row and column; output sizes say the rest. Values outside the image are y = 0.
+struct Window {
+  int in_h, in_w, out_h, out_w;
+  int stride;  // 1 or 2; stride 1 has padding 1 and out = in
+  int pad_top, pad_left;
+};
+
+// Depthwise 3x3 convolution of one plane (a task is a plane): z = W * y per image.
+struct DepthwiseForward {
+  int images;
+  Window window;
+  const InputPlane* x;   // [planes]
+  float* const* z;       // [planes]
+  const float* weights;  // [planes][9]
+  float* sums;           // [planes][images][2]: sum of z, of z*z per image; null: not wanted
+};
+
+// Its backward: gx (+)= mask * (flipped W * dz), sums per image as above, dw[plane][9].
+struct DepthwiseBackward {
+  int images;
+  Window window;
+  const InputPlane* x;
+  const OutputGradient* dz;
+  const InputGradient* gx;
+  const float* weights;
+  float* sums;   // [planes][images][2]: sum of g, sum of g * z
+  float* dw;     // [planes][images][9]
+};
+
+// The stem: 3x3 stride-2 convolution of 8-bit images, then 3x3 stride-2 max pooling. A task is an image.
+constexpr int kStemPatch = 27;          // taps: (row, column, channel), channel fastest
+constexpr int kStemPatchPadded = 32;
+constexpr int kStemMaxChannels = 32;
+
+struct Stem {
+  int images;
+  Window conv, pool;
+  int channels;                  // outputs, at most kStemMaxChannels
+  const uint8_t* pixels;         // [images][in_h][in_w][3]
+  float input_scale[3], input_shift[3];  // the network sees scale * byte + shift, and 0 in the padding
+  const float* weights;          // [27][32]: tap by tap, channels padded with zeros
+};
+
+// Task = image: gram[image][27][32] = sum over output positions of p p^T (p: the patch of 27 input values, the
+// upper triangle and a little more is valid: columns >= row), sums[image][32] = sum of p.
+struct StemStatistics {
+  Stem stem;
+  double* gram;
+  double* sums;
+};
+
+// Task = image: for each pooling window the z of its winner (largest z * sign, the first in row-major order when
+// equal) into planes, and its place in the window (0..8) into winners[image][out_h][out_w][32].
+struct StemForward {
+  Stem stem;
+  const float* sign;       // [32]: +1, -1 or 0, the sign of the batch-norm scale
+  float* const* z;         // [channels]
+  uint8_t* winners;        // null: not wanted
+};
+
+// Task = image: dw[image][32][32] (channel, tap) = sum over winners of g * p.
+struct StemBackward {
+  Stem stem;
+  const float* const* g;   // [channels]
+  const uint8_t* winners;
+  float* dw;
+};
+
+// Mean over height * width of y, per image. Task = plane: features[image * stride + plane].
+struct GlobalAverage {
+  int images;
+  long pixels;             // height * width
+  const InputPlane* x;
+  float* features;
+  long stride;
+};
+
+// Its backward: g = mask * gradient[image * stride + plane] / pixels; sums[plane][images][2].
+struct GlobalAverageBackward {
+  int images;
+  long pixels;
+  const InputPlane* x;
+  float* const* g;
+  const float* gradient;
+  long stride;
+  float* sums;
+};
+
+// Rows of a against rows of b: c[i*ldc + j] = sum over k of a[i*lda + k] * b[j*ldb + k]. Rows i of [begin, end).
+struct MatrixProductTransposed {
+  long rows, columns, depth;
+  const float* a;
+  long lda;
+  const float* b;
+  long ldb;
+  float* c;
+  long ldc;
+};
+
+// c[i*ldc + j] = sum over k of a(i,k) * b[k*ldb + j], a packed by pack_weights; row tiles [begin, end).
+struct MatrixProduct {
+  long rows, columns, depth;
+  const float* a;
+  const float* b;
+  long ldb;
+  float* c;
+  long ldc;
+};
+
+// One step of momentum SGD on elements [begin, end) (backend.ts has the formula). Decay applies to the
+// elements of segments marked so; the caller calls it per segment.
+struct Update {
+  float* parameters;
+  float* momentum;
+  float* averages;
+  const float* gradients;
+  float learning_rate, momentum_factor, weight_decay, average_decay;
+  bool nesterov;
+};
+
+struct KernelTable {
+  const char* name;
+  int lanes;
+  int tile_rows;                 // rows of a packed weight tile
+
+  // Packs a matrix of rows x columns (element r*row_stride + c*column_stride) in tiles of tile_rows rows:
+  // [tile][column][row in tile], missing rows zero.
+  void (*pack_weights)(const float* matrix, long rows, long columns, long row_stride, long column_stride,
+                       float* packed);
+
+  void (*pointwise_forward)(const PointwiseForward&, long task, float* scratch);
+  size_t (*pointwise_forward_scratch)(int inputs, int outputs, long block_columns);
+  void (*pointwise_backward)(const PointwiseBackward&, long task, float* scratch);
+  size_t (*pointwise_backward_scratch)(int inputs, int outputs, long block_columns);
+  long (*dw_rows)(int outputs);      // padded sizes of PointwiseBackward::dw
+  long (*dw_columns)(int inputs);
+
+  void (*depthwise_forward)(const DepthwiseForward&, long task, float* scratch);
+  void (*depthwise_backward)(const DepthwiseBackward&, long task, float* scratch);
+  size_t (*depthwise_scratch)(const Window&);
+
+  void (*stem_statistics)(const StemStatistics&, long task, float* scratch);
+  void (*stem_forward)(const StemForward&, long task, float* scratch);
+  void (*stem_backward)(const StemBackward&, long task, float* scratch);
+  size_t (*stem_scratch)(const Stem&);
+
+  void (*global_average)(const GlobalAverage&, long task);
+  void (*global_average_backward)(const GlobalAverageBackward&, long task);
+  void (*matrix_product_transposed)(const MatrixProductTransposed&, long begin, long end);
+  void (*matrix_product)(const MatrixProduct&, long tile_begin, long tile_end);
+
+  void (*update)(const Update&, long begin, long end);
+  double (*sum_of_squares)(const float* x, long count);
+  bool (*all_finite)(const float* x, long count);
+
+  // GFLOP of multiply-adds done in a burst of `rounds` rounds, for measuring this core's peak.
+  double (*multiply_add_burst)(long rounds, float* sink);
+};
+
+// Packed size in floats of a rows x columns matrix.
+inline size_t PackedSize(long rows, long columns, int tile_rows) {
+  return static_cast<size_t>((rows + tile_rows - 1) / tile_rows) * tile_rows * columns;
+}
+
+// One per compiled instruction set; null when this build has none.
+const KernelTable* KernelsBaseline();
+const KernelTable* KernelsAvx2();
+const KernelTable* KernelsAvx512();
+const KernelTable* KernelsWide();  // 16 lanes on whatever the machine has: tests the AVX-512 shapes
+
+}  // namespace riffle

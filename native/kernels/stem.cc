@@ -1,0 +1,308 @@
+// The stem: 3x3 stride-2 convolution of 8-bit images and 3x3 stride-2 max pooling, without ever storing the
+// convolution's output (docs/adr/0004-stem-without-activation.md has the derivation).
+//
+// With p the 27 input values under a window, W the filters, n the number of windows of the batch:
+//   statistics before any convolution: mean = W s / n, variance = diag(W G W^T) / n - mean^2,
+//     with G = sum of p p^T, s = sum of p                                            (StemStatistics)
+//   forward: convolution and pooling in one pass; kept are each pooling window's winner z and its place;
+//   backward: dz = a g + b z + c with g nonzero only at winners, so
+//     dW = a * (sum over winners of g p^T) + b * W G + c * s^T                       (StemBackward: first term)
+//
+// Everything runs channels-last in rows of 32 floats (the channels, or the 27 taps, padded), one image a task.
+#include "kernels.h"
+#include "tile.h"
+
+namespace riffle::RIFFLE_ISA {
+namespace {
+
+constexpr int kPadded = kStemPatchPadded;      // floats per position
+constexpr int kPatchVecs = kPadded / kLanes;
+constexpr int kPositions = kLanes == 16 ? 6 : kLanes == 8 ? 4 : 2;  // output positions per convolution tile
+constexpr int kTileVecs = (24 + kLanes - 1) / kLanes;               // the first 24 channels ...
+static_assert(kStemMaxChannels == kPadded && kStemPatchPadded == kPadded);
+
+// Rows of a ring: input rows as floats, convolution rows or patch rows.
+constexpr long kRing = 4;
+
+struct Sizes {
+  long input_row;   // floats of one staged input row: one pixel of padding left, enough right
+  long output_row;  // floats of one convolution or patch row
+};
+
+RIFFLE_INLINE Sizes SizesOf(const Stem& s) {
+  const long positions = RoundUp(s.conv.out_w, kPositions);
+  const long reach = 2 * positions + 4 > s.conv.in_w + 2 ? 2 * positions + 4 : s.conv.in_w + 2;
+  return {RoundUp(3 * reach + kLanes, 16), RoundUp((positions + 1) * kPadded + kLanes, 16)};
+}
+
+// Bytes of input row y as scale * byte + shift after one pixel of zeros; zeros for rows outside the image.
+void StageInputRow(const Stem& s, long image, long y, float* row, long length) {
+  const long values = 3L * s.conv.in_w;
+  if (y < 0 || y >= s.conv.in_h) {
+    for (long i = 0; i < length; ++i) row[i] = 0.0f;
+    return;
+  }
+  const uint8_t* pixels = s.pixels + (image * s.conv.in_h + y) * values;
+  // The three channels alternate: lane i of vector v holds channel (v * kLanes + i) mod 3.
+  Vec scale[3], shift[3];
+  for (int v = 0; v < 3; ++v)
+    for (int i = 0; i < kLanes; ++i) {
+      scale[v][i] = s.input_scale[(v * kLanes + i) % 3];
+      shift[v][i] = s.input_shift[(v * kLanes + i) % 3];
+    }
+  typedef uint8_t Bytes __attribute__((vector_size(kLanes)));
+  typedef uint8_t BytesAnywhere __attribute__((vector_size(kLanes), aligned(1), may_alias));
+  for (int i = 0; i < 3; ++i) row[i] = 0.0f;
+  float* out = row + 3;
+  long i = 0;
+  for (; i + 3 * kLanes <= values; i += 3 * kLanes)
+#pragma GCC unroll 3
+    for (int v = 0; v < 3; ++v) {
+      const Bytes b = *reinterpret_cast<const BytesAnywhere*>(pixels + i + v * kLanes);
+      Store(out + i + v * kLanes, __builtin_convertvector(b, Vec) * scale[v] + shift[v]);
+    }
+  for (; i < values; ++i) out[i] = static_cast<float>(pixels[i]) * s.input_scale[i % 3] + s.input_shift[i % 3];
+  for (long j = values + 3; j < length; ++j) row[j] = 0.0f;
+}
+
+// The staged input rows of one image, in a ring; rows are staged when first asked for, in rising order.
+struct InputRows {
+  const Stem& stem;
+  long image, length, next;  // next: the first row not staged yet
+  float* ring;
+
+  RIFFLE_INLINE InputRows(const Stem& s, long n, float* memory)
+      : stem(s), image(n), length(SizesOf(s).input_row), next(-s.conv.pad_top), ring(memory) {}
+
+  // Where the patches of convolution row `y` begin in the input rows 2y - pad + (0, 1, 2).
+  RIFFLE_INLINE void Under(long y, const float* (&rows)[3]) {
+    const long first = 2 * y - stem.conv.pad_top;
+    for (; next <= first + 2; ++next)
+      if (next >= first) StageInputRow(stem, image, next, ring + ((next + kRing) % kRing) * length, length);
+    for (int k = 0; k < 3; ++k)
+      rows[k] = ring + ((first + k + kRing) % kRing) * length + 3 * (1 - stem.conv.pad_left);
+  }
+};
+
+// The 27 values under each window of a convolution row, padded to 32 with zeros.
+void GatherPatches(const float* const (&rows)[3], long positions, float* patches) {
+  for (long x = 0; x < positions; ++x) {
+    float* p = patches + x * kPadded;
+#pragma GCC unroll 3
+    for (int k = 0; k < 3; ++k) __builtin_memcpy(p + 9 * k, rows[k] + 6 * x, 9 * sizeof(float));
+#pragma GCC unroll 5
+    for (int i = kStemPatch; i < kPadded; ++i) p[i] = 0.0f;
+  }
+}
+
+// Adds p[row..row+kCount) x p[kFirst*kLanes..32) of every position to gram.
+template <int kFirst, int kCount>
+RIFFLE_INLINE void GramRows(const float* patches, long positions, long row, double* gram) {
+  constexpr int kWidth = kPatchVecs - kFirst;
+  Vec sum[kCount][kWidth];
+#pragma GCC unroll 16
+  for (int r = 0; r < kCount; ++r)
+#pragma GCC unroll 8
+    for (int v = 0; v < kWidth; ++v) sum[r][v] = Vec{};
+  const float* end = patches + positions * kPadded;
+  for (const float* p = patches; p != end; p += kPadded) {
+    Vec right[kWidth];
+#pragma GCC unroll 8
+    for (int v = 0; v < kWidth; ++v) right[v] = Load(p + (kFirst + v) * kLanes);
+#pragma GCC unroll 16
+    for (int r = 0; r < kCount; ++r) {
+      const Vec left = Set(p[row + r]);
+#pragma GCC unroll 8
+      for (int v = 0; v < kWidth; ++v) sum[r][v] += left * right[v];
+    }
+  }
+  // A row of sums is short; across rows they are added in double (filters that answer to edges cancel most of G).
+  for (int r = 0; r < kCount; ++r)
+    for (int v = 0; v < kWidth; ++v)
+      for (int i = 0; i < kLanes; ++i) gram[(row + r) * kPadded + (kFirst + v) * kLanes + i] += sum[r][v][i];
+}
+
+// All rows of the triangle whose first vector is kFirst, and the triangles after it.
+template <int kFirst>
+void Gram(const float* patches, long positions, double* gram) {
+  if constexpr (kFirst * kLanes < kStemPatch) {
+    constexpr int kWidth = kPatchVecs - kFirst;
+    constexpr int kCount = kWidth >= 6 ? 1 : kWidth >= 4 ? 2 : kWidth == 3 ? 4 : kWidth == 2 ? 4 : 3;
+    constexpr int kBegin = kFirst * kLanes;
+    constexpr int kEnd = kBegin + kLanes < kStemPatch ? kBegin + kLanes : kStemPatch;
+    constexpr int kRest = (kEnd - kBegin) % kCount;
+    for (long row = kBegin; row < kEnd - kRest; row += kCount)
+      GramRows<kFirst, kCount>(patches, positions, row, gram);
+    if constexpr (kRest > 0) GramRows<kFirst, kRest>(patches, positions, kEnd - kRest, gram);
+    Gram<kFirst + 1>(patches, positions, gram);
+  }
+}
+
+// One convolution row, channels-last: z[x][c] = sum over taps of w[tap][c] * p[x][tap]. kTileVecs vectors of
+// channels beside kPositions positions are twelve accumulators or nearly.
+template <int kVectors>
+RIFFLE_INLINE void ConvolutionTile(const float* const (&rows)[3], const float* weights, float* z) {
+  Vec sum[kPositions][kVectors];
+#pragma GCC unroll 8
+  for (int i = 0; i < kPositions; ++i)
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) sum[i][v] = Vec{};
+  for (int k = 0; k < 3; ++k) {
+    const float* p = rows[k];
+    for (int t = 0; t < 9; ++t) {
+      const float* w = weights + (9 * k + t) * kPadded;
+      Vec filter[kVectors];
+#pragma GCC unroll 8
+      for (int v = 0; v < kVectors; ++v) filter[v] = Load(w + v * kLanes);
+#pragma GCC unroll 8
+      for (int i = 0; i < kPositions; ++i) {
+        const Vec value = Set(p[6 * i + t]);
+#pragma GCC unroll 8
+        for (int v = 0; v < kVectors; ++v) sum[i][v] += value * filter[v];
+      }
+    }
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < kPositions; ++i)
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) Store(z + i * kPadded + v * kLanes, sum[i][v]);
+}
+
+void ConvolutionRow(const Stem& s, const float* const (&rows)[3], float* z) {
+  for (long x = 0; x < s.conv.out_w; x += kPositions) {
+    const float* const at[3] = {rows[0] + 6 * x, rows[1] + 6 * x, rows[2] + 6 * x};
+    if (s.channels <= kTileVecs * kLanes) {
+      ConvolutionTile<kTileVecs>(at, s.weights, z + x * kPadded);
+    } else {
+      ConvolutionTile<kPatchVecs>(at, s.weights, z + x * kPadded);
+    }
+  }
+}
+
+}  // namespace
+
+size_t StemScratch(const Stem& s) {
+  const Sizes sizes = SizesOf(s);
+  const long pooled = RoundUp(static_cast<long>(s.pool.out_w) * kPadded + kLanes, 16);
+  return kRing * (sizes.input_row + sizes.output_row) + pooled + 2L * kStemPatch * kPadded + kPadded * kPadded;
+}
+
+void StemStatisticsTask(const StemStatistics& p, long image, float* scratch) {
+  const Stem& s = p.stem;
+  InputRows input(s, image, scratch);
+  float* patches = scratch + kRing * input.length;
+  double* gram = p.gram + image * kStemPatch * kPadded;
+  double* sums = p.sums + image * kPadded;
+  for (int i = 0; i < kStemPatch * kPadded; ++i) gram[i] = 0.0;
+  for (int i = 0; i < kPadded; ++i) sums[i] = 0.0;
+  for (long y = 0; y < s.conv.out_h; ++y) {
+    const float* rows[3];
+    input.Under(y, rows);
+    GatherPatches(rows, s.conv.out_w, patches);
+    Gram<0>(patches, s.conv.out_w, gram);
+    for (int v = 0; v < kPatchVecs; ++v) {
+      Vec sum = Vec{};
+      for (long x = 0; x < s.conv.out_w; ++x) sum += Load(patches + x * kPadded + v * kLanes);
+      for (int i = 0; i < kLanes; ++i) sums[v * kLanes + i] += sum[i];
+    }
+  }
+}
+
+void StemForwardTask(const StemForward& p, long image, float* scratch) {
+  const Stem& s = p.stem;
+  const Sizes sizes = SizesOf(s);
+  InputRows input(s, image, scratch);
+  float* ring = scratch + kRing * sizes.input_row;  // convolution rows
+  float* pooled = ring + kRing * sizes.output_row;
+  const int vectors = (s.channels + kLanes - 1) / kLanes;
+  const long pixels = static_cast<long>(s.pool.out_h) * s.pool.out_w;
+  long next = 0;  // the first convolution row not computed yet
+
+  for (long q = 0; q < s.pool.out_h; ++q) {
+    const long y_begin = 2 * q - s.pool.pad_top;
+    const long y_end = Smaller(y_begin + 3, s.conv.out_h);
+    for (; next < y_end; ++next) {
+      const float* rows[3];
+      input.Under(next, rows);
+      ConvolutionRow(s, rows, ring + next % kRing * sizes.output_row);
+    }
+    uint8_t* winners = p.winners ? p.winners + (image * pixels + q * s.pool.out_w) * kPadded : nullptr;
+    for (long u = 0; u < s.pool.out_w; ++u) {
+      const long x_begin = 2 * u - s.pool.pad_left;
+      const long x_first = x_begin < 0 ? 0 : x_begin, x_end = Smaller(x_begin + 3, s.conv.out_w);
+      const long y_first = y_begin < 0 ? 0 : y_begin;
+      for (int v = 0; v < vectors; ++v) {
+        const Vec sign = Load(p.sign + v * kLanes);
+        const float* first = ring + y_first % kRing * sizes.output_row + x_first * kPadded + v * kLanes;
+        Vec z = Load(first), best = z * sign;
+        VecInt place = VecInt{} + static_cast<int32_t>((y_first - y_begin) * 3 + (x_first - x_begin));
+        for (long y = y_first; y < y_end; ++y) {
+          const float* row = ring + y % kRing * sizes.output_row + v * kLanes;
+          for (long x = x_first; x < x_end; ++x) {
+            const Vec candidate = Load(row + x * kPadded);
+            const Vec value = candidate * sign;
+            const VecInt better = value > best;
+            z = better ? candidate : z;
+            best = better ? value : best;
+            place = better ? VecInt{} + static_cast<int32_t>((y - y_begin) * 3 + (x - x_begin)) : place;
+          }
+        }
+        Store(pooled + u * kPadded + v * kLanes, z);
+        if (winners) {
+          typedef uint8_t Bytes __attribute__((vector_size(kLanes)));
+          typedef uint8_t BytesAnywhere __attribute__((vector_size(kLanes), aligned(1), may_alias));
+          const Bytes b = __builtin_convertvector(place, Bytes);
+          *reinterpret_cast<BytesAnywhere*>(winners + u * kPadded + v * kLanes) = b;
+        }
+      }
+    }
+    for (int c = 0; c < s.channels; ++c) {
+      float* z = p.z[c] + image * pixels + q * s.pool.out_w;
+      for (long u = 0; u < s.pool.out_w; ++u) z[u] = pooled[u * kPadded + c];
+    }
+  }
+}
+
+void StemBackwardTask(const StemBackward& p, long image, float* scratch) {
+  const Stem& s = p.stem;
+  const Sizes sizes = SizesOf(s);
+  InputRows input(s, image, scratch);
+  float* ring = scratch + kRing * sizes.input_row;  // patch rows
+  float* gradients = ring + kRing * sizes.output_row;
+  const long pixels = static_cast<long>(s.pool.out_h) * s.pool.out_w;
+  float* dw = p.dw + image * kPadded * kPadded;
+  for (int i = 0; i < kPadded * kPadded; ++i) dw[i] = 0.0f;
+  long next = 0;
+
+  for (long q = 0; q < s.pool.out_h; ++q) {
+    const long y_begin = 2 * q - s.pool.pad_top;
+    const long y_end = Smaller(y_begin + 3, s.conv.out_h);
+    for (; next < y_end; ++next) {
+      const float* rows[3];
+      input.Under(next, rows);
+      GatherPatches(rows, s.conv.out_w, ring + next % kRing * sizes.output_row);
+    }
+    for (int c = 0; c < s.channels; ++c) {
+      const float* g = p.g[c] + image * pixels + q * s.pool.out_w;
+      for (long u = 0; u < s.pool.out_w; ++u) gradients[u * kPadded + c] = g[u];
+    }
+    const uint8_t* winners = p.winners + (image * pixels + q * s.pool.out_w) * kPadded;
+    for (long u = 0; u < s.pool.out_w; ++u) {
+      // Patches of the window's nine places; places in the padding never win.
+      const float* place[9];
+      for (int i = 0; i < 9; ++i)
+        place[i] = ring + (y_begin + i / 3 + kRing) % kRing * sizes.output_row +
+                   (2 * u - s.pool.pad_left + i % 3) * kPadded;
+      for (int c = 0; c < s.channels; ++c) {
+        const float* patch = place[winners[u * kPadded + c]];
+        const Vec g = Set(gradients[u * kPadded + c]);
+        float* row = dw + c * kPadded;
+#pragma GCC unroll 8
+        for (int v = 0; v < kPatchVecs; ++v)
+          Store(row + v * kLanes, Load(row + v * kLanes) + g * Load(patch + v * kLanes));
+      }
+    }
+  }
+}
+
+}  // namespace riffle::RIFFLE_ISA

@@ -1,0 +1,72 @@
+// The two register tiles everything else is made of.
+//
+// RowTile: kRows rows of a packed matrix times kVecs vectors of columns, accumulated over the depth in
+// registers: kRows * kVecs accumulators. Per step of the depth kVecs loads and kRows broadcasts feed
+// kRows * kVecs multiply-adds: 8 loads for 12 with 16 registers (6 x 2), 14 for 24 with 32 (12 x 2).
+//
+// DotTile: kDotRows rows against four rows along contiguous memory, lanes summed at the end: 7 loads for 12
+// multiply-adds (3 x 4), 10 for 24 (6 x 4).
+#pragma once
+
+#include "../simd/simd.h"
+
+namespace riffle::RIFFLE_ISA {
+
+#if RIFFLE_LANES == 16
+constexpr int kRows = 12;
+constexpr int kDotRows = 6;
+#else
+constexpr int kRows = 6;
+constexpr int kDotRows = 3;
+#endif
+constexpr int kVecs = 2;
+constexpr int kDotColumns = 4;
+constexpr int kPanel = kVecs * kLanes;  // columns of a row tile
+
+// c[r][v] = sum over k of a[k*kRows + r] * b[k*ldb + v*kLanes ..].
+static RIFFLE_INLINE void RowTile(long depth, const float* __restrict a, const float* __restrict b, long ldb,
+                                  Vec (&c)[kRows][kVecs]) {
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 4
+    for (int v = 0; v < kVecs; ++v) c[r][v] = Vec{};
+  for (long k = 0; k < depth; ++k) {
+    const Vec b0 = Load(b), b1 = Load(b + kLanes);
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) {
+      const Vec ar = Set(a[r]);
+      c[r][0] += ar * b0;
+      c[r][1] += ar * b1;
+    }
+    a += kRows;
+    b += ldb;
+  }
+}
+
+// c[r][q] = sum over k < depth of a[r*lda + k] * b[q*ldb + k]; depth is a multiple of kLanes.
+static RIFFLE_INLINE void DotTile(long depth, const float* __restrict a, long lda, const float* __restrict b,
+                                  long ldb, Vec4 (&c)[kDotRows]) {
+  Vec sum[kDotRows][kDotColumns];
+#pragma GCC unroll 8
+  for (int r = 0; r < kDotRows; ++r)
+#pragma GCC unroll 4
+    for (int q = 0; q < kDotColumns; ++q) sum[r][q] = Vec{};
+  for (long k = 0; k < depth; k += kLanes) {
+    const Vec b0 = Load(b + k), b1 = Load(b + ldb + k), b2 = Load(b + 2 * ldb + k), b3 = Load(b + 3 * ldb + k);
+#pragma GCC unroll 8
+    for (int r = 0; r < kDotRows; ++r) {
+      const Vec ar = Load(a + r * lda + k);
+      sum[r][0] += ar * b0;
+      sum[r][1] += ar * b1;
+      sum[r][2] += ar * b2;
+      sum[r][3] += ar * b3;
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < kDotRows; ++r) c[r] = SumEachOfFour(sum[r][0], sum[r][1], sum[r][2], sum[r][3]);
+}
+
+static RIFFLE_INLINE long RoundUp(long n, long to) { return (n + to - 1) / to * to; }
+static RIFFLE_INLINE long Smaller(long a, long b) { return a < b ? a : b; }
+
+}  // namespace riffle::RIFFLE_ISA

@@ -1,0 +1,65 @@
+// Momentum SGD with averages, and the sums over parameters that a step reports.
+#include "kernels.h"
+#include "tile.h"
+
+namespace riffle::RIFFLE_ISA {
+
+void UpdateRange(const Update& u, long begin, long end) {
+  const float average_share = 1.0f - u.average_decay;
+  for (long i = begin; i < end; ++i) {
+    const float w = u.parameters[i];
+    const float g = u.gradients[i] + u.weight_decay * w;
+    const float a = u.momentum_factor * u.momentum[i] + g;
+    const float direction = u.nesterov ? g + u.momentum_factor * a : a;
+    const float updated = w - u.learning_rate * direction;
+    u.momentum[i] = a;
+    u.parameters[i] = updated;
+    // TensorFlow's form of the average: it is exact when both sides are equal.
+    u.averages[i] -= average_share * (u.averages[i] - updated);
+  }
+}
+
+double SumOfSquares(const float* x, long count) {
+  double total = 0.0;
+  long i = 0;
+  for (; i + 64 * kLanes <= count; i += 64 * kLanes) {
+    Vec sum = Vec{};
+    for (long j = 0; j < 64 * kLanes; j += kLanes) sum += Load(x + i + j) * Load(x + i + j);
+    total += Sum(sum);
+  }
+  for (; i < count; ++i) total += static_cast<double>(x[i]) * x[i];
+  return total;
+}
+
+// x - x is 0 for finite numbers and NaN for the others, and NaN stays through additions.
+bool AllFinite(const float* x, long count) {
+  Vec sum = Vec{};
+  long i = 0;
+  for (; i + kLanes <= count; i += kLanes) {
+    const Vec v = Load(x + i);
+    sum += v - v;
+  }
+  float rest = Sum(sum);
+  for (; i < count; ++i) rest += x[i] - x[i];
+  return rest == 0.0f;
+}
+
+double MultiplyAddBurst(long rounds, float* sink) {
+  // As many independent chains as a row tile has accumulators.
+  Vec sum[kRows][kVecs];
+  for (int r = 0; r < kRows; ++r)
+    for (int v = 0; v < kVecs; ++v) sum[r][v] = Set(1.0f);
+  const Vec factor = Set(1.0000001f + *sink * 0.0f), term = Set(1e-9f);
+  for (long i = 0; i < rounds; ++i)
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 4
+      for (int v = 0; v < kVecs; ++v) sum[r][v] = sum[r][v] * factor + term;
+  Vec total = Vec{};
+  for (int r = 0; r < kRows; ++r)
+    for (int v = 0; v < kVecs; ++v) total += sum[r][v];
+  *sink = Sum(total);
+  return rounds * (2.0 * kRows * kVecs * kLanes) / 1e9;
+}
+
+}  // namespace riffle::RIFFLE_ISA

@@ -1,0 +1,55 @@
+// A program as the TypeScript compiler hands it over (src/program/program.ts says what the fields mean), read from
+// one flat array of numbers (src/backends/native/encode.ts writes it) and checked: every plane, offset and size
+// lies inside what was announced, so kernels need no checks of their own.
+#pragma once
+
+#include <stdexcept>
+#include <vector>
+
+#include "../kernels/kernels.h"
+
+namespace riffle {
+
+struct PlaneInfo {
+  long height, width;
+  bool relu;
+  long value, gradient;  // offsets into the arena, -1 for none
+};
+
+enum class StepKind { kStem = 0, kPointwise = 1, kDepthwise = 2, kHead = 3 };
+
+struct StepInfo {
+  StepKind kind;
+  std::vector<int> inputs;        // planes; empty for the stem
+  std::vector<char> accumulates;  // by input
+  int first = 0, count = 0;       // output planes; none for the head
+  long weights = 0, bias = -1;    // offsets into the parameters
+  Window window{};                // depthwise; the stem's convolution
+  Window pooling{};               // the stem's
+  int channel_order[3] = {0, 1, 2};
+  float input_scale[3] = {}, input_shift[3] = {};
+};
+
+struct Segment {
+  long begin, end;
+  bool decay;
+};
+
+struct ProgramInfo {
+  bool training;
+  int batch, image_size, classes;
+  long parameter_count, gamma, beta;
+  double epsilon, momentum;
+  long arena;  // floats
+  std::vector<PlaneInfo> planes;
+  std::vector<Segment> segments;
+  std::vector<StepInfo> steps;
+};
+
+// Throws std::invalid_argument naming the field.
+ProgramInfo DecodeProgram(const double* words, size_t count);
+
+// Floats that a plane owns from its offset on: values and what kernels may touch behind them.
+long PlaneExtent(const PlaneInfo& plane, int batch);
+
+}  // namespace riffle

@@ -1,0 +1,104 @@
+#include "thread_pool.h"
+
+namespace riffle {
+namespace {
+
+constexpr int kTaskBits = 20;
+constexpr uint64_t kTaskMask = (uint64_t{1} << kTaskBits) - 1;
+
+// Steps follow each other within microseconds, a wake-up costs more: look about this often before sleeping.
+constexpr int kSpins = 4000;
+
+void Pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+}  // namespace
+
+ThreadPool::ThreadPool(int threads) {
+  for (int t = 1; t < threads; ++t) workers_.emplace_back([this, t] { Work(t); });
+}
+
+ThreadPool::~ThreadPool() {
+  {
+    std::lock_guard lock(mutex_);
+    stop_.store(true);
+  }
+  wake_.notify_all();
+  for (std::thread& w : workers_) w.join();
+}
+
+void ThreadPool::Start(long tasks, Call call, const void* body) {
+  // More tasks than a ticket can count are run in several jobs.
+  for (long first = 0; first < tasks; first += static_cast<long>(kTaskMask >> 1)) {
+    const long count = std::min(tasks - first, static_cast<long>(kTaskMask >> 1));
+    struct Shifted {
+      Call call;
+      const void* body;
+      long first;
+    } shifted{call, body, first};
+    call_ = [](const void* b, long task, int thread) {
+      const auto* s = static_cast<const Shifted*>(b);
+      s->call(s->body, s->first + task, thread);
+    };
+    body_ = &shifted;
+    unfinished_.store(count, std::memory_order_relaxed);
+    const uint64_t generation = (ticket_.load(std::memory_order_relaxed) >> (2 * kTaskBits)) + 1;
+    ticket_.store(generation << (2 * kTaskBits) | static_cast<uint64_t>(count) << kTaskBits);
+    if (sleepers_.load() > 0) {
+      { std::lock_guard lock(mutex_); }
+      wake_.notify_all();
+    }
+    TakeTasks(0);
+    for (int spins = 0; unfinished_.load(std::memory_order_acquire) != 0; ++spins) {
+      if (spins < kSpins) {
+        Pause();
+      } else {
+        std::this_thread::yield();
+      }
+    }
+  }
+}
+
+// Runs tasks of the job at hand until none is left; whether it ran any.
+bool ThreadPool::TakeTasks(int thread) {
+  bool any = false;
+  for (;;) {
+    const uint64_t seen = ticket_.load(std::memory_order_acquire);
+    if ((seen & kTaskMask) >= (seen >> kTaskBits & kTaskMask)) return any;
+    const uint64_t ticket = ticket_.fetch_add(1, std::memory_order_acq_rel);
+    const uint64_t task = ticket & kTaskMask;
+    if (task >= (ticket >> kTaskBits & kTaskMask)) return any;
+    // This task is unfinished, so its job is still the current one.
+    call_(body_, static_cast<long>(task), thread);
+    unfinished_.fetch_sub(1, std::memory_order_release);
+    any = true;
+  }
+}
+
+void ThreadPool::Work(int thread) {
+  const auto waiting = [this] {
+    const uint64_t seen = ticket_.load();
+    return (seen & kTaskMask) < (seen >> kTaskBits & kTaskMask);
+  };
+  int spins = 0;
+  while (!stop_.load(std::memory_order_relaxed)) {
+    if (TakeTasks(thread)) {
+      spins = 0;
+    } else if (++spins < kSpins) {
+      Pause();
+    } else {
+      std::unique_lock lock(mutex_);
+      sleepers_.fetch_add(1);
+      wake_.wait(lock, [&] { return stop_.load() || waiting(); });
+      sleepers_.fetch_sub(1);
+      spins = 0;
+    }
+  }
+}
+
+}  // namespace riffle

@@ -1,0 +1,59 @@
+// A fixed set of threads that run numbered tasks. Which thread runs which task is left to chance; what a task
+// computes must not depend on it.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace riffle {
+
+class ThreadPool {
+ public:
+  // `threads` counts the caller of Run, so 1 starts no thread.
+  explicit ThreadPool(int threads);
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  int threads() const { return static_cast<int>(workers_.size()) + 1; }
+
+  // Calls body(task, thread) for every task in [0, tasks), thread in [0, threads()); returns when all are done.
+  // One call at a time.
+  template <class Body>
+  void Run(long tasks, const Body& body) {
+    if (tasks <= 0) return;
+    if (tasks == 1 || workers_.empty()) {
+      for (long t = 0; t < tasks; ++t) body(t, 0);
+      return;
+    }
+    Start(tasks, [](const void* b, long task, int thread) { (*static_cast<const Body*>(b))(task, thread); },
+          &body);
+  }
+
+ private:
+  using Call = void (*)(const void* body, long task, int thread);
+
+  void Start(long tasks, Call call, const void* body);
+  void Work(int thread);
+  bool TakeTasks(int thread);
+
+  // generation (24 bits) | number of tasks (20) | next task (20): one fetch_add hands out a task together with
+  // the job it belongs to, so a late thread never mistakes one job for the next.
+  std::atomic<uint64_t> ticket_{0};
+  std::atomic<long> unfinished_{0};
+  Call call_ = nullptr;
+  const void* body_ = nullptr;
+
+  std::atomic<bool> stop_{false};
+  std::atomic<int> sleepers_{0};
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::vector<std::thread> workers_;
+};
+
+}  // namespace riffle

@@ -1,0 +1,63 @@
+/**
+ * What the engine found on this machine, and what the machine can do at best.
+ */
+
+import { availableParallelism } from "node:os";
+
+import { ResourceError, UsageError } from "../../core/error.js";
+import { engine } from "./engine.js";
+
+export interface Machine {
+  /** The instruction set that kernels run on: the widest found, or what RIFFLE_ISA names. */
+  readonly isa: string;
+  /** All that this build has and this machine runs, plainest first. */
+  readonly available: readonly string[];
+  /** Threads that an engine with `threads: 0` uses. */
+  readonly threads: number;
+  /** Version of the compiler that built the addon. */
+  readonly compiler: string;
+  /** Whether JPEG files go through libjpeg-turbo (else through sharp). */
+  readonly libjpeg: boolean;
+}
+
+/** @throws UsageError when RIFFLE_ISA names a set that is not here. */
+export function machine(): Machine {
+  const found = engine().machine();
+  const wanted = process.env["RIFFLE_ISA"] ?? "";
+  // "wide" runs the 16-lane kernels on narrower hardware; only tests want it.
+  if (wanted !== "" && wanted !== "wide" && !found.available.includes(wanted)) {
+    throw new UsageError({
+      what: "this machine or this build lacks the instruction set that is asked for",
+      where: "RIFFLE_ISA",
+      expected: found.available.join(", "),
+      found: wanted,
+      hint: "Leave RIFFLE_ISA unset to use the widest",
+    });
+  }
+  return {
+    isa: wanted || (found.available.at(-1) ?? ""),
+    available: found.available,
+    threads: availableParallelism(),
+    compiler: found.compiler,
+    libjpeg: found.libjpeg,
+  };
+}
+
+/** The machine's two roofs with these threads; takes about a second. */
+export async function measurePeak(threads: number): Promise<{ gflops: number; copyGigabytes: number }> {
+  const [gflops, copyGigabytes] = await engine().measurePeak(threads || machine().threads, machine().isa);
+  return { gflops, copyGigabytes };
+}
+
+/** The addon's own words for want of memory become ours. */
+export function memoryError(error: unknown, bytes: number): unknown {
+  if (!(error instanceof Error) || (error as { code?: unknown }).code !== "RIFFLE_MEMORY") return error;
+  return new ResourceError(
+    {
+      what: "there is not enough memory for the network's activations",
+      expected: `${Math.ceil(bytes / 2 ** 20).toLocaleString("en")} MB for the engine's buffers`,
+      hint: "Use a smaller --batch_size or --image_size",
+    },
+    error,
+  );
+}
