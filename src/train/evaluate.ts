@@ -10,7 +10,7 @@ import type { InferenceRun, Weights } from "../backends/backend.js";
 import { DataError, UsageError } from "../core/error.js";
 import { evaluationDecodings } from "../data/augment.js";
 import { type Dataset, openDatasets } from "../data/dataset.js";
-import { type BatchSource, evaluationBatches } from "../data/loader.js";
+import { type BatchSource, evaluationBatches, type LoadedBatch } from "../data/loader.js";
 import { shuffleNetV2 } from "../models/shufflenet-v2.js";
 import { compile } from "../program/compile.js";
 import type { Program } from "../program/program.js";
@@ -117,6 +117,11 @@ export function pictureBatches(
   });
 }
 
+/** The pictures of a batch that may be short, without what follows them in its buffer. */
+export function imagesOf(batch: LoadedBatch, program: Program): Uint8Array {
+  return batch.images.subarray(0, batch.count * program.imageSize ** 2 * 3);
+}
+
 /**
  * Scores several sets of weights in one pass over the pictures.
  *
@@ -141,7 +146,7 @@ export async function score(
       const expected = batch.labels.map((label) => labels[label] ?? -1);
       for (const [i, weights] of candidates.entries()) {
         if (done === 0 || candidates.length > 1) run.load(weights);
-        const logits = await run.infer(batch.images, batch.count);
+        const logits = await run.infer(imagesOf(batch, program), batch.count);
         keepers[i]?.add(logits, expected, batch.count, program.classes);
       }
       done += batch.count;

@@ -12,7 +12,7 @@ import type { Dataset } from "../data/dataset.js";
 import { openImageFiles } from "../data/image-folder.js";
 import { openNpzImages } from "../data/npz-dataset.js";
 import { findCheckpoint, loadWeights, type ModelDescription } from "./checkpoint.js";
-import { type LoadedNetwork, loadNetwork, pictureBatches } from "./evaluate.js";
+import { imagesOf, type LoadedNetwork, loadNetwork, pictureBatches } from "./evaluate.js";
 import { softmax } from "./metrics.js";
 import { type GivenSettings, settings as table } from "./settings.js";
 
@@ -169,7 +169,7 @@ async function* predictSet(
   };
   try {
     for await (const batch of source) {
-      const logits = await run.infer(batch.images, batch.count);
+      const logits = await run.infer(imagesOf(batch, program), batch.count);
       const { count } = batch;
       const samples = batch.samples.slice(0, count);
       batch.release();
