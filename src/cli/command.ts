@@ -1,0 +1,215 @@
+/**
+ * What a command is to the command line, and how one becomes a parser and a page of help.
+ *
+ * Options that are settings of a run come from the one table in train/settings.ts, with their unit,
+ * default and source; a command adds only options of its own. `--batch_size` and `--batch-size` are
+ * the same option, and so are the aliases of the table.
+ */
+
+import { Command, CommanderError, type Help, Option } from "commander";
+
+import { UsageError } from "../core/error.js";
+import { describeDefault } from "../train/recipe.js";
+import {
+  findSetting,
+  type GivenSettings,
+  readSettings,
+  type Setting,
+  type SettingName,
+  settings,
+} from "../train/settings.js";
+import type { Terminal } from "./terminal.js";
+
+/** One command of `riffle`, one file each. */
+export interface CliCommand {
+  readonly name: string;
+  /** Positional arguments in commander's notation: "<run> [files...]". */
+  readonly arguments?: string;
+  /** The first line of help: what the command does. */
+  readonly purpose: string;
+  readonly examples: readonly [string, string, string];
+  /** Rows of the settings table that are options here. */
+  readonly settings?: readonly SettingName[];
+  /** Defaults of these settings where they are not the table's. */
+  readonly defaults?: GivenSettings;
+  /** Further names of these settings, besides the table's aliases. */
+  readonly aliases?: Readonly<Record<string, SettingName>>;
+  readonly options?: readonly OwnOption[];
+  /** Does it, and returns the exit code. */
+  run(invocation: Invocation, terminal: Terminal): Promise<number>;
+}
+
+/** An option that is no setting of a run. */
+export interface OwnOption {
+  readonly name: string;
+  /** Shown for its value, "<n>"; absent for a switch. */
+  readonly value?: string;
+  readonly group: string;
+  readonly help: string;
+  /** What holds without it, in words. */
+  readonly default?: string;
+}
+
+export interface Invocation {
+  readonly arguments: readonly string[];
+  /** Settings given, checked against the table. */
+  readonly settings: GivenSettings;
+  /** Own options given: true for a switch, else the text. */
+  readonly own: ReadonlyMap<string, string | true>;
+  readonly debug: boolean;
+}
+
+const GROUP_TITLES: Readonly<Record<string, string>> = {
+  data: "Data",
+  pictures: "Pictures",
+  network: "Network",
+  learning: "Learning",
+  run: "Run",
+};
+
+const OUTPUT: readonly OwnOption[] = [
+  { name: "json", group: "Output", help: "one JSON object a line on stdout; progress stays on stderr" },
+  { name: "debug", group: "Output", help: "show the stack of a failure" },
+];
+
+/** The parser of all commands; `ended` receives the exit code of the one that ran. */
+export function buildParser(
+  commands: readonly CliCommand[],
+  version: string,
+  terminal: Terminal,
+  ended: (exitCode: number) => void,
+): Command {
+  const program = new Command("riffle")
+    .description("Trains, evaluates and runs ShuffleNet V2 image classifiers.")
+    .version(version, "--version", "print the version")
+    .helpOption("--help", "print this help")
+    .helpCommand(false)
+    .usage("COMMAND [options]")
+    .addHelpText("after", "\nriffle COMMAND --help explains one; riffle help recipes, the sets of defaults.")
+    // `--version` is the program's before the command, and a setting of `train` after it.
+    .enablePositionalOptions()
+    .exitOverride()
+    .configureOutput({ writeErr: () => {}, writeOut: (text) => void process.stdout.write(text) });
+  for (const spec of commands) {
+    const command = program
+      .command(`${spec.name} ${spec.arguments ?? ""}`.trim())
+      .description(spec.purpose)
+      .helpOption("--help", "print this help")
+      .configureHelp({ formatHelp: (command, helper) => formatHelp(spec, command, helper) })
+      .action(async (...received: unknown[]) => {
+        ended(await spec.run(readInvocation(spec, received.at(-1) as Command), terminal));
+      });
+    for (const name of spec.settings ?? []) command.addOption(settingOption(name, spec));
+    for (const own of [...(spec.options ?? []), ...OUTPUT]) {
+      const flags = `--${own.name}${own.value ? ` ${own.value}` : ""}`;
+      command.addOption(new Option(flags, described(own.help, own.default)).helpGroup(own.group));
+    }
+  }
+  return program;
+}
+
+/** Options in the table's spelling, whichever of its spellings was typed. */
+export function normaliseArguments(commands: readonly CliCommand[], argv: readonly string[]): string[] {
+  const command = commands.find((c) => c.name === argv.find((argument) => !argument.startsWith("-")));
+  const end = argv.indexOf("--");
+  return argv.map((argument, i) => {
+    const [, name, value = ""] = /^--([a-z][\w-]*)(=.*)?$/is.exec(argument) ?? [];
+    if (name === undefined || (end >= 0 && i > end)) return argument;
+    const plain = name.replaceAll("-", "_");
+    return `--${command?.aliases?.[plain] ?? findSetting(plain) ?? plain}${value}`;
+  });
+}
+
+/** The failure a user is told of where the parser refuses; undefined where help or the version was asked for. */
+export function parserFailure(error: CommanderError): UsageError | undefined {
+  if (error.exitCode === 0) return undefined;
+  const [message = "", suggestion = ""] = error.message.replace(/^error: /, "").split("\n");
+  const similar = /Did you mean (?:one of )?(.*)\?/.exec(suggestion)?.[1];
+  const what = message.replaceAll("'", "");
+  return new UsageError({
+    what: similar === undefined ? what : `${what}; did you mean ${similar}?`,
+    ...(similar === undefined
+      ? { hint: "riffle --help lists the commands, riffle COMMAND --help the options" }
+      : {}),
+  });
+}
+
+/** The value of an own option that is a whole number from 1, or `fallback` where it is not given. */
+export function wholeNumber(invocation: Invocation, name: string, fallback: number): number {
+  const text = invocation.own.get(name);
+  if (text === undefined) return fallback;
+  const value = Number(text);
+  if (text !== true && /^\d+$/.test(text) && Number.isSafeInteger(value) && value > 0) return value;
+  throw new UsageError({
+    what: `--${name} cannot be ${JSON.stringify(text)}`,
+    where: `option --${name}`,
+    expected: "a whole number from 1",
+    found: JSON.stringify(text),
+    safe: "Nothing was read or written",
+  });
+}
+
+function settingOption(name: SettingName, { defaults, aliases: further }: CliCommand): Option {
+  const setting: Setting<unknown> = settings[name];
+  const value = {
+    integer: "<n>",
+    number: "<x>",
+    boolean: "[true|false]",
+    choice: `<${(setting.choices ?? []).join("|")}>`,
+    path: "<path>",
+  }[setting.type];
+  const aliases = [
+    ...(setting.aliases ?? []),
+    ...Object.keys(further ?? {}).filter((alias) => further?.[alias] === name),
+  ];
+  const own = defaults?.[name];
+  const help = described(
+    setting.help + (aliases.length > 0 ? `; also --${aliases.join(", --")}` : ""),
+    own === undefined ? describeDefault(name) : [own, setting.unit].filter(Boolean).join(" "),
+  );
+  return new Option(`--${name} ${value}`, help).helpGroup(GROUP_TITLES[setting.group] ?? setting.group);
+}
+
+function described(help: string, fallback: string | undefined): string {
+  return fallback === undefined ? help : `${help}\ndefault: ${fallback}`;
+}
+
+function readInvocation(spec: CliCommand, command: Command): Invocation {
+  const given = command.opts<Record<string, string | true>>();
+  const ownNames = new Set([...(spec.options ?? []), ...OUTPUT].map((o) => o.name));
+  const raw = Object.entries(given);
+  return {
+    arguments: command.args,
+    // A boolean setting without a value, `--flip`, means true.
+    settings: readSettings(Object.fromEntries(raw.filter(([name]) => !ownNames.has(name)))),
+    own: new Map(raw.filter(([name]) => ownNames.has(name))),
+    debug: given["debug"] === true,
+  };
+}
+
+/** Purpose, examples, then options under what they touch. */
+function formatHelp(spec: CliCommand, command: Command, helper: Help): string {
+  const width = Math.max(60, Math.min(helper.helpWidth ?? 80, 110));
+  const lines = [spec.purpose, "", `Usage: riffle ${spec.name} ${command.usage()}`.trimEnd(), "", "Examples"];
+  for (const example of spec.examples) lines.push(`  ${example}`);
+
+  const groups = new Map<string, Option[]>();
+  for (const option of helper.visibleOptions(command)) {
+    const title = option.helpGroupHeading ?? "Output";
+    groups.set(title, [...(groups.get(title) ?? []), option]);
+  }
+  const indent = 26;
+  for (const [title, options] of groups) {
+    lines.push("", title);
+    for (const option of options) {
+      const text = option.description
+        .split("\n")
+        .flatMap((line) => helper.boxWrap(line, width - indent).split("\n"));
+      const flags = `  ${option.flags}`;
+      if (flags.length < indent) lines.push(flags.padEnd(indent) + (text.shift() ?? ""));
+      else lines.push(flags);
+      for (const line of text) lines.push(" ".repeat(indent) + line);
+    }
+  }
+  return `${lines.join("\n")}\n`;
+}

@@ -1,0 +1,150 @@
+/**
+ * `riffle demo` (`npm start`): the whole way from pictures to predictions in one command, on pictures drawn for
+ * the purpose or on a folder given.
+ */
+
+import { existsSync } from "node:fs";
+import { basename } from "node:path";
+
+import { type Dataset, openDatasets } from "../data/dataset.js";
+import { drawFolder } from "../data/draw/draw-folder.js";
+import { objectClasses } from "../data/draw/classes.js";
+import { evaluate } from "../train/evaluate.js";
+import { predict } from "../train/predict.js";
+import type { GivenSettings } from "../train/settings.js";
+import { train } from "../train/trainer.js";
+import type { CliCommand, Invocation } from "./command.js";
+import { count, duration, percent, printable, shellWord } from "./format.js";
+import { startProgress } from "./progress.js";
+import { reportRun, titled } from "./report-run.js";
+import { listenForStop } from "./stop.js";
+import type { Terminal } from "./terminal.js";
+import { stopping, trainCommand } from "./train.js";
+
+const FOLDER = "runs/demo";
+const PICTURES = { seed: 1, size: 128, train: 2000, validation: 400 } as const;
+/** Small enough for two slow cores, large enough to see forms. */
+const DEFAULTS = { width: 0.5, image_size: 96, max_epochs: 24 } as const satisfies GivenSettings;
+const LOOKED_AT = 5;
+
+export const demoCommand: CliCommand = {
+  name: "demo",
+  purpose: "Trains a small network from nothing, evaluates it and tries it; on drawn pictures, or on yours.",
+  examples: ["npm start", "npm start -- --data_dir photos/", "riffle demo --max_epochs 5"],
+  settings: (trainCommand.settings ?? []).filter((name) => name !== "resume"),
+  defaults: DEFAULTS,
+  run: demo,
+};
+
+async function demo({ settings }: Invocation, terminal: Terminal): Promise<number> {
+  const started = performance.now();
+  terminal.keepGoing();
+  const run = reportRun(terminal);
+  let training = false;
+  const stop = listenForStop(terminal, () => (training ? stopping(run.step) : "Stopping."));
+  try {
+    const dataDir = settings.data_dir ?? (await drawPictures(terminal, stop.signal));
+    const given = { ...DEFAULTS, ...settings, data_dir: dataDir, log_dir: settings.log_dir ?? freeFolder() };
+    training = true;
+    const result = await train(given, run.report, stop.signal);
+    training = false;
+    run.end();
+    const folder = shellWord(given.log_dir);
+    if (result.stopped) {
+      terminal.print(titled("Resume", `npx riffle train --resume ${folder}`));
+      return stop.exitCode;
+    }
+
+    const { validation } = await openDatasets(dataDir, {
+      seed: given.seed ?? 0,
+      ...(given.val_split === undefined ? {} : { valSplit: given.val_split }),
+    });
+    if (validation !== undefined) {
+      const scores = await evaluate(given.log_dir, {});
+      terminal.print(
+        titled(
+          "Result",
+          `top-1 ${percent(scores.top1)}, loss ${scores.loss.toFixed(3)} on ${count(scores.images)} pictures`,
+        ),
+      );
+      terminal.emit({ event: "evaluated", ...scores });
+      await lookAt(given.log_dir, someOf(validation), terminal);
+    }
+    const seconds = (performance.now() - started) / 1000;
+    terminal.print(
+      titled("Saved", `${folder}/best · log ${folder}/events.jsonl · ${duration(seconds)} in all`),
+    );
+    terminal.print(titled("Next", `npx riffle predict ${folder} photo.jpg`));
+    terminal.print(
+      titled("", "npx riffle train --data_dir path/to/your/photos        (one folder per class)"),
+    );
+    terminal.emit({ event: "end", run: given.log_dir, seconds, ...(result.scores ?? {}) });
+    return 0;
+  } catch (error) {
+    // Drawing that was asked to stop.
+    if (stop.signal.aborted && !training) return stop.exitCode;
+    throw error;
+  } finally {
+    run.end();
+    stop.release();
+  }
+}
+
+/** Draws the set, or finds the one of an earlier demo. */
+async function drawPictures(terminal: Terminal, signal: AbortSignal): Promise<string> {
+  const folder = `${FOLDER}/data`;
+  const started = performance.now();
+  const total = PICTURES.train + PICTURES.validation;
+  if (!existsSync(folder)) {
+    terminal.note(
+      `No data given, so drawing ${objectClasses.length} classes of pictures into ${folder} (${count(total)} JPEGs, boxes)`,
+    );
+  }
+  const progress = startProgress(terminal);
+  try {
+    const drawn = await drawFolder(
+      { folder, ...PICTURES },
+      (done) => progress.show({ label: "drawing", done, total, columns: [] }),
+      signal,
+    );
+    terminal.note(
+      drawn === 0
+        ? `No data given; ${count(total)} pictures drawn earlier stand in ${folder}`
+        : titled("Drawn", `in ${duration((performance.now() - started) / 1000)}`),
+    );
+  } finally {
+    progress.end();
+  }
+  return folder;
+}
+
+/** runs/demo, or the next number where a run stands already. */
+function freeFolder(): string {
+  const holdsRun = (folder: string): boolean => existsSync(`${folder}/recipe.json`);
+  let folder = FOLDER;
+  for (let n = 2; holdsRun(folder); n++) folder = `${FOLDER}-${n}`;
+  return folder;
+}
+
+/** Pictures spread over the set, so over its classes. */
+function someOf(set: Dataset): string[] {
+  const picked = Array.from({ length: Math.min(LOOKED_AT, set.size) }, (_, i) =>
+    set.name(Math.floor(((i + 0.5) * set.size) / LOOKED_AT)),
+  );
+  return picked.filter((name) => existsSync(name));
+}
+
+async function lookAt(run: string, files: readonly string[], terminal: Terminal): Promise<void> {
+  const results = files.length === 0 ? [] : await predict(run, files, { top: 3 });
+  const column = Math.max(...results.map(({ file }) => printable(basename(file)).length));
+  results.forEach((result, i) => {
+    terminal.emit(result);
+    const guesses =
+      "error" in result
+        ? `not read: ${printable(result.error)}`
+        : result.top.map((g) => `${printable(g.name)} ${percent(g.probability, 0)}`).join(", ");
+    terminal.print(
+      titled(i === 0 ? "Look" : "", `${printable(basename(result.file)).padEnd(column)}   ${guesses}`),
+    );
+  });
+}

@@ -1,0 +1,72 @@
+/**
+ * Numbers and names as a reader at a terminal wants them.
+ *
+ * What comes from files (names of classes, folders, tensors) passes `printable` before it is printed:
+ * a file name may hold a newline or an escape sequence that would rewrite the screen.
+ */
+
+/** 2400 -> "2,400"; `digits` decimals. */
+export function count(value: number, digits = 0): string {
+  return value.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+}
+
+/** 0.9891 -> "98.9 %". */
+export function percent(fraction: number, digits = 1): string {
+  return `${(100 * fraction).toFixed(digits)} %`;
+}
+
+/** 352042 -> "352,042"; 7600000 -> "7.6 M"; 146000000 -> "146 M". */
+export function millions(value: number): string {
+  if (value < 1e6) return count(value);
+  return `${count(value / 1e6, value < 1e8 ? 1 : 0)} M`;
+}
+
+/** Bytes in decimal units, as disks and downloads are counted: "1.4 MB". */
+export function bytes(value: number): string {
+  for (const [unit, size] of [
+    ["GB", 1e9],
+    ["MB", 1e6],
+    ["kB", 1e3],
+  ] as const) {
+    if (value >= size) return `${(value / size).toFixed(1)} ${unit}`;
+  }
+  return `${value} bytes`;
+}
+
+/** 9.96 -> "10.0 s"; 247 -> "4 min 7 s"; 248400 -> "2 d 21 h". */
+export function duration(seconds: number): string {
+  if (seconds < 59.95) return `${seconds.toFixed(1)} s`;
+  const s = Math.round(seconds);
+  if (s < 3600) return `${Math.floor(s / 60)} min ${s % 60} s`;
+  if (s < 86_400) return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
+  return `${Math.floor(s / 86_400)} d ${Math.floor((s % 86_400) / 3600)} h`;
+}
+
+/** A rate in four significant figures at most: 4310.2 -> "4,310", 61.27 -> "61.3". */
+export function rate(perSecond: number): string {
+  return count(perSecond, perSecond < 10 ? 2 : perSecond < 100 ? 1 : 0);
+}
+
+/** Control characters and the marks that reverse the direction of text, written as \uXXXX. */
+export function printable(name: string): string {
+  return escapeControls(name);
+}
+
+/** One object as one line of JSON that no terminal acts upon. */
+export function jsonLine(object: unknown): string {
+  // JSON.stringify escapes C0 itself; what is left stands inside strings, where \uXXXX means the same.
+  return escapeControls(JSON.stringify(object));
+}
+
+/** A word of a command line, quoted for a POSIX shell where it needs to be. */
+export function shellWord(word: string): string {
+  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${printable(word).replaceAll("'", `'\\''`)}'`;
+}
+
+function escapeControls(text: string): string {
+  return text.replace(
+    // C0, DEL and C1; line and paragraph separators; bidirectional controls (Unicode TR 9).
+    /[\u0000-\u001f\u007f-\u009f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g,
+    (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
+}

@@ -1,0 +1,53 @@
+/**
+ * A failure as its user meets it: what and where, expected and found, what is safe, what to do; then
+ * the exit code.
+ *
+ * Failures we foresaw are `RiffleError`s. Anything else is a bug of ours: it asks for a report, and
+ * shows its stack only under --debug.
+ */
+
+import { RiffleError } from "../core/error.js";
+import { printable } from "./format.js";
+import type { Terminal } from "./terminal.js";
+
+const ISSUES = "the project's issue tracker";
+
+/** Prints the failure and returns the exit code. */
+export function reportError(error: unknown, terminal: Terminal, debug: boolean): number {
+  if (!(error instanceof RiffleError)) return reportBug(error, terminal, debug);
+
+  const { what, where = null, expected = null, found = null, safe = null, hint = null } = error.problem;
+  terminal.emit({ event: "error", code: error.exitCode, what, where, expected, found, hint, safe });
+  const [headline, ...rest] = problemLines(error);
+  terminal.note(`${terminal.noteColour.red("riffle:")} ${headline}`);
+  for (const line of rest) terminal.note(`  ${line}`);
+  if (debug) terminal.note(error.stack);
+  return error.exitCode;
+}
+
+/** The first line says what and where, the others what is safe and what to do. */
+export function problemLines(error: RiffleError): string[] {
+  const { what, where, expected, found, safe, hint } = error.problem;
+  const numbers = [expected && `expected ${expected}`, found && `found ${found}`].filter(Boolean).join(", ");
+  const place = where && !where.startsWith("option ") && !what.includes(where) ? `${where}: ` : "";
+  const headline = sentence(`${place}${what}${numbers && ` (${numbers})`}`);
+  // No full stop behind the hint: it may end with a command to paste.
+  return [headline, ...(safe ? [sentence(safe)] : []), ...(hint ? [hint] : [])].map(printable);
+}
+
+function reportBug(error: unknown, terminal: Terminal, debug: boolean): number {
+  const message = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
+  const what = `something went wrong that should not be able to: ${message}`;
+  const hint = `Please report it to ${ISSUES}, with the command and what --debug adds`;
+  const unknown = { where: null, expected: null, found: null };
+  terminal.emit({ event: "error", code: 1, what, ...unknown, hint, safe: null });
+  terminal.note(`${terminal.noteColour.red("riffle:")} ${printable(what)}.`);
+  terminal.note("  Checkpoints written before this are whole: each is renamed into place when complete.");
+  terminal.note(`  ${hint}.`);
+  if (debug && error instanceof Error) terminal.note(error.stack);
+  return 1;
+}
+
+function sentence(text: string): string {
+  return /[.?!]$/.test(text) ? text : `${text}.`;
+}

@@ -1,0 +1,173 @@
+/**
+ * What a training run says to its user: the choices made, an epoch a line, evaluations, warnings.
+ *
+ * Loss and top-1 of an epoch's line are means over the epoch so far; a single batch jumps about.
+ */
+
+import { relative } from "node:path";
+
+import { machine } from "../backends/native/index.js";
+import { RiffleError } from "../core/error.js";
+import { jpegDecoder } from "../data/render.js";
+import { shuffleNetV2 } from "../models/shufflenet-v2.js";
+import { compile } from "../program/compile.js";
+import { totals } from "../program/print.js";
+import type { Reporter, StartEvent, StepEvent, TrainEvent } from "../train/events.js";
+import type { Settings } from "../train/settings.js";
+import { count, duration, millions, percent, printable, rate } from "./format.js";
+import { startProgress } from "./progress.js";
+import type { Terminal } from "./terminal.js";
+
+export interface RunReport {
+  readonly report: Reporter;
+  /** The last step reported, 0 before the first. */
+  readonly step: number;
+  /** Leaves the last line standing. */
+  end(): void;
+}
+
+export function reportRun(terminal: Terminal): RunReport {
+  const progress = startProgress(terminal);
+  let start: StartEvent | undefined;
+  let step = 0;
+  const epoch = { number: 0, steps: 0, loss: 0, top1: 0 };
+
+  const showStep = (event: StepEvent, { steps_per_epoch, epochs, settings }: StartEvent): void => {
+    const number = Math.ceil(event.step / steps_per_epoch);
+    if (number !== epoch.number) Object.assign(epoch, { number, steps: 0, loss: 0, top1: 0 });
+    epoch.steps++;
+    epoch.loss += event.loss;
+    epoch.top1 += event.top1;
+    const batch = Number(settings["batch_size"]);
+    progress.show({
+      label: `epoch ${number}/${Math.ceil(epochs)}`,
+      done: (event.step - (number - 1) * steps_per_epoch) * batch,
+      total: steps_per_epoch * batch,
+      columns: [
+        `${rate(event.images_per_second)} img/s`,
+        `loss ${(epoch.loss / epoch.steps).toFixed(3)}`,
+        `top-1 ${percent(epoch.top1 / epoch.steps)}`,
+        `waiting ${percent(event.waiting)}`,
+        ...(event.seconds_left > 0 ? [`left ${duration(event.seconds_left)}`] : []),
+      ],
+    });
+  };
+
+  const report = (event: TrainEvent): void => {
+    if (event.event !== "evaluating" && (event.event !== "step" || isLogged(event, start)))
+      terminal.emit(event);
+    switch (event.event) {
+      case "start":
+        start = event;
+        for (const line of heading(event)) terminal.note(line);
+        return;
+      case "step":
+        step = event.step;
+        if (start !== undefined) showStep(event, start);
+        return;
+      case "evaluating":
+        if (event.done < event.images) {
+          progress.show({ label: "validation", done: event.done, total: event.images, columns: [] });
+        }
+        return;
+      case "evaluation":
+        // The first line of an evaluation is of the weights that count; the other is in the log.
+        if (event.weights === "parameters" && Number(start?.settings["average_decay"]) > 0) return;
+        progress.show({
+          label: "validation",
+          done: event.images,
+          total: event.images,
+          columns: [
+            `loss ${event.loss.toFixed(3)}`,
+            `top-1 ${percent(event.top1)}`,
+            `top-5 ${percent(event.top5)}`,
+            ...(event.best ? ["best so far"] : []),
+          ],
+        });
+        return;
+      case "bad_image":
+        progress.note(`left out: ${printable(event.file)}: ${printable(event.reason)}`);
+        return;
+      case "warning":
+        progress.note(`warning: ${printable(event.what)}`);
+        return;
+      case "save":
+      case "stopped":
+      case "end":
+        return;
+    }
+  };
+  return {
+    report,
+    get step() {
+      return step;
+    },
+    end: () => progress.end(),
+  };
+}
+
+/** A path as one would type it here. */
+export function shortPath(path: string): string {
+  const short = relative(process.cwd(), path);
+  return short === "" ? "." : short.startsWith("..") ? path : short;
+}
+
+/** "Saved     runs/a": the form of every line about a whole run. */
+export function titled(title: string, text: string): string {
+  return `${title.padEnd(9)} ${text}`;
+}
+
+/** Every choice made for the user, in four lines. */
+function heading(event: StartEvent): string[] {
+  const s = event.settings as unknown as Settings;
+  const network = shuffleNetV2({ variant: s.variant, width: s.width, classes: event.classes });
+  const { multiplyAdds } = totals(compile(network, { batch: 1, imageSize: event.image_size, mode: "infer" }));
+  const learning = [
+    `batch ${s.batch_size}`,
+    `rate ${s.lr} ${s.schedule}`,
+    ...(s.warmup_epochs > 0 ? [`warm-up ${s.warmup_epochs}`] : []),
+    `decay ${s.weight_decay}`,
+    ...(s.label_smoothing > 0 ? [`smoothing ${s.label_smoothing}`] : []),
+    ...(s.average_decay > 0 ? [`averages ${s.average_decay}`] : []),
+    `${s.max_epochs} epochs`,
+  ];
+  return [
+    titled(
+      "Network",
+      `${event.network}, ${event.classes} classes, ${event.image_size} px · ` +
+        `${count(event.parameters)} parameters · ${millions(multiplyAdds)} multiply-adds`,
+    ),
+    titled(
+      "Data",
+      `${count(event.train_images)} pictures, ${count(event.validation_images)} for validation · ` +
+        `${s.augment === "none" ? "not varied" : `varied as ${s.augment} does`}`,
+    ),
+    titled("Machine", machineLine(event.backend, s.threads)),
+    titled("Recipe", `${event.recipe}: ${learning.join(", ")}`),
+    ...(event.resumed === null
+      ? []
+      : [
+          titled(
+            "Resuming",
+            `${shortPath(event.resumed.checkpoint)}, after step ${count(event.resumed.step)}`,
+          ),
+        ]),
+  ];
+}
+
+function machineLine(backend: string, threads: number | undefined): string {
+  if (backend !== "native") return `${backend} engine`;
+  try {
+    const found = machine();
+    const used = threads ?? found.threads;
+    return `${used} thread${used === 1 ? "" : "s"} · ${found.isa} · decoder ${jpegDecoder()}`;
+  } catch (error) {
+    if (error instanceof RiffleError) return backend;
+    throw error;
+  }
+}
+
+/** As often as events.jsonl has them. */
+function isLogged(event: StepEvent, start: StartEvent | undefined): boolean {
+  return event.step % Number(start?.settings["log_steps"] ?? 1) === 0;
+}

@@ -1,0 +1,53 @@
+/** `riffle train`: trains a network on a folder of pictures, or goes on with a run. */
+
+import { settingNames, settings as table } from "../train/settings.js";
+import { train, type TrainResult } from "../train/trainer.js";
+import type { CliCommand } from "./command.js";
+import { count, shellWord } from "./format.js";
+import { reportRun, shortPath, titled } from "./report-run.js";
+import { listenForStop } from "./stop.js";
+import type { Terminal } from "./terminal.js";
+
+export const trainCommand: CliCommand = {
+  name: "train",
+  purpose: "Trains a network on a folder of pictures, one folder per class; or resumes a run.",
+  examples: [
+    "riffle train --data_dir photos --width 0.5 --image_size 96 --log_dir runs/a",
+    "riffle train --data_dir photos --val_split 0.2 --max_epochs 30",
+    "riffle train --resume runs/a",
+  ],
+  settings: settingNames.filter((name) => (table[name].commands as readonly string[]).includes("train")),
+  async run({ settings }, terminal) {
+    terminal.keepGoing();
+    const run = reportRun(terminal);
+    const stop = listenForStop(terminal, () => stopping(run.step));
+    try {
+      const result = await train(settings, run.report, stop.signal);
+      run.end();
+      printResult(result, terminal);
+      return result.stopped ? stop.exitCode : 0;
+    } finally {
+      run.end();
+      stop.release();
+    }
+  },
+};
+
+/** What the first Ctrl-C prints. */
+export function stopping(step: number): string {
+  return `Stopping after step ${count(step + 1)} and saving; press Ctrl-C again to quit at once.`;
+}
+
+/** Where everything is, and the commands that come next. */
+function printResult(result: TrainResult, terminal: Terminal): void {
+  const run = shellWord(shortPath(result.run));
+  if (result.stopped) {
+    terminal.print(titled("Saved", shortPath(result.checkpoint)));
+    terminal.print(titled("Resume", `npx riffle train --resume ${run}`));
+    return;
+  }
+  const best = result.best === null ? result.checkpoint : `${result.run}/best`;
+  terminal.print(titled("Saved", `${shortPath(best)} · log ${shortPath(`${result.run}/events.jsonl`)}`));
+  terminal.print(titled("Next", `npx riffle predict ${run} photo.jpg`));
+  terminal.print(titled("", `npx riffle evaluate ${run} --data_dir DIR`));
+}
