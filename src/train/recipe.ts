@@ -107,6 +107,7 @@ export const recipes: { readonly [K in RecipeName]: Recipe } = {
       max_epochs: 15,
       warmup_epochs: 2,
       weight_decay: 5e-4,
+      weight_decay_on: "matrices",
       momentum: 0.9,
       nesterov: true,
       label_smoothing: 0.1,

@@ -73,7 +73,7 @@ export const settings = {
   }),
   max_bad_images: integer({
     group: "data",
-    commands: trainAndEvaluate,
+    commands: all,
     help: "how many files that cannot be decoded are left out before the run stops",
     unit: "files",
     default: 0,
@@ -258,11 +258,19 @@ export const settings = {
   weight_decay: number({
     group: "learning",
     commands: train,
-    help: "L2 penalty on the weights that the variant's rule names",
+    help: "L2 penalty on the weights",
     default: 4e-5,
     source: "the recipe",
     minimum: 0,
     maximum: 1,
+    mayChange: false,
+  }),
+  weight_decay_on: choice(["variant", "matrices"], {
+    group: "learning",
+    commands: train,
+    help: "what decays: what the variant's own training decayed, or all but batch norms and biases",
+    default: "variant",
+    source: "the recipe",
     mayChange: false,
   }),
   momentum: number({

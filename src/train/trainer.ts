@@ -264,7 +264,8 @@ class Training {
   #evaluatedStep: number;
   #scores: Scores | null;
   #best: TrainResult["best"];
-  #checkpoint: string | undefined;
+  /** What the last checkpoint holds; -1 before the first. */
+  #saved = { step: -1, evaluatedStep: -1 };
   #failedSaves = 0;
   #lastStep: StepResult | undefined;
   #badImages = 0;
@@ -283,7 +284,7 @@ class Training {
         hint: `--batch_size ${Math.max(1, Math.floor(sets.train.size / 4))}`,
       });
     }
-    const network = shuffleNetV2({ variant: model.variant, width: model.width, classes: model.classes });
+    const network = trainedNetwork(model, settings.weight_decay_on);
     const programOf = (batch: number): Program =>
       compile(network, { batch, imageSize: model.image_size, mode: "train" });
     const evaluation =
@@ -344,12 +345,14 @@ class Training {
     this.#evaluatedStep = checkpoint?.state.evaluated_step ?? -1;
     this.#scores = checkpoint?.state.scores ?? null;
     this.#best = checkpoint?.state.best ?? null;
-    this.#checkpoint = checkpoint?.path;
+    if (checkpoint !== undefined) this.#saved = { step: this.#step, evaluatedStep: this.#evaluatedStep };
   }
 
   async run(signal: AbortSignal | undefined): Promise<TrainResult> {
-    await this.#writeRecipe();
     this.#emit(this.#startEvent());
+    // Saved before anything is trained, so that a run killed at any time from now on can be resumed.
+    if (this.#plan.checkpoint === undefined) await this.#save("last");
+    await this.#writeRecipe();
     // A run stopped between a step and its evaluation makes up for it.
     if (this.#step > 0 && this.#isEvaluated(this.#step)) await this.#evaluate(signal);
     const source = this.#openSource();
@@ -359,10 +362,9 @@ class Training {
       await source.close();
     }
     const stopped = this.#step < this.#steps;
-    if (this.#checkpoint === undefined || !this.#checkpoint.endsWith(stepFolder(this.#step))) {
-      await this.#save("last");
-    }
-    const checkpoint = this.#checkpoint as unknown as string;
+    const { step, evaluatedStep } = this.#saved;
+    if (step !== this.#step || evaluatedStep !== this.#evaluatedStep) await this.#save("last");
+    const checkpoint = join(this.#plan.runDir, stepFolder(this.#step));
     const result: TrainResult = {
       run: this.#plan.runDir,
       checkpoint,
@@ -514,7 +516,7 @@ class Training {
       ),
     );
     if (path === undefined) return;
-    this.#checkpoint = path;
+    this.#saved = { step: this.#step, evaluatedStep: this.#evaluatedStep };
     this.#emit({ event: "save", step: this.#step, checkpoint: path });
     for (const name of await pruneCheckpoints(runDir, this.#step, settings.keep_checkpoint_max)) {
       this.#emit({ event: "warning", what: `${join(runDir, name)} holds files of someone else; it is kept` });
@@ -646,20 +648,17 @@ class Training {
   }
 
   #diverged(result: StepResult, rate: number): DivergedError {
-    const { runDir } = this.#plan;
-    const saved = this.#checkpoint;
+    const { runDir, settings } = this.#plan;
+    const saved = join(runDir, stepFolder(this.#saved.step));
     return new DivergedError({
       what: "the loss or a gradient is not finite",
       where: `step ${this.#step + 1}, epoch ${this.#epoch().toFixed(2)}`,
       expected: "finite numbers",
       found: `loss ${result.crossEntropy + result.decayLoss} at learning rate ${rate}`,
-      safe:
-        saved === undefined
-          ? "No weights were updated by this step; no checkpoint had been saved"
-          : `No weights were updated by this step; the last good checkpoint is ${saved}`,
+      safe: `No weights were updated by this step; the last good checkpoint is ${saved}`,
       hint:
-        `Train into a new folder with a lower --lr than ${this.#plan.settings.lr}` +
-        (saved === undefined ? "" : `, from these weights: --init_from ${runDir}`),
+        `Start a new run with a lower --lr than ${settings.lr}, ` +
+        `from these weights if you like: --init_from ${saved} --log_dir NEW`,
     });
   }
 }
@@ -689,6 +688,12 @@ async function startingState(
       ? []
       : [`${skipped.join(", ")} start from the seed: the weights given have another number of classes`];
   return { state, warnings };
+}
+
+/** The network, with its rule of what decays or the simpler one. */
+function trainedNetwork(model: ModelDescription, decayOn: "variant" | "matrices"): Network {
+  const network = shuffleNetV2({ variant: model.variant, width: model.width, classes: model.classes });
+  return decayOn === "variant" ? network : { ...network, decays: ["convolution", "depthwise", "linear"] };
 }
 
 /** The named augmentation with the settings that override parts of it. */

@@ -1,0 +1,60 @@
+/**
+ * riffle-vision: train, evaluate and use ShuffleNet V2 image classifiers.
+ *
+ *     import { predict, train } from "riffle-vision";
+ *
+ *     await train({ data_dir: "photos", log_dir: "runs/a", width: 0.5, image_size: 96 });
+ *     const [result] = await predict("runs/a", ["photo.jpg"]);
+ *
+ * Settings have the names and defaults of the command line (`settings`). Every failure that is not a
+ * bug is a `RiffleError`, whose `problem` says what, where, expected and found.
+ */
+
+export { train, type TrainResult } from "./train/trainer.js";
+export { evaluate, type EvaluateEvent } from "./train/evaluate.js";
+export {
+  openPredictor,
+  predict,
+  type Guess,
+  type Prediction,
+  type PredictOptions,
+  type Predictor,
+  type Refused,
+} from "./train/predict.js";
+export { inspect, type InspectOptions, type NetworkReport } from "./train/inspect.js";
+export type { Reporter, TrainEvent } from "./train/events.js";
+export {
+  findCheckpoint,
+  type Checkpoint,
+  type CheckpointState,
+  type ModelDescription,
+  type Scores,
+} from "./train/checkpoint.js";
+export {
+  readSettings,
+  settings,
+  type GivenSettings,
+  type Setting,
+  type SettingName,
+  type Settings,
+} from "./train/settings.js";
+export {
+  recipes,
+  resolveSettings,
+  type Recipe,
+  type RecipeName,
+  type ResolvedSettings,
+} from "./train/recipe.js";
+export { openDatasets, type Dataset, type OpenOptions, type Sets } from "./data/dataset.js";
+export { openSafetensors, type SafetensorsFile, type TensorEntry } from "./formats/safetensors.js";
+export {
+  CheckpointError,
+  DataError,
+  DivergedError,
+  FormatError,
+  type Problem,
+  ResourceError,
+  RiffleError,
+  ShapeError,
+  UsageError,
+} from "./core/error.js";
