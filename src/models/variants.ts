@@ -74,7 +74,8 @@ export const variants: Readonly<Record<VariantName, Variant>> = {
     // architecture.py, `possibilities`: 224 at 2.0x, doubled from stage to stage.
     widths: { ...PAPER_WIDTHS, 2: { stages: [224, 448, 896], conv5: 2048 } },
     padding: "same",
-    batchNorm: { epsilon: 1e-3, momentum: 0.997 },
+    // 0.997 as f32: TensorFlow computes 1 - momentum from it, 0.0030000210.
+    batchNorm: { epsilon: 1e-3, momentum: Math.fround(0.997) },
     input: lineageInput(),
     shuffle: "between-units",
     downsampleBefore: "input channels",

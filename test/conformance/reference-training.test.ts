@@ -9,14 +9,14 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import type { TrainingState } from "../../src/backends/backend.js";
 import { referenceBackend } from "../../src/backends/reference/reference.js";
 import { shuffleNetV2 } from "../../src/models/shufflenet-v2.js";
 import { takeTensor, tensorsOf, type WeightTensor } from "../../src/models/weights.js";
 import { compile } from "../../src/program/compile.js";
 import { assertClose } from "../golden/compare.js";
 import { needs } from "../golden/shared.js";
-import { emptyState, readArrays, readWeights, thin } from "../golden/tf-reference.js";
+import { readArrays, readWeights, thin } from "../golden/tf-reference.js";
+import { stateInDoubles } from "../golden/tiny-network.js";
 
 const STEPS = 5;
 const BATCH = 8;
@@ -36,7 +36,7 @@ test(
       imageSize: SIZE,
       mode: "train",
     });
-    const state = inDoubles(emptyState(program));
+    const state = stateInDoubles(program, new Float64Array(program.parameterCount));
     readWeights(program, warm, "start/", state);
     state.averages.set(state.parameters);
     const run = referenceBackend.train(program, state, { threads: 1 });
@@ -97,15 +97,6 @@ test(
     assert.equal(trained.length, 170);
   },
 );
-
-/** The same state in arrays of f64, which the reference backend works on as well as on f32. */
-function inDoubles(state: TrainingState): TrainingState {
-  const widened = Object.entries(state).map(([name, values]) => [
-    name,
-    Float64Array.from(values as Float32Array),
-  ]);
-  return Object.fromEntries(widened);
-}
 
 /** The gradient of the whole loss: weight decay's share added where it applies. */
 function withDecay(

@@ -1,0 +1,114 @@
+/** Each check of verify.ts, seen failing on a program broken by hand in one place. */
+
+import assert from "node:assert/strict";
+import { suite, test } from "node:test";
+
+import { shuffleNetV2 } from "../models/shufflenet-v2.js";
+import { compile } from "./compile.js";
+import type { DepthwiseStep, MemoryPlan, PointwiseStep, Program, Step } from "./program.js";
+import { ProgramError, verify } from "./verify.js";
+
+const good = compile(shuffleNetV2({ variant: "torchvision", width: 0.5, classes: 10 }), {
+  batch: 2,
+  imageSize: 64,
+  mode: "train",
+});
+
+suite("verify", () => {
+  test("passes what the compiler made", () => verify(good));
+
+  refuses("values that overlap", /overlaps a live buffer/, () => {
+    const value = good.memory.value.slice();
+    value[1] = value[0] as number;
+    return withMemory({ value });
+  });
+
+  refuses("a gradient on a value that is still needed", /gradient of plane \d+ overlaps/, () => {
+    const gradient = good.memory.gradient.slice();
+    gradient[gradient.length - 1] = good.memory.value[0] as number;
+    return withMemory({ gradient });
+  });
+
+  refuses("a buffer that ends beyond the arena", /of plane \d+ at/, () =>
+    withMemory({ size: good.memory.size - 16 }),
+  );
+
+  refuses("an unaligned buffer", /value of plane 0 at/, () => {
+    const value = good.memory.value.map((offset) => offset + 8);
+    return withMemory({ value, size: good.memory.size + 16 });
+  });
+
+  refuses("a plane without a place", /value of plane 5 at/, () => {
+    const value = good.memory.value.slice();
+    value[5] = -1;
+    return withMemory({ value });
+  });
+
+  refuses("a wrong accumulation flag", /accumulates=true, expected false/, () =>
+    withStep("stage2.unit1.side.depthwise", (step: DepthwiseStep) => ({
+      ...step,
+      accumulates: step.accumulates.map(() => true),
+    })),
+  );
+
+  refuses("a plane read before it is written", /reads plane 3975 before/, () =>
+    withStep("stage2.unit2.main.before", (step: PointwiseStep) => ({
+      ...step,
+      inputs: [3975, ...step.inputs.slice(1)],
+    })),
+  );
+
+  refuses("a plane read twice by one step", /reads a plane twice/, () =>
+    withStep("stage2.unit2.main.before", (step: PointwiseStep) => ({
+      ...step,
+      inputs: [...step.inputs.slice(1), step.inputs[1] as number],
+    })),
+  );
+
+  refuses("planes of different sizes in one product", /input or output plane is/, () =>
+    withStep("conv5", (step: PointwiseStep) => ({ ...step, inputs: [0, ...step.inputs.slice(1)] })),
+  );
+
+  refuses("a window that does not fit", /rows 16 -> 7/, () =>
+    withStep("stage2.unit1.main.depthwise", (step: DepthwiseStep) => ({
+      ...step,
+      geometry: { ...step.geometry, outputHeight: 7 },
+    })),
+  );
+
+  refuses("weights at another tensor's place", /"conv5.weight" is not/, () =>
+    withStep("conv5", (step: PointwiseStep) => ({ ...step, weights: step.weights + 1 })),
+  );
+
+  refuses("a hole in the parameter array", /begins at/, () => ({
+    ...good,
+    parameters: good.parameters.filter((p) => p.name !== "conv1.weight"),
+  }));
+
+  refuses("a program without its head", /last step is not the head/, () => ({
+    ...good,
+    steps: good.steps.slice(0, -1),
+  }));
+});
+
+function refuses(what: string, message: RegExp, broken: () => Program): void {
+  test(`refuses ${what}`, () => {
+    assert.throws(
+      () => verify(broken()),
+      (error: unknown) => {
+        assert.ok(error instanceof ProgramError);
+        assert.match(error.message, message);
+        return true;
+      },
+    );
+  });
+}
+
+function withMemory(change: Partial<MemoryPlan>): Program {
+  return { ...good, memory: { ...good.memory, ...change } };
+}
+
+function withStep<S extends Step>(name: string, change: (step: S) => S): Program {
+  assert.ok(good.steps.some((step) => step.name === name));
+  return { ...good, steps: good.steps.map((step) => (step.name === name ? change(step as S) : step)) };
+}
