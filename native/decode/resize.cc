@@ -87,8 +87,9 @@ struct Taps {
   size_t stride;
 };
 
-// Pillow's precompute_coeffs for a triangle: support of one output pixel, at least one source pixel.
-Taps TriangleTaps(double box, double length, size_t source, size_t resized, size_t window, size_t count) {
+// Pillow's precompute_coeffs for a triangle: support of one output pixel, at least one source pixel. Nothing
+// outside the box is used, as if it had been cut out first.
+Taps TriangleTaps(double box, double length, size_t resized, size_t window, size_t count) {
   const double scale = length / static_cast<double>(resized);
   const double support = std::max(scale, 1.0);
   Taps taps;
@@ -97,8 +98,8 @@ Taps TriangleTaps(double box, double length, size_t source, size_t resized, size
   taps.weights.resize(count * taps.stride);
   for (size_t i = 0; i < count; ++i) {
     const double centre = box + (static_cast<double>(window + i) + 0.5) * scale;
-    const size_t first = static_cast<size_t>(std::max(centre - support + 0.5, 0.0));
-    const size_t end = std::min(static_cast<size_t>(centre + support + 0.5), source);
+    const size_t first = static_cast<size_t>(std::max(centre - support + 0.5, std::floor(box)));
+    const size_t end = static_cast<size_t>(std::min(centre + support + 0.5, std::ceil(box + length)));
     float* weights = taps.weights.data() + i * taps.stride;
     double total = 0;
     for (size_t k = first; k < end; ++k)
@@ -165,8 +166,8 @@ void ResizeTensorflow(const Transform& t, RowSource& source, uint8_t* out) {
 void ResizePillow(const Transform& t, RowSource& source, uint8_t* out) {
   // The filter is symmetric: resizing the flipped picture is flipping the resized one.
   const size_t window_x = t.flip ? t.resized_w - t.window_x - t.out_size : t.window_x;
-  const Taps xs = TriangleTaps(t.box_x, t.box_w, source.width(), t.resized_w, window_x, t.out_size);
-  const Taps ys = TriangleTaps(t.box_y, t.box_h, source.height(), t.resized_h, t.window_y, t.out_size);
+  const Taps xs = TriangleTaps(t.box_x, t.box_w, t.resized_w, window_x, t.out_size);
+  const Taps ys = TriangleTaps(t.box_y, t.box_h, t.resized_h, t.window_y, t.out_size);
   // Only the columns under some window are summed.
   const size_t begin = xs.spans.front().first;
   const size_t columns = xs.spans.back().first + xs.spans.back().count - begin;

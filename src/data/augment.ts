@@ -142,7 +142,14 @@ export function trainingTransform(
           window: { x: 0, y: 0 },
         };
   const flip = draws.uniform() < augmentation.flip;
-  const shift = draws.uniform() < colour.probability ? colourShift(colour, draws) : ([0, 0, 0] as const);
+  const shift =
+    draws.uniform() < colour.probability
+      ? channelShift(
+          draws.uniform(-colour.brightness, colour.brightness),
+          draws.uniform(-colour.chroma, colour.chroma),
+          draws.uniform(-colour.chroma, colour.chroma),
+        )
+      : ([0, 0, 0] as const);
   const grayscale = draws.uniform() < augmentation.grayscale;
   return { ...placed, size, filter, flip, shift, grayscale, decoding };
 }
@@ -179,6 +186,11 @@ export function asItIs(size: number): Transform {
     grayscale: false,
     decoding: { fastDct: false, scaled: false },
   };
+}
+
+/** Brightness and chroma moved in YCbCr, which is one constant per channel (ITU-R BT.601). */
+export function channelShift(brightness: number, cb: number, cr: number): [number, number, number] {
+  return [brightness + 1.402 * cr, brightness - 0.344136 * cb - 0.714136 * cr, brightness + 1.772 * cb];
 }
 
 type Placed = Pick<Transform, "box" | "resized" | "window">;
@@ -282,14 +294,6 @@ function torchvisionCrop(
   const w = width / height > high ? halfToEven(height * high) : width;
   const h = width / height < low ? halfToEven(width / low) : height;
   return { x: Math.floor((width - w) / 2), y: Math.floor((height - h) / 2), width: w, height: h };
-}
-
-/** Brightness and chroma in YCbCr terms, which is one constant per channel (ITU-R BT.601). */
-function colourShift(colour: Augmentation["colour"], draws: Draws): [number, number, number] {
-  const brightness = draws.uniform(-colour.brightness, colour.brightness);
-  const cb = draws.uniform(-colour.chroma, colour.chroma);
-  const cr = draws.uniform(-colour.chroma, colour.chroma);
-  return [brightness + 1.402 * cr, brightness - 0.344136 * cb - 0.714136 * cr, brightness + 1.772 * cb];
 }
 
 /** Rounds as C's lrint and Python's round do. */

@@ -61,9 +61,10 @@ export async function openDatasets(dataDir: string, options: OpenOptions): Promi
       found: `${valSplit}`,
     });
   }
-  const { train, validation } = await openParts(dataDir, options.evalOnly === true);
+  const evalOnly = options.evalOnly === true;
+  const { train, validation } = await openParts(dataDir, evalOnly);
   const classes = (train ?? validation)?.classes ?? [];
-  if (classes.length < 2 && options.evalOnly !== true) {
+  if (classes.length < 2 && !evalOnly) {
     throw new DataError({
       where: dataDir,
       what: "only one class; a classifier needs two",
@@ -71,6 +72,8 @@ export async function openDatasets(dataDir: string, options: OpenOptions): Promi
       found: classes.join(", "),
     });
   }
+  if (train === undefined && !evalOnly)
+    throw new DataError({ where: dataDir, what: "no pictures to train on" });
   if (validation !== undefined) {
     if (valSplit !== undefined) {
       throw new UsageError({
@@ -81,9 +84,9 @@ export async function openDatasets(dataDir: string, options: OpenOptions): Promi
     }
     return { train: train ?? validation, validation, classes };
   }
-  if (train === undefined) throw new DataError({ where: dataDir, what: "holds no pictures" });
+  if (train === undefined) throw new Error("a set without parts was opened");
   if (valSplit !== undefined) return { ...split(train, valSplit, options.seed), classes };
-  return { train, validation: options.evalOnly === true ? train : undefined, classes };
+  return { train, validation: evalOnly ? train : undefined, classes };
 }
 
 /** The samples of `set` named in `samples`, under new numbers. */

@@ -1,0 +1,299 @@
+import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { setTimeout } from "node:timers/promises";
+import { suite, test } from "node:test";
+
+import sharp from "sharp";
+
+import { DataError, UsageError } from "../core/error.js";
+import { Draws, permutation, streams } from "../core/random.js";
+import { augmentations, evaluationDecodings } from "./augment.js";
+import type { Dataset } from "./dataset.js";
+import { type BatchSource, evaluationBatches, trainingBatches, type TrainingOptions } from "./loader.js";
+
+const jpegs = await Promise.all(
+  Array.from({ length: 11 }, (_, i) =>
+    sharp({
+      create: { width: 40 + i, height: 36, channels: 3, background: { r: 20 * i, g: 255 - 20 * i, b: 90 } },
+    })
+      .jpeg()
+      .toBuffer(),
+  ),
+);
+
+/** Eleven pictures; those in `bad` are text. Reading takes as long as `delay` says, so completion order varies. */
+function pictures(bad: readonly number[] = [], delay: (sample: number) => number = () => 0): Dataset {
+  return {
+    classes: ["even", "odd"],
+    size: jpegs.length,
+    label: (sample) => sample % 2,
+    name: (sample) => `${sample}.jpg`,
+    read: async (sample) => {
+      await setTimeout(delay(sample));
+      return {
+        kind: "encoded",
+        bytes: bad.includes(sample) ? Buffer.from("no picture") : (jpegs[sample] as Buffer),
+      };
+    },
+    fingerprint: "",
+  };
+}
+
+const training: TrainingOptions = {
+  batch: 4,
+  imageSize: 32,
+  seed: 5,
+  firstStep: 0,
+  augmentation: augmentations.tensorflow,
+  shuffle: true,
+  maxBadImages: 0,
+};
+const evaluation = {
+  batch: 4,
+  imageSize: 32,
+  resize: { ...evaluationDecodings.torchvision, shorterSide: 36 },
+  maxBadImages: 0,
+};
+
+interface Seen {
+  readonly samples: readonly number[];
+  readonly labels: readonly number[];
+  readonly digest: string;
+}
+
+/** The first `count` batches, then closed. */
+async function take(source: BatchSource, count = Infinity): Promise<Seen[]> {
+  const seen: Seen[] = [];
+  for await (const batch of source) {
+    seen.push({
+      samples: [...batch.samples.subarray(0, batch.count)],
+      labels: [...batch.labels.subarray(0, batch.count)],
+      digest: createHash("sha256").update(batch.images).digest("hex"),
+    });
+    batch.release();
+    if (seen.length === count) break;
+  }
+  return seen;
+}
+
+suite("trainingBatches", () => {
+  test("each epoch is a new permutation, its tail of size mod batch left out", async () => {
+    const seen = await take(trainingBatches(pictures(), training), 4);
+    const order = [0, 1].flatMap((epoch) => [...permutation(11, 5, epoch).subarray(0, 8)]);
+    assert.deepEqual(
+      seen.flatMap((batch) => batch.samples),
+      order,
+    );
+    assert.deepEqual(
+      seen.flatMap((batch) => batch.labels),
+      order.map((sample) => sample % 2),
+    );
+  });
+
+  test("without shuffling every epoch is in file order", async () => {
+    const seen = await take(trainingBatches(pictures(), { ...training, shuffle: false }), 3);
+    assert.deepEqual(
+      seen.map((batch) => batch.samples),
+      [
+        [0, 1, 2, 3],
+        [4, 5, 6, 7],
+        [0, 1, 2, 3],
+      ],
+    );
+    assert.notEqual(seen[0]?.digest, seen[2]?.digest, "the second epoch must be augmented anew");
+  });
+
+  test("the batches are the same whatever order the pictures complete in", async () => {
+    const inOrder = await take(trainingBatches(pictures(), training), 6);
+    const jumbled = await take(
+      trainingBatches(
+        pictures([], (sample) => (sample * 7) % 11),
+        training,
+      ),
+      6,
+    );
+    const reversed = await take(
+      trainingBatches(
+        pictures([], (sample) => 11 - sample),
+        { ...training, prefetch: 1 },
+      ),
+      6,
+    );
+    assert.deepEqual(jumbled, inOrder);
+    assert.deepEqual(reversed, inOrder);
+  });
+
+  test("starting at a later step continues as if the earlier ones had been read", async () => {
+    const all = await take(trainingBatches(pictures(), training), 6);
+    assert.deepEqual(await take(trainingBatches(pictures(), { ...training, firstStep: 3 }), 3), all.slice(3));
+  });
+
+  test("another seed gives other pictures", async () => {
+    const [a] = await take(trainingBatches(pictures(), { ...training, shuffle: false }), 1);
+    const [b] = await take(trainingBatches(pictures(), { ...training, shuffle: false, seed: 6 }), 1);
+    assert.notEqual(a?.digest, b?.digest);
+  });
+
+  test("a picture that does not decode stops the run with its name and what to do", async () => {
+    await assert.rejects(
+      take(trainingBatches(pictures([3]), training), 9),
+      (error: unknown) =>
+        error instanceof DataError &&
+        error.message ===
+          "3.jpg: a text file, not a picture; JPEG, PNG and WebP are read. No image was used from it. " +
+            "Remove or replace it, or allow up to 5 such files: --max_bad_images 5",
+    );
+  });
+
+  test("a tolerated one is counted once, and the next good sample of the epoch takes its place", async () => {
+    const bad = [2, 7];
+    const source = trainingBatches(pictures(bad), { ...training, maxBadImages: 2 });
+    const seen = await take(source, 6);
+    const expected = [0, 1, 2].flatMap((epoch) => {
+      const order = [...permutation(11, 5, epoch)];
+      return order.slice(0, 8).map((_, at) => {
+        while (bad.includes(order[at % 11] as number)) at++;
+        return order[at % 11];
+      });
+    });
+    assert.deepEqual(
+      seen.flatMap((batch) => batch.samples),
+      expected,
+    );
+    assert.deepEqual(new Set(source.badImages.map(({ sample }) => sample)), new Set(bad));
+    assert.deepEqual(source.badImages.map(({ file }) => file).sort(), ["2.jpg", "7.jpg"]);
+  });
+
+  test("one bad file more than allowed stops the run", async () => {
+    const source = trainingBatches(pictures([1, 2, 7]), { ...training, maxBadImages: 2 });
+    await assert.rejects(take(source, 20), /3 such files are more than --max_bad_images 2 allows/);
+  });
+
+  test("a batch larger than the set is refused with one that fits", () => {
+    assert.throws(
+      () => trainingBatches(pictures(), { ...training, batch: 12 }),
+      (error: unknown) =>
+        error instanceof UsageError && /at most 11, found 12.*--batch_size 8/.test(error.message),
+    );
+  });
+
+  test("buffers are reused once released, and no more are made", async () => {
+    const source = trainingBatches(pictures(), { ...training, prefetch: 2 });
+    const buffers = new Set<ArrayBufferLike>();
+    let read = 0;
+    for await (const batch of source) {
+      buffers.add(batch.images.buffer);
+      batch.release();
+      if (++read === 20) break;
+    }
+    assert.equal(buffers.size, 3);
+  });
+
+  test("a reader that keeps every batch is told, not left waiting", async () => {
+    const source = trainingBatches(pictures(), { ...training, prefetch: 1 });
+    const batches = source[Symbol.asyncIterator]();
+    await batches.next();
+    await batches.next();
+    await assert.rejects(batches.next(), /release\(\)/);
+    await source.close();
+  });
+
+  test("the time that the reader waits is counted", async () => {
+    const source = trainingBatches(
+      pictures([], () => 30),
+      training,
+    );
+    await take(source, 1);
+    assert.ok(source.waited > 0.02, `${source.waited} s`);
+  });
+});
+
+/** One picture as evaluation sees it, alone in its batch. */
+async function imageOf(sample: number): Promise<Uint8Array> {
+  for await (const batch of evaluationBatches(pictures(), { ...evaluation, batch: 1 })) {
+    if (batch.samples[0] === sample) return batch.images;
+    batch.release();
+  }
+  throw new Error(`no sample ${sample}`);
+}
+
+suite("evaluationBatches", () => {
+  test("give the whole set once, in order, the last batch short and zeros behind it", async () => {
+    const source = evaluationBatches(
+      pictures([], (sample) => (sample * 5) % 7),
+      evaluation,
+    );
+    const counts: number[] = [];
+    const samples: number[] = [];
+    for await (const batch of source) {
+      counts.push(batch.count);
+      samples.push(...batch.samples.subarray(0, batch.count));
+      const rest = batch.images.subarray(batch.count * 32 * 32 * 3);
+      assert.ok(rest.every((value) => value === 0));
+      batch.release();
+    }
+    assert.deepEqual(counts, [4, 4, 3]);
+    assert.deepEqual(samples, [...Array(11).keys()]);
+  });
+
+  test("a bad picture is left out and counted, the others move up", async () => {
+    const source = evaluationBatches(pictures([1, 8, 9, 10]), { ...evaluation, maxBadImages: 4 });
+    const seen = await take(source);
+    assert.deepEqual(
+      seen.map((batch) => batch.samples),
+      [
+        [0, 2, 3],
+        [4, 5, 6, 7],
+      ],
+    );
+    assert.deepEqual(
+      source.badImages.map(({ sample }) => sample),
+      [1, 8, 9, 10],
+    );
+    // The others' pixels move up with them: 0 and 2 are what they are in a set without 1.
+    const alone = await take(
+      evaluationBatches(pictures([1]), { ...evaluation, batch: 3, maxBadImages: 1 }),
+      1,
+    );
+    const both = createHash("sha256");
+    for (const sample of [0, 2]) both.update(await imageOf(sample));
+    assert.equal(alone[0]?.digest, both.update(new Uint8Array(32 * 32 * 3)).digest("hex"));
+  });
+
+  test("more bad pictures than allowed stop it", async () => {
+    await assert.rejects(take(evaluationBatches(pictures([4]), evaluation)), DataError);
+  });
+});
+
+suite("arrays", () => {
+  const size = 32;
+  const draws = new Draws(9, streams.draw, 0, 0);
+  const data = Uint8Array.from({ length: 2 * size * size * 3 }, () => draws.below(256));
+  const arrays = (side: number): Dataset => ({
+    ...pictures(),
+    size: 2,
+    read: (sample) =>
+      Promise.resolve({
+        kind: "pixels",
+        data: data.subarray(sample * side * side * 3, (sample + 1) * side * side * 3),
+        width: side,
+        height: side,
+        channels: 3,
+      }),
+  });
+
+  test("of the network's own size are used as they are, in training without augmentation and in evaluation", async () => {
+    const options = { ...training, batch: 2, augmentation: augmentations.none, shuffle: false };
+    const [trained] = await take(trainingBatches(arrays(size), options), 1);
+    const [evaluated] = await take(evaluationBatches(arrays(size), { ...evaluation, batch: 2 }));
+    const expected = createHash("sha256").update(data).digest("hex");
+    assert.equal(trained?.digest, expected);
+    assert.equal(evaluated?.digest, expected);
+  });
+
+  test("of another size are resized and cropped", async () => {
+    const [batch] = await take(evaluationBatches(arrays(20), { ...evaluation, batch: 2 }));
+    assert.deepEqual(batch?.samples, [0, 1]);
+    assert.notEqual(batch?.digest, createHash("sha256").update(data).digest("hex"));
+  });
+});

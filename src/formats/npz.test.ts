@@ -1,0 +1,105 @@
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, suite, test } from "node:test";
+
+import fc from "fast-check";
+import { zipSync } from "fflate";
+
+import { npyBytes } from "../../test/golden/numpy-bytes.js";
+import { FormatError } from "../core/error.js";
+import { openNpz, readNpz } from "./npz.js";
+
+const folder = mkdtempSync(join(tmpdir(), "riffle-npz-"));
+after(() => rmSync(folder, { recursive: true }));
+
+let files = 0;
+function stored(bytes: Uint8Array): string {
+  const path = join(folder, `${files++}.npz`);
+  writeFileSync(path, bytes);
+  return path;
+}
+
+const labels = npyBytes("<i4", [3], Int32Array.of(2, 0, 1));
+const images = npyBytes("|u1", [3, 100, 100], new Uint8Array(30_000));
+const archive = zipSync({ "train_images.npy": images, "train_labels.npy": [labels, { level: 0 }] });
+
+/** The archive with a 32-bit little-endian field changed, `offset` bytes into member `index`'s directory entry. */
+function withEntryField(index: number, offset: number, value: number): Buffer {
+  const bytes = Buffer.from(archive);
+  let entry = -1;
+  for (let i = 0; i <= index; i++) entry = bytes.indexOf("PK\x01\x02", entry + 1, "latin1");
+  bytes.writeUInt32LE(value, entry + offset);
+  return bytes;
+}
+
+suite("openNpz", () => {
+  test("reads stored and deflated members by name", async () => {
+    const arrays = await readNpz(stored(archive));
+    assert.deepEqual([...arrays.keys()], ["train_images", "train_labels"]);
+    assert.deepEqual(arrays.get("train_labels")?.data, Int32Array.of(2, 0, 1));
+    assert.deepEqual(arrays.get("train_images")?.shape, [3, 100, 100]);
+  });
+
+  test("gives a shape without reading the numbers", async () => {
+    const npz = await openNpz(stored(archive));
+    assert.deepEqual((await npz.header("train_images")).shape, [3, 100, 100]);
+  });
+
+  test("names what there is when an array is missing", async () => {
+    const npz = await openNpz(stored(archive));
+    await assert.rejects(npz.read("images"), /has no array "images".*train_images, train_labels/);
+  });
+
+  test("finds a flipped byte in the data by its CRC-32", async () => {
+    const bytes = Buffer.from(archive);
+    const at = bytes.indexOf("NUMPY", bytes.indexOf("train_labels.npy")) + 127;
+    bytes[at] = (bytes[at] as number) ^ 1;
+    const npz = await openNpz(stored(bytes));
+    await assert.rejects(npz.read("train_labels"), /CRC-32/);
+  });
+
+  test("refuses a declared length that deflate cannot reach, before taking memory", async () => {
+    await assert.rejects(openNpz(stored(withEntryField(0, 24, 0xfffffff0))), /cannot hold/);
+  });
+
+  test("refuses a shape that disagrees with the declared length", async () => {
+    const npz = await openNpz(stored(withEntryField(0, 24, 40_000)));
+    await assert.rejects(npz.read("train_images"), /disagree about its length/);
+  });
+
+  test("refuses arrays above the caller's limit", async () => {
+    const npz = await openNpz(stored(archive), { maxBytes: 10_000 });
+    await assert.rejects(npz.read("train_images"), /at most 10000 bytes, found 30128/);
+  });
+
+  test("refuses a member past the end of the file", async () => {
+    await assert.rejects(openNpz(stored(withEntryField(1, 42, 0x7fffffff))), /past the end/);
+  });
+
+  test("refuses members that are not arrays", async () => {
+    await assert.rejects(openNpz(stored(zipSync({ "../x.txt": labels }))), /not a \.npy file/);
+  });
+
+  test("says that a file without a directory may be incomplete", async () => {
+    await assert.rejects(openNpz(stored(archive.subarray(0, archive.length - 30))), /is the file complete/);
+    await assert.rejects(openNpz(stored(new Uint8Array(0))), /no zip directory/);
+  });
+
+  test("throws nothing but FormatError on damaged archives", async () => {
+    const damaged = fc.asyncProperty(
+      fc.array(fc.tuple(fc.nat(archive.length - 1), fc.nat(255)), { minLength: 1, maxLength: 4 }),
+      async (edits) => {
+        const bytes = Buffer.from(archive);
+        for (const [at, value] of edits) bytes[at] = value;
+        try {
+          await readNpz(stored(bytes));
+        } catch (error) {
+          assert.ok(error instanceof FormatError, String(error));
+        }
+      },
+    );
+    await fc.assert(damaged, { numRuns: 500 });
+  });
+});
