@@ -77,7 +77,9 @@ await eachOf(units, Math.max(1, availableParallelism()), async (unit) => {
   const object = join(build, "objects", unit.object);
   const command = [...common, ...unit.flags, "-c", join(native, unit.source), "-o", object];
   const stamp = createHash("sha256")
-    .update(JSON.stringify([compiler, command]) + everything + readFileSync(join(native, unit.source), "utf8"))
+    .update(
+      JSON.stringify([compiler, command]) + everything + readFileSync(join(native, unit.source), "utf8"),
+    )
     .digest("hex");
   if (existsSync(object) && readOr(`${object}.stamp`) === stamp) return;
   await compile(command, unit.source);
@@ -88,7 +90,9 @@ const addon = join(build, "riffle.node");
 if (compiled > 0 || !existsSync(addon)) {
   const fresh = join(build, `riffle-${process.pid}.node`);
   const shared =
-    process.platform === "darwin" ? ["-bundle", "-undefined", "dynamic_lookup"] : ["-shared", "-Wl,--gc-sections"];
+    process.platform === "darwin"
+      ? ["-bundle", "-undefined", "dynamic_lookup"]
+      : ["-shared", "-Wl,--gc-sections"];
   await compile(
     [
       ...shared,
@@ -111,10 +115,20 @@ console.log(
 /** The kernels' variants. Intel's and AMD's first AVX-512 servers have f, bw, dq and vl together. */
 function instructionSets() {
   if (process.arch !== "x64") {
-    return [{ name: process.arch === "arm64" ? "neon" : "plain", lanes: 4, table: "KernelsBaseline", flags: [] }];
+    return [
+      { name: process.arch === "arm64" ? "neon" : "plain", lanes: 4, table: "KernelsBaseline", flags: [] },
+    ];
   }
   const avx2 = ["-mavx2", "-mfma", "-mtune=haswell"];
-  const avx512 = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma", "-mprefer-vector-width=512"];
+  const avx512 = [
+    "-mavx512f",
+    "-mavx512bw",
+    "-mavx512dq",
+    "-mavx512vl",
+    "-mavx2",
+    "-mfma",
+    "-mprefer-vector-width=512",
+  ];
   return [
     { name: "sse2", lanes: 4, table: "KernelsBaseline", flags: [] },
     { name: "avx2", lanes: 8, table: "KernelsAvx2", flags: avx2, macro: "RIFFLE_HAVE_AVX2" },
@@ -129,10 +143,16 @@ function findCompiler() {
   const candidates = process.env["CXX"] ? [process.env["CXX"]] : ["c++", "g++", "clang++"];
   for (const command of candidates) {
     try {
-      const version = execFileSync(command, ["-dumpfullversion", "-dumpversion"], { encoding: "utf8", stdio: "pipe" });
+      const version = execFileSync(command, ["-dumpfullversion", "-dumpversion"], {
+        encoding: "utf8",
+        stdio: "pipe",
+      });
       const accepts = (flags) => {
         try {
-          execFileSync(command, [...flags, "-std=c++20", "-x", "c++", "-fsyntax-only", "-"], { input: "", stdio: "pipe" });
+          execFileSync(command, [...flags, "-std=c++20", "-x", "c++", "-fsyntax-only", "-"], {
+            input: "",
+            stdio: "pipe",
+          });
           return true;
         } catch {
           return false;
@@ -143,7 +163,9 @@ function findCompiler() {
       // Not here: try the next.
     }
   }
-  console.error(`riffle: no C++20 compiler found (tried ${candidates.join(", ")}); the engine cannot be built.`);
+  console.error(
+    `riffle: no C++20 compiler found (tried ${candidates.join(", ")}); the engine cannot be built.`,
+  );
   console.error(
     process.platform === "darwin"
       ? "  Install one with: xcode-select --install        then run npm ci again."
@@ -156,11 +178,18 @@ function findCompiler() {
 function findLibjpeg() {
   try {
     const ask = (...flags) =>
-      execFileSync("pkg-config", [...flags, "libjpeg"], { encoding: "utf8", stdio: "pipe" }).trim().split(/\s+/).filter(Boolean);
+      execFileSync("pkg-config", [...flags, "libjpeg"], { encoding: "utf8", stdio: "pipe" })
+        .trim()
+        .split(/\s+/)
+        .filter(Boolean);
     const compile = ask("--cflags");
     const link = ask("--libs");
-    const probe = "#include <cstdio>\n#include <jpeglib.h>\nint main(){ return &jpeg_crop_scanline != nullptr ? 0 : 1; }\n";
-    execFileSync(compiler.command, [...compile, "-std=c++20", "-x", "c++", "-fsyntax-only", "-"], { input: probe, stdio: "pipe" });
+    const probe =
+      "#include <cstdio>\n#include <jpeglib.h>\nint main(){ return &jpeg_crop_scanline != nullptr ? 0 : 1; }\n";
+    execFileSync(compiler.command, [...compile, "-std=c++20", "-x", "c++", "-fsyntax-only", "-"], {
+      input: probe,
+      stdio: "pipe",
+    });
     return { found: true, compile: [...compile, "-DRIFFLE_HAVE_LIBJPEG"], link };
   } catch {
     return { found: false, compile: [], link: [] };
@@ -185,7 +214,9 @@ async function compile(command, what) {
     const { stderr } = await run(compiler.command, command, { maxBuffer: 1 << 26 });
     if (stderr.trim()) console.error(stderr);
   } catch (error) {
-    console.error(`riffle: ${relative(root, join(native, what))} does not compile with ${compiler.command} ${compiler.version}:`);
+    console.error(
+      `riffle: ${relative(root, join(native, what))} does not compile with ${compiler.command} ${compiler.version}:`,
+    );
     console.error(error.stderr ?? error.message);
     process.exit(1);
   }

@@ -484,14 +484,12 @@ Stem Executor::StemFor(const StepInfo& s) const {
                .input_scale = {},
                .input_shift = {},
                .weights = stem_weights_.data()};
-  // The kernel reads pixels as they lie; the network's channel i is the image's channel_order[i].
-  for (int i = 0; i < 3; ++i) {
-    stem.input_scale[s.channel_order[i]] = s.input_scale[i];
-    stem.input_shift[s.channel_order[i]] = s.input_shift[i];
-  }
+  std::copy_n(s.input_scale, 3, stem.input_scale);
+  std::copy_n(s.input_shift, 3, stem.input_shift);
   return stem;
 }
 
+// The kernel reads pixels as they lie; the network's channel i is the image's channel_order[i].
 void Executor::TakeStemWeights(const StepInfo& s, const float* parameters) {
   for (int o = 0; o < s.count; ++o)
     for (int i = 0; i < 3; ++i)

@@ -91,6 +91,9 @@ function describe(p: Problem): string {
     (p.where ? `${p.where}: ` : "") +
     p.what +
     (numbers.length > 0 ? ` (${numbers.join(", ")})` : "") +
-    [p.safe, p.hint].filter(Boolean).map((s) => `. ${s}`).join("")
+    [p.safe, p.hint]
+      .filter(Boolean)
+      .map((s) => `. ${s}`)
+      .join("")
   );
 }

@@ -28,13 +28,24 @@ export { machine, measurePeak, type Machine } from "./machine.js";
 
 export const nativeBackend: Backend = { name: "native", train, infer };
 
-const TABLES = ["mean", "variance", "scale", "shift", "gradientSum", "gradientDot"] as const satisfies Table[];
+const TABLES = [
+  "mean",
+  "variance",
+  "scale",
+  "shift",
+  "gradientSum",
+  "gradientDot",
+] as const satisfies Table[];
 
 function train(program: Program, state: TrainingState, options: BackendOptions): TrainingRun {
   const run = open(program, options);
   const logits = new Float32Array(program.batch * program.classes);
 
-  async function step(batch: Batch, loss: LossSettings, update: UpdateSettings | undefined): Promise<StepResult> {
+  async function step(
+    batch: Batch,
+    loss: LossSettings,
+    update: UpdateSettings | undefined,
+  ): Promise<StepResult> {
     const [crossEntropy, decayLoss, correct1, correct5, finite] = await engine().trainStep(
       run,
       batch.images,

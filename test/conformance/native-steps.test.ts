@@ -1,0 +1,281 @@
+/**
+ * Every kernel of the native engine beside its plain f64 twin, step by step, over shapes that hurt, on every
+ * instruction set this machine runs (and "wide", the AVX-512 shapes on narrower hardware).
+ *
+ * Both backends are given the same f32 numbers before each step, so a difference is this step's own. Outputs
+ * hold NaN beforehand: what a kernel forgets to write is seen.
+ */
+
+import assert from "node:assert/strict";
+import { after, suite, test } from "node:test";
+
+import type { Batch, LossSettings, Table, TrainingRun, TrainingState } from "../../src/backends/backend.js";
+import { machine, nativeBackend } from "../../src/backends/native/index.js";
+import { referenceBackend } from "../../src/backends/reference/reference.js";
+import { Draws, streams } from "../../src/core/random.js";
+import type { Padding } from "../../src/models/layers.js";
+import { channelsOf, normalised } from "../../src/models/layers.js";
+import { compile } from "../../src/program/compile.js";
+import type { Program, Step } from "../../src/program/program.js";
+import { assertClose } from "../golden/compare.js";
+import { stateInDoubles, tinyNetwork } from "../golden/tiny-network.js";
+
+interface Case {
+  readonly batch: number;
+  readonly image: number;
+  readonly stem: number;
+  /** Channels of the three pointwise convolutions. */
+  readonly channels: readonly [number, number, number];
+  readonly classes: number;
+  readonly padding: Padding;
+}
+
+// Stem outputs of 1x1 to 57x57 pixels; channels around the register tiles (6 x 16, 12 x 32; 3 x 4, 6 x 4) and
+// the widths of the real networks; odd and even sizes under stride 2; column counts off every vector width.
+const cases: readonly Case[] = [
+  { batch: 2, image: 4, stem: 1, channels: [1, 1, 1], classes: 2, padding: "same" },
+  { batch: 3, image: 9, stem: 2, channels: [3, 5, 7], classes: 3, padding: "same" },
+  { batch: 2, image: 13, stem: 5, channels: [6, 12, 13], classes: 7, padding: "one" },
+  { batch: 1, image: 28, stem: 8, channels: [7, 4, 11], classes: 10, padding: "one" },
+  { batch: 5, image: 29, stem: 24, channels: [24, 24, 29], classes: 10, padding: "same" },
+  { batch: 2, image: 57, stem: 24, channels: [58, 24, 116], classes: 10, padding: "one" },
+  { batch: 2, image: 64, stem: 31, channels: [33, 61, 48], classes: 11, padding: "same" },
+  { batch: 8, image: 36, stem: 32, channels: [17, 96, 232], classes: 100, padding: "same" },
+  { batch: 1, image: 112, stem: 24, channels: [24, 58, 58], classes: 5, padding: "same" },
+  { batch: 2, image: 226, stem: 3, channels: [2, 9, 4], classes: 5, padding: "one" },
+  { batch: 13, image: 20, stem: 4, channels: [88, 122, 31], classes: 1000, padding: "same" },
+];
+
+const loss: LossSettings = { labelSmoothing: 0.1, weightDecay: 1e-3 };
+const tables: readonly Table[] = ["mean", "variance", "scale", "shift", "gradientSum", "gradientDot"];
+const EPSILON = 2 ** -23;
+
+const unset = process.env["RIFFLE_ISA"];
+after(() => {
+  if (unset === undefined) delete process.env["RIFFLE_ISA"];
+  else process.env["RIFFLE_ISA"] = unset;
+});
+
+const sets = [...machine().available, ...(machine().available.includes("avx2") ? ["wide"] : [])];
+for (const isa of sets) {
+  suite(`kernels on ${isa}`, () => {
+    for (const c of cases) {
+      const name = `batch ${c.batch}, ${c.image} px, channels ${c.stem}/${c.channels.join("/")}, padding ${c.padding}`;
+      test(`${name}: every step gives what its f64 twin gives`, async () => {
+        process.env["RIFFLE_ISA"] = isa;
+        await compareSteps(c);
+      });
+    }
+  });
+}
+
+async function compareSteps(c: Case): Promise<void> {
+  const program = compile(network(c), { batch: c.batch, imageSize: c.image, mode: "train" });
+  const draws = new Draws(7, streams.initialise, c.batch, c.image);
+  const parameters = Float32Array.from({ length: program.parameterCount }, () => 0.4 * draws.normal());
+  for (let p = 0; p < program.planes.length; p++) {
+    // Both signs of gamma: pooling turns round with the sign.
+    parameters[program.gamma + p] = (draws.uniform() < 0.3 ? -1 : 1) * draws.uniform(0.5, 1.5);
+  }
+  const batch = randomBatch(program, draws);
+  const exact = stateInDoubles(program, parameters);
+  const state = stateInFloats(program, parameters);
+  const reference = referenceBackend.train(program, exact, { threads: 1 });
+  const native = nativeBackend.train(program, state, { threads: 2 });
+  try {
+    const expected = await reference.computeGradients(batch, loss);
+    const result = await native.computeGradients(batch, loss);
+    assertClose(
+      "losses",
+      [result.crossEntropy, result.decayLoss],
+      [expected.crossEntropy, expected.decayLoss],
+      {
+        ofScale: 1e-3, // the whole chain's: ReLUs near zero may fall on either side
+      },
+    );
+    for (const [index, step] of program.steps.entries()) await compareForward(index, step);
+    for (const [index, step] of [...program.steps.entries()].reverse()) await compareBackward(index, step);
+  } finally {
+    native.close();
+    reference.close();
+  }
+
+  async function compareForward(index: number, step: Step): Promise<void> {
+    align(step, "forward", reference, native);
+    const outputs = outputsOf(step);
+    for (const p of outputs) native.inspect.writePlane(p, "value", nans(program, p));
+    await reference.inspect.runStep(index, "forward");
+    await native.inspect.runStep(index, "forward");
+    const tolerance = { ofScale: EPSILON * (16 + 4 * Math.sqrt(depthOf(step))) };
+    for (const p of outputs) {
+      const truth = reference.inspect.readPlane(p, "value");
+      assertClose(`${step.name}: plane ${p}`, native.inspect.readPlane(p, "value"), truth, tolerance);
+    }
+    for (const table of ["mean", "variance", "scale", "shift"] as const) {
+      const truth = reference.inspect.readTable(table);
+      const actual = native.inspect.readTable(table);
+      for (const p of outputs) {
+        // A sum over all columns: its rounding is that of the block sums, relative to what was summed.
+        const plane = reference.inspect.readPlane(p, "value");
+        const scale =
+          table === "mean" ? maximum(plane) : Math.abs(truth[p] ?? 0) + (table === "shift" ? 1 : 0);
+        const cancelled =
+          1 +
+          (reference.inspect.readTable("mean")[p] ?? 0) ** 2 /
+            ((reference.inspect.readTable("variance")[p] ?? 0) + 1e-3);
+        const allowed = EPSILON * 64 * cancelled * (scale + 1e-6);
+        const off = Math.abs((actual[p] ?? NaN) - (truth[p] ?? NaN));
+        assert.ok(
+          off <= allowed,
+          `${step.name}: ${table} of plane ${p} is ${actual[p]}, expected ${truth[p]} +- ${allowed}`,
+        );
+      }
+    }
+    if (step.kind === "head") {
+      // The head's runStep recomputes its logits; they were compared through the loss above.
+      assert.ok(native.logits.every(Number.isFinite));
+    }
+  }
+
+  async function compareBackward(index: number, step: Step): Promise<void> {
+    align(step, "backward", reference, native);
+    const inputs = step.kind === "stem" ? [] : step.inputs;
+    const accumulates = step.kind === "pointwise" || step.kind === "depthwise" ? step.accumulates : [];
+    inputs.forEach((p, i) => {
+      if (!accumulates[i]) native.inspect.writePlane(p, "gradient", nans(program, p));
+    });
+    state.gradients.fill(NaN);
+    await reference.inspect.runStep(index, "backward");
+    await native.inspect.runStep(index, "backward");
+    // The head's gradients begin at the logits, which each backend has from its own whole chain.
+    const extra = step.kind === "head" ? 1e-3 : 0;
+    const tolerance = {
+      ofScale: extra + EPSILON * (16 + 8 * Math.sqrt(outputsOf(step).length + 9)),
+      absolute: 1e-9,
+    };
+    for (const p of inputs) {
+      const truth = reference.inspect.readPlane(p, "gradient");
+      assertClose(
+        `${step.name}: gradient of plane ${p}`,
+        native.inspect.readPlane(p, "gradient"),
+        truth,
+        tolerance,
+      );
+    }
+    const sums = reference.inspect.readTable("gradientSum");
+    const dots = reference.inspect.readTable("gradientDot");
+    for (const p of inputs) {
+      const g = reference.inspect.readPlane(p, "gradient");
+      const z = reference.inspect.readPlane(p, "value");
+      const allowed = (extra + EPSILON * 64) * g.reduce((sum, v) => sum + Math.abs(v), 0) + 1e-9;
+      const sum = native.inspect.readTable("gradientSum")[p] ?? NaN;
+      const dot = native.inspect.readTable("gradientDot")[p] ?? NaN;
+      assert.ok(
+        Math.abs(sum - (sums[p] ?? NaN)) <= allowed,
+        `${step.name}: gradientSum of plane ${p}: ${sum}, expected ${sums[p]}`,
+      );
+      assert.ok(
+        Math.abs(dot - (dots[p] ?? NaN)) <= allowed * (maximum(z) + 1),
+        `${step.name}: gradientDot of plane ${p}: ${dot}, expected ${dots[p]}`,
+      );
+    }
+    for (const parameter of program.parameters) {
+      const actual = state.gradients.subarray(parameter.offset, parameter.offset + parameter.size);
+      const truth = exact.gradients.subarray(parameter.offset, parameter.offset + parameter.size);
+      if (!parameter.name.startsWith(`${step.name}.`)) continue;
+      const columns = program.batch * Math.max(...program.planes.map((plane) => plane.height * plane.width));
+      assertClose(`${parameter.name}`, actual, truth, {
+        ofScale: extra + EPSILON * (32 + 4 * Math.sqrt(columns)),
+        absolute: 1e-6 * maximum(truth) + 1e-7,
+      });
+    }
+  }
+}
+
+function network(c: Case) {
+  return tinyNetwork({ padding: c.padding, classes: c.classes, stem: c.stem }, (net) => {
+    const [first, second, third] = c.channels;
+    net.pointwise("first", "pool1", first);
+    net.depthwise("flat", normalised("first"), 1, false);
+    net.pointwise("second", normalised("flat"), second);
+    net.depthwise("halved", normalised("second"), 2, true);
+    // A second reader of "second": its gradients are added to.
+    net.depthwise("side", normalised("second"), 2, false);
+    net.arrange("both", [
+      ...channelsOf(normalised("halved"), second),
+      ...channelsOf(normalised("side"), second),
+    ]);
+    net.pointwise("third", "both", third);
+  });
+}
+
+function randomBatch(program: Program, draws: Draws): Batch {
+  const images = new Uint8Array(program.batch * program.imageSize ** 2 * 3);
+  for (let i = 0; i < images.length; i++) images[i] = draws.below(256);
+  return { images, labels: Int32Array.from({ length: program.batch }, () => draws.below(program.classes)) };
+}
+
+function stateInFloats(program: Program, parameters: Float32Array): TrainingState {
+  const flat = () => new Float32Array(program.parameterCount);
+  const planes = program.planes.length;
+  return {
+    parameters: parameters.slice(),
+    momentum: flat(),
+    averages: parameters.slice(),
+    gradients: flat(),
+    statistics: new Float32Array(2 * planes).fill(1, planes),
+  };
+}
+
+/**
+ * Rounds what the step is about to read to f32 and puts it into both backends. Only that: gradients share memory
+ * in the native arena when they are not needed at the same time.
+ */
+function align(
+  step: Step,
+  direction: "forward" | "backward",
+  reference: TrainingRun,
+  native: TrainingRun,
+): void {
+  const copy = (p: number, what: "value" | "gradient") => {
+    const values = reference.inspect.readPlane(p, what).map(Math.fround);
+    reference.inspect.writePlane(p, what, values);
+    native.inspect.writePlane(p, what, values);
+  };
+  const inputs = step.kind === "stem" ? [] : step.inputs;
+  for (const p of inputs) copy(p, "value");
+  if (direction === "backward") {
+    for (const p of outputsOf(step)) {
+      copy(p, "value");
+      copy(p, "gradient");
+    }
+    const accumulates = step.kind === "pointwise" || step.kind === "depthwise" ? step.accumulates : [];
+    inputs.filter((_, i) => accumulates[i]).forEach((p) => copy(p, "gradient"));
+  }
+  for (const table of tables) {
+    const values = reference.inspect.readTable(table).map(Math.fround);
+    reference.inspect.writeTable(table, values);
+    native.inspect.writeTable(table, values);
+  }
+}
+
+function outputsOf(step: Step): number[] {
+  if (step.kind === "head") return [];
+  const count = step.kind === "depthwise" ? step.inputs.length : step.count;
+  return Array.from({ length: count }, (_, i) => step.first + i);
+}
+
+/** Products that one output value sums. */
+function depthOf(step: Step): number {
+  return step.kind === "stem" ? 27 : step.kind === "depthwise" ? 9 : step.inputs.length;
+}
+
+function nans(program: Program, plane: number): Float64Array {
+  const shape = program.planes[plane];
+  assert.ok(shape);
+  return new Float64Array(program.batch * shape.height * shape.width).fill(NaN);
+}
+
+function maximum(values: ArrayLike<number>): number {
+  return Array.from(values).reduce((m, v) => Math.max(m, Math.abs(v)), 0);
+}
