@@ -39,10 +39,10 @@ export const objectClasses: readonly ObjectClass[] = [
     outlines: blob,
     tile: (s, ink) => `<circle cx="${s / 2}" cy="${s / 2}" r="${s * 0.3}" fill="${ink}"/>`,
   },
-  { name: "flower", outlines: (draws) => [petals(5 + draws.below(3), draws.uniform(0.2, 0.3))] },
+  { name: "flower", outlines: (draws) => [petals(6 + draws.below(3), draws.uniform(0.14, 0.2))] },
   { name: "ring", outlines: (draws) => [circle(1), circle(draws.uniform(0.45, 0.65))] },
   { name: "square", outlines: () => [regular(4)] },
-  { name: "star", outlines: (draws) => [star(5 + draws.below(2), draws.uniform(0.4, 0.5))] },
+  { name: "star", outlines: (draws) => [star(5, draws.uniform(0.36, 0.46))] },
   {
     name: "stripes",
     outlines: blob,

@@ -102,11 +102,12 @@ async function writePicture(
   root: string,
   split: "train" | "val",
   index: number,
-  { seed, size }: DrawSettings,
+  { seed, size, train }: DrawSettings,
 ): Promise<void> {
   const picture = drawPicture(seed, index, size);
   const name = objectClasses[picture.label]?.name ?? "";
-  const stem = `${name}_${String(Math.floor(index / objectClasses.length)).padStart(4, "0")}`;
+  const number = Math.floor((split === "train" ? index : index - train) / objectClasses.length);
+  const stem = `${name}_${String(number).padStart(4, "0")}`;
   const jpeg = await sharp(Buffer.from(picture.svg)).jpeg({ quality: picture.quality }).toBuffer();
   await writeFile(join(root, split, name, `${stem}.jpg`), jpeg);
   await writeFile(

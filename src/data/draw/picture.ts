@@ -36,7 +36,7 @@ export function drawPicture(seed: number, index: number, size: number): Picture 
   const { ground, figure, ink } = palette(draws);
   const outlines = place(object.outlines(draws), size, draws);
   const points = outlines.flat();
-  const tile = 2 * Math.round((size / 2) * draws.uniform(0.1, 0.16));
+  const tile = 2 * Math.round((size / 2) * draws.uniform(0.14, 0.22));
   const turn = Math.round(draws.uniform(0, 360));
   const path = outlines
     .map((line) => `M${line.map((p) => `${fixed(p.x)} ${fixed(p.y)}`).join("L")}Z`)
@@ -51,7 +51,7 @@ export function drawPicture(seed: number, index: number, size: number): Picture 
         `patternTransform="rotate(${turn})">${object.tile(tile, ink)}</pattern>`
       : "") +
     `</defs><rect width="${size}" height="${size}" fill="url(#ground)"/>` +
-    clutter(3 + draws.below(6), size, draws) +
+    clutter(2 + draws.below(5), size, draws) +
     `<path fill-rule="evenodd" fill="url(#figure)" d="${path}"/>` +
     (object.tile ? `<path fill="url(#tile)" d="${path}"/>` : "") +
     clutter(draws.below(3), size, draws) +
@@ -61,8 +61,8 @@ export function drawPicture(seed: number, index: number, size: number): Picture 
 
 /** Turns, stretches and moves outlines of radius 1 to lie within the picture. */
 function place(outlines: Point[][], size: number, draws: Draws): Point[][] {
-  const radius = size * draws.uniform(0.26, 0.45);
-  const stretch = Math.sqrt(draws.uniform(0.75, 1 / 0.75));
+  const radius = size * draws.uniform(0.34, 0.48);
+  const stretch = Math.sqrt(draws.uniform(0.8, 1 / 0.8));
   const [before, after] = [draws.uniform(0, 2 * Math.PI), draws.uniform(0, 2 * Math.PI)];
   const turned = outlines.map((line) =>
     line.map((p) => {

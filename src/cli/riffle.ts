@@ -1,0 +1,58 @@
+/** The commands of `riffle`, and how a command line becomes one of them. */
+
+import { readFileSync } from "node:fs";
+
+import { CommanderError } from "commander";
+
+import { benchCommand } from "./bench.js";
+import { buildParser, type CliCommand, normaliseArguments, parserFailure } from "./command.js";
+import { demoCommand } from "./demo.js";
+import { doctorCommand } from "./doctor.js";
+import { evaluateCommand } from "./evaluate.js";
+import { helpCommand } from "./help.js";
+import { inspectCommand } from "./inspect.js";
+import { predictCommand } from "./predict.js";
+import type { Terminal } from "./terminal.js";
+import { trainCommand } from "./train.js";
+
+export const commands: readonly CliCommand[] = [
+  trainCommand,
+  evaluateCommand,
+  predictCommand,
+  inspectCommand,
+  benchCommand,
+  doctorCommand,
+  demoCommand,
+];
+
+/**
+ * Runs a command line, without the program's name.
+ *
+ * @returns the exit code
+ * @throws what the command throws; UsageError where the line names no command or option of ours.
+ */
+export async function runRiffle(argv: readonly string[], terminal: Terminal): Promise<number> {
+  let exitCode = 0;
+  const help = helpCommand((topic) => {
+    const command = topic === undefined ? parser : parser.commands.find((c) => c.name() === topic);
+    command?.outputHelp();
+    return command !== undefined;
+  });
+  const all = [...commands, help];
+  const parser = buildParser(all, version(), terminal, (code) => {
+    exitCode = code;
+  });
+  try {
+    await parser.parseAsync(argv.length === 0 ? ["help"] : normaliseArguments(all, argv), { from: "user" });
+  } catch (error) {
+    const failure = error instanceof CommanderError ? parserFailure(error) : error;
+    // Help and the version come as errors too, with nothing to tell.
+    if (failure !== undefined) throw failure;
+  }
+  return exitCode;
+}
+
+function version(): string {
+  const file = new URL("../../../package.json", import.meta.url);
+  return (JSON.parse(readFileSync(file, "utf8")) as { version: string }).version;
+}
