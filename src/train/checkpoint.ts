@@ -376,6 +376,7 @@ async function fill(
           skipped.push(name);
         } else {
           data.set(await file.readFloat32(name));
+          if (!data.every(Number.isFinite)) throw notFinite(path, name, data);
         }
       }
     } finally {
@@ -400,6 +401,17 @@ function otherNetwork(
     found: found === undefined ? "no such tensor" : `[${found.join(", ")}]`,
     ...untouched,
     hint: "Give the --width and --variant that the weights were trained with",
+  });
+}
+
+function notFinite(path: string, name: string, data: Float32Array): CheckpointError {
+  const index = data.findIndex((value) => !Number.isFinite(value));
+  return new CheckpointError({
+    what: "the weights are not finite",
+    where: `${path}, tensor ${name}, element ${index}`,
+    expected: "finite numbers",
+    found: `${data[index]}`,
+    ...untouched,
   });
 }
 

@@ -232,7 +232,7 @@ async function openSets(dataDir: string, valSplit: number | undefined, seed: num
 /** A folder that holds a run already is not written into. */
 async function refuseOccupied(runDir: string): Promise<void> {
   const held = await readdir(runDir);
-  const run = held.find((name) => /^(step-\d+|best|events\.jsonl|recipe\.json)$/.test(name));
+  const run = held.find((name) => /^(step-\d+|best|recipe\.json)$/.test(name));
   if (run === undefined) return;
   throw new UsageError({
     what: "the folder holds a run already",
@@ -436,7 +436,13 @@ class Training {
       weightDecay: settings.weight_decay,
       averageDecay: settings.average_decay === 0 ? 0 : averageDecay(settings.average_decay, this.#step + 1),
     });
-    if (!result.finite) throw this.#diverged(result, rate);
+    if (!result.finite) {
+      throw this.#diverged(
+        "the loss or a gradient is not finite",
+        this.#step + 1,
+        `loss ${result.crossEntropy + result.decayLoss} at learning rate ${rate}`,
+      );
+    }
     this.#step++;
     this.#lastStep = result;
     this.#clock.step(source.waited);
@@ -459,6 +465,7 @@ class Training {
   async #evaluate(signal: AbortSignal | undefined): Promise<void> {
     const { sets, settings, model, runDir } = this.#plan;
     if (this.#evaluation === undefined || sets.validation === undefined) return;
+    this.#refuseNonFinite();
     const { parameters, averages, statistics } = this.#state;
     const candidates = [
       ...(settings.average_decay > 0
@@ -506,6 +513,7 @@ class Training {
   /** Saves all of training; `last` failures end the run, others are tried again at the next interval. */
   async #save(when: "between" | "last"): Promise<void> {
     const { runDir, settings } = this.#plan;
+    this.#refuseNonFinite();
     const path = await this.#trySave(when, () =>
       saveCheckpoint(
         runDir,
@@ -647,15 +655,29 @@ class Training {
     this.#log.add(event);
   }
 
-  #diverged(result: StepResult, rate: number): DivergedError {
+  /** An update may overflow although the gradient was finite; such weights are neither scored nor saved. */
+  #refuseNonFinite(): void {
+    const { parameters, statistics, momentum, averages } = this.#state;
+    for (const [name, values] of Object.entries({ parameters, statistics, momentum, averages })) {
+      const index = values.findIndex((value) => !Number.isFinite(value));
+      if (index < 0) continue;
+      throw this.#diverged(
+        "the update left a number that is not finite",
+        this.#step,
+        `${values[index]} in the ${name}`,
+      );
+    }
+  }
+
+  #diverged(what: string, step: number, found: string): DivergedError {
     const { runDir, settings } = this.#plan;
     const saved = join(runDir, stepFolder(this.#saved.step));
     return new DivergedError({
-      what: "the loss or a gradient is not finite",
-      where: `step ${this.#step + 1}, epoch ${this.#epoch().toFixed(2)}`,
+      what,
+      where: `step ${step}, epoch ${(step / this.#stepsPerEpoch).toFixed(2)}`,
       expected: "finite numbers",
-      found: `loss ${result.crossEntropy + result.decayLoss} at learning rate ${rate}`,
-      safe: `No weights were updated by this step; the last good checkpoint is ${saved}`,
+      found,
+      safe: `Nothing of it was saved; the last good checkpoint is ${saved}`,
       hint:
         `Start a new run with a lower --lr than ${settings.lr}, ` +
         `from these weights if you like: --init_from ${saved} --log_dir NEW`,

@@ -1,0 +1,81 @@
+import assert from "node:assert/strict";
+import { type ChildProcess, spawn } from "node:child_process";
+import { readdirSync } from "node:fs";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { suite, test } from "node:test";
+
+import { CheckpointError } from "../../src/core/error.js";
+import { newestValid } from "../../src/train/checkpoint.js";
+import type { GivenSettings } from "../../src/train/settings.js";
+import { train } from "../../src/train/trainer.js";
+import { scratch, steps, tinySettings, trainedBits, writeTinySet } from "./tiny-run.js";
+
+/** How often a run is killed: `RIFFLE_KILLS=50 npm test`. */
+const kills = Number(process.env["RIFFLE_KILLS"] ?? 6);
+
+const child = fileURLToPath(new URL("train-child.js", import.meta.url));
+
+function start(given: GivenSettings): ChildProcess {
+  return spawn(process.execPath, [child, JSON.stringify(given)], { stdio: ["ignore", "pipe", "inherit"] });
+}
+
+/** Kills the process some milliseconds after its n-th event; true when it came to its end before. */
+async function killAfter(process: ChildProcess, events: number, milliseconds: number): Promise<boolean> {
+  const ended = new Promise<number | null>((resolve) => process.once("exit", (code) => resolve(code)));
+  let seen = 0;
+  let finished = false;
+  assert.ok(process.stdout);
+  for await (const event of createInterface(process.stdout)) {
+    finished ||= event === "end";
+    if (++seen !== events) continue;
+    await sleep(milliseconds);
+    process.kill("SIGKILL");
+  }
+  const code = await ended;
+  if (!finished) assert.equal(code, null, "the run failed by itself");
+  return finished;
+}
+
+suite(`kill -9 at ${kills} random moments`, () => {
+  test("a run always resumes, from a whole checkpoint, and ends with the bits of one never killed", async (t) => {
+    const folder = scratch();
+    const data = writeTinySet(folder);
+    const straight = await train({ ...tinySettings(data, join(folder, "straight")), keep_checkpoint_max: 2 });
+    const expected = trainedBits(straight.checkpoint);
+
+    let killed = 0;
+    let completed = 0;
+    for (let run = 0; killed < kills || completed === 0; run++) {
+      const runDir = join(folder, `run-${run}`);
+      let given: GivenSettings = { ...tinySettings(data, runDir), keep_checkpoint_max: 2 };
+      for (let finished = false; !finished;) {
+        // At most 18 steps, 5 saves, 12 evaluation events: any of them, and any moment until the next.
+        const events = killed < kills ? 1 + Math.floor(Math.random() * 20) : Infinity;
+        finished = await killAfter(start(given), events, Math.random() * 30);
+        if (!finished) killed++;
+        const found = await newestOrNone(runDir);
+        if (found === undefined) continue; // killed before the first checkpoint: nothing had been trained
+        assert.deepEqual(found.damaged, [], "a checkpoint was left that is not whole");
+        given = { resume: runDir };
+      }
+      assert.equal(trainedBits(join(runDir, `step-${steps}`)), expected, `run ${run}`);
+      const left = readdirSync(runDir).filter((name) => /^\.(saving|replaced|deleting)/.test(name));
+      assert.deepEqual(left, [], "what a kill left was not cleared away");
+      completed++;
+    }
+    t.diagnostic(`${killed} kills over ${completed} runs, each ending with ${expected.slice(0, 16)}…`);
+  });
+});
+
+async function newestOrNone(runDir: string): Promise<Awaited<ReturnType<typeof newestValid>> | undefined> {
+  try {
+    return await newestValid(runDir);
+  } catch (error) {
+    assert.ok(error instanceof CheckpointError, String(error));
+    assert.equal(error.problem.what, "there is no checkpoint");
+    return undefined;
+  }
+}
