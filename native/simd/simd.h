@@ -34,7 +34,18 @@ typedef float VecAnywhere __attribute__((vector_size(kLanes * 4), aligned(4), ma
 
 static RIFFLE_INLINE Vec Load(const float* p) { return *reinterpret_cast<const VecAnywhere*>(p); }
 static RIFFLE_INLINE void Store(float* p, Vec v) { *reinterpret_cast<VecAnywhere*>(p) = v; }
-static RIFFLE_INLINE Vec Set(float x) { return Vec{} + x; }
+// x - 0 is x for every x, so nothing but the broadcast is left (0 + x would turn -0 round).
+static RIFFLE_INLINE Vec Set(float x) { return x - Vec{}; }
+
+// Keeps v in a register: where it is used several times the compiler would otherwise load it again each time, and
+// two loads a cycle are then the limit instead of two multiply-adds.
+#if defined(__x86_64__)
+#define RIFFLE_KEEP(v) asm("" : "+v"(v))
+#elif defined(__aarch64__)
+#define RIFFLE_KEEP(v) asm("" : "+w"(v))
+#else
+#define RIFFLE_KEEP(v)
+#endif
 
 // max(0, v); NaN stays NaN.
 static RIFFLE_INLINE Vec Relu(Vec v) {
