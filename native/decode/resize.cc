@@ -112,18 +112,9 @@ Taps TriangleTaps(double box, double length, size_t resized, size_t window, size
   return taps;
 }
 
-// The loops over whole rows are compiled for AVX2 as well, chosen when the addon loads. Without FMA, so that both
-// give the same bits. (Sanitizers cannot run code before they are set up, which choosing needs.)
-#if defined(__x86_64__) && defined(__GLIBC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && \
-    !defined(__SANITIZE_THREAD__)
-#define RIFFLE_WIDE_ROWS __attribute__((target_clones("avx2", "default")))
-#else
-#define RIFFLE_WIDE_ROWS
-#endif
-
 // sums = (add ? sums : 0) + weights[0] * rows[0] + ... + weights[3] * rows[3], `count` values.
-RIFFLE_WIDE_ROWS void AddFourRows(const uint8_t* const rows[4], const float weights[4], bool add, size_t count,
-                                  float* __restrict sums) {
+void AddFourRows(const uint8_t* const rows[4], const float weights[4], bool add, size_t count,
+                 float* __restrict sums) {
   const uint8_t *a = rows[0], *b = rows[1], *c = rows[2], *d = rows[3];
   const float wa = weights[0], wb = weights[1], wc = weights[2], wd = weights[3];
   if (add)
@@ -132,14 +123,8 @@ RIFFLE_WIDE_ROWS void AddFourRows(const uint8_t* const rows[4], const float weig
     for (size_t i = 0; i < count; ++i) sums[i] = wa * a[i] + wb * b[i] + wc * c[i] + wd * d[i];
 }
 
-// between = top + (bottom - top) * lerp.
-RIFFLE_WIDE_ROWS void LerpRows(const float* top, const float* bottom, float lerp, size_t count,
-                               float* __restrict between) {
-  for (size_t i = 0; i < count; ++i) between[i] = top[i] + (bottom[i] - top[i]) * lerp;
-}
-
 // 0..255 to 8 bits, halves up.
-RIFFLE_WIDE_ROWS void RoundRow(const float* row, size_t count, uint8_t* __restrict out) {
+void RoundRow(const float* row, size_t count, uint8_t* __restrict out) {
   for (size_t i = 0; i < count; ++i) out[i] = static_cast<uint8_t>(static_cast<int>(row[i] + 0.5f));
 }
 
@@ -188,7 +173,8 @@ void ResizeTensorflow(const Transform& t, RowSource& source, uint8_t* out) {
   for (size_t y = 0; y < t.out_size; ++y) {
     const float* top = across(ys[y].lower);
     const float* bottom = across(ys[y].upper);
-    LerpRows(top, bottom, ys[y].lerp, n, row.data());
+    const float lerp = ys[y].lerp;
+    for (size_t i = 0; i < n; ++i) row[i] = top[i] + (bottom[i] - top[i]) * lerp;
     FinishRow(t, row.data(), t.out_size, out + y * n);
   }
 }

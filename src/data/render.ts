@@ -11,7 +11,7 @@ import sharp from "sharp";
 import { loadAddon } from "../core/addon.js";
 import { DataError } from "../core/error.js";
 import type { Transform } from "./augment.js";
-import { imageInfo, MAX_PIXELS } from "./image-info.js";
+import { imageInfo, type ImageInfo, MAX_PIXELS } from "./image-info.js";
 
 /** A file's bytes: JPEG, PNG or WebP. */
 export interface Encoded {
@@ -56,7 +56,7 @@ export async function renderInto(
         out,
       );
     } else {
-      const pixels = await decodeWithSharp(source.bytes, where);
+      const pixels = await decodeWithSharp(source.bytes, info.format, where);
       reason = await decoder.transformPixels(pixels.data, spec(transform, pixels, wholePicture, offset), out);
     }
   } else {
@@ -98,13 +98,15 @@ function native(): Native {
   return loaded;
 }
 
-async function decodeWithSharp(bytes: Uint8Array, where: string): Promise<Pixels> {
+async function decodeWithSharp(
+  bytes: Uint8Array,
+  format: ImageInfo["format"],
+  where: string,
+): Promise<Pixels> {
   try {
-    const { data, info } = await sharp(bytes, {
-      limitInputPixels: MAX_PIXELS,
-      failOn: "error",
-      ignoreIcc: true,
-    })
+    // libjpeg only warns about damage that it fills with grey; libpng also warns about odd colour profiles.
+    const failOn = format === "jpeg" ? "warning" : "error";
+    const { data, info } = await sharp(bytes, { limitInputPixels: MAX_PIXELS, failOn, ignoreIcc: true })
       .removeAlpha()
       .toColourspace("srgb")
       .raw({ depth: "uchar" })

@@ -287,7 +287,6 @@ function memberName(bytes: Uint8Array, broken: (what: string) => FormatError): s
   } catch {
     throw broken("a member's name is not UTF-8");
   }
-  // eslint-disable-next-line no-control-regex
   if (!/^[^\0-\x1f\x7f]{1,1024}$/u.test(name))
     throw broken("a member's name is empty, too long or not printable");
   if (!name.endsWith(".npy")) throw broken(`${name} is not a .npy file, so this is no .npz archive`);
