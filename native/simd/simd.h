@@ -39,9 +39,10 @@ static RIFFLE_INLINE Vec Set(float x) { return x - Vec{}; }
 
 // Keeps v in a register: where it is used several times the compiler would otherwise load it again each time, and
 // two loads a cycle are then the limit instead of two multiply-adds.
-#if defined(__x86_64__)
+#if (RIFFLE_LANES == 4 && defined(__SSE__)) || (RIFFLE_LANES == 8 && defined(__AVX__)) || \
+    (RIFFLE_LANES == 16 && defined(__AVX512F__))
 #define RIFFLE_KEEP(v) asm("" : "+v"(v))
-#elif defined(__aarch64__)
+#elif RIFFLE_LANES == 4 && defined(__aarch64__)
 #define RIFFLE_KEEP(v) asm("" : "+w"(v))
 #else
 #define RIFFLE_KEEP(v)
