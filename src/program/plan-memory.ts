@@ -18,7 +18,7 @@
 import { ResourceError } from "../core/error.js";
 import { planeStride, type MemoryPlan, type Plane, type PlaneId, type Step } from "./program.js";
 
-export interface MemoryRequest {
+interface MemoryRequest {
   readonly mode: "train" | "infer";
   readonly batch: number;
   readonly planes: readonly Plane[];
@@ -26,7 +26,7 @@ export interface MemoryRequest {
 }
 
 /** One buffer's life: times are inclusive. */
-export interface Lifetime {
+interface Lifetime {
   readonly plane: PlaneId;
   readonly what: "value" | "gradient";
   readonly from: number;
@@ -63,7 +63,7 @@ export function planMemory(request: MemoryRequest): MemoryPlan {
 }
 
 /** At each time: what must have a place from now on, and what is not needed after it. */
-export function timeline(request: MemoryRequest): { born: Lifetime[]; dying: Lifetime[] }[] {
+function timeline(request: MemoryRequest): { born: Lifetime[]; dying: Lifetime[] }[] {
   const times = request.steps.length * (request.mode === "train" ? 2 : 1);
   const moments = Array.from({ length: times }, () => ({ born: [] as Lifetime[], dying: [] as Lifetime[] }));
   for (const life of lifetimes(request)) {
@@ -73,7 +73,7 @@ export function timeline(request: MemoryRequest): { born: Lifetime[]; dying: Lif
   return moments;
 }
 
-export function lifetimes({ mode, planes, steps }: MemoryRequest): Lifetime[] {
+function lifetimes({ mode, planes, steps }: MemoryRequest): Lifetime[] {
   const produced = new Int32Array(planes.length).fill(-1);
   const lastRead = new Int32Array(planes.length).fill(-1);
   steps.forEach((step, time) => {

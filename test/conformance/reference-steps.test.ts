@@ -1,11 +1,13 @@
 /** Single rules beside TensorFlow's traces: SAME windows, batch norm, momentum and averages. */
 
+import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 
 import { normaliseByBatch } from "../../src/backends/reference/batch-norm.js";
 import { forEachTap } from "../../src/backends/reference/depthwise.js";
 import { createMachine } from "../../src/backends/reference/machine.js";
 import { referenceBackend } from "../../src/backends/reference/reference.js";
+import { stemForward } from "../../src/backends/reference/stem.js";
 import { updateRange, updateStatistics } from "../../src/backends/reference/update.js";
 import { normalised } from "../../src/models/layers.js";
 import { variants } from "../../src/models/variants.js";
@@ -125,6 +127,42 @@ test("20 Nesterov steps follow TensorFlow's trace", needs("tf-reference", "momen
     assertClose(`momentum after step ${step}`, state.momentum, row("accumulator", step), { ofScale: 1e-6 });
     assertClose(`averages after step ${step}`, state.averages, row("ema", step), { ofScale: 1e-6 });
   }
+});
+
+suite("the stem's winners", () => {
+  // An 8x8 image convolves to 4x4 and pools to 2x2; padding is after only, so the first window covers
+  // positions 0 1 2, 4 5 6, 8 9 10 of the convolution's output.
+  const program = compile(tiny(1), { batch: 1, imageSize: 8, mode: "train" });
+  const [step] = program.steps;
+  /** Winners of the image whose red channel is given, under a filter that picks each window's first red pixel. */
+  const winnersOf = (red: (row: number, column: number) => number, gamma: number): number[] => {
+    if (step?.kind !== "stem") throw new Error("no stem");
+    const state = emptyState(program);
+    // tinyNetwork reads image channel 0 as the network's channel 1.
+    state.parameters[step.weights + 9] = 1;
+    state.parameters[program.gamma] = gamma;
+    const image = Uint8Array.from({ length: 8 * 8 * 3 }, (_, i) => {
+      const pixel = Math.floor(i / 3);
+      return i % 3 === 0 ? red(Math.floor(pixel / 8), pixel % 8) : 0;
+    });
+    const { winners } = stemForward(createMachine(program), step, image, state);
+    return [...(winners[0] ?? [])];
+  };
+
+  test("are the first in row-major order when all are equal", () => {
+    assert.deepEqual(
+      winnersOf(() => 100, 1),
+      [0, 2, 8, 10],
+    );
+  });
+
+  test("are the largest z when the scale is positive", () => {
+    assert.equal(winnersOf((row, column) => (row === 2 && column === 4 ? 200 : 100), 1)[0], 6);
+  });
+
+  test("are the smallest z when the scale is negative", () => {
+    assert.equal(winnersOf((row, column) => (row === 2 && column === 4 ? 20 : 100), -1)[0], 6);
+  });
 });
 
 /** Runs one depthwise step on planes that hold the stored input, unnormalised. */

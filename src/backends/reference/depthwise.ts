@@ -59,11 +59,14 @@ export function forEachTap(
     for (let r = 0; r < w.outputHeight; r++) {
       for (let c = 0; c < w.outputWidth; c++) {
         const out = (n * w.outputHeight + r) * w.outputWidth + c;
-        for (let tap = 0; tap < 9; tap++) {
-          const y = r * w.stride + Math.floor(tap / 3) - w.padTop;
-          const x = c * w.stride + (tap % 3) - w.padLeft;
-          if (y < 0 || y >= w.inputHeight || x < 0 || x >= w.inputWidth) continue;
-          visit(tap, out, (n * w.inputHeight + y) * w.inputWidth + x);
+        for (let ky = 0; ky < 3; ky++) {
+          const y = r * w.stride + ky - w.padTop;
+          if (y < 0 || y >= w.inputHeight) continue;
+          for (let kx = 0; kx < 3; kx++) {
+            const x = c * w.stride + kx - w.padLeft;
+            if (x < 0 || x >= w.inputWidth) continue;
+            visit(3 * ky + kx, out, (n * w.inputHeight + y) * w.inputWidth + x);
+          }
         }
       }
     }
