@@ -8,6 +8,7 @@
  * Lengths are in pixels, areas are shares of the picture.
  */
 
+import { UsageError } from "../core/error.js";
 import type { Draws } from "../core/random.js";
 
 /**
@@ -196,7 +197,7 @@ export function channelShift(brightness: number, cb: number, cr: number): [numbe
 type Placed = Pick<Transform, "box" | "resized" | "window">;
 
 /**
- * Shorter side to `shorterSide`, at least `size`, and the central window.
+ * Shorter side to `shorterSide`, then the central window.
  *
  * TensorFlow rounds the longer side half to even in f32 and the window's place down; torchvision cuts the longer
  * side off and rounds the place half to even (Resize, CenterCrop).
@@ -207,12 +208,18 @@ function centreCrop(
   { filter, shorterSide }: EvaluationResize,
 ): Placed {
   const shorter = Math.min(width, height);
-  const target = Math.max(shorterSide, size);
+  if (shorterSide < size) {
+    throw new UsageError({
+      what: "--eval_resize is smaller than the picture that is cut from it",
+      expected: `at least ${size}`,
+      found: `${shorterSide}`,
+    });
+  }
   const side = (length: number): number => {
-    if (length === shorter) return target;
+    if (length === shorter) return shorterSide;
     return filter === "tensorflow"
-      ? halfToEven(Math.fround((length * target) / shorter))
-      : Math.floor((length * target) / shorter);
+      ? halfToEven(Math.fround((length * shorterSide) / shorter))
+      : Math.floor((length * shorterSide) / shorter);
   };
   const resized = { width: side(width), height: side(height) };
   const start = (length: number): number =>

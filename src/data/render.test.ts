@@ -5,7 +5,7 @@ import { suite, test } from "node:test";
 import sharp from "sharp";
 
 import { assertClose } from "../../test/golden/compare.js";
-import { needs, sharedPath } from "../../test/golden/shared.js";
+import { needs, sharedPath, storedPath } from "../../test/golden/shared.js";
 import { Draws, streams } from "../core/random.js";
 import type { NpyArray } from "../formats/npy.js";
 import { openNpz } from "../formats/npz.js";
@@ -250,10 +250,7 @@ suite("against TensorFlow", needs("tf-reference", "ops.npz"), async () => {
             window: { x, y },
             size,
           };
-          const window = Float32Array.from({ length: size * size * 3 }, (_, at) => {
-            const row = Math.floor(at / (size * 3));
-            return expected[((y + row) * width + x) * 3 + (at % (size * 3))] as number;
-          });
+          const window = cut(expected, width, x, y, size);
           assertClose("definition", resizeReference(pixels, transform), window, { ofScale: 1e-6 });
           assertClose("addon", await render(pixels, transform), window, { ofScale: 0, absolute: rounding });
         }
@@ -322,6 +319,44 @@ suite("against TensorFlow", needs("tf-reference", "ops.npz"), async () => {
   });
 });
 
+suite("against Pillow", () => {
+  interface Case {
+    readonly width: number;
+    readonly height: number;
+    readonly box: readonly [number, number, number, number];
+    readonly resized: readonly [number, number];
+    readonly out: string;
+  }
+  const { cases } = JSON.parse(readFileSync(storedPath("golden", "pillow-bilinear.json"), "utf8")) as {
+    cases: Case[];
+  };
+  for (const { width, height, box, resized, out } of cases) {
+    test(`BILINEAR of ${box.join(",")} to ${resized.join(" x ")}: within the level that its two roundings cost`, async () => {
+      const data = Uint8Array.from(
+        { length: width * height * 3 },
+        (_, i) => i * i * 31 + i * 7 + Math.floor(i / 5),
+      );
+      const expected = Buffer.from(out, "hex");
+      const size = Math.min(...resized);
+      for (const y of steps(resized[1], size)) {
+        for (const x of steps(resized[0], size)) {
+          const transform: Transform = {
+            ...whole,
+            box: { x: box[0], y: box[1], width: box[2], height: box[3] },
+            resized: { width: resized[0], height: resized[1] },
+            window: { x, y },
+            size,
+            filter: "pillow",
+          };
+          const window = cut(expected, resized[0], x, y, size);
+          const actual = await render({ kind: "pixels", data, width, height, channels: 3 }, transform);
+          assertClose("pixels", actual, window, { ofScale: 0, absolute: 1 });
+        }
+      }
+    });
+  }
+});
+
 test(
   "the evaluation path gives TensorFlow's pixels",
   needs("tf-reference", "eval-pipeline.npz"),
@@ -375,6 +410,14 @@ function steps(length: number, size: number): number[] {
     Math.min(i * size, length - size),
   );
   return starts;
+}
+
+/** The square at (x, y) of an RGB picture `width` pixels wide. */
+function cut(pixels: ArrayLike<number>, width: number, x: number, y: number, size: number): Float64Array {
+  return Float64Array.from({ length: size * size * 3 }, (_, at) => {
+    const row = y + Math.floor(at / (size * 3));
+    return pixels[(row * width + x) * 3 + (at % (size * 3))] as number;
+  });
 }
 
 function moments(values: readonly number[]): { readonly mean: number; readonly deviation: number } {
