@@ -105,6 +105,28 @@ struct Sums {
   Vec first = Vec{}, second = Vec{};
 };
 
+// Sums run over `group` images before their lanes are added up.
+RIFFLE_INLINE bool EndsGroup(int image, int images, int group) {
+  return (image + 1) % group == 0 || image + 1 == images;
+}
+RIFFLE_INLINE long GroupOf(long plane, int image, int images, int group) {
+  return plane * ((images + group - 1) / group) + image / group;
+}
+
+RIFFLE_INLINE void PutSums(Sums& sums, float* out) {
+  out[0] = Sum(sums.first);
+  out[1] = Sum(sums.second);
+  sums = Sums{};
+}
+
+RIFFLE_INLINE void PutFilterGradients(Vec (&dk)[9], float* out) {
+#pragma GCC unroll 9
+  for (int t = 0; t < 9; ++t) {
+    out[t] = Sum(dk[t]);
+    dk[t] = Vec{};
+  }
+}
+
 }  // namespace
 
 size_t DepthwiseScratch(const Window& w) {
@@ -130,6 +152,7 @@ void DepthwiseForwardTask(const DepthwiseForward& p, long plane, float* scratch)
   float* const parity[2][2] = {{base, base + one}, {base + 2 * one, base + 3 * one}};
   float* flat = scratch + stages * one;
 
+  Sums sums;
   for (int n = 0; n < p.images; ++n) {
     float* z = p.z[plane] + n * out_pixels;
     const long length = w.out_h * stage.pitch;
@@ -167,7 +190,6 @@ void DepthwiseForwardTask(const DepthwiseForward& p, long plane, float* scratch)
         Store(flat + i, u + v);
       }
     }
-    Sums sums;
     for (long y = 0; y < w.out_h; ++y) {
       const float* row = flat + y * stage.pitch;
       float* out = z + y * w.out_w;
@@ -185,10 +207,7 @@ void DepthwiseForwardTask(const DepthwiseForward& p, long plane, float* scratch)
         sums.second += v * v;
       }
     }
-    if (p.sums) {
-      p.sums[(plane * p.images + n) * 2] = Sum(sums.first);
-      p.sums[(plane * p.images + n) * 2 + 1] = Sum(sums.second);
-    }
+    if (p.sums && EndsGroup(n, p.images, p.group)) PutSums(sums, p.sums + 2 * GroupOf(plane, n, p.images, p.group));
   }
 }
 
@@ -228,35 +247,47 @@ void BackwardStride1(const DepthwiseBackward& p, long plane, float* scratch) {
   float* dz = scratch + kGuard;
   float* y = scratch + one + kGuard;
   float* dx = scratch + 2 * one;
+  Sums sums;
+  Vec total[9] = {};
   for (int n = 0; n < p.images; ++n) {
     StageRows(gradient, n * pixels, w.in_h, w.in_w, s, dz + s + 1);
     StageRows(input, n * pixels, w.in_h, w.in_w, s, y + s + 1);
     Vec dk[9];
 #pragma GCC unroll 9
-    for (int t = 0; t < 9; ++t) dk[t] = Vec{};
-    // The column between rows is zero in y, so it adds nothing to dk.
+    for (int t = 0; t < 9; ++t) dk[t] = total[t];
+    // The column between rows is zero in y, so it adds nothing to dk. Two vectors at a time: nine sums, two results and
+    // their operands just fit sixteen registers, and each filter value is loaded once for both.
     const long length = w.in_h * s;
-    for (long i = 0; i < length; i += kLanes) {
-      const Vec yi = Load(y + s + 1 + i);
-      Vec v = Vec{};
+    for (long i = 0; i < length; i += 2 * kLanes) {
+      const Vec y0 = Load(y + s + 1 + i), y1 = Load(y + s + 1 + i + kLanes);
+      Vec v0 = Vec{}, v1 = Vec{};
 #pragma GCC unroll 9
       for (int t = 0; t < 9; ++t) {
-        const Vec d = Load(dz + i + t / 3 * s + t % 3);
-        v += d * flipped[t];
-        dk[8 - t] += d * yi;
+        const float* at = dz + i + t / 3 * s + t % 3;
+        Vec f = flipped[t], d = Load(at);
+        RIFFLE_KEEP(f);
+        RIFFLE_KEEP(d);
+        v0 += d * f;
+        dk[8 - t] += d * y0;
+        d = Load(at + kLanes);
+        RIFFLE_KEEP(d);
+        v1 += d * f;
+        dk[8 - t] += d * y1;
       }
-      Store(dx + i, v);
+      Store(dx + i, v0);
+      Store(dx + i + kLanes, v1);
     }
-    Sums sums;
+#pragma GCC unroll 9
+    for (int t = 0; t < 9; ++t) total[t] = dk[t];
     for (long row = 0; row < w.in_h; ++row)
       for (long x = 0; x < w.in_w; x += kLanes)
         PutGradient(Load(dx + row * s + x), Load(y + (row + 1) * s + 1 + x), p.x[plane], p.gx[plane],
                     n * pixels + row * w.in_w + x, w.in_w - x, sums);
-    const long at = plane * p.images + n;
-    p.sums[at * 2] = Sum(sums.first);
-    p.sums[at * 2 + 1] = Sum(sums.second);
-#pragma GCC unroll 9
-    for (int t = 0; t < 9; ++t) p.dw[at * 9 + t] = Sum(dk[t]);
+    if (EndsGroup(n, p.images, p.group)) {
+      const long at = GroupOf(plane, n, p.images, p.group);
+      PutSums(sums, p.sums + 2 * at);
+      PutFilterGradients(total, p.dw + 9 * at);
+    }
   }
 }
 
@@ -282,12 +313,14 @@ void BackwardStride2(const DepthwiseBackward& p, long plane, float* scratch) {
   float* const dx_base = scratch + 4 * one + dz_floats;
   float* const dx[2][2] = {{dx_base, dx_base + one}, {dx_base + 2 * one, dx_base + 3 * one}};
 
+  Sums sums;
+  Vec total[9] = {};
   for (int n = 0; n < p.images; ++n) {
     StageRows(gradient, n * out_pixels, w.out_h, w.out_w, s, d);
     StageParities(input, n * in_pixels, w, stage, y);
     Vec dk[9];
 #pragma GCC unroll 9
-    for (int t = 0; t < 9; ++t) dk[t] = Vec{};
+    for (int t = 0; t < 9; ++t) dk[t] = total[t];
     const long length = stage.rows * s;
     for (long i = 0; i < length; i += kLanes) {
       const Vec here = Load(d + i), left = Load(d + i - 1), up = Load(d + i - s), corner = Load(d + i - s - 1);
@@ -306,7 +339,8 @@ void BackwardStride2(const DepthwiseBackward& p, long plane, float* scratch) {
       dk[7] += here * Load(y[0][1] + i + s);
       dk[8] += here * Load(y[0][0] + i + s + 1);
     }
-    Sums sums;
+#pragma GCC unroll 9
+    for (int t = 0; t < 9; ++t) total[t] = dk[t];
     for (long row = 0; row < w.in_h; ++row) {
       const long r = row + w.pad_top;
       if ((r >> 1) >= stage.rows) {
@@ -333,11 +367,11 @@ void BackwardStride2(const DepthwiseBackward& p, long plane, float* scratch) {
                       valid - kLanes, sums);
       }
     }
-    const long at = plane * p.images + n;
-    p.sums[at * 2] = Sum(sums.first);
-    p.sums[at * 2 + 1] = Sum(sums.second);
-#pragma GCC unroll 9
-    for (int t = 0; t < 9; ++t) p.dw[at * 9 + t] = Sum(dk[t]);
+    if (EndsGroup(n, p.images, p.group)) {
+      const long at = GroupOf(plane, n, p.images, p.group);
+      PutSums(sums, p.sums + 2 * at);
+      PutFilterGradients(total, p.dw + 9 * at);
+    }
   }
 }
 

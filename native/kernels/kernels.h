@@ -83,10 +83,11 @@ struct DepthwiseForward {
   const InputPlane* x;   // [planes]
   float* const* z;       // [planes]
   const float* weights;  // [planes][9]
-  float* sums;           // [planes][images][2]: sum of z, of z*z per image; null: not wanted
+  int group;             // images whose sums are added before they are put down
+  float* sums;           // [planes][groups][2]: sum of z, of z*z; null: not wanted
 };
 
-// Its backward: gx (+)= mask * (flipped W * dz), sums per image as above, dw[plane][9].
+// Its backward: gx (+)= mask * (flipped W * dz), sums as above and the filters' gradients per group of images.
 struct DepthwiseBackward {
   int images;
   Window window;
@@ -94,8 +95,9 @@ struct DepthwiseBackward {
   const OutputGradient* dz;
   const InputGradient* gx;
   const float* weights;
-  float* sums;   // [planes][images][2]: sum of g, sum of g * z
-  float* dw;     // [planes][images][9]
+  int group;
+  float* sums;   // [planes][groups][2]: sum of g, sum of g * z
+  float* dw;     // [planes][groups][9]
 };
 
 // The stem: 3x3 stride-2 convolution of 8-bit images, then 3x3 stride-2 max pooling. A task is an image.

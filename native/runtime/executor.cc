@@ -34,6 +34,11 @@ long BlockColumns(long columns, long inputs, long outputs, bool training) {
 // groups' sums stays small beside making them.
 constexpr long kGroups = 16;
 
+// Images of a depthwise step whose sums are added in f32: about a thousand values a lane sum at most.
+int ImagesPerSum(const Window& w, int batch) {
+  return static_cast<int>(std::clamp(1024L / (static_cast<long>(w.in_h) * w.in_w), 1L, static_cast<long>(batch)));
+}
+
 // Elements per task of elementwise passes over the parameters.
 constexpr long kChunk = 1 << 15;
 
@@ -419,14 +424,16 @@ void Executor::ForwardDepthwise(const StepInfo& s, const Weights& w) {
                                  .x = inputs_.data(),
                                  .z = outputs_.data(),
                                  .weights = w.parameters + s.weights,
+                                 .group = ImagesPerSum(s.window, p_.batch),
                                  .sums = sums};
+  const long groups = (p_.batch + work.group - 1) / work.group;
   pool_.Run(s.count, [&](long t, int thread) { k_.depthwise_forward(work, t, Scratch(thread)); });
   if (!sums) return;
   for (int i = 0; i < s.count; ++i) {
     double sum = 0, squares = 0;
-    for (long n = 0; n < p_.batch; ++n) {
-      sum += sums[(static_cast<long>(i) * p_.batch + n) * 2];
-      squares += sums[(static_cast<long>(i) * p_.batch + n) * 2 + 1];
+    for (long g = 0; g < groups; ++g) {
+      sum += sums[(i * groups + g) * 2];
+      squares += sums[(i * groups + g) * 2 + 1];
     }
     const double n = static_cast<double>(count_[s.first + i]);
     const double mean = sum / n;
@@ -448,25 +455,27 @@ void Executor::BackwardDepthwise(const StepInfo& s, const Weights& w) {
                                   .dz = output_gradients_.data(),
                                   .gx = input_gradients_.data(),
                                   .weights = w.parameters + s.weights,
+                                  .group = ImagesPerSum(s.window, p_.batch),
                                   .sums = partials_->data(),
                                   .dw = dw_->data()};
+  const long groups = (p_.batch + work.group - 1) / work.group;
   pool_.Run(s.count, [&](long t, int thread) { k_.depthwise_backward(work, t, Scratch(thread)); });
-  SumInputGradients(s);
+  SumInputGradients(s, groups);
   for (int i = 0; i < s.count; ++i)
     for (int tap = 0; tap < 9; ++tap) {
       double sum = 0;
-      for (long n = 0; n < p_.batch; ++n) sum += dw_->data()[(static_cast<long>(i) * p_.batch + n) * 9 + tap];
+      for (long g = 0; g < groups; ++g) sum += dw_->data()[(i * groups + g) * 9 + tap];
       w.gradients[s.weights + i * 9L + tap] = static_cast<float>(sum);
     }
 }
 
-// From partial sums [inputs][batch][2].
-void Executor::SumInputGradients(const StepInfo& s) {
-  for (size_t i = 0; i < s.inputs.size(); ++i) {
+// From partial sums [inputs][groups][2].
+void Executor::SumInputGradients(const StepInfo& s, long groups) {
+  for (long i = 0; i < static_cast<long>(s.inputs.size()); ++i) {
     double sum = 0, dot = 0;
-    for (long n = 0; n < p_.batch; ++n) {
-      sum += partials_->data()[(static_cast<long>(i) * p_.batch + n) * 2];
-      dot += partials_->data()[(static_cast<long>(i) * p_.batch + n) * 2 + 1];
+    for (long g = 0; g < groups; ++g) {
+      sum += partials_->data()[(i * groups + g) * 2];
+      dot += partials_->data()[(i * groups + g) * 2 + 1];
     }
     gradient_sum_[s.inputs[i]] = sum;
     gradient_dot_[s.inputs[i]] = dot;
@@ -718,7 +727,7 @@ void Executor::BackwardHead(const StepInfo& s, const Weights& w) {
   pool_.Run((features + 7) / 8, [&](long t, int) {
     for (long i = t * 8; i < std::min(t * 8 + 8, features); ++i) k_.global_average_backward(average, i);
   });
-  SumInputGradients(s);
+  SumInputGradients(s, batch);
 }
 
 }  // namespace riffle

@@ -116,7 +116,7 @@ class Executor {
   void Normalise(int plane, double mean, double variance, const float* parameters);
   // dgamma and dbeta of the step's outputs into the gradients, and the three numbers of each dz.
   void OutputGradients(const StepInfo& step, const Weights& weights, double count);
-  void SumInputGradients(const StepInfo& step);
+  void SumInputGradients(const StepInfo& step, long groups);
   float* Scratch(int thread) { return scratch_->data() + static_cast<size_t>(thread) * scratch_floats_; }
 
   ProgramInfo p_;

@@ -54,13 +54,9 @@ void ThreadPool::Start(long tasks, Call call, const void* body) {
       wake_.notify_all();
     }
     TakeTasks(0);
-    for (int spins = 0; unfinished_.load(std::memory_order_acquire) != 0; ++spins) {
-      if (spins < kSpins) {
-        Pause();
-      } else {
-        std::this_thread::yield();
-      }
-    }
+    for (int spins = 0; spins < kSpins && unfinished_.load(std::memory_order_acquire) != 0; ++spins) Pause();
+    // Somebody else has the other cores: sleep rather than burn this one.
+    for (long left; (left = unfinished_.load(std::memory_order_acquire)) != 0;) unfinished_.wait(left);
   }
 }
 
@@ -75,7 +71,7 @@ bool ThreadPool::TakeTasks(int thread) {
     if (task >= (ticket >> kTaskBits & kTaskMask)) return any;
     // This task is unfinished, so its job is still the current one.
     call_(body_, static_cast<long>(task), thread);
-    unfinished_.fetch_sub(1, std::memory_order_release);
+    if (unfinished_.fetch_sub(1, std::memory_order_acq_rel) == 1 && thread != 0) unfinished_.notify_one();
     any = true;
   }
 }

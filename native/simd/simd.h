@@ -74,17 +74,10 @@ static RIFFLE_INLINE Vec KeepFirst(Vec v, long count) {
   return LaneNumbers() < limit ? v : Vec{};
 }
 
-// The first `count` lanes of v to p; p[count] and what follows stay as they are.
+// The first `count` lanes of v to p; what stands behind is read and written back (faster than AMD's masked store).
 static RIFFLE_INLINE void StoreFirst(float* p, Vec v, long count) {
-#if RIFFLE_LANES == 16 && defined(__AVX512F__)
-  _mm512_mask_storeu_ps(p, static_cast<__mmask16>(count >= 16 ? 0xffff : (1u << count) - 1), v);
-#elif RIFFLE_LANES == 8 && defined(__AVX2__)
   const VecInt limit = VecInt{} + static_cast<int32_t>(count);
-  _mm256_maskstore_ps(p, (__m256i)(LaneNumbers() < limit), v);
-#else
-  for (int i = 0; i < kLanes; ++i)
-    if (i < count) p[i] = v[i];
-#endif
+  Store(p, LaneNumbers() < limit ? v : Load(p));
 }
 
 // Sum of the lanes, in a fixed order.
