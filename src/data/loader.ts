@@ -147,8 +147,8 @@ export function evaluationBatches(dataset: Dataset, options: EvaluationOptions):
 
 const DEFAULT_PREFETCH = 3;
 
-/** Pictures being read or decoded at a time: enough for libuv's four threads and the reads between. */
-const IN_FLIGHT = 12;
+/** Pictures being read or decoded at a time: twice libuv's four threads, so that none idles. */
+const IN_FLIGHT = 8;
 
 /** One place of a batch. */
 interface Place {

@@ -70,7 +70,7 @@ export async function renderInto(
 }
 
 /** Larger files are refused unread: {@link MAX_PIXELS} need no more, even as PNG. */
-const MAX_FILE_BYTES = 512 * 2 ** 20;
+const MAX_FILE_BYTES = 128 * 2 ** 20;
 
 /** @throws DataError when the file cannot be read. */
 export async function readPicture(path: string): Promise<Encoded> {
