@@ -22,6 +22,13 @@ RIFFLE_INLINE long GroupColumns(long depth, long columns) {
   return Smaller(columns, (panels < 1 ? 1 : panels) * kPanel);
 }
 
+// A block is a short run of each plane, too short for the hardware to see a stream coming: asked for this many planes ahead.
+constexpr int kAhead = 2;
+
+RIFFLE_INLINE void Prefetch(const float* p, long count) {
+  for (long i = 0; i < count; i += 16) __builtin_prefetch(p + i);
+}
+
 // y = relu?(scale * z + shift) of columns [0, count) into out, zeros up to `padded`.
 RIFFLE_INLINE void Normalise(const InputPlane& x, long offset, long count, long padded, float* out) {
   const float* z = x.z + offset;
@@ -88,7 +95,10 @@ void PointwiseForwardTask(const PointwiseForward& p, long task, float* scratch) 
   const long ld = p.block_columns + kRowSlack;
   float* y = scratch;
   float* sums = scratch + (p.inputs + 1) * ld;  // [rows][2] vectors
-  for (int k = 0; k < p.inputs; ++k) Normalise(p.x[k], block.begin, block.count, block.padded, y + k * ld);
+  for (int k = 0; k < p.inputs; ++k) {
+    if (k + kAhead < p.inputs) Prefetch(p.x[k + kAhead].z + block.begin, block.count);
+    Normalise(p.x[k], block.begin, block.count, block.padded, y + k * ld);
+  }
   if (p.sums)
     for (long i = 2 * row_begin * kLanes; i < 2 * row_end * kLanes; i += kLanes) Store(sums + i, Vec{});
 
@@ -231,11 +241,19 @@ void PointwiseBackwardTask(const PointwiseBackward& p, long task, float* scratch
 
   for (long index = task * blocks / p.groups; index < (task + 1) * blocks / p.groups; ++index) {
     const Block block = BlockAt(index, p.block_columns, p.columns);
-    for (int o = 0; o < p.outputs; ++o)
+    for (int o = 0; o < p.outputs; ++o) {
+      if (o + kAhead < p.outputs) {
+        Prefetch(p.dz[o + kAhead].g + block.begin, block.count);
+        Prefetch(p.dz[o + kAhead].z + block.begin, block.count);
+      }
       OutputGradients(p.dz[o], block.begin, block.count, block.padded, dz + o * ld);
+    }
     for (long o = p.outputs; o < dw_rows; ++o)
       for (long j = 0; j < block.padded; j += kLanes) Store(dz + o * ld + j, Vec{});
-    for (int i = 0; i < p.inputs; ++i) Normalise(p.x[i], block.begin, block.count, block.padded, y + i * ld);
+    for (int i = 0; i < p.inputs; ++i) {
+      if (i + kAhead < p.inputs) Prefetch(p.x[i + kAhead].z + block.begin, block.count);
+      Normalise(p.x[i], block.begin, block.count, block.padded, y + i * ld);
+    }
     for (long i = p.inputs; i < dw_columns; ++i)
       for (long j = 0; j < block.padded; j += kLanes) Store(y + i * ld + j, Vec{});
     for (long i = 0; i < 2 * RoundUp(p.inputs, kRows) * kLanes; i += kLanes) Store(sums + i, Vec{});
