@@ -1,0 +1,52 @@
+// Tests of the C++ engine without Node: every kernel of every instruction set that this processor runs, against
+// its definition in f64, and programs on several threads.
+//
+//     kernel-tests            everything
+//     kernel-tests threads    the thread pool and programs only (for ThreadSanitizer)
+//
+// Closes with `N passed, N failed, N skipped`; a skipped instruction set is named. Exit code 1 if anything failed.
+#include <cstdio>
+#include <cstring>
+
+#include "../runtime/isa.h"
+#include "check.h"
+
+namespace {
+
+// Sets compiled in that this processor cannot run are skipped.
+std::vector<const riffle::KernelTable*> Tables() {
+  std::vector<const riffle::KernelTable*> tables = riffle::AvailableKernels();
+#ifdef RIFFLE_HAVE_WIDE
+  // 16 lanes made of narrower operations: needs AVX2, which is the second table.
+  if (tables.size() > 1) tables.push_back(riffle::KernelsWide());
+#endif
+#ifdef RIFFLE_HAVE_AVX512
+  bool found = false;
+  for (const riffle::KernelTable* table : tables) found = found || std::strcmp(table->name, "avx512") == 0;
+  if (!found) {
+    ++riffle::test::Test::skipped;
+    std::printf("skip avx512: this processor has none\n");
+  }
+#endif
+  return tables;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  using namespace riffle::test;
+  const bool kernels = argc < 2 || std::strcmp(argv[1], "threads") != 0;
+  TestThreadPool();
+  for (const riffle::KernelTable* table : Tables()) {
+    if (kernels) {
+      TestPointwise(*table);
+      TestDepthwise(*table);
+      TestStem(*table);
+      TestHead(*table);
+      TestUpdate(*table);
+    }
+    TestExecutor(*table);
+  }
+  std::printf("%d passed, %d failed, %d skipped\n", Test::passed, Test::failed, Test::skipped);
+  return Test::failed > 0 || Test::passed == 0 ? 1 : 0;
+}

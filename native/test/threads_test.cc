@@ -1,0 +1,202 @@
+// The thread pool runs every task once, and a program gives the same bits on any number of threads. Built with
+// -fsanitize=thread this is also where data races show.
+#include <atomic>
+#include <chrono>
+#include <thread>
+
+#include "../runtime/executor.h"
+#include "../runtime/thread_pool.h"
+#include "check.h"
+
+namespace riffle::test {
+namespace {
+
+constexpr int kThreadCounts[] = {1, 2, 3, 4, 7};
+
+constexpr int kBatch = 6, kImageSize = 45, kClasses = 7;
+constexpr int kStemChannels = 8, kWide = 12, kOutputs = 16;
+
+// A network small enough to read that has every kind of step, a plane with two readers and odd sizes:
+//
+//   image 45x45 -> stem: planes 0-7, 12x12 -> pointwise: 8-19 -> depthwise, stride 2: 20-31, 6x6 -+
+//                                \----------> depthwise, stride 2: 32-39, 6x6 --------------------+-> pointwise:
+//   40-55 -> head
+ProgramInfo SmallProgram(bool training) {
+  ProgramInfo p{};
+  p.training = training;
+  p.batch = kBatch;
+  p.image_size = kImageSize;
+  p.classes = kClasses;
+  p.epsilon = 1e-5;
+  p.momentum = 0.9;
+  const auto add_planes = [&](int count, long size, bool relu) {
+    const int first = static_cast<int>(p.planes.size());
+    for (int i = 0; i < count; ++i) {
+      PlaneInfo plane{.height = size, .width = size, .relu = relu, .value = p.arena, .gradient = -1};
+      p.arena += PlaneExtent(plane, kBatch);
+      if (training) {
+        plane.gradient = p.arena;
+        p.arena += PlaneExtent(plane, kBatch);
+      }
+      p.planes.push_back(plane);
+    }
+    return first;
+  };
+  const auto add_parameters = [&](long count, bool decay) {
+    p.segments.push_back({p.parameter_count, p.parameter_count + count, decay});
+    p.parameter_count += count;
+    return p.segments.back().begin;
+  };
+  const auto half = [](int size) {
+    const int out = (size + 1) / 2;
+    return Window{.in_h = size, .in_w = size, .out_h = out, .out_w = out, .stride = 2, .pad_top = size % 2, .pad_left = size % 2};
+  };
+
+  StepInfo stem{.kind = StepKind::kStem, .inputs = {}, .accumulates = {}};
+  stem.window = half(kImageSize);
+  stem.pooling = half(stem.window.out_h);
+  stem.count = kStemChannels;
+  stem.first = add_planes(stem.count, stem.pooling.out_h, true);
+  stem.weights = add_parameters(stem.count * 27L, true);
+  for (int i = 0; i < 3; ++i) {
+    stem.input_scale[i] = 2.0f / 255;
+    stem.input_shift[i] = -1;
+  }
+  StepInfo widen{.kind = StepKind::kPointwise, .inputs = {}, .accumulates = {}};
+  for (int i = 0; i < stem.count; ++i) widen.inputs.push_back(stem.first + i);
+  widen.accumulates.assign(stem.count, 1);  // backward, `side` has written these before
+  widen.count = kWide;
+  widen.first = add_planes(widen.count, stem.pooling.out_h, true);
+  widen.weights = add_parameters(widen.count * stem.count, true);
+  StepInfo main{.kind = StepKind::kDepthwise, .inputs = {}, .accumulates = {}};
+  for (int i = 0; i < widen.count; ++i) main.inputs.push_back(widen.first + i);
+  main.accumulates.assign(widen.count, 0);
+  main.window = half(stem.pooling.out_h);
+  main.count = widen.count;
+  main.first = add_planes(main.count, main.window.out_h, false);
+  main.weights = add_parameters(main.count * 9L, false);
+  StepInfo side{.kind = StepKind::kDepthwise, .inputs = widen.inputs, .accumulates = {}};
+  side.accumulates.assign(stem.count, 0);
+  side.window = main.window;
+  side.count = stem.count;
+  side.first = add_planes(side.count, side.window.out_h, false);
+  side.weights = add_parameters(side.count * 9L, false);
+  StepInfo join{.kind = StepKind::kPointwise, .inputs = {}, .accumulates = {}};
+  for (int i = 0; i < main.count + side.count; ++i) join.inputs.push_back(main.first + (i * 7) % (main.count + side.count));
+  join.accumulates.assign(join.inputs.size(), 0);
+  join.count = kOutputs;
+  join.first = add_planes(join.count, main.window.out_h, true);
+  join.weights = add_parameters(join.count * static_cast<long>(join.inputs.size()), true);
+  StepInfo head{.kind = StepKind::kHead, .inputs = {}, .accumulates = {}};
+  for (int i = 0; i < join.count; ++i) head.inputs.push_back(join.first + i);
+  head.accumulates.assign(join.count, 0);
+  head.weights = add_parameters(kClasses * static_cast<long>(join.count), true);
+  head.bias = add_parameters(kClasses, false);
+  p.gamma = add_parameters(static_cast<long>(p.planes.size()), false);
+  p.beta = add_parameters(static_cast<long>(p.planes.size()), false);
+  p.steps = {stem, widen, main, side, join, head};
+  return p;
+}
+
+// Everything a few steps of training leave behind.
+struct Outcome {
+  std::vector<float> parameters, statistics, gradients, momentum, averages, logits, inferred;
+  std::vector<double> losses;
+};
+
+Outcome Train(const KernelTable& kernels, int threads) {
+  const ProgramInfo program = SmallProgram(true);
+  Outcome o;
+  Numbers numbers(7);
+  const size_t planes = program.planes.size();
+  for (long i = 0; i < program.parameter_count; ++i)
+    o.parameters.push_back(i >= program.gamma ? (i < program.beta ? 1 : 0) + 0.25f * numbers.Uniform() : 0.5f * numbers.Uniform());
+  o.statistics.assign(planes, 0);
+  o.statistics.resize(2 * planes, 1);
+  o.gradients.assign(o.parameters.size(), 0);
+  o.momentum.assign(o.parameters.size(), 0);
+  o.averages = o.parameters;
+  std::vector<uint8_t> images;
+  for (int i = 0; i < kBatch * kImageSize * kImageSize * 3; ++i) images.push_back(static_cast<uint8_t>(numbers.Below(256)));
+  std::vector<int32_t> labels;
+  for (int i = 0; i < kBatch; ++i) labels.push_back(static_cast<int32_t>(numbers.Below(kClasses)));
+
+  const Weights weights = {.parameters = o.parameters.data(),
+                           .statistics = o.statistics.data(),
+                           .gradients = o.gradients.data(),
+                           .momentum = o.momentum.data(),
+                           .averages = o.averages.data()};
+  Executor training(program, kernels, threads);
+  for (int step = 0; step < 3; ++step) {
+    const StepResult result = training.ComputeGradients(images.data(), labels.data(), weights, {.label_smoothing = 0.1, .weight_decay = 1e-3});
+    o.losses.push_back(result.finite ? result.cross_entropy + result.decay_loss : NAN);
+    training.ApplyUpdate(weights, {.learning_rate = 0.1, .momentum = 0.9, .weight_decay = 1e-3, .average_decay = 0.9, .nesterov = true});
+  }
+  o.logits.assign(training.logits(), training.logits() + kBatch * kClasses);
+  Executor inference(SmallProgram(false), kernels, threads);
+  inference.Load(weights);
+  o.inferred.resize(kBatch * kClasses);
+  inference.Infer(images.data(), kBatch, o.inferred.data());
+  return o;
+}
+
+}  // namespace
+
+void TestThreadPool() {
+  Test test("any", "thread pool");
+  for (int threads : kThreadCounts) {
+    test.Case("%d threads", threads);
+    ThreadPool pool(threads);
+    test.Same("threads", 0, pool.threads(), threads);
+    // Whether a thread number is in use: scratch memory belongs to it.
+    std::vector<std::atomic<int>> busy(threads);
+    bool once = true, alone = true;
+    for (int job = 0; job < 2000; ++job) {
+      const long tasks = job % 23;
+      std::vector<int> runs(tasks, 0);  // not atomic: each task's element is its own
+      std::atomic<bool> collided{false};
+      pool.Run(tasks, [&](long task, int thread) {
+        if (busy[thread].fetch_add(1) != 0) collided = true;
+        ++runs[task];
+        busy[thread].fetch_sub(1);
+      });
+      for (int count : runs) once = once && count == 1;
+      alone = alone && !collided;
+      // Now and then long enough for the threads to fall asleep.
+      if (job % 500 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    }
+    test.True(once, "a task did not run exactly once");
+    test.True(alone, "two tasks ran at once under one thread's number");
+    // More tasks than one ticket counts.
+    std::atomic<long> sum{0};
+    constexpr long kMany = 1200000;
+    if (threads == 2) {
+      pool.Run(kMany, [&](long task, int) { sum.fetch_add(task, std::memory_order_relaxed); });
+      test.Same("sum of task numbers", 0, sum, kMany * (kMany - 1) / 2);
+    }
+  }
+}
+
+void TestExecutor(const KernelTable& kernels) {
+  Test test(kernels.name, "program on 1, 2, 3, 4 and 7 threads");
+  const Outcome one = Train(kernels, 1);
+  test.Case("1 thread");
+  test.True(one.losses[2] < one.losses[0], "three steps on the same batch do not lower the loss");
+  for (int threads : kThreadCounts) {
+    test.Case("%d threads", threads);
+    const Outcome other = Train(kernels, threads);
+    const auto same = [&](const auto& a, const auto& b, const char* what) {
+      test.True(a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof a[0]) == 0, what);
+    };
+    same(one.losses, other.losses, "the losses have other bits");
+    same(one.logits, other.logits, "the logits have other bits");
+    same(one.gradients, other.gradients, "the gradients have other bits");
+    same(one.parameters, other.parameters, "the parameters have other bits");
+    same(one.momentum, other.momentum, "the momentum has other bits");
+    same(one.averages, other.averages, "the averages have other bits");
+    same(one.statistics, other.statistics, "the statistics have other bits");
+    same(one.inferred, other.inferred, "inference has other bits");
+  }
+}
+
+}  // namespace riffle::test

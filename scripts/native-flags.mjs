@@ -1,0 +1,49 @@
+// How the engine's C++ is compiled: the same flags for the addon and for its tests.
+
+export const commonFlags = [
+  "-std=c++20",
+  // Kernels may fuse multiply and add; nothing else may change a result.
+  "-ffp-contract=fast",
+  "-fno-math-errno",
+  "-fno-trapping-math",
+  "-Wall",
+  "-Wextra",
+  "-Wno-psabi",
+  // GCC 12 says it of its own AVX-512 header (gcc bug 105593).
+  "-Wno-maybe-uninitialized",
+];
+
+/**
+ * The kernels' variants for a processor family (`process.arch`'s names). Intel's and AMD's first AVX-512 servers
+ * have f, bw, dq and vl together.
+ */
+export function instructionSets(arch) {
+  if (arch !== "x64") {
+    return [{ name: arch === "arm64" ? "neon" : "plain", lanes: 4, table: "KernelsBaseline", flags: [] }];
+  }
+  const avx2 = ["-mavx2", "-mfma", "-mtune=haswell"];
+  const avx512 = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma"];
+  return [
+    { name: "sse2", lanes: 4, table: "KernelsBaseline", flags: [] },
+    { name: "avx2", lanes: 8, table: "KernelsAvx2", flags: avx2, macro: "RIFFLE_HAVE_AVX2" },
+    {
+      name: "avx512",
+      lanes: 16,
+      table: "KernelsAvx512",
+      flags: [...avx512, "-mprefer-vector-width=512"],
+      macro: "RIFFLE_HAVE_AVX512",
+    },
+    // The AVX-512 shapes on narrower hardware, for tests.
+    { name: "wide", lanes: 16, table: "KernelsWide", flags: avx2, macro: "RIFFLE_HAVE_WIDE" },
+  ];
+}
+
+/** What defines a variant to the sources: its namespace, width and place in the table. */
+export function kernelDefines(set) {
+  return [
+    `-DRIFFLE_ISA=${set.name}`,
+    `-DRIFFLE_LANES=${set.lanes}`,
+    `-DRIFFLE_TABLE=${set.table}`,
+    `-DRIFFLE_NAME="${set.name}"`,
+  ];
+}
