@@ -1,0 +1,78 @@
+/** The number of threads decides how long a step takes, never what it computes: the same bits for any. */
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import type { TrainingState } from "../../src/backends/backend.js";
+import { nativeBackend } from "../../src/backends/native/index.js";
+import { Draws, streams } from "../../src/core/random.js";
+import { initialise, initialStatistics } from "../../src/models/initialise.js";
+import { shuffleNetV2 } from "../../src/models/shufflenet-v2.js";
+import { compile } from "../../src/program/compile.js";
+
+const network = shuffleNetV2({ variant: "torchvision", width: 0.5, classes: 37 });
+
+/** All that training carries after three steps with this many threads. */
+async function trained(threads: number): Promise<TrainingState> {
+  const program = compile(network, { batch: 9, imageSize: 65, mode: "train" });
+  const parameters = initialise(program, { version: "he_uniform", seed: 1 });
+  const state: TrainingState = {
+    parameters,
+    statistics: initialStatistics(program),
+    momentum: new Float32Array(program.parameterCount),
+    averages: parameters.slice(),
+    gradients: new Float32Array(program.parameterCount),
+  };
+  const draws = new Draws(3, streams.augment, 0, 0);
+  const run = nativeBackend.train(program, state, { threads });
+  for (let step = 0; step < 3; step++) {
+    const images = Uint8Array.from({ length: 9 * 65 * 65 * 3 }, () => draws.below(256));
+    const labels = Int32Array.from({ length: 9 }, () => draws.below(37));
+    await run.step(
+      { images, labels },
+      { labelSmoothing: 0.1, weightDecay: 4e-5 },
+      {
+        learningRate: 0.1,
+        momentum: 0.9,
+        nesterov: true,
+        weightDecay: 4e-5,
+        averageDecay: 0.9,
+      },
+    );
+  }
+  run.close();
+  return state;
+}
+
+test("training gives the same bits with 1, 2, 3, 4 and 7 threads", async () => {
+  const alone = await trained(1);
+  assert.ok(alone.parameters.every(Number.isFinite));
+  for (const threads of [2, 3, 4, 7]) {
+    const together = await trained(threads);
+    for (const key of ["parameters", "statistics", "momentum", "averages", "gradients"] as const) {
+      assert.deepEqual(bits(together[key]), bits(alone[key]), `${key} with ${threads} threads`);
+    }
+  }
+});
+
+test("inference gives the same bits with any number of threads", async () => {
+  const draws = new Draws(4, streams.augment, 0, 0);
+  const images = Uint8Array.from({ length: 5 * 65 * 65 * 3 }, () => draws.below(256));
+  const logits = async (threads: number) => {
+    const program = compile(network, { batch: 5, imageSize: 65, mode: "infer" });
+    const run = nativeBackend.infer(program, { threads });
+    run.load({
+      parameters: initialise(program, { version: "he_uniform", seed: 1 }),
+      statistics: initialStatistics(program),
+    });
+    const result = await run.infer(images, 5);
+    run.close();
+    return result;
+  };
+  const alone = await logits(1);
+  for (const threads of [2, 3, 7]) assert.deepEqual(bits(await logits(threads)), bits(alone));
+});
+
+function bits(values: Float32Array): Uint32Array {
+  return new Uint32Array(values.buffer, values.byteOffset, values.length);
+}
