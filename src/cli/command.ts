@@ -30,8 +30,8 @@ export interface CliCommand {
   readonly examples: readonly [string, string, string];
   /** Rows of the settings table that are options here. */
   readonly settings?: readonly SettingName[];
-  /** Defaults of these settings where they are not the table's. */
-  readonly defaults?: GivenSettings;
+  /** Defaults of these settings where they are not the table's: what help says of them. */
+  readonly defaults?: { readonly [K in SettingName]?: string | number };
   /** Further names of these settings, besides the table's aliases. */
   readonly aliases?: Readonly<Record<string, SettingName>>;
   readonly options?: readonly OwnOption[];

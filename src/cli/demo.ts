@@ -25,6 +25,8 @@ const FOLDER = "runs/demo";
 const PICTURES = { seed: 1, size: 128, train: 2000, validation: 400 } as const;
 /** Small enough for two slow cores, large enough to see forms. */
 const DEFAULTS = { width: 0.5, image_size: 96, max_epochs: 24 } as const satisfies GivenSettings;
+/** Tried on them: a crop of less than this may leave nothing of the object to see. */
+const DRAWN_DEFAULTS = { lr: 0.1, crop_area_min: 0.6 } as const satisfies GivenSettings;
 const LOOKED_AT = 5;
 
 export const demoCommand: CliCommand = {
@@ -32,7 +34,13 @@ export const demoCommand: CliCommand = {
   purpose: "Trains a small network from nothing, evaluates it and tries it; on drawn pictures, or on yours.",
   examples: ["npm start", "npm start -- --data_dir photos/", "riffle demo --max_epochs 5"],
   settings: (trainCommand.settings ?? []).filter((name) => name !== "resume"),
-  defaults: DEFAULTS,
+  defaults: {
+    ...DEFAULTS,
+    log_dir: `${FOLDER}, or the next free number`,
+    data_dir: "pictures drawn for the purpose",
+    lr: `${DRAWN_DEFAULTS.lr} on drawn pictures, else the recipe's`,
+    crop_area_min: `${DRAWN_DEFAULTS.crop_area_min} on drawn pictures, else the recipe's`,
+  },
   run: demo,
 };
 
@@ -44,7 +52,13 @@ async function demo({ settings }: Invocation, terminal: Terminal): Promise<numbe
   const stop = listenForStop(terminal, () => (training ? stopping(run.step) : "Stopping."));
   try {
     const dataDir = settings.data_dir ?? (await drawPictures(terminal, stop.signal));
-    const given = { ...DEFAULTS, ...settings, data_dir: dataDir, log_dir: settings.log_dir ?? freeFolder() };
+    const given = {
+      ...DEFAULTS,
+      ...(settings.data_dir === undefined ? DRAWN_DEFAULTS : {}),
+      ...settings,
+      data_dir: dataDir,
+      log_dir: settings.log_dir ?? freeFolder(),
+    };
     training = true;
     const result = await train(given, run.report, stop.signal);
     training = false;

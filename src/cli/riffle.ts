@@ -45,8 +45,9 @@ export async function runRiffle(argv: readonly string[], terminal: Terminal): Pr
   try {
     await parser.parseAsync(argv.length === 0 ? ["help"] : normaliseArguments(all, argv), { from: "user" });
   } catch (error) {
-    const failure = error instanceof CommanderError ? parserFailure(error) : error;
+    if (!(error instanceof CommanderError)) throw error;
     // Help and the version come as errors too, with nothing to tell.
+    const failure = parserFailure(error);
     if (failure !== undefined) throw failure;
   }
   return exitCode;

@@ -49,5 +49,5 @@ function printResult(result: TrainResult, terminal: Terminal): void {
   const best = result.best === null ? result.checkpoint : `${result.run}/best`;
   terminal.print(titled("Saved", `${shortPath(best)} · log ${shortPath(`${result.run}/events.jsonl`)}`));
   terminal.print(titled("Next", `npx riffle predict ${run} photo.jpg`));
-  terminal.print(titled("", `npx riffle evaluate ${run} --data_dir DIR`));
+  terminal.print(titled("", `npx riffle evaluate ${run}`));
 }

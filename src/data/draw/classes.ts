@@ -1,5 +1,5 @@
 /**
- * The ten classes of drawn pictures: six shapes told apart by outline, four textures told apart by fill.
+ * The ten classes of drawn pictures: seven shapes told apart by outline, three textures told apart by fill.
  *
  * No class is given away by colour, size, place or angle: those are drawn alike for all ten, so a
  * network has to look at form. Flipping and cropping a picture does not change its class.
@@ -33,6 +33,7 @@ export const objectClasses: readonly ObjectClass[] = [
     tile: (s, ink) =>
       `<path fill="${ink}" d="M0 0h${s / 2}v${s / 2}h${-s / 2}z M${s / 2} ${s / 2}h${s / 2}v${s / 2}h${-s / 2}z"/>`,
   },
+  { name: "crescent", outlines: (draws) => [crescent(draws.uniform(0.35, 0.5), draws.uniform(0.75, 0.85))] },
   { name: "cross", outlines: (draws) => [plus(draws.uniform(0.24, 0.36))] },
   {
     name: "dots",
@@ -49,13 +50,6 @@ export const objectClasses: readonly ObjectClass[] = [
     tile: (s, ink) => `<rect width="${s}" height="${s / 2}" fill="${ink}"/>`,
   },
   { name: "triangle", outlines: () => [regular(3)] },
-  {
-    name: "waves",
-    outlines: blob,
-    tile: (s, ink) =>
-      `<path fill="none" stroke="${ink}" stroke-width="${s / 4}" ` +
-      `d="M${-s / 4} ${s / 2}Q0 0 ${s / 4} ${s / 2}T${(s * 3) / 4} ${s / 2}T${(s * 5) / 4} ${s / 2}"/>`,
-  },
 ];
 
 /** A lumpy disc, the outline of every texture. */
@@ -87,6 +81,25 @@ function regular(corners: number): Point[] {
 
 function star(points: number, inner: number): Point[] {
   return polar(2 * points, (_, i) => (i % 2 === 0 ? 1 : inner));
+}
+
+/** A disc of radius 1 less a disc of `radius` whose centre lies `offset` to the right. */
+function crescent(offset: number, radius: number): Point[] {
+  // Where the two circles meet.
+  const x = (1 + offset ** 2 - radius ** 2) / (2 * offset);
+  const y = Math.sqrt(1 - x ** 2);
+  const outer = arc({ x: 0, y: 0 }, 1, Math.atan2(y, x));
+  const inner = arc({ x: offset, y: 0 }, radius, Math.atan2(y, x - offset));
+  return [...outer, ...inner.reverse()];
+}
+
+/** From `angle` the long way round to -angle. */
+function arc(centre: Point, radius: number, angle: number): Point[] {
+  const steps = 32;
+  return Array.from({ length: steps + 1 }, (_, i) => {
+    const at = angle + ((2 * Math.PI - 2 * angle) * i) / steps;
+    return { x: centre.x + radius * Math.cos(at), y: centre.y + radius * Math.sin(at) };
+  });
 }
 
 /** An upright cross whose arms are 2 * `half` wide and reach to radius 1. */
