@@ -18,7 +18,7 @@ import { compile } from "../../src/program/compile.js";
 import type { Program } from "../../src/program/program.js";
 import { assertClose } from "../golden/compare.js";
 import { needs } from "../golden/shared.js";
-import { emptyState, readArrays, readWeights, thin } from "../golden/tf-reference.js";
+import { emptyState, readArrays, readText, readWeights, thin } from "../golden/tf-reference.js";
 import { stateInDoubles } from "../golden/tiny-network.js";
 
 const STEPS = 5;
@@ -120,12 +120,19 @@ async function followCurve(precision: Precision): Promise<void> {
     });
   }
 
-  // These are the f32 run's, so they are as far off as its rounding takes it.
-  const final = (tensor: WeightTensor, from: Float32Array, name: string): void =>
-    assertClose(name, thin(takeTensor(tensor, from)), warm.numbers(`final/${name}`).data, {
-      ofScale: 1e-4,
-      absolute: 1e-6,
-    });
+  // These are TensorFlow's f32 run's. Of a variable's scale 1e-4, or as far as TensorFlow with oneDNN ends from
+  // float64 (one ReLU fell there as well), whichever is more.
+  const names = await readText("curve-warm.npz", "final_names");
+  const theirs = warm.numbers("final_rel_error_onednn_vs_f64").data;
+  const final = (tensor: WeightTensor, from: Float32Array, name: string): void => {
+    const actual = thin(takeTensor(tensor, from));
+    const expected = Array.from(warm.numbers(`final/${name}`).data);
+    const off = norm(actual.map((v, i) => v - (expected[i] as number)));
+    // Their errors are norms over whole arrays, ours over what the file keeps of them: hence a factor of 2.5.
+    const share = Math.max(1e-4, 2.5 * (theirs[names.indexOf(name)] ?? 0));
+    const allowed = share * norm(expected) + 1e-6 * Math.sqrt(expected.length);
+    assert.ok(off <= allowed, `${name}: off by ${off} in norm, allowed ${allowed}`);
+  };
   for (const tensor of tensors) final(tensor, state[tensor.array], tensor.name);
   for (const tensor of trained) {
     final(tensor, state.momentum, `optimizer/${tensor.name}/Momentum`);
@@ -134,6 +141,10 @@ async function followCurve(precision: Precision): Promise<void> {
   assert.equal(tensors.length, 282);
   assert.equal(trained.length, 170);
   run.close();
+}
+
+function norm(values: readonly number[]): number {
+  return Math.hypot(...values);
 }
 
 /** The gradient of the whole loss: weight decay's share added where it applies. */

@@ -28,6 +28,13 @@ export async function readArrays(file: string): Promise<Arrays> {
   };
 }
 
+/** An array of names. */
+export async function readText(file: string, name: string): Promise<readonly string[]> {
+  const array = (await readNpz(sharedPath("tf-reference", file), [name])).get(name);
+  if (array?.dtype !== "text") throw new Error(`"${name}" of ${file} is not text`);
+  return array.data;
+}
+
 /** Weights from arrays under TensorFlow's names, each with a prefix. */
 export function readWeights(table: ParameterTable, arrays: Arrays, prefix: string, into: FlatWeights): void {
   const read = (name: string): ForeignTensor | undefined =>
