@@ -88,6 +88,13 @@ suite("the pages", () => {
     assert.ok(seen > 20, `only ${seen} commands found: has the form of the pages changed?`);
   });
 
+  test("justify every run-time dependency, and no other (docs/adr/0001)", () => {
+    const rows = read("docs/adr/0001-run-time-dependencies.md").matchAll(/^\| ([a-z][\w-]*) \|/gm);
+    const justified = [...rows].map(([, name]) => name).filter((name) => name !== "package");
+    const { dependencies } = JSON.parse(read("package.json")) as { dependencies: Record<string, string> };
+    assert.deepEqual(justified.sort(), Object.keys(dependencies).sort());
+  });
+
   test("link to files that are there", () => {
     let seen = 0;
     for (const page of pages) {

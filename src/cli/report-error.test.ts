@@ -1,0 +1,69 @@
+import assert from "node:assert/strict";
+import { suite, test } from "node:test";
+
+import pc from "picocolors";
+
+import { CheckpointError, DataError, UsageError } from "../core/error.js";
+import { reportError } from "./report-error.js";
+import type { Terminal } from "./terminal.js";
+
+/** A terminal that keeps what it is given. */
+function recorder(): { terminal: Terminal; notes: string[]; emitted: object[] } {
+  const notes: string[] = [];
+  const emitted: object[] = [];
+  const colour = pc.createColors(false);
+  const terminal: Terminal = {
+    json: true,
+    interactive: false,
+    printsToTerminal: false,
+    width: 80,
+    colour,
+    noteColour: colour,
+    print: () => {},
+    emit: (object) => emitted.push(object),
+    note: (line = "") => notes.push(line),
+    keepGoing: () => {},
+  };
+  return { terminal, notes, emitted };
+}
+
+suite("reportError", () => {
+  test("says what and where, expected and found, what is safe, what to do", () => {
+    const { terminal, notes, emitted } = recorder();
+    const error = new CheckpointError({
+      what: "holds another width",
+      where: "runs/a/step-1200",
+      expected: "width 0.5",
+      found: "width 1.0",
+      safe: "The checkpoint is untouched",
+      hint: "Leave --width out: riffle train --resume runs/a",
+    });
+    assert.equal(reportError(error, terminal, false), 4);
+    assert.deepEqual(notes, [
+      "riffle: runs/a/step-1200: holds another width (expected width 0.5, found width 1.0).",
+      "  The checkpoint is untouched.",
+      "  Leave --width out: riffle train --resume runs/a",
+    ]);
+    assert.deepEqual(emitted, [{ event: "error", code: 4, ...error.problem }]);
+  });
+
+  test("does not repeat a place that the sentence names, nor the option it is about", () => {
+    const { terminal, notes } = recorder();
+    reportError(new DataError({ what: "photos/a.jpg is cut short", where: "photos/a.jpg" }), terminal, false);
+    reportError(new UsageError({ what: "--lr cannot be x", where: "option --lr" }), terminal, false);
+    assert.deepEqual(notes, ["riffle: photos/a.jpg is cut short.", "riffle: --lr cannot be x."]);
+  });
+
+  test("a failure nobody foresaw is code 1, asks for a report, and shows its stack only when asked", () => {
+    const quiet = recorder();
+    assert.equal(reportError(new TypeError("x is undefined"), quiet.terminal, false), 1);
+    assert.match(
+      quiet.notes.join("\n"),
+      /should not be able to: TypeError: x is undefined[^]*report it[^]*--debug/,
+    );
+    assert.doesNotMatch(quiet.notes.join("\n"), /^\s+at /m);
+    const loud = recorder();
+    reportError(new TypeError("x is undefined"), loud.terminal, true);
+    assert.match(loud.notes.join("\n"), /^\s+at /m);
+  });
+});
