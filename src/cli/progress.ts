@@ -53,12 +53,17 @@ function bar(terminal: Terminal): Progress {
           format: (options, params, payload: ProgressState) => {
             const size = options.barsize ?? 20;
             const filled = Math.round(size * params.progress);
-            return lineOf(payload, "━".repeat(filled) + "─".repeat(size - filled));
+            return lineOf(payload, "━".repeat(filled) + "─".repeat(size - filled)).slice(
+              0,
+              terminal.width - 1,
+            );
           },
           // What follows a label is about 70 columns; the bar takes what is left.
           barsize: Math.max(5, Math.min(20, terminal.width - LABEL_WIDTH - 75)),
           fps: 10,
-          hideCursor: true,
+          // The terminal stays as it was, so that a kill leaves nothing to repair; lines are cut to fit above.
+          hideCursor: false,
+          linewrap: true,
           gracefulExit: false,
         });
         current.start(state.total, state.done, state);
