@@ -21,7 +21,7 @@ import {
   statfs,
   unlink,
 } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 
 import { ResourceError } from "../core/error.js";
 
@@ -38,12 +38,16 @@ export async function replaceFolder(parent: string, name: string, content: Folde
   const temporary = join(parent, `.saving-${name}`);
   const replaced = join(parent, `.replaced-${name}`);
   try {
+    await refuseForeign(target, content);
     await refuseFullDisk(parent, contentBytes(content), target);
     await rm(temporary, { recursive: true, force: true });
     await mkdir(temporary);
     for (const [file, pieces] of content) await writeFlushed(join(temporary, file), pieces);
     await flushFolder(temporary);
-    if (await exists(target)) await rename(target, replaced);
+    if (await exists(target)) {
+      await rm(replaced, { recursive: true, force: true });
+      await rename(target, replaced);
+    }
     await rename(temporary, target);
     await flushFolder(parent);
   } catch (cause) {
@@ -99,7 +103,7 @@ export async function recoverFolders(parent: string, isOurs: (name: string) => b
 export async function probeFolder(folder: string): Promise<void> {
   const probe = join(folder, `.probe-${process.pid}`);
   try {
-    await mkdir(folder, { recursive: true });
+    await makeFolder(folder);
     await writeFlushed(probe, [Buffer.from("probe")]);
     await rename(probe, `${probe}-renamed`);
     await unlink(`${probe}-renamed`);
@@ -141,7 +145,7 @@ export async function exists(path: string): Promise<boolean> {
     await stat(path);
     return true;
   } catch (error) {
-    if (errorCode(error) === "ENOENT") return false;
+    if (errorCode(error) === "ENOENT" || errorCode(error) === "ENOTDIR") return false;
     throw error;
   }
 }
@@ -149,6 +153,20 @@ export async function exists(path: string): Promise<boolean> {
 /** The `code` of a system error, such as ENOSPC. */
 export function errorCode(error: unknown): string | undefined {
   return error instanceof Error && "code" in error ? String(error.code) : undefined;
+}
+
+/**
+ * Makes a folder and those above it, one by one: the recursive form of Node 20 never returns where a
+ * folder exists in which none can be made and the system answers ENOENT, such as /proc.
+ */
+async function makeFolder(folder: string): Promise<void> {
+  if (await exists(folder)) {
+    if ((await stat(folder)).isDirectory()) return;
+    throw new Error("it is a file");
+  }
+  const above = dirname(folder);
+  if (above !== folder) await makeFolder(above);
+  await mkdir(folder);
 }
 
 /** One piece may be longer than a single write takes (2 GiB). */
@@ -168,6 +186,22 @@ async function flushFolder(path: string): Promise<void> {
   } finally {
     await folder.close();
   }
+}
+
+/** What stands under the name must be a folder of ours: nothing else is ever replaced. */
+async function refuseForeign(target: string, content: FolderContent): Promise<void> {
+  if (!(await exists(target))) return;
+  const held = (await stat(target)).isDirectory() ? await readdir(target) : undefined;
+  const foreign = held?.find((file) => !content.has(file));
+  if (held !== undefined && foreign === undefined) return;
+  throw new ResourceError({
+    what: "something else stands in the place of a checkpoint",
+    where: target,
+    expected: `a folder with ${[...content.keys()].join(", ")} or nothing`,
+    found: foreign ?? "a file",
+    safe: "It was left as it is, and so were earlier checkpoints",
+    hint: "Move it away, or name another folder with --log_dir",
+  });
 }
 
 /** The exact need is known, so a disk too full is found before anything is written. */

@@ -8,7 +8,7 @@
 import { readFileSync } from "node:fs";
 import { freemem } from "node:os";
 
-import { ResourceError } from "../core/error.js";
+import { ResourceError, RiffleError } from "../core/error.js";
 import type { Program } from "../program/program.js";
 
 /** Node itself, its threads' stacks, the decoder and the kernels' scratch space: measured at 150 to 200 MB. */
@@ -50,25 +50,26 @@ export function availableMemory(): MemoryLimit {
 
 /**
  * @throws ResourceError with the estimate and the largest batch that fits; `estimateFor` gives the
- * estimate of another batch size.
+ * estimate of another batch size, and may itself refuse one that no program can address.
  */
 export function refuseTooLargeBatch(
   batch: number,
   estimateFor: (batch: number) => number,
   limit: MemoryLimit = availableMemory(),
 ): void {
-  const needed = estimateFor(batch);
-  if (needed <= limit.bytes) return;
+  const needed = orUndefined(() => estimateFor(batch), ResourceError);
+  if (needed !== undefined && needed <= limit.bytes) return;
   let fits = 0;
   for (let tooLarge = batch; tooLarge - fits > 1;) {
     const middle = Math.floor((fits + tooLarge) / 2);
-    if (estimateFor(middle) <= limit.bytes) fits = middle;
+    const estimate = orUndefined(() => estimateFor(middle), RiffleError);
+    if (estimate !== undefined && estimate <= limit.bytes) fits = middle;
     else tooLarge = middle;
   }
   throw new ResourceError({
     what: "too little memory for this batch",
     where: `--batch_size ${batch}`,
-    expected: `about ${megabytes(needed)}`,
+    expected: needed === undefined ? "more than one program can address" : `about ${megabytes(needed)}`,
     found: `${megabytes(limit.bytes)} (${limit.source})`,
     safe: "Nothing was trained or written",
     hint:
@@ -76,6 +77,16 @@ export function refuseTooLargeBatch(
         ? `The largest batch that fits is ${fits}: --batch_size ${fits}`
         : "Not even one image fits: try a smaller --image_size or --width",
   });
+}
+
+/** undefined where it refuses with an error of this kind. */
+function orUndefined<T>(act: () => T, kind: typeof ResourceError | typeof RiffleError): T | undefined {
+  try {
+    return act();
+  } catch (error) {
+    if (error instanceof kind) return undefined;
+    throw error;
+  }
 }
 
 function pictures(program: Program): number {

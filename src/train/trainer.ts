@@ -349,10 +349,10 @@ class Training {
   }
 
   async run(signal: AbortSignal | undefined): Promise<TrainResult> {
-    this.#emit(this.#startEvent());
     // Saved before anything is trained, so that a run killed at any time from now on can be resumed.
     if (this.#plan.checkpoint === undefined) await this.#save("last");
     await this.#writeRecipe();
+    this.#emit(this.#startEvent());
     // A run stopped between a step and its evaluation makes up for it.
     if (this.#step > 0 && this.#isEvaluated(this.#step)) await this.#evaluate(signal);
     const source = this.#openSource();
@@ -525,6 +525,7 @@ class Training {
     );
     if (path === undefined) return;
     this.#saved = { step: this.#step, evaluatedStep: this.#evaluatedStep };
+    if (this.#step === 0) return; // the start is reported, not that it was saved
     this.#emit({ event: "save", step: this.#step, checkpoint: path });
     for (const name of await pruneCheckpoints(runDir, this.#step, settings.keep_checkpoint_max)) {
       this.#emit({ event: "warning", what: `${join(runDir, name)} holds files of someone else; it is kept` });

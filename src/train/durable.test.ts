@@ -1,0 +1,131 @@
+import assert from "node:assert/strict";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, suite, test } from "node:test";
+
+import { ResourceError } from "../core/error.js";
+import { recoverFolders, removeFolder, replaceFolder } from "./durable.js";
+
+const base = mkdtempSync(join(tmpdir(), "durable-"));
+after(() => rmSync(base, { recursive: true }));
+let count = 0;
+
+function newParent(): string {
+  const parent = join(base, String(count++));
+  mkdirSync(parent);
+  return parent;
+}
+
+const content = (text: string): ReadonlyMap<string, readonly Uint8Array[]> =>
+  new Map([
+    ["a", [Buffer.from(text), Buffer.from("!")]],
+    ["b", []],
+  ]);
+
+function put(parent: string, name: string, text: string): void {
+  mkdirSync(join(parent, name));
+  writeFileSync(join(parent, name, "a"), text);
+}
+
+const isOurs = (name: string): boolean => name === "x";
+
+suite("replaceFolder", () => {
+  test("writes a folder, and replaces it whole, leaving nothing else", async () => {
+    const parent = newParent();
+    await replaceFolder(parent, "x", content("one"));
+    await replaceFolder(parent, "x", content("two"));
+    assert.deepEqual(readdirSync(parent), ["x"]);
+    assert.deepEqual(readdirSync(join(parent, "x")).sort(), ["a", "b"]);
+    assert.equal(readFileSync(join(parent, "x", "a"), "utf8"), "two!");
+  });
+
+  test("starts over what a kill left half written", async () => {
+    const parent = newParent();
+    put(parent, ".saving-x", "half");
+    await replaceFolder(parent, "x", content("whole"));
+    assert.equal(readFileSync(join(parent, "x", "a"), "utf8"), "whole!");
+  });
+
+  test("does not replace what is not ours", async () => {
+    const parent = newParent();
+    writeFileSync(join(parent, "x"), "a file");
+    await assert.rejects(replaceFolder(parent, "x", content("new")), ResourceError);
+    assert.equal(readFileSync(join(parent, "x"), "utf8"), "a file");
+    assert.deepEqual(readdirSync(parent), ["x"]);
+  });
+
+  test("refuses what the disk has no room for before writing it", async () => {
+    const parent = newParent();
+    const huge = { length: 2 ** 60 } as Uint8Array;
+    await assert.rejects(replaceFolder(parent, "x", new Map([["a", [huge]]])), (error) => {
+      assert.ok(error instanceof ResourceError);
+      assert.match(error.problem.expected ?? "", /^\d+ bytes free$/);
+      assert.match(error.problem.found ?? "", /^\d+$/);
+      return true;
+    });
+    assert.deepEqual(readdirSync(parent), []);
+  });
+});
+
+/** Every state that a kill can leave, in the order of replaceFolder and removeFolder. */
+suite("recoverFolders after a kill", () => {
+  test("while writing: the old one stands, the half is gone", async () => {
+    const parent = newParent();
+    put(parent, "x", "old");
+    put(parent, ".saving-x", "half");
+    await recoverFolders(parent, isOurs);
+    assert.deepEqual(readdirSync(parent), ["x"]);
+    assert.equal(readFileSync(join(parent, "x", "a"), "utf8"), "old");
+  });
+
+  test("between the two renames: the old one is back in its place", async () => {
+    const parent = newParent();
+    put(parent, ".replaced-x", "old");
+    put(parent, ".saving-x", "whole, but not yet in place");
+    await recoverFolders(parent, isOurs);
+    assert.deepEqual(readdirSync(parent), ["x"]);
+    assert.equal(readFileSync(join(parent, "x", "a"), "utf8"), "old");
+  });
+
+  test("before the old one was cleared away: the new one stands", async () => {
+    const parent = newParent();
+    put(parent, ".replaced-x", "old");
+    put(parent, "x", "new");
+    await recoverFolders(parent, isOurs);
+    assert.deepEqual(readdirSync(parent), ["x"]);
+    assert.equal(readFileSync(join(parent, "x", "a"), "utf8"), "new");
+  });
+
+  test("while removing: the rest is removed", async () => {
+    const parent = newParent();
+    put(parent, ".deleting-x", "rest");
+    await recoverFolders(parent, isOurs);
+    assert.deepEqual(readdirSync(parent), []);
+  });
+
+  test("touches no name that is not ours", async () => {
+    const parent = newParent();
+    for (const name of [".saving-y", ".replaced-y", ".deleting-y", ".saving-", "saving-x"])
+      put(parent, name, "");
+    await recoverFolders(parent, isOurs);
+    assert.equal(readdirSync(parent).length, 5);
+  });
+});
+
+suite("removeFolder", () => {
+  test("removes a folder of known files", async () => {
+    const parent = newParent();
+    put(parent, "x", "");
+    assert.equal(await removeFolder(parent, "x", ["a", "b"]), true);
+    assert.deepEqual(readdirSync(parent), []);
+  });
+
+  test("leaves a folder that holds one more", async () => {
+    const parent = newParent();
+    put(parent, "x", "");
+    writeFileSync(join(parent, "x", "mine"), "");
+    assert.equal(await removeFolder(parent, "x", ["a", "b"]), false);
+    assert.deepEqual(readdirSync(join(parent, "x")).sort(), ["a", "mine"]);
+  });
+});

@@ -1,0 +1,55 @@
+import assert from "node:assert/strict";
+import { suite, test } from "node:test";
+
+import { ResourceError, UsageError } from "../core/error.js";
+import { availableMemory, refuseTooLargeBatch } from "./memory.js";
+
+const limit = { bytes: 1000e6, source: "a test" };
+
+function hintFor(batch: number, estimateFor: (batch: number) => number): string | undefined {
+  try {
+    refuseTooLargeBatch(batch, estimateFor, limit);
+    return undefined;
+  } catch (error) {
+    assert.ok(error instanceof ResourceError, String(error));
+    return error.problem.hint;
+  }
+}
+
+suite("refuseTooLargeBatch", () => {
+  test("lets what fits pass, to the byte", () => {
+    assert.equal(
+      hintFor(100, (batch) => batch * 10e6),
+      undefined,
+    );
+  });
+
+  test("names the largest batch that fits", () => {
+    assert.match(hintFor(101, (batch) => batch * 10e6) ?? "", /--batch_size 100$/);
+    assert.match(hintFor(65_536, (batch) => 500e6 + batch * 7e6) ?? "", /--batch_size 71$/);
+  });
+
+  test("says so when not even one image fits", () => {
+    assert.match(hintFor(2, () => 2000e6) ?? "", /smaller --image_size/);
+  });
+
+  test("takes an estimate that is refused for one that does not fit", () => {
+    const estimate = (batch: number): number => {
+      if (batch > 50) throw new ResourceError({ what: "too large for any program" });
+      return batch;
+    };
+    assert.match(hintFor(64, estimate) ?? "", /--batch_size 50$/);
+  });
+
+  test("passes on that the batch itself makes no sense", () => {
+    const estimate = (): number => {
+      throw new UsageError({ what: "no" });
+    };
+    assert.throws(() => refuseTooLargeBatch(1, estimate, limit), UsageError);
+  });
+});
+
+test("this process may still take some memory", () => {
+  const { bytes, source } = availableMemory();
+  assert.ok(bytes > 64e6, `${bytes} bytes of ${source}`);
+});
