@@ -114,19 +114,18 @@ struct Stem {
   const float* weights;          // [27][32]: tap by tap, channels padded with zeros
 };
 
-// Task = image: gram[image][27][32] = sum over output positions of p p^T (p: the patch of 27 input values, the
-// upper triangle and a little more is valid: columns >= row), sums[image][32] = sum of p.
+// Task = image: gram[image][27][32] = sum over output positions of p p^T (p: the patch of 27 input values; columns
+// from the row's own on are valid), and the sum of p in column 27.
 struct StemStatistics {
   Stem stem;
   double* gram;
-  double* sums;
 };
 
 // Task = image: for each pooling window the z of its winner (largest z * sign, the first in row-major order when
 // equal) into planes, and its place in the window (0..8) into winners[image][out_h][out_w][32].
 struct StemForward {
-  Stem stem;
-  const float* sign;       // [32]: +1, -1 or 0, the sign of the batch-norm scale
+  Stem stem;               // its weights multiplied by sign
+  const float* sign;       // [32]: +1, or -1 where the batch-norm scale is negative
   float* const* z;         // [channels]
   uint8_t* winners;        // null: not wanted
 };

@@ -161,9 +161,10 @@ namespace {
 
 // dw[rows][columns] += dz y^T over one block. Rows of dz stay in the first-level cache while y streams by.
 void FilterGradients(long rows, long columns, long depth, const float* dz, const float* y, long ld, float* dw) {
-  constexpr long kRowsInCache = 6 * kDotRows;
-  for (long i_begin = 0; i_begin < rows; i_begin += kRowsInCache) {
-    const long i_end = Smaller(i_begin + kRowsInCache, rows);
+  const long fitting = kGroupFloats / ld / kDotRows * kDotRows;
+  const long rows_in_cache = fitting < kDotRows ? kDotRows : fitting;
+  for (long i_begin = 0; i_begin < rows; i_begin += rows_in_cache) {
+    const long i_end = Smaller(i_begin + rows_in_cache, rows);
     for (long q = 0; q < columns; q += kDotColumns)
       for (long i = i_begin; i < i_end; i += kDotRows) {
         Vec4 c[kDotRows];

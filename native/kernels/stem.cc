@@ -84,14 +84,15 @@ struct InputRows {
   }
 };
 
-// The 27 values under each window of a convolution row, padded to 32 with zeros.
+// The 27 values under each window of a convolution row, a one (so products with it are sums), and zeros up to 32.
 void GatherPatches(const float* const (&rows)[3], long positions, float* patches) {
   for (long x = 0; x < positions; ++x) {
     float* p = patches + x * kPadded;
 #pragma GCC unroll 3
     for (int k = 0; k < 3; ++k) __builtin_memcpy(p + 9 * k, rows[k] + 6 * x, 9 * sizeof(float));
+    p[kStemPatch] = 1.0f;
 #pragma GCC unroll 5
-    for (int i = kStemPatch; i < kPadded; ++i) p[i] = 0.0f;
+    for (int i = kStemPatch + 1; i < kPadded; ++i) p[i] = 0.0f;
   }
 }
 
@@ -116,7 +117,7 @@ RIFFLE_INLINE void GramRows(const float* patches, long positions, long row, doub
       for (int v = 0; v < kWidth; ++v) sum[r][v] += left * right[v];
     }
   }
-  // A row of sums is short; across rows they are added in double (filters that answer to edges cancel most of G).
+  // These sums are short; they are added up in double (filters that answer to edges cancel most of G).
   for (int r = 0; r < kCount; ++r)
     for (int v = 0; v < kWidth; ++v)
       for (int i = 0; i < kLanes; ++i) gram[(row + r) * kPadded + (kFirst + v) * kLanes + i] += sum[r][v][i];
@@ -192,19 +193,15 @@ void StemStatisticsTask(const StemStatistics& p, long image, float* scratch) {
   InputRows input(s, image, scratch);
   float* patches = scratch + kRing * input.length;
   double* gram = p.gram + image * kStemPatch * kPadded;
-  double* sums = p.sums + image * kPadded;
   for (int i = 0; i < kStemPatch * kPadded; ++i) gram[i] = 0.0;
-  for (int i = 0; i < kPadded; ++i) sums[i] = 0.0;
-  for (long y = 0; y < s.conv.out_h; ++y) {
-    const float* rows[3];
-    input.Under(y, rows);
-    GatherPatches(rows, s.conv.out_w, patches);
-    Gram<0>(patches, s.conv.out_w, gram);
-    for (int v = 0; v < kPatchVecs; ++v) {
-      Vec sum = Vec{};
-      for (long x = 0; x < s.conv.out_w; ++x) sum += Load(patches + x * kPadded + v * kLanes);
-      for (int i = 0; i < kLanes; ++i) sums[v * kLanes + i] += sum[i];
+  for (long y = 0; y < s.conv.out_h; y += 2) {
+    const long rows = Smaller(2, s.conv.out_h - y);
+    for (long r = 0; r < rows; ++r) {
+      const float* under[3];
+      input.Under(y + r, under);
+      GatherPatches(under, s.conv.out_w, patches + r * s.conv.out_w * kPadded);
     }
+    Gram<0>(patches, rows * s.conv.out_w, gram);
   }
 }
 
@@ -232,22 +229,19 @@ void StemForwardTask(const StemForward& p, long image, float* scratch) {
       const long x_first = x_begin < 0 ? 0 : x_begin, x_end = Smaller(x_begin + 3, s.conv.out_w);
       const long y_first = y_begin < 0 ? 0 : y_begin;
       for (int v = 0; v < vectors; ++v) {
-        const Vec sign = Load(p.sign + v * kLanes);
         const float* first = ring + y_first % kRing * sizes.output_row + x_first * kPadded + v * kLanes;
-        Vec z = Load(first), best = z * sign;
+        Vec best = Load(first);
         VecInt place = VecInt{} + static_cast<int32_t>((y_first - y_begin) * 3 + (x_first - x_begin));
         for (long y = y_first; y < y_end; ++y) {
           const float* row = ring + y % kRing * sizes.output_row + v * kLanes;
           for (long x = x_first; x < x_end; ++x) {
-            const Vec candidate = Load(row + x * kPadded);
-            const Vec value = candidate * sign;
+            const Vec value = Load(row + x * kPadded);
             const VecInt better = value > best;
-            z = better ? candidate : z;
             best = better ? value : best;
             place = better ? VecInt{} + static_cast<int32_t>((y - y_begin) * 3 + (x - x_begin)) : place;
           }
         }
-        Store(pooled + u * kPadded + v * kLanes, z);
+        Store(pooled + u * kPadded + v * kLanes, best * Load(p.sign + v * kLanes));
         if (winners) {
           typedef uint8_t Bytes __attribute__((vector_size(kLanes)));
           typedef uint8_t BytesAnywhere __attribute__((vector_size(kLanes), aligned(1), may_alias));

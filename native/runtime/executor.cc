@@ -18,21 +18,34 @@ double Now() {
 
 long RoundUp(long n, long to) { return (n + to - 1) / to * to; }
 
-// Columns of one block of a pointwise step. A block's rows of dz and y should stay in the second-level cache
-// (half a megabyte is common) beside what streams by; narrower blocks add up more filter sums, and 256 is
-// where that stops mattering. A multiple of 32, the widest register tile.
-long BlockColumns(long columns, long inputs, long outputs, bool training) {
-  const long rows = training ? inputs + outputs : inputs;
-  const long fitting = 96 * 1024 / std::max(1L, rows) / 32 * 32;
-  const long widest = std::clamp(fitting, 128L, 256L);
-  // Blocks of equal width, and more than a few of them, so threads end together.
-  const long blocks = std::max((columns + widest - 1) / widest, std::min(4L, (columns + 31) / 32));
-  return RoundUp((columns + blocks - 1) / blocks, 32);
-}
-
 // Groups of blocks that share a filter-gradient sum: enough to keep many threads busy, few enough that adding the
 // groups' sums stays small beside making them.
 constexpr long kGroups = 16;
+
+// Columns of one block of a pointwise step: a multiple of 32, the widest register tile, decided by shape alone. Wide
+// blocks add their filter sums up less often; but a block's rows of dz and y should stay in the second-level
+// cache (half a megabyte is common), and there should be enough blocks, of even number, for threads to end together.
+long BlockColumns(long columns, long inputs, long outputs, bool training) {
+  const long rows = training ? inputs + outputs : inputs;
+  const long widest = std::clamp(96 * 1024 / rows / 32 * 32, 128L, 512L);
+  long best = 32;
+  double least = 1e300;
+  for (long width = 32; width <= widest; width += 32) {
+    const long blocks = (columns + width - 1) / width;
+    const long tasks = training ? std::min(blocks, kGroups) : blocks;
+    const long task_columns = (blocks + tasks - 1) / tasks * width;
+    double share = 0;  // how much longer than evenly divided the work takes
+    for (const long threads : {2, 4, 8})
+      share += static_cast<double>((tasks + threads - 1) / threads * threads * task_columns) / static_cast<double>(columns);
+    // About 28 columns' worth of time goes into ending a filter tile.
+    const double cost = share * (1.0 + 28.0 / static_cast<double>(width));
+    if (cost < least) {
+      least = cost;
+      best = width;
+    }
+  }
+  return best;
+}
 
 // Images of a depthwise step whose sums are added in f32: about a thousand values a lane sum at most.
 int ImagesPerSum(const Window& w, int batch) {
@@ -82,10 +95,10 @@ Executor::Executor(ProgramInfo program, const KernelTable& kernels, int threads)
       scratch_floats_ = std::max(scratch_floats_, k_.stem_scratch(stem));
       stem_weights_.assign(kStemPatch * kStemPatchPadded, 0);
       stem_gram_.assign(kStemPatch * kStemPatchPadded, 0);
-      stem_sum_.assign(kStemPatchPadded, 0);
+      stem_signed_weights_ = stem_weights_;
       if (p_.training) {
         stem_winners_.assign(static_cast<size_t>(p_.batch) * s.pooling.out_h * s.pooling.out_w * kStemPatchPadded, 0);
-        stem_partials_.assign(static_cast<size_t>(p_.batch) * (kStemPatch + 1) * kStemPatchPadded, 0);
+        stem_partials_.assign(static_cast<size_t>(p_.batch) * kStemPatch * kStemPatchPadded, 0);
         dw = std::max<size_t>(dw, static_cast<size_t>(p_.batch) * kStemPatchPadded * kStemPatchPadded);
       }
       for (int c = s.first; c < s.first + s.count; ++c)
@@ -512,8 +525,7 @@ void Executor::ForwardStem(const StepInfo& s, const Weights& w) {
   constexpr int kGram = kStemPatch * kStemPatchPadded;
   if (p_.training) {
     double* grams = stem_partials_.data();
-    double* sums = grams + static_cast<size_t>(p_.batch) * kGram;
-    const StemStatistics work = {.stem = stem, .gram = grams, .sums = sums};
+    const StemStatistics work = {.stem = stem, .gram = grams};
     pool_.Run(p_.batch, [&](long t, int thread) { k_.stem_statistics(work, t, Scratch(thread)); });
     for (int i = 0; i < kGram; ++i) {
       double total = 0;
@@ -522,17 +534,12 @@ void Executor::ForwardStem(const StepInfo& s, const Weights& w) {
     }
     for (int i = 0; i < kStemPatch; ++i)  // the kernel makes the upper triangle
       for (int j = 0; j < i; ++j) stem_gram_[i * kStemPatchPadded + j] = stem_gram_[j * kStemPatchPadded + i];
-    for (int i = 0; i < kStemPatchPadded; ++i) {
-      double total = 0;
-      for (long n = 0; n < p_.batch; ++n) total += sums[n * kStemPatchPadded + i];
-      stem_sum_[i] = total;
-    }
     const double n = static_cast<double>(count_[s.first]);
     for (int o = 0; o < s.count; ++o) {
       double sum = 0, squares = 0;
       for (int i = 0; i < kStemPatch; ++i) {
         const double wi = stem_weights_[i * kStemPatchPadded + o];
-        sum += wi * stem_sum_[i];
+        sum += wi * StemSum(i);
         for (int j = 0; j < kStemPatch; ++j)
           squares += wi * stem_weights_[j * kStemPatchPadded + o] * stem_gram_[i * kStemPatchPadded + j];
       }
@@ -544,10 +551,15 @@ void Executor::ForwardStem(const StepInfo& s, const Weights& w) {
   outputs_.clear();
   for (int o = 0; o < s.count; ++o) {
     const float scale = scale_[s.first + o];
-    sign[o] = scale > 0 ? 1.0f : scale < 0 ? -1.0f : 0.0f;
+    sign[o] = scale < 0 ? -1.0f : 1.0f;
     outputs_.push_back(plane(s.first + o, false));
   }
-  const StemForward work = {.stem = stem,
+  for (int tap = 0; tap < kStemPatch; ++tap)
+    for (int o = 0; o < kStemPatchPadded; ++o)
+      stem_signed_weights_[tap * kStemPatchPadded + o] = stem_weights_[tap * kStemPatchPadded + o] * sign[o];
+  Stem signed_stem = stem;
+  signed_stem.weights = stem_signed_weights_.data();
+  const StemForward work = {.stem = signed_stem,
                             .sign = sign,
                             .z = outputs_.data(),
                             .winners = p_.training ? stem_winners_.data() : nullptr};
@@ -581,7 +593,7 @@ void Executor::BackwardStem(const StepInfo& s, const Weights& w) {
       const int image_channel = tap % 3;
       const int channel = static_cast<int>(std::find(s.channel_order, s.channel_order + 3, image_channel) - s.channel_order);
       w.gradients[s.weights + (o * 3 + channel) * 9 + tap / 3] =
-          static_cast<float>(a * winners + b * product + c * stem_sum_[tap]);
+          static_cast<float>(a * winners + b * product + c * StemSum(tap));
     }
   }
 }

@@ -139,9 +139,10 @@ class Executor {
 
   // The stem.
   const uint8_t* images_ = nullptr;
-  std::vector<float> stem_weights_;        // [27][32]
+  std::vector<float> stem_weights_, stem_signed_weights_;  // [27][32]
   std::vector<uint8_t> stem_winners_;
-  std::vector<double> stem_gram_, stem_sum_;  // of the batch: [27][32], [32]
+  std::vector<double> stem_gram_;  // of the batch: [27][32], column 27 the sum of the patches
+  double StemSum(int tap) const { return stem_gram_[tap * kStemPatchPadded + kStemPatch]; }
   std::vector<double> stem_partials_;
 
   // The head.
