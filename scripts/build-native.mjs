@@ -12,6 +12,8 @@ import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 
+import { commonFlags, instructionSets, kernelDefines } from "./native-flags.mjs";
+
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const native = join(root, "native");
 const build = join(root, "build");
@@ -19,36 +21,15 @@ const run = promisify(execFile);
 
 const compiler = findCompiler();
 const jpeg = findLibjpeg();
-const sets = instructionSets();
+const sets = instructionSets(process.arch).filter((set) => compiler.accepts(set.flags));
 
-const common = [
-  "-std=c++20",
-  "-O3",
-  "-fPIC",
-  "-fvisibility=hidden",
-  // Kernels may fuse multiply and add; nothing else may change a result.
-  "-ffp-contract=fast",
-  "-fno-math-errno",
-  "-fno-trapping-math",
-  "-Wall",
-  "-Wextra",
-  "-Wno-psabi",
-  // GCC 12 says it of its own AVX-512 header (gcc bug 105593).
-  "-Wno-maybe-uninitialized",
-  ...(process.env["RIFFLE_CXXFLAGS"] ?? "").split(" ").filter(Boolean),
-];
-const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
+const extra = (process.env["RIFFLE_CXXFLAGS"] ?? "").split(" ").filter(Boolean);
+const common = [...commonFlags, "-O3", "-fPIC", "-fvisibility=hidden", ...extra];
 const units = [
   ...sets.map((set) => ({
     source: "kernels/table.cc",
     object: `kernels-${set.name}.o`,
-    flags: [
-      ...set.flags,
-      `-DRIFFLE_ISA=${set.name}`,
-      `-DRIFFLE_LANES=${set.lanes}`,
-      `-DRIFFLE_TABLE=${set.table}`,
-      `-DRIFFLE_NAME="${set.name}"`,
-    ],
+    flags: [...set.flags, ...kernelDefines(set)],
   })),
   ...["runtime", "binding", "decode"].flatMap((folder) =>
     readdirSync(join(native, folder))
@@ -59,8 +40,6 @@ const units = [
         flags: [
           ...(folder === "runtime" ? [] : [`-I${headers()}`, ...jpeg.compile]),
           ...sets.flatMap((set) => (set.macro ? [`-D${set.macro}`] : [])),
-          `-DRIFFLE_COMPILER="${compiler.version}"`,
-          `-DRIFFLE_VERSION="${version}"`,
           "-DNODE_GYP_MODULE_NAME=riffle",
         ],
       })),
@@ -96,7 +75,7 @@ if (compiled > 0 || !existsSync(addon)) {
   await compile(
     [
       ...shared,
-      ...(process.env["RIFFLE_CXXFLAGS"] ?? "").split(" ").filter(Boolean),
+      ...extra,
       ...units.map((unit) => join(build, "objects", unit.object)),
       "-o",
       fresh,
@@ -111,32 +90,6 @@ console.log(
   `riffle: engine built with ${compiler.command} ${compiler.version} for ${sets.map((set) => set.name).join(", ")}; ` +
     (jpeg.found ? "JPEG through libjpeg-turbo" : "no libjpeg found, so JPEG through sharp (slower)"),
 );
-
-/** The kernels' variants. Intel's and AMD's first AVX-512 servers have f, bw, dq and vl together. */
-function instructionSets() {
-  if (process.arch !== "x64") {
-    return [
-      { name: process.arch === "arm64" ? "neon" : "plain", lanes: 4, table: "KernelsBaseline", flags: [] },
-    ];
-  }
-  const avx2 = ["-mavx2", "-mfma", "-mtune=haswell"];
-  const avx512 = [
-    "-mavx512f",
-    "-mavx512bw",
-    "-mavx512dq",
-    "-mavx512vl",
-    "-mavx2",
-    "-mfma",
-    "-mprefer-vector-width=512",
-  ];
-  return [
-    { name: "sse2", lanes: 4, table: "KernelsBaseline", flags: [] },
-    { name: "avx2", lanes: 8, table: "KernelsAvx2", flags: avx2, macro: "RIFFLE_HAVE_AVX2" },
-    { name: "avx512", lanes: 16, table: "KernelsAvx512", flags: avx512, macro: "RIFFLE_HAVE_AVX512" },
-    // The AVX-512 shapes on narrower hardware, for tests.
-    { name: "wide", lanes: 16, table: "KernelsWide", flags: avx2, macro: "RIFFLE_HAVE_WIDE" },
-  ].filter((set) => compiler.accepts(set.flags));
-}
 
 /** The first compiler that answers; without one, two lines that say what to install. */
 function findCompiler() {

@@ -19,6 +19,14 @@
 #include "../runtime/isa.h"
 #include "../runtime/peak.h"
 
+#if defined(__clang__)
+#define RIFFLE_COMPILER "Clang " __clang_version__
+#elif defined(__GNUC__)
+#define RIFFLE_COMPILER "GCC " __VERSION__
+#else
+#define RIFFLE_COMPILER "an unknown compiler"
+#endif
+
 void RegisterDecode(napi_env env, napi_value exports);
 
 namespace riffle {

@@ -2,6 +2,7 @@
 // its definition in f64, and programs on several threads.
 //
 //     kernel-tests            everything
+//     kernel-tests avx512     one instruction set (for emulators)
 //     kernel-tests threads    the thread pool and programs only (for ThreadSanitizer)
 //
 // Closes with `N passed, N failed, N skipped`; a skipped instruction set is named. Exit code 1 if anything failed.
@@ -35,10 +36,11 @@ std::vector<const riffle::KernelTable*> Tables() {
 
 int main(int argc, char** argv) {
   using namespace riffle::test;
-  const bool kernels = argc < 2 || std::strcmp(argv[1], "threads") != 0;
+  const std::string only = argc > 1 ? argv[1] : "";
   TestThreadPool();
   for (const riffle::KernelTable* table : Tables()) {
-    if (kernels) {
+    if (only != "" && only != "threads" && only != table->name) continue;
+    if (only != "threads") {
       TestPointwise(*table);
       TestDepthwise(*table);
       TestStem(*table);

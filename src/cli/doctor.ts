@@ -56,7 +56,7 @@ function engine(): Finding[] {
   }
   const vectors = found.isa !== "sse2";
   return [
-    { name: "engine", found: `built by compiler version ${found.compiler}`, verdict: "good", advice: "" },
+    { name: "engine", found: `built by ${found.compiler}`, verdict: "good", advice: "" },
     {
       name: "instruction set",
       found: `${found.isa} (this machine runs ${found.available.join(", ")})`,

@@ -14,7 +14,7 @@ export interface Machine {
   readonly available: readonly string[];
   /** Threads that an engine with `threads: 0` uses. */
   readonly threads: number;
-  /** Version of the compiler that built the addon. */
+  /** The compiler that built the addon: "GCC 12.2.0". */
   readonly compiler: string;
   /** Whether JPEG files go through libjpeg-turbo (else through sharp). */
   readonly libjpeg: boolean;
