@@ -11,7 +11,7 @@ import { freemem } from "node:os";
 import { ResourceError, RiffleError } from "../core/error.js";
 import type { Program } from "../program/program.js";
 
-/** Node itself, its threads' stacks, the decoder and the kernels' scratch space: measured at 150 to 200 MB. */
+/** Node itself, its threads' stacks, the decoder and the kernels' scratch space: measured at 120 to 160 MB. */
 const base = 200 * 2 ** 20;
 
 /** Batches of pictures that the loader keeps in flight. */

@@ -81,7 +81,8 @@ suite("a second trainer in the same folder", () => {
     const run = newRun();
     let second: Promise<RiffleError["problem"]> | undefined;
     const { result } = await trainAndWatch(tinySettings(data, run), (event) => {
-      if (event.event === "step" && event.step === 3) second = refusal(ResourceError, train({ resume: run }));
+      if (event.event === "step" && event.step === 3)
+        second = refusal(ResourceError, train({ resume: run, max_train_steps: 1 }));
       return false;
     });
     assert.equal(result.step, steps);
@@ -100,7 +101,7 @@ suite("a second trainer in the same folder", () => {
     );
     try {
       await once(first.stdout, "data");
-      const problem = await refusal(ResourceError, train({ resume: run }));
+      const problem = await refusal(ResourceError, train({ resume: run, max_train_steps: 1 }));
       assert.match(problem.found ?? "", new RegExp(`process ${first.pid}`));
     } finally {
       first.kill("SIGKILL");
