@@ -49,7 +49,7 @@ struct PointwiseForward {
   float* const* z;       // [outputs]
   const float* weights;  // packed by pack_weights from [outputs, inputs]
   float* sums;           // [blocks][2][outputs]: sum of z, sum of z*z over the block; null: not wanted
-  long block_columns;    // a multiple of 32
+  long block_columns;    // a multiple of 16 and of 2 * lanes
   int row_parts;
 };
 
@@ -121,13 +121,14 @@ struct StemStatistics {
   double* gram;
 };
 
-// Task = image: for each pooling window the z of its winner (largest z * sign, the first in row-major order when
+// Task t = part t % parts of the rows of image t / parts: for each pooling window the z of its winner (largest z * sign, the first in row-major order when
 // equal) into planes, and its place in the window (0..8) into winners[image][out_h][out_w][32].
 struct StemForward {
   Stem stem;               // its weights multiplied by sign
   const float* sign;       // [32]: +1, or -1 where the batch-norm scale is negative
   float* const* z;         // [channels]
   uint8_t* winners;        // null: not wanted
+  int parts;
 };
 
 // Task = image: dw[image][32][32] (channel, tap) = sum over winners of g * p.

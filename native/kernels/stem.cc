@@ -205,17 +205,21 @@ void StemStatisticsTask(const StemStatistics& p, long image, float* scratch) {
   }
 }
 
-void StemForwardTask(const StemForward& p, long image, float* scratch) {
+void StemForwardTask(const StemForward& p, long task, float* scratch) {
   const Stem& s = p.stem;
+  const long image = task / p.parts, part = task % p.parts;
+  const long q_begin = s.pool.out_h * part / p.parts, q_end = s.pool.out_h * (part + 1) / p.parts;
   const Sizes sizes = SizesOf(s);
   InputRows input(s, image, scratch);
   float* ring = scratch + kRing * sizes.input_row;  // convolution rows
   float* pooled = ring + kRing * sizes.output_row;
   const int vectors = (s.channels + kLanes - 1) / kLanes;
   const long pixels = static_cast<long>(s.pool.out_h) * s.pool.out_w;
-  long next = 0;  // the first convolution row not computed yet
+  // The first convolution row not computed yet.
+  long next = 2 * q_begin - s.pool.pad_top;
+  if (next < 0) next = 0;
 
-  for (long q = 0; q < s.pool.out_h; ++q) {
+  for (long q = q_begin; q < q_end; ++q) {
     const long y_begin = 2 * q - s.pool.pad_top;
     const long y_end = Smaller(y_begin + 3, s.conv.out_h);
     for (; next < y_end; ++next) {

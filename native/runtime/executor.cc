@@ -22,15 +22,16 @@ long RoundUp(long n, long to) { return (n + to - 1) / to * to; }
 // groups' sums stays small beside making them.
 constexpr long kGroups = 16;
 
-// Columns of one block of a pointwise step: a multiple of 32, the widest register tile, decided by shape alone. Wide
+// Columns of one block of a pointwise step: a multiple of the register tile's, decided by shape alone. Wide
 // blocks add their filter sums up less often; but a block's rows of dz and y should stay in the second-level
 // cache (half a megabyte is common), and there should be enough blocks, of even number, for threads to end together.
-long BlockColumns(long columns, long inputs, long outputs, bool training) {
+long BlockColumns(long columns, long inputs, long outputs, int lanes, bool training) {
   const long rows = training ? inputs + outputs : inputs;
-  const long widest = std::clamp(96 * 1024 / rows / 32 * 32, 128L, 512L);
-  long best = 32;
+  const long widest = std::clamp(96 * 1024 / rows, 128L, 512L);
+  const long tile = std::max(16, 2 * lanes);  // blocks begin on lines of 16 floats
+  long best = tile;
   double least = 1e300;
-  for (long width = 32; width <= widest; width += 32) {
+  for (long width = tile; width <= widest; width += tile) {
     const long blocks = (columns + width - 1) / width;
     const long tasks = training ? std::min(blocks, kGroups) : blocks;
     const long task_columns = (blocks + tasks - 1) / tasks * width;
@@ -109,11 +110,12 @@ Executor::Executor(ProgramInfo program, const KernelTable& kernels, int threads)
       count_[c] = p_.batch * p_.planes[c].height * p_.planes[c].width;
     if (s.kind == StepKind::kPointwise) {
       const long columns = count_[s.first];
-      state.block_columns = BlockColumns(columns, inputs, s.count, p_.training);
+      state.block_columns = BlockColumns(columns, inputs, s.count, k_.lanes, p_.training);
       state.blocks = (columns + state.block_columns - 1) / state.block_columns;
       state.groups = static_cast<int>(std::min(state.blocks, kGroups));
       // With few columns, threads share a block's rows; each normalises the block for itself.
-      state.row_parts = p_.training || state.blocks >= 4 || s.count < 4 * k_.tile_rows ? 1 : 4;
+      const long tiles = (s.count + k_.tile_rows - 1) / k_.tile_rows;
+      state.row_parts = p_.training ? 1 : static_cast<int>(std::min(std::max(4 / state.blocks, 1L), tiles));
       packed_at[i] = packed;
       packed += RoundUp(PackedSize(s.count, inputs, k_.tile_rows), 16);
       if (p_.training) {
@@ -562,8 +564,9 @@ void Executor::ForwardStem(const StepInfo& s, const Weights& w) {
   const StemForward work = {.stem = signed_stem,
                             .sign = sign,
                             .z = outputs_.data(),
-                            .winners = p_.training ? stem_winners_.data() : nullptr};
-  pool_.Run(p_.batch, [&](long t, int thread) { k_.stem_forward(work, t, Scratch(thread)); });
+                            .winners = p_.training ? stem_winners_.data() : nullptr,
+                            .parts = p_.batch >= 8 ? 1 : std::min(8 / p_.batch, s.pooling.out_h)};
+  pool_.Run(static_cast<long>(p_.batch) * work.parts, [&](long t, int thread) { k_.stem_forward(work, t, Scratch(thread)); });
 }
 
 void Executor::BackwardStem(const StepInfo& s, const Weights& w) {

@@ -15,12 +15,13 @@ struct Shape {
 };
 
 // Every combination of small sizes, then sizes at which a block is made of several groups and tiles.
-std::vector<Shape> Shapes() {
+std::vector<Shape> Shapes(const KernelTable& k) {
+  const long tile = std::max(16, 2 * k.lanes);  // what a block's width must be a multiple of
   std::vector<Shape> shapes;
   for (long columns : {1, 2, 15, 16, 17, 31, 32, 33, 49, 64, 65, 100})
     for (int inputs : {1, 2, 4, 5, 7, 13, 24})
       for (int outputs : {1, 3, 5, 6, 7, 12, 13, 25})
-        for (long block : {32, 64, 96}) shapes.push_back({columns, inputs, outputs, block});
+        for (long block : {tile, 3 * tile, 96L}) shapes.push_back({columns, inputs, outputs, block});
   for (const Shape& large : {Shape{600, 24, 40, 256}, Shape{257, 58, 58, 256}, Shape{300, 140, 29, 160},
                              Shape{147, 29, 140, 160}, Shape{1000, 3, 2, 256}, Shape{255, 64, 48, 128}})
     shapes.push_back(large);
@@ -56,7 +57,7 @@ std::vector<RandomPlane> RandomPlanes(Numbers& numbers, int planes, long count) 
 void TestForward(const KernelTable& k) {
   Test test(k.name, "pointwise_forward");
   uint32_t seed = 1;
-  for (const Shape& s : Shapes()) {
+  for (const Shape& s : Shapes(k)) {
     const bool with_sums = seed % 4 != 0;
     const int row_parts = static_cast<int>(std::vector<int>{1, 2, 4}[seed % 3]);
     test.Case("%d inputs, %d outputs, %ld columns in blocks of %ld, %d row parts%s", s.inputs, s.outputs, s.columns,
@@ -105,7 +106,7 @@ void TestForward(const KernelTable& k) {
 void TestBackward(const KernelTable& k) {
   Test test(k.name, "pointwise_backward");
   uint32_t seed = 1;
-  for (const Shape& s : Shapes()) {
+  for (const Shape& s : Shapes(k)) {
     const int groups = static_cast<int>(std::min(s.blocks(), std::vector<long>{1, 2, 3, 16}[seed % 4]));
     test.Case("%d inputs, %d outputs, %ld columns in blocks of %ld, %d groups", s.inputs, s.outputs, s.columns,
               s.block_columns, groups);

@@ -65,8 +65,32 @@ for (const isa of sets) {
         process.env["RIFFLE_ISA"] = isa;
         await compareSteps(c);
       });
+      test(`${name}: inference of 1 and 3 pictures gives what the f64 twin gives`, async () => {
+        process.env["RIFFLE_ISA"] = isa;
+        for (const batch of [1, 3]) await compareInference(c, batch);
+      });
     }
   });
+}
+
+/** Inference cuts its work differently: few columns, rows of one block shared out. */
+async function compareInference(c: Case, batch: number): Promise<void> {
+  const program = compile(network(c), { batch, imageSize: c.image, mode: "infer" });
+  const draws = new Draws(8, streams.initialise, batch, c.image);
+  const parameters = Float32Array.from({ length: program.parameterCount }, () => 0.4 * draws.normal());
+  const statistics = Float32Array.from({ length: 2 * program.planes.length }, () => draws.uniform(0.5, 1.5));
+  const { images } = randomBatch(program, draws);
+  const reference = referenceBackend.infer(program, { threads: 1 });
+  const native = nativeBackend.infer(program, { threads: 2 });
+  try {
+    reference.load({ parameters, statistics });
+    native.load({ parameters, statistics });
+    const truth = await reference.infer(images, batch);
+    assertClose("logits", await native.infer(images, batch), truth, { ofScale: 1e-5 });
+  } finally {
+    native.close();
+    reference.close();
+  }
 }
 
 async function compareSteps(c: Case): Promise<void> {
