@@ -45,7 +45,8 @@ export {
   type RecipeName,
   type ResolvedSettings,
 } from "./train/recipe.js";
-export { openDatasets, type Dataset, type OpenOptions, type Sets } from "./data/dataset.js";
+export type { Dataset } from "./data/dataset.js";
+export { openDatasets, type OpenOptions, type Sets } from "./data/sets.js";
 export { openSafetensors, type SafetensorsFile, type TensorEntry } from "./formats/safetensors.js";
 export {
   CheckpointError,

@@ -6,7 +6,8 @@
 import { existsSync } from "node:fs";
 import { basename } from "node:path";
 
-import { type Dataset, openDatasets } from "../data/dataset.js";
+import type { Dataset } from "../data/dataset.js";
+import { openDatasets } from "../data/sets.js";
 import { drawFolder } from "../data/draw/draw-folder.js";
 import { objectClasses } from "../data/draw/classes.js";
 import { evaluate } from "../train/evaluate.js";

@@ -24,8 +24,8 @@ import type {
 import { CheckpointError, DivergedError, ResourceError, UsageError } from "../core/error.js";
 import { Draws, streams } from "../core/random.js";
 import { type Augmentation, augmentations, evaluationSide } from "../data/augment.js";
-import { openDatasets, type Sets } from "../data/dataset.js";
 import { type BatchSource, type LoadedBatch, trainingBatches } from "../data/loader.js";
+import { openDatasets, type Sets } from "../data/sets.js";
 import { initialise, initialStatistics } from "../models/initialise.js";
 import type { Network } from "../models/layers.js";
 import { shuffleNetV2 } from "../models/shufflenet-v2.js";

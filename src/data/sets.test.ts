@@ -10,7 +10,8 @@ import { zipSync } from "fflate";
 import { npyBytes } from "../../test/golden/numpy-bytes.js";
 import { needs, sharedPath } from "../../test/golden/shared.js";
 import { DataError, UsageError } from "../core/error.js";
-import { type Dataset, openDatasets } from "./dataset.js";
+import type { Dataset } from "./dataset.js";
+import { openDatasets } from "./sets.js";
 import { openImageFiles } from "./image-folder.js";
 import { openNpzImages } from "./npz-dataset.js";
 
