@@ -1,5 +1,5 @@
 // The stem: 3x3 stride-2 convolution of 8-bit images and 3x3 stride-2 max pooling, without ever storing the
-// convolution's output (docs/adr/0004-stem-without-activation.md has the derivation).
+// convolution's output (docs/adr/0005-stem-without-activation.md has the derivation).
 //
 // With p the 27 input values under a window, W the filters, n the number of windows of the batch:
 //   statistics before any convolution: mean = W s / n, variance = diag(W G W^T) / n - mean^2,
