@@ -223,6 +223,8 @@ struct KernelTable {
   void (*matrix_product)(const MatrixProduct&, long tile_begin, long tile_end);
 
   void (*update)(const Update&, long begin, long end);
+  // out[i] = sum over p < count of parts[p * stride + i], in double and in order, for i in [begin, end).
+  void (*sum_parts)(const float* parts, long count, long stride, long begin, long end, float* out);
   double (*sum_of_squares)(const float* x, long count);
   bool (*all_finite)(const float* x, long count);
 

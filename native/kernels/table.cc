@@ -34,6 +34,7 @@ const KernelTable* RIFFLE_TABLE() {
       .matrix_product_transposed = MatrixProductTransposedRows,
       .matrix_product = MatrixProductTiles,
       .update = UpdateRange,
+      .sum_parts = SumParts,
       .sum_of_squares = SumOfSquares,
       .all_finite = AllFinite,
       .multiply_add_burst = MultiplyAddBurst,

@@ -19,6 +19,29 @@ void UpdateRange(const Update& u, long begin, long end) {
   }
 }
 
+void SumParts(const float* parts, long count, long stride, long begin, long end, float* out) {
+  typedef float Half __attribute__((vector_size(kLanes * 2)));
+  typedef float HalfAnywhere __attribute__((vector_size(kLanes * 2), aligned(4), may_alias));
+  typedef double Doubles __attribute__((vector_size(kLanes * 4)));
+  long i = begin;
+  for (; i + kLanes <= end; i += kLanes) {
+    Doubles low = Doubles{}, high = Doubles{};
+    for (long p = 0; p < count; ++p) {
+      const HalfAnywhere* at = reinterpret_cast<const HalfAnywhere*>(parts + p * stride + i);
+      low += __builtin_convertvector(static_cast<Half>(at[0]), Doubles);
+      high += __builtin_convertvector(static_cast<Half>(at[1]), Doubles);
+    }
+    HalfAnywhere* to = reinterpret_cast<HalfAnywhere*>(out + i);
+    to[0] = __builtin_convertvector(low, Half);
+    to[1] = __builtin_convertvector(high, Half);
+  }
+  for (; i < end; ++i) {
+    double sum = 0.0;
+    for (long p = 0; p < count; ++p) sum += parts[p * stride + i];
+    out[i] = static_cast<float>(sum);
+  }
+}
+
 double SumOfSquares(const float* x, long count) {
   double total = 0.0;
   long i = 0;

@@ -19,8 +19,8 @@ double Now() {
 long RoundUp(long n, long to) { return (n + to - 1) / to * to; }
 
 // Groups of blocks that share a filter-gradient sum: enough to keep many threads busy, few enough that adding the
-// groups' sums stays small beside making them.
-constexpr long kGroups = 16;
+// groups' sums stays small beside making them (a group of 800 columns spends a few percent on it).
+long MostGroups(long columns) { return std::clamp(columns / 800, 8L, 16L); }
 
 // Columns of one block of a pointwise step: a multiple of the register tile's, decided by shape alone. Wide
 // blocks add their filter sums up less often; but a block's rows of dz and y should stay in the second-level
@@ -33,7 +33,7 @@ long BlockColumns(long columns, long inputs, long outputs, int lanes, bool train
   double least = 1e300;
   for (long width = tile; width <= widest; width += tile) {
     const long blocks = (columns + width - 1) / width;
-    const long tasks = training ? std::min(blocks, kGroups) : blocks;
+    const long tasks = training ? std::min(blocks, MostGroups(columns)) : blocks;
     const long task_columns = (blocks + tasks - 1) / tasks * width;
     double share = 0;  // how much longer than evenly divided the work takes
     for (const long threads : {2, 4, 8})
@@ -112,7 +112,7 @@ Executor::Executor(ProgramInfo program, const KernelTable& kernels, int threads)
       const long columns = count_[s.first];
       state.block_columns = BlockColumns(columns, inputs, s.count, k_.lanes, p_.training);
       state.blocks = (columns + state.block_columns - 1) / state.block_columns;
-      state.groups = static_cast<int>(std::min(state.blocks, kGroups));
+      state.groups = static_cast<int>(std::min(state.blocks, MostGroups(columns)));
       // With few columns, threads share a block's rows; each normalises the block for itself.
       const long tiles = (s.count + k_.tile_rows - 1) / k_.tile_rows;
       state.row_parts = p_.training ? 1 : static_cast<int>(std::min(std::max(4 / state.blocks, 1L), tiles));
@@ -418,11 +418,8 @@ void Executor::BackwardPointwise(const StepInfo& s, const StepState& state, cons
   const long rows = k_.dw_rows(s.count), columns = k_.dw_columns(inputs);
   pool_.Run((s.count + 15) / 16, [&](long t, int) {
     for (long o = t * 16; o < std::min<long>(t * 16 + 16, s.count); ++o)
-      for (long i = 0; i < inputs; ++i) {
-        double sum = 0;
-        for (int g = 0; g < state.groups; ++g) sum += dw_->data()[(g * rows + o) * columns + i];
-        w.gradients[s.weights + o * inputs + i] = static_cast<float>(sum);
-      }
+      k_.sum_parts(dw_->data() + o * columns, state.groups, rows * columns, 0, inputs,
+                   w.gradients + s.weights + o * inputs);
   });
 }
 
