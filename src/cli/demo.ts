@@ -26,8 +26,8 @@ const FOLDER = "runs/demo";
 const PICTURES = { seed: 1, size: 128, train: 2000, validation: 400 } as const;
 /** Small enough for two slow cores, large enough to see forms. */
 const DEFAULTS = { width: 0.5, image_size: 96, max_epochs: 24 } as const satisfies GivenSettings;
-/** Tried on them: a crop of less than this may leave nothing of the object to see. */
-const DRAWN_DEFAULTS = { lr: 0.1, crop_area_min: 0.6 } as const satisfies GivenSettings;
+/** Tried on them: a smaller crop may leave nothing of the object to see, in training and in evaluation. */
+const DRAWN_DEFAULTS = { lr: 0.1, crop_area_min: 0.6, eval_crop: 0.875 } as const satisfies GivenSettings;
 const LOOKED_AT = 5;
 
 export const demoCommand: CliCommand = {
@@ -41,6 +41,7 @@ export const demoCommand: CliCommand = {
     data_dir: "pictures drawn for the purpose",
     lr: `${DRAWN_DEFAULTS.lr} on drawn pictures, else the recipe's`,
     crop_area_min: `${DRAWN_DEFAULTS.crop_area_min} on drawn pictures, else the recipe's`,
+    eval_crop: `${DRAWN_DEFAULTS.eval_crop} on drawn pictures, else the recipe's`,
   },
   run: demo,
 };

@@ -8,6 +8,7 @@ import { relative } from "node:path";
 
 import { machine } from "../backends/native/index.js";
 import { RiffleError } from "../core/error.js";
+import { evaluationSide } from "../data/augment.js";
 import { jpegDecoder } from "../data/render.js";
 import { shuffleNetV2 } from "../models/shufflenet-v2.js";
 import { compile } from "../program/compile.js";
@@ -140,7 +141,8 @@ function heading(event: StartEvent): string[] {
     titled(
       "Data",
       `${count(event.train_images)} pictures, ${count(event.validation_images)} for validation · ` +
-        `${s.augment === "none" ? "not varied" : `varied as ${s.augment} does`}`,
+        `${s.augment === "none" ? "not varied" : `varied as ${s.augment} does`}, ` +
+        `evaluated on the central ${s.image_size} of ${s.eval_resize ?? evaluationSide(s.image_size, s.eval_crop)} px`,
     ),
     titled("Machine", machineLine(event.backend, s.threads)),
     titled("Recipe", `${event.recipe}: ${learning.join(", ")}`),

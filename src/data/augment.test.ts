@@ -122,7 +122,11 @@ suite("trainingTransform", () => {
 
 suite("evaluationTransform", () => {
   test("usual sizes are in proportion to 256 for 224", () => {
-    assert.deepEqual([224, 96, 128, 32].map(evaluationSide), [256, 110, 146, 37]);
+    assert.deepEqual(
+      [224, 96, 128, 32].map((size) => evaluationSide(size)),
+      [256, 110, 146, 37],
+    );
+    assert.equal(evaluationSide(96, 0.75), 128);
   });
 
   test("torchvision cuts the longer side off, TensorFlow rounds it half to even", () => {

@@ -121,9 +121,12 @@ export const evaluationDecodings = {
   torchvision: { filter: "pillow", decoding: { fastDct: false, scaled: false } },
 } as const satisfies { readonly [name: string]: Omit<EvaluationResize, "shorterSide"> };
 
-/** 256 for 224 as everybody has it, in proportion for other sizes: 110 for 96. */
-export function evaluationSide(imageSize: number): number {
-  return Math.round((imageSize * 256) / 224);
+/** Share of the shorter side that the central crop covers as everybody has it: 224 of 256. */
+export const usualEvaluationCrop = 224 / 256;
+
+/** Shorter side of a picture whose central `imageSize` covers that share of it: 110 for 96. */
+export function evaluationSide(imageSize: number, crop: number = usualEvaluationCrop): number {
+  return Math.round(imageSize / crop);
 }
 
 /** Draws the transform of one training picture. The order of the draws is: crop, flip, colour, grayscale. */

@@ -140,6 +140,12 @@ suite("recipes", () => {
     assert.match(problem.found ?? "", /warmup_epochs 1/);
   });
 
+  test("pictures that are not varied are evaluated as they were trained, unless told otherwise", () => {
+    assert.equal(resolveSettings({}, 10).settings.eval_crop, 0.75);
+    assert.equal(resolveSettings({ augment: "none" }, 10).settings.eval_crop, 0.875);
+    assert.equal(resolveSettings({ augment: "none", eval_crop: 0.5 }, 10).settings.eval_crop, 0.5);
+  });
+
   test("a rate that would rise, and a crop that does not fit, are refused", () => {
     assert.match(refusal(() => resolveSettings({ lr: 0.1, end_learning_rate: 0.2 }, 10)).what, /rise/);
     assert.match(refusal(() => resolveSettings({ image_size: 96, eval_resize: 90 }, 10)).what, /crop/);

@@ -7,6 +7,7 @@
  */
 
 import { UsageError } from "../core/error.js";
+import { usualEvaluationCrop } from "../data/augment.js";
 import { initialisationVersions } from "../models/initialise.js";
 import { variantNames, widths } from "../models/variants.js";
 
@@ -133,10 +134,20 @@ export const settings = {
     help: "shorter side of a picture before its central crop, in evaluation and prediction",
     unit: "px",
     default: undefined,
-    source: "image_size x 256 / 224, rounded",
+    source: "image_size / eval_crop, rounded",
     minimum: 32,
     maximum: 8192,
     mayChange: true,
+  }),
+  eval_crop: number({
+    group: "pictures",
+    commands: train,
+    help: "share of the shorter side that the central crop covers, in evaluation and prediction",
+    default: usualEvaluationCrop,
+    source: "224 of 256 px, as everybody has it",
+    minimum: 0.1,
+    maximum: 1,
+    mayChange: false,
   }),
 
   variant: choice(variantNames, {

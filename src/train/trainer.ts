@@ -135,7 +135,7 @@ async function planNew(given: GivenSettings, runDir: string): Promise<Plan> {
     { ...given, data_dir: resolve(given.data_dir), log_dir: runDir },
     sets.train.size,
   );
-  const { variant, width, image_size, num_classes, augment, eval_resize } = resolved.settings;
+  const { variant, width, image_size, num_classes, augment, eval_resize, eval_crop } = resolved.settings;
   const found = sets.classes.length;
   if (num_classes !== undefined && num_classes < found) {
     throw new UsageError({
@@ -151,7 +151,7 @@ async function planNew(given: GivenSettings, runDir: string): Promise<Plan> {
     width,
     classes: num_classes ?? found,
     image_size,
-    eval_resize: eval_resize ?? evaluationSide(image_size),
+    eval_resize: eval_resize ?? evaluationSide(image_size, eval_crop),
     pipeline: augment === "tensorflow" ? "tensorflow" : "torchvision",
     class_names: sets.classes,
   };
