@@ -50,17 +50,13 @@ void StageInputRow(const Stem& s, long image, long y, float* row, long length) {
       scale[v][i] = s.input_scale[(v * kLanes + i) % 3];
       shift[v][i] = s.input_shift[(v * kLanes + i) % 3];
     }
-  typedef uint8_t Bytes __attribute__((vector_size(kLanes)));
-  typedef uint8_t BytesAnywhere __attribute__((vector_size(kLanes), aligned(1), may_alias));
   for (int i = 0; i < 3; ++i) row[i] = 0.0f;
   float* out = row + 3;
   long i = 0;
   for (; i + 3 * kLanes <= values; i += 3 * kLanes)
 #pragma GCC unroll 3
-    for (int v = 0; v < 3; ++v) {
-      const Bytes b = *reinterpret_cast<const BytesAnywhere*>(pixels + i + v * kLanes);
-      Store(out + i + v * kLanes, __builtin_convertvector(b, Vec) * scale[v] + shift[v]);
-    }
+    for (int v = 0; v < 3; ++v)
+      Store(out + i + v * kLanes, FromBytes(pixels + i + v * kLanes) * scale[v] + shift[v]);
   for (; i < values; ++i) out[i] = static_cast<float>(pixels[i]) * s.input_scale[i % 3] + s.input_shift[i % 3];
   for (long j = values + 3; j < length; ++j) row[j] = 0.0f;
 }
@@ -180,6 +176,35 @@ void ConvolutionRow(const Stem& s, const float* const (&rows)[3], float* z) {
   }
 }
 
+// The part of a 3x3 window that lies inside the convolution's output.
+struct PoolWindow {
+  int y_begin, y_end, x_begin, x_end;
+};
+
+RIFFLE_INLINE void Compete(Vec value, int at, Vec& best, VecInt& place) {
+  const VecInt better = value > best;
+  best = better ? value : best;
+  place = better ? VecInt{} + at : place;
+}
+
+// The largest of a whole window, the first of equals; rows point at its left column.
+RIFFLE_INLINE Vec WinnerInside(const float* const (&rows)[3], VecInt& place) {
+  Vec best = Load(rows[0]);
+  place = VecInt{};
+#pragma GCC unroll 9
+  for (int i = 1; i < 9; ++i) Compete(Load(rows[i / 3] + i % 3 * kPadded), i, best, place);
+  return best;
+}
+
+// The same at a border.
+Vec Winner(const float* const (&rows)[3], const PoolWindow& w, VecInt& place) {
+  Vec best = Load(rows[w.y_begin] + w.x_begin * kPadded);
+  place = VecInt{} + (w.y_begin * 3 + w.x_begin);
+  for (int y = w.y_begin; y < w.y_end; ++y)
+    for (int x = w.x_begin; x < w.x_end; ++x) Compete(Load(rows[y] + x * kPadded), y * 3 + x, best, place);
+  return best;
+}
+
 }  // namespace
 
 size_t StemScratch(const Stem& s) {
@@ -228,23 +253,21 @@ void StemForwardTask(const StemForward& p, long task, float* scratch) {
       ConvolutionRow(s, rows, ring + next % kRing * sizes.output_row);
     }
     uint8_t* winners = p.winners ? p.winners + (image * pixels + q * s.pool.out_w) * kPadded : nullptr;
+    const long y_first = y_begin < 0 ? 0 : y_begin;
+    const float* rows[3];  // of the window; those outside are not read
+    for (int i = 0; i < 3; ++i) rows[i] = ring + (y_begin + i + kRing) % kRing * sizes.output_row;
     for (long u = 0; u < s.pool.out_w; ++u) {
       const long x_begin = 2 * u - s.pool.pad_left;
-      const long x_first = x_begin < 0 ? 0 : x_begin, x_end = Smaller(x_begin + 3, s.conv.out_w);
-      const long y_first = y_begin < 0 ? 0 : y_begin;
+      const bool inside = y_first == y_begin && y_end == y_begin + 3 && x_begin >= 0 && x_begin + 3 <= s.conv.out_w;
+      const PoolWindow window = inside ? PoolWindow{0, 3, 0, 3}
+                                       : PoolWindow{static_cast<int>(y_first - y_begin), static_cast<int>(y_end - y_begin),
+                                                    x_begin < 0 ? static_cast<int>(-x_begin) : 0,
+                                                    static_cast<int>(Smaller(3, s.conv.out_w - x_begin))};
       for (int v = 0; v < vectors; ++v) {
-        const float* first = ring + y_first % kRing * sizes.output_row + x_first * kPadded + v * kLanes;
-        Vec best = Load(first);
-        VecInt place = VecInt{} + static_cast<int32_t>((y_first - y_begin) * 3 + (x_first - x_begin));
-        for (long y = y_first; y < y_end; ++y) {
-          const float* row = ring + y % kRing * sizes.output_row + v * kLanes;
-          for (long x = x_first; x < x_end; ++x) {
-            const Vec value = Load(row + x * kPadded);
-            const VecInt better = value > best;
-            best = better ? value : best;
-            place = better ? VecInt{} + static_cast<int32_t>((y - y_begin) * 3 + (x - x_begin)) : place;
-          }
-        }
+        const float* const at[3] = {rows[0] + x_begin * kPadded + v * kLanes, rows[1] + x_begin * kPadded + v * kLanes,
+                                    rows[2] + x_begin * kPadded + v * kLanes};
+        VecInt place;
+        const Vec best = inside ? WinnerInside(at, place) : Winner(at, window, place);
         Store(pooled + u * kPadded + v * kLanes, best * Load(p.sign + v * kLanes));
         if (winners) {
           typedef uint8_t Bytes __attribute__((vector_size(kLanes)));
@@ -254,9 +277,20 @@ void StemForwardTask(const StemForward& p, long task, float* scratch) {
         }
       }
     }
-    for (int c = 0; c < s.channels; ++c) {
-      float* z = p.z[c] + image * pixels + q * s.pool.out_w;
-      for (long u = 0; u < s.pool.out_w; ++u) z[u] = pooled[u * kPadded + c];
+    // Channels-last to planes, four by four.
+    const long at = image * pixels + q * s.pool.out_w;
+    for (int c = 0; c < s.channels; c += 4) {
+      float turned[4 * 4];
+      const int channels = static_cast<int>(Smaller(4, s.channels - c));
+      for (long u = 0; u < s.pool.out_w; u += 4) {
+        if (channels == 4 && u + 4 <= s.pool.out_w) {
+          Transpose4(pooled + u * kPadded + c, kPadded, turned, 4);
+          for (int i = 0; i < 4; ++i) __builtin_memcpy(p.z[c + i] + at + u, turned + 4 * i, 4 * sizeof(float));
+        } else {
+          for (int i = 0; i < channels; ++i)
+            for (long w = u; w < Smaller(u + 4, s.pool.out_w); ++w) p.z[c + i][at + w] = pooled[w * kPadded + c + i];
+        }
+      }
     }
   }
 }
@@ -280,24 +314,44 @@ void StemBackwardTask(const StemBackward& p, long image, float* scratch) {
       input.Under(next, rows);
       GatherPatches(rows, s.conv.out_w, ring + next % kRing * sizes.output_row);
     }
-    for (int c = 0; c < s.channels; ++c) {
-      const float* g = p.g[c] + image * pixels + q * s.pool.out_w;
-      for (long u = 0; u < s.pool.out_w; ++u) gradients[u * kPadded + c] = g[u];
+    const long at = image * pixels + q * s.pool.out_w;
+    for (int c = 0; c < s.channels; c += 4) {
+      float rows[4 * 4], turned[4 * 4];
+      const int channels = static_cast<int>(Smaller(4, s.channels - c));
+      for (long u = 0; u < s.pool.out_w; u += 4) {
+        if (channels == 4 && u + 4 <= s.pool.out_w) {
+          for (int i = 0; i < 4; ++i) __builtin_memcpy(rows + 4 * i, p.g[c + i] + at + u, 4 * sizeof(float));
+          Transpose4(rows, 4, turned, 4);
+          for (int i = 0; i < 4; ++i) __builtin_memcpy(gradients + (u + i) * kPadded + c, turned + 4 * i, 4 * sizeof(float));
+        } else {
+          for (int i = 0; i < channels; ++i)
+            for (long w = u; w < Smaller(u + 4, s.pool.out_w); ++w) gradients[w * kPadded + c + i] = p.g[c + i][at + w];
+        }
+      }
     }
     const uint8_t* winners = p.winners + (image * pixels + q * s.pool.out_w) * kPadded;
-    for (long u = 0; u < s.pool.out_w; ++u) {
-      // Patches of the window's nine places; places in the padding never win.
-      const float* place[9];
+    // Patches of a window's nine places; places in the padding never win.
+    const auto places = [&](long u, const float* (&place)[9]) {
       for (int i = 0; i < 9; ++i)
         place[i] = ring + (y_begin + i / 3 + kRing) % kRing * sizes.output_row +
                    (2 * u - s.pool.pad_left + i % 3) * kPadded;
+    };
+    // Two windows at a time: their sums are loaded and stored once for both.
+    for (long u = 0; u < s.pool.out_w; u += 2) {
+      const bool both = u + 1 < s.pool.out_w;
+      const float *left[9], *right[9];
+      places(u, left);
+      places(both ? u + 1 : u, right);
       for (int c = 0; c < s.channels; ++c) {
-        const float* patch = place[winners[u * kPadded + c]];
-        const Vec g = Set(gradients[u * kPadded + c]);
+        const float* left_patch = left[winners[u * kPadded + c]];
+        const float* right_patch = right[winners[(both ? u + 1 : u) * kPadded + c]];
+        const Vec left_g = Set(gradients[u * kPadded + c]);
+        const Vec right_g = Set(both ? gradients[(u + 1) * kPadded + c] : 0.0f);
         float* row = dw + c * kPadded;
 #pragma GCC unroll 8
         for (int v = 0; v < kPatchVecs; ++v)
-          Store(row + v * kLanes, Load(row + v * kLanes) + g * Load(patch + v * kLanes));
+          Store(row + v * kLanes, Load(row + v * kLanes) + left_g * Load(left_patch + v * kLanes) +
+                                      right_g * Load(right_patch + v * kLanes));
       }
     }
   }

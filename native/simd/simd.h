@@ -37,6 +37,33 @@ static RIFFLE_INLINE void Store(float* p, Vec v) { *reinterpret_cast<VecAnywhere
 // x - 0 is x for every x, so nothing but the broadcast is left (0 + x would turn -0 round).
 static RIFFLE_INLINE Vec Set(float x) { return x - Vec{}; }
 
+// kLanes bytes as floats.
+static RIFFLE_INLINE Vec FromBytes(const uint8_t* p) {
+#if RIFFLE_LANES == 16 && defined(__AVX512F__)
+  return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+#elif RIFFLE_LANES == 8 && defined(__AVX2__)
+  return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+#else
+  Vec v;
+  for (int i = 0; i < kLanes; ++i) v[i] = static_cast<float>(p[i]);
+  return v;
+#endif
+}
+
+// Four rows of four floats, turned: out[j * out_stride + i] = in[i * in_stride + j].
+static RIFFLE_INLINE void Transpose4(const float* in, long in_stride, float* out, long out_stride) {
+  typedef float Vec4Anywhere __attribute__((vector_size(16), aligned(4), may_alias));
+  const auto load = [&](long i) -> Vec4 { return *reinterpret_cast<const Vec4Anywhere*>(in + i * in_stride); };
+  const Vec4 a = load(0), b = load(1), c = load(2), d = load(3);
+  const Vec4 ab_low = __builtin_shufflevector(a, b, 0, 4, 1, 5), ab_high = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+  const Vec4 cd_low = __builtin_shufflevector(c, d, 0, 4, 1, 5), cd_high = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+  const auto store = [&](long j, Vec4 v) { *reinterpret_cast<Vec4Anywhere*>(out + j * out_stride) = v; };
+  store(0, __builtin_shufflevector(ab_low, cd_low, 0, 1, 4, 5));
+  store(1, __builtin_shufflevector(ab_low, cd_low, 2, 3, 6, 7));
+  store(2, __builtin_shufflevector(ab_high, cd_high, 0, 1, 4, 5));
+  store(3, __builtin_shufflevector(ab_high, cd_high, 2, 3, 6, 7));
+}
+
 // Keeps v in a register: where it is used several times the compiler would otherwise load it again each time, and
 // two loads a cycle are then the limit instead of two multiply-adds.
 #if (RIFFLE_LANES == 4 && defined(__SSE__)) || (RIFFLE_LANES == 8 && defined(__AVX__)) || \
