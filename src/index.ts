@@ -21,7 +21,10 @@ export {
   type Predictor,
   type Refused,
 } from "./train/predict.js";
-export { inspect, type InspectOptions, type NetworkReport } from "./train/inspect.js";
+export { inspect, type InspectOptions, type LayerReport, type NetworkReport } from "./train/inspect.js";
+export { bench, type BenchOptions, type BenchResult, type LayerTiming } from "./train/bench.js";
+export { doctor, type DoctorReport, type Finding } from "./train/doctor.js";
+export type { Mode, ProgramSettings } from "./train/workload.js";
 export type { Reporter, TrainEvent } from "./train/events.js";
 export {
   findCheckpoint,
@@ -47,6 +50,8 @@ export {
 } from "./train/recipe.js";
 export type { Dataset } from "./data/dataset.js";
 export { openDatasets, type OpenOptions, type Sets } from "./data/sets.js";
+export { drawFolder, type DrawProgress, type DrawSettings } from "./data/draw/draw-folder.js";
+export { type ObjectClass, objectClasses } from "./data/draw/classes.js";
 export { openSafetensors, type SafetensorsFile, type TensorEntry } from "./formats/safetensors.js";
 export {
   CheckpointError,

@@ -113,6 +113,8 @@ export type Table = "mean" | "variance" | "scale" | "shift" | "gradientSum" | "g
 export interface BackendOptions {
   /** Threads of the engine; 0 for one per available core. */
   readonly threads: number;
+  /** Instruction set of the native engine; absent for the one that RIFFLE_ISA names, or the widest. */
+  readonly isa?: string | undefined;
 }
 
 export interface Backend {

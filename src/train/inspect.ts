@@ -1,33 +1,88 @@
-/** What a network consists of and costs, without weights or pictures. */
+/**
+ * What a network consists of and costs, step by step, without weights or pictures; where asked for, the time
+ * each step takes on this machine.
+ */
 
-import type { Width, VariantName } from "../models/variants.js";
-import { shuffleNetV2 } from "../models/shufflenet-v2.js";
-import { compile } from "../program/compile.js";
 import { describe, type StepRow, totals } from "../program/print.js";
+import { compileNetwork, type Mode, type ProgramSettings, timeSteps } from "./workload.js";
 
-export interface InspectOptions {
-  readonly variant?: VariantName;
-  readonly width?: Width;
-  readonly classes?: number;
-  /** Pixels. */
-  readonly image_size?: number;
+const TIMED = 5;
+
+export interface InspectOptions extends ProgramSettings {
+  /** Bytes and time are those of a training step unless this says "infer". */
+  readonly mode?: Mode | undefined;
+  /** Whether to run a few steps on made-up pictures, for `seconds` and `share`. */
+  readonly time?: boolean | undefined;
+  /** Threads of the engine when timing; one per available core when absent. */
+  readonly threads?: number | undefined;
 }
 
+/** The command's JSON. */
 export interface NetworkReport {
   /** For people, e.g. "shufflenet-v2 1.0x (tensorflow)". */
-  readonly name: string;
+  readonly network: string;
+  readonly num_classes: number;
+  /** Pixels. */
+  readonly image_size: number;
+  /** Images a step. */
+  readonly batch_size: number;
+  readonly mode: Mode;
   /** Trained numbers. */
   readonly parameters: number;
   /** Of one image, forward. */
   readonly multiply_adds: number;
-  readonly layers: readonly StepRow[];
+  /** Memory traffic of one step, all images. */
+  readonly bytes: number;
+  /** Size of the memory that holds all planes. */
+  readonly arena_bytes: number;
+  /** Of one step, the mean; only when timed. */
+  readonly seconds?: number;
+  readonly layers: readonly LayerReport[];
 }
 
-/** Describes the paper's 1.0x network at 224 px with 1000 classes, unless told otherwise. */
-export function inspect(options: InspectOptions = {}): NetworkReport {
-  const { variant = "tensorflow", width = 1, classes = 1000, image_size = 224 } = options;
-  const network = shuffleNetV2({ variant, width, classes });
-  const program = compile(network, { batch: 1, imageSize: image_size, mode: "infer" });
-  const { parameters, multiplyAdds } = totals(program);
-  return { name: network.name, parameters, multiply_adds: multiplyAdds, layers: describe(program) };
+export interface LayerReport {
+  readonly name: string;
+  readonly kind: StepRow["kind"];
+  /** [channels, height, width], or [classes]. */
+  readonly shape: readonly number[];
+  readonly parameters: number;
+  /** Of one image, forward. */
+  readonly multiply_adds: number;
+  /** Memory traffic of one step, all images. */
+  readonly bytes: number;
+  /** Of one step, the mean, both directions together; only when timed. */
+  readonly seconds?: number;
+  /** Of all layers' time, 0 to 1; only when timed. */
+  readonly share?: number;
+}
+
+/** Describes the paper's 1.0x network at 224 px with 1000 classes, batch 32, unless told otherwise. */
+export async function inspect(options: InspectOptions = {}): Promise<NetworkReport> {
+  const { mode = "train", time = false, threads = 0, ...given } = options;
+  const compiled = compileNetwork(given, mode);
+  const { program } = compiled;
+  const total = totals(program);
+  const seconds = time ? (await timeSteps(compiled, TIMED, { threads })).layerSeconds : undefined;
+  const all = seconds?.reduce((sum, s) => sum + s, 0);
+  return {
+    network: compiled.name,
+    num_classes: program.classes,
+    image_size: program.imageSize,
+    batch_size: program.batch,
+    mode,
+    parameters: total.parameters,
+    multiply_adds: total.multiplyAdds,
+    bytes: total.bytes,
+    arena_bytes: total.arenaBytes,
+    ...(all === undefined ? {} : { seconds: all }),
+    layers: describe(program).map((row, i) => ({
+      name: row.name,
+      kind: row.kind,
+      shape: row.outputShape,
+      parameters: row.parameters,
+      multiply_adds: row.multiplyAdds,
+      bytes: row.bytes,
+      ...(seconds && all ? { seconds: seconds[i] ?? 0, share: (seconds[i] ?? 0) / all } : {}),
+    })),
+  };
 }

@@ -99,7 +99,7 @@ function infer(program: Program, options: BackendOptions): InferenceRun {
 }
 
 function open(program: Program, options: BackendOptions): Run {
-  const { isa, threads } = machine();
+  const { isa, threads } = machine(options.isa);
   try {
     return engine().createRun(encodeProgram(program), options.threads || threads, isa);
   } catch (error) {

@@ -5,11 +5,14 @@
 import { availableParallelism } from "node:os";
 
 import { ResourceError, UsageError } from "../../core/error.js";
+import type { BackendOptions } from "../backend.js";
 import { engine } from "./engine.js";
 
 export interface Machine {
-  /** The instruction set that kernels run on: the widest found, or what RIFFLE_ISA names. */
+  /** The instruction set that kernels run on: the widest found, or the one that was asked for. */
   readonly isa: string;
+  /** Whether RIFFLE_ISA, or the caller, asked for it. */
+  readonly forced: boolean;
   /** All that this build has and this machine runs, plainest first. */
   readonly available: readonly string[];
   /** Threads that an engine with `threads: 0` uses. */
@@ -20,22 +23,27 @@ export interface Machine {
   readonly libjpeg: boolean;
 }
 
-/** @throws UsageError when RIFFLE_ISA names a set that is not here. */
-export function machine(): Machine {
+/**
+ * The machine, for kernels of the instruction set `isa`, else of the one that RIFFLE_ISA names.
+ *
+ * @throws UsageError when that set is not here.
+ */
+export function machine(isa?: string): Machine {
   const found = engine().machine();
-  const wanted = process.env["RIFFLE_ISA"] ?? "";
+  const wanted = isa ?? process.env["RIFFLE_ISA"] ?? "";
   // "wide" runs the 16-lane kernels on narrower hardware; only tests want it.
   if (wanted !== "" && wanted !== "wide" && !found.available.includes(wanted)) {
     throw new UsageError({
       what: "this machine or this build lacks the instruction set that is asked for",
-      where: "RIFFLE_ISA",
+      where: isa === undefined ? "environment variable RIFFLE_ISA" : "option --isa",
       expected: found.available.join(", "),
       found: wanted,
-      hint: "Leave RIFFLE_ISA unset to use the widest",
+      hint: "Without it the widest is used",
     });
   }
   return {
     isa: wanted || (found.available.at(-1) ?? ""),
+    forced: wanted !== "",
     available: found.available,
     threads: availableParallelism(),
     compiler: found.compiler,
@@ -43,9 +51,12 @@ export function machine(): Machine {
   };
 }
 
-/** The machine's two roofs with these threads; takes about a second. */
-export async function measurePeak(threads: number): Promise<{ gflops: number; copyGigabytes: number }> {
-  const [gflops, copyGigabytes] = await engine().measurePeak(threads || machine().threads, machine().isa);
+/** The machine's two roofs, per second; takes about a second. */
+export async function measurePeak(
+  options: BackendOptions,
+): Promise<{ gflops: number; copyGigabytes: number }> {
+  const { threads, isa } = machine(options.isa);
+  const [gflops, copyGigabytes] = await engine().measurePeak(options.threads || threads, isa);
   return { gflops, copyGigabytes };
 }
 

@@ -3,20 +3,25 @@
  * engine alone, without decoding and without waiting for data.
  */
 
-import type { Batch, LossSettings, UpdateSettings } from "../backends/backend.js";
+import type { BackendOptions, Batch, LossSettings, UpdateSettings } from "../backends/backend.js";
 import { initialise, initialStatistics } from "../models/initialise.js";
 import { shuffleNetV2 } from "../models/shufflenet-v2.js";
 import { variants } from "../models/variants.js";
 import { compile } from "../program/compile.js";
-import { describe, type StepRow } from "../program/print.js";
 import type { Program } from "../program/program.js";
-import { chooseBackend } from "../train/backend.js";
-import type { GivenSettings, SettingName, Settings } from "../train/settings.js";
-import { settings as table } from "../train/settings.js";
+import { chooseBackend } from "./backend.js";
+import {
+  type GivenSettings,
+  readSettings,
+  type SettingName,
+  type Settings,
+  settings as table,
+} from "./settings.js";
 
+/** A step of training (forward, backward, update), or one batch of inference. */
 export type Mode = "train" | "infer";
 
-/** The settings that make a program; the rows that `inspect` and `bench` take as options. */
+/** The settings that make a program: what `inspect` and `bench` take. */
 export const programSettings = [
   "width",
   "variant",
@@ -34,28 +39,66 @@ export const programDefaults = {
   batch_size: 32,
 } as const satisfies GivenSettings;
 
-type ProgramSettings = Required<Pick<Settings, (typeof programSettings)[number]>>;
+export type ProgramSettings = Pick<GivenSettings, (typeof programSettings)[number]>;
 
-export function networkOf(given: GivenSettings): {
+/** A program and what the measurements need to know of its network. */
+export interface CompiledNetwork {
+  /** For people, e.g. "shufflenet-v2 1.0x (tensorflow)". */
   readonly name: string;
-  readonly settings: ProgramSettings;
-  compile(mode: Mode): Program;
-} {
-  const settings = { ...programDefaults, ...given } as ProgramSettings;
-  const network = shuffleNetV2({
-    variant: settings.variant,
-    width: settings.width,
-    classes: settings.num_classes ?? programDefaults.num_classes,
-  });
-  return {
-    name: network.name,
-    settings,
-    compile: (mode) => compile(network, { batch: settings.batch_size, imageSize: settings.image_size, mode }),
-  };
+  readonly variant: Settings["variant"];
+  readonly program: Program;
 }
 
-export interface Workload {
-  /** One step of training, or one batch of inference. */
+/** @throws UsageError for a setting out of its range. */
+export function compileNetwork(given: ProgramSettings, mode: Mode): CompiledNetwork {
+  const {
+    variant = programDefaults.variant,
+    width = programDefaults.width,
+    num_classes: classes = programDefaults.num_classes,
+    batch_size: batch = programDefaults.batch_size,
+    image_size: imageSize = programDefaults.image_size,
+  } = readSettings(given);
+  const network = shuffleNetV2({ variant, width, classes });
+  return { name: network.name, variant, program: compile(network, { batch, imageSize, mode }) };
+}
+
+/** Steps run before any is timed. */
+const WARM_UP = 2;
+
+export interface Timings {
+  /** Seconds of each step of training, or of each batch. */
+  readonly stepSeconds: readonly number[];
+  /** Mean seconds of each of the program's steps, both directions together. */
+  readonly layerSeconds: readonly number[];
+}
+
+/** Runs the network `steps` times after the warm-up; `progress` hears of every step. */
+export async function timeSteps(
+  network: CompiledNetwork,
+  steps: number,
+  options: BackendOptions,
+  progress?: (done: number, total: number) => void,
+): Promise<Timings> {
+  const workload = await openWorkload(network, options);
+  const stepSeconds: number[] = [];
+  const layerSeconds = network.program.steps.map(() => 0);
+  try {
+    for (let i = 0; i < WARM_UP + steps; i++) {
+      const start = performance.now();
+      await workload.step();
+      const seconds = (performance.now() - start) / 1000;
+      progress?.(i + 1, WARM_UP + steps);
+      if (i < WARM_UP) continue;
+      stepSeconds.push(seconds);
+      workload.seconds.forEach((s, k) => (layerSeconds[k] = (layerSeconds[k] ?? 0) + s / steps));
+    }
+  } finally {
+    workload.close();
+  }
+  return { stepSeconds, layerSeconds };
+}
+
+interface Workload {
   step(): Promise<void>;
   /** Seconds of each of the program's steps in the last call, both directions together. */
   readonly seconds: readonly number[];
@@ -72,10 +115,9 @@ const UPDATE: UpdateSettings = {
   averageDecay: 0.995,
 };
 
-export async function openWorkload(
-  program: Program,
-  variant: Settings["variant"],
-  threads: number,
+async function openWorkload(
+  { program, variant }: CompiledNetwork,
+  options: BackendOptions,
 ): Promise<Workload> {
   const backend = await chooseBackend();
   const weights = {
@@ -85,7 +127,7 @@ export async function openWorkload(
   const { images, labels } = madeUpBatch(program);
   const zeros = (): Float32Array => new Float32Array(program.parameterCount);
   if (program.mode === "infer") {
-    const run = backend.infer(program, { threads });
+    const run = backend.infer(program, options);
     run.load(weights);
     return {
       step: async () => void (await run.infer(images, program.batch)),
@@ -96,7 +138,7 @@ export async function openWorkload(
     };
   }
   const state = { ...weights, momentum: zeros(), averages: weights.parameters.slice(), gradients: zeros() };
-  const run = backend.train(program, state, { threads });
+  const run = backend.train(program, state, options);
   return {
     step: async () => void (await run.step({ images, labels }, LOSS, UPDATE)),
     get seconds() {
@@ -105,19 +147,6 @@ export async function openWorkload(
     },
     close: () => run.close(),
   };
-}
-
-/**
- * Floating-point operations of one step on one image, a multiply-add counting two: training computes each
- * product three times (output, input's gradient, filters' gradient), the stem has no input gradient.
- */
-export function operations(program: Program): number {
-  const rows = describe(program);
-  return rows.reduce((sum, row) => sum + operationsOf(row, program.mode), 0);
-}
-
-export function operationsOf(row: StepRow, mode: Mode): number {
-  return 2 * row.multiplyAdds * (mode === "infer" ? 1 : row.kind === "stem" ? 2 : 3);
 }
 
 /** Bytes without a pattern that a kernel could profit from. */

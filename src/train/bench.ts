@@ -1,0 +1,137 @@
+/**
+ * How fast this machine runs a network, and what share of its own peak that is.
+ *
+ * The pictures are made up and lie in memory, so this is the engine alone; training reports beside its rate how
+ * much of the time it waited for pictures.
+ */
+
+import { measurePeak } from "../backends/native/index.js";
+import { UsageError } from "../core/error.js";
+import { describe, type StepRow } from "../program/print.js";
+import type { Program } from "../program/program.js";
+import { compileNetwork, type Mode, type ProgramSettings, timeSteps } from "./workload.js";
+
+export interface BenchOptions extends ProgramSettings {
+  /** Steps measured, after two of warm-up: 10. */
+  readonly steps?: number | undefined;
+  /** Threads of the engine; one per available core when absent. */
+  readonly threads?: number | undefined;
+  /** Instruction set, one that `doctor` lists; the widest when absent. */
+  readonly isa?: string | undefined;
+}
+
+/** The command's JSON. GFLOP/s count a multiply-add as two operations. */
+export interface BenchResult {
+  readonly mode: Mode;
+  /** For people, e.g. "shufflenet-v2 1.0x (tensorflow)". */
+  readonly network: string;
+  /** Pixels. */
+  readonly image_size: number;
+  /** Images a step. */
+  readonly batch_size: number;
+  readonly steps: number;
+  readonly images_per_second: { readonly min: number; readonly median: number; readonly max: number };
+  /** Peak resident size of the whole process until then, in units of 2^20 bytes. */
+  readonly peak_memory_mb: number;
+  /** Of the median step. */
+  readonly gflops: number;
+  /** What multiply-adds alone reach on this machine, measured. */
+  readonly peak_gflops: number;
+  /** gflops / peak_gflops. */
+  readonly share_of_peak: number;
+  /** What copying memory reaches, 10^9 bytes a second, measured. */
+  readonly copy_gb_per_second: number;
+  readonly layers: readonly LayerTiming[];
+}
+
+export interface LayerTiming {
+  readonly name: string;
+  /** Of one step, the mean. */
+  readonly seconds: number;
+  /** Of all layers' time, 0 to 1. */
+  readonly share: number;
+  readonly gflops: number;
+  /** 10^9 bytes a second that the layer moves to and from memory, counted as in `inspect`. */
+  readonly gb_per_second: number;
+}
+
+/**
+ * Measures training or inference of the paper's 1.0x network at 224 px, batch 32, unless told otherwise.
+ *
+ * @param progress hears of every step, warm-up counted.
+ * @throws UsageError, or ResourceError where the engine or its memory is missing.
+ */
+export async function bench(
+  mode: Mode,
+  options: BenchOptions = {},
+  progress?: (done: number, total: number) => void,
+): Promise<BenchResult> {
+  const { steps = 10, isa, ...given } = options;
+  const { threads = 0, ...network } = given;
+  if (!Number.isSafeInteger(steps) || steps < 1) {
+    throw new UsageError({
+      what: "there is nothing to measure",
+      where: "option --steps",
+      expected: "a whole number from 1",
+      found: `${steps}`,
+    });
+  }
+  const compiled = compileNetwork(network, mode);
+  const { program } = compiled;
+  const timings = await timeSteps(compiled, steps, { threads, isa }, progress);
+  // Before the peak is measured: that takes memory of its own.
+  const peakMemory = process.resourceUsage().maxRSS / 1024;
+  const peak = await measurePeak({ threads, isa });
+
+  const rates = timings.stepSeconds.map((s) => program.batch / s).sort((a, b) => a - b);
+  const median = middle(rates);
+  const gflops = (median * operations(program)) / 1e9;
+  return {
+    mode,
+    network: compiled.name,
+    image_size: program.imageSize,
+    batch_size: program.batch,
+    steps,
+    images_per_second: { min: rates[0] ?? 0, median, max: rates.at(-1) ?? 0 },
+    peak_memory_mb: peakMemory,
+    gflops,
+    peak_gflops: peak.gflops,
+    share_of_peak: gflops / peak.gflops,
+    copy_gb_per_second: peak.copyGigabytes,
+    layers: layerTimings(program, timings.layerSeconds),
+  };
+}
+
+function layerTimings(program: Program, seconds: readonly number[]): LayerTiming[] {
+  const all = seconds.reduce((sum, s) => sum + s, 0);
+  return describe(program).map((row, i) => {
+    const s = seconds[i] ?? 0;
+    const perSecond = (amount: number): number => (s > 0 ? amount / s / 1e9 : 0);
+    return {
+      name: row.name,
+      seconds: s,
+      share: all > 0 ? s / all : 0,
+      gflops: perSecond(operationsOf(row, program.mode) * program.batch),
+      gb_per_second: perSecond(row.bytes),
+    };
+  });
+}
+
+/** Floating-point operations on one image. */
+function operations(program: Program): number {
+  return describe(program).reduce((sum, row) => sum + operationsOf(row, program.mode), 0);
+}
+
+/**
+ * Training computes each product three times (output, input's gradient, filters' gradient), but the stem's
+ * input has no gradient.
+ */
+function operationsOf(row: StepRow, mode: Mode): number {
+  return 2 * row.multiplyAdds * (mode === "infer" ? 1 : row.kind === "stem" ? 2 : 3);
+}
+
+function middle(sorted: readonly number[]): number {
+  const half = Math.floor(sorted.length / 2);
+  const upper = sorted[half] ?? 0;
+  return sorted.length % 2 === 1 ? upper : (upper + (sorted[half - 1] ?? 0)) / 2;
+}
