@@ -83,10 +83,40 @@ void TestSums(const KernelTable& k) {
   }
 }
 
+void TestParts(const KernelTable& k) {
+  Test test(k.name, "sum_parts");
+  uint32_t seed = 1;
+  for (long size : {1, 3, 4, 7, 8, 9, 15, 16, 17, 33, 70})
+    for (long count : {1, 2, 5, 16})
+      for (long slack : {0, 5})
+        for (long begin : {0, 1, 6}) {
+          if (begin >= size) continue;
+          const long end = size - begin / 2, stride = size + slack;
+          test.Case("elements %ld to %ld of %ld, %ld parts, %ld more between parts", begin, end, size, count, slack);
+          Numbers numbers(seed++);
+          Memory memory;
+          std::vector<float> parts;
+          for (long i = 0; i < (count - 1) * stride + size; ++i) parts.push_back(numbers.Uniform());
+          float* out = memory.Output(size);
+          k.sum_parts(memory.Input(parts), count, stride, begin, end, out);
+          for (long i = 0; i < size; ++i) {
+            double expected = 0;
+            for (long p = 0; p < count; ++p) expected += parts[p * stride + i];
+            if (i >= begin && i < end) {
+              test.Near("sum", i, out[i], static_cast<float>(expected), 0);
+            } else {
+              test.True(std::isnan(out[i]), "an element outside the range was written");
+            }
+          }
+          memory.Verify(test);
+        }
+}
+
 }  // namespace
 
 void TestUpdate(const KernelTable& kernels) {
   TestStep(kernels);
+  TestParts(kernels);
   TestSums(kernels);
 }
 
