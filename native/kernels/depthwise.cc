@@ -136,15 +136,100 @@ size_t DepthwiseScratch(const Window& w) {
   return static_cast<size_t>(w.stride == 1 ? 3 * one : 9 * one + StageFloats({w.out_h + 2L, w.out_w + 1L}));
 }
 
+namespace {
+
+// The nine taps at staged position i, stride 1: rows a pitch apart in one buffer.
+struct TapsStride1 {
+  const float* in;
+  long pitch;
+  const Vec (&tap)[9];
+  RIFFLE_INLINE Vec operator()(long i) const {
+    const float *q = in + i, *r = q + pitch, *t = r + pitch;
+    Vec v = Load(q) * tap[0], u = Load(r) * tap[3];
+    v += Load(q + 1) * tap[1];
+    u += Load(r + 1) * tap[4];
+    v += Load(q + 2) * tap[2];
+    u += Load(r + 2) * tap[5];
+    v += Load(t) * tap[6];
+    u += Load(t + 1) * tap[7];
+    v += Load(t + 2) * tap[8];
+    return u + v;
+  }
+};
+
+// Stride 2: even and odd rows and columns in buffers of their own.
+struct TapsStride2 {
+  const float *ee, *eo, *oe, *oo;
+  long pitch;
+  const Vec (&tap)[9];
+  RIFFLE_INLINE Vec operator()(long i) const {
+    Vec v = Load(ee + i) * tap[0], u = Load(oe + i) * tap[3];
+    v += Load(eo + i) * tap[1];
+    u += Load(oo + i) * tap[4];
+    v += Load(ee + i + 1) * tap[2];
+    u += Load(oe + i + 1) * tap[5];
+    v += Load(ee + i + pitch) * tap[6];
+    u += Load(eo + i + pitch) * tap[7];
+    v += Load(ee + i + pitch + 1) * tap[8];
+    return u + v;
+  }
+};
+
+// `source(i)` at position i = row * pitch + column gives the plane's values; puts them at z and sums them.
+template <bool kSums, class Source>
+RIFFLE_INLINE void PutRows(const Source& source, const Window& w, long pitch, float* z, Sums& sums) {
+  for (long y = 0; y < w.out_h; ++y) {
+    float* out = z + y * w.out_w;
+    long x = 0;
+    for (; x + kLanes <= w.out_w; x += kLanes) {
+      const Vec v = source(y * pitch + x);
+      Store(out + x, v);
+      if (kSums) {
+        sums.first += v;
+        sums.second += v * v;
+      }
+    }
+    if (x < w.out_w) {
+      // What is stored behind the row is the next row's, stored next, or behind the plane.
+      Vec v = source(y * pitch + x);
+      Store(out + x, v);
+      if (kSums) {
+        v = KeepFirst(v, w.out_w - x);
+        sums.first += v;
+        sums.second += v * v;
+      }
+    }
+  }
+}
+
+// One image: row by row where rows fill their vectors, else over the flat buffer first, every vector full.
+template <class Taps>
+RIFFLE_INLINE void PutImage(const Taps& taps, const Window& w, long pitch, float* flat, float* z, bool wants_sums,
+                            Sums& sums) {
+  const long by_rows = w.out_h * ((w.out_w + kLanes - 1) / kLanes);
+  const long by_vectors = (w.out_h * pitch + kLanes - 1) / kLanes;
+  if (3 * by_rows <= 4 * by_vectors) {
+    if (wants_sums) {
+      PutRows<true>(taps, w, pitch, z, sums);
+    } else {
+      PutRows<false>(taps, w, pitch, z, sums);
+    }
+    return;
+  }
+  for (long i = 0; i < w.out_h * pitch; i += kLanes) Store(flat + i, taps(i));
+  PutRows<true>([flat](long i) { return Load(flat + i); }, w, pitch, z, sums);
+}
+
+}  // namespace
+
 void DepthwiseForwardTask(const DepthwiseForward& p, long plane, float* scratch) {
   const Window& w = p.window;
   const Stage stage = StageOf(w);
-  const long one = StageFloats(stage);
+  const long one = StageFloats(stage), pitch = stage.pitch;
   const long in_pixels = static_cast<long>(w.in_h) * w.in_w, out_pixels = static_cast<long>(w.out_h) * w.out_w;
   const Normalised source(p.x[plane]);
-  const float* k = p.weights + plane * 9;
   Vec tap[9];
-  for (int t = 0; t < 9; ++t) tap[t] = Set(k[t]);
+  for (int t = 0; t < 9; ++t) tap[t] = Set(p.weights[plane * 9 + t]);
 
   const int stages = w.stride == 1 ? 1 : 4;
   Clear(scratch, stages * one);
@@ -155,57 +240,13 @@ void DepthwiseForwardTask(const DepthwiseForward& p, long plane, float* scratch)
   Sums sums;
   for (int n = 0; n < p.images; ++n) {
     float* z = p.z[plane] + n * out_pixels;
-    const long length = w.out_h * stage.pitch;
     if (w.stride == 1) {
-      StageRows(source, n * in_pixels, w.in_h, w.in_w, stage.pitch, base + stage.pitch + 1);
-      const float* in = base;
-      const long s = stage.pitch;
-      for (long i = 0; i < length; i += kLanes) {
-        const float* q = in + i;
-        Vec v = Load(q) * tap[0];
-        v += Load(q + 1) * tap[1];
-        v += Load(q + 2) * tap[2];
-        Vec u = Load(q + s) * tap[3];
-        u += Load(q + s + 1) * tap[4];
-        u += Load(q + s + 2) * tap[5];
-        v += Load(q + 2 * s) * tap[6];
-        u += Load(q + 2 * s + 1) * tap[7];
-        v += Load(q + 2 * s + 2) * tap[8];
-        Store(flat + i, u + v);
-      }
+      StageRows(source, n * in_pixels, w.in_h, w.in_w, pitch, base + pitch + 1);
+      PutImage(TapsStride1{base, pitch, tap}, w, pitch, flat, z, p.sums != nullptr, sums);
     } else {
       StageParities(source, n * in_pixels, w, stage, parity);
-      const long s = stage.pitch;
-      const float *ee = parity[0][0], *eo = parity[0][1], *oe = parity[1][0], *oo = parity[1][1];
-      for (long i = 0; i < length; i += kLanes) {
-        Vec v = Load(ee + i) * tap[0];
-        v += Load(eo + i) * tap[1];
-        v += Load(ee + i + 1) * tap[2];
-        Vec u = Load(oe + i) * tap[3];
-        u += Load(oo + i) * tap[4];
-        u += Load(oe + i + 1) * tap[5];
-        v += Load(ee + i + s) * tap[6];
-        u += Load(eo + i + s) * tap[7];
-        v += Load(ee + i + s + 1) * tap[8];
-        Store(flat + i, u + v);
-      }
-    }
-    for (long y = 0; y < w.out_h; ++y) {
-      const float* row = flat + y * stage.pitch;
-      float* out = z + y * w.out_w;
-      long x = 0;
-      for (; x + kLanes <= w.out_w; x += kLanes) {
-        const Vec v = Load(row + x);
-        Store(out + x, v);
-        sums.first += v;
-        sums.second += v * v;
-      }
-      if (x < w.out_w) {
-        const Vec v = KeepFirst(Load(row + x), w.out_w - x);
-        Store(out + x, v);
-        sums.first += v;
-        sums.second += v * v;
-      }
+      const TapsStride2 taps{parity[0][0], parity[0][1], parity[1][0], parity[1][1], pitch, tap};
+      PutImage(taps, w, pitch, flat, z, p.sums != nullptr, sums);
     }
     if (p.sums && EndsGroup(n, p.images, p.group)) PutSums(sums, p.sums + 2 * GroupOf(plane, n, p.images, p.group));
   }
