@@ -53,6 +53,13 @@ int ImagesPerSum(const Window& w, int batch) {
   return static_cast<int>(std::clamp(1024L / (static_cast<long>(w.in_h) * w.in_w), 1L, static_cast<long>(batch)));
 }
 
+// Planes that a thread takes at a time: one where a plane is worth fetching a task for, some where it is a microsecond.
+long PlanesPerTask(const StepInfo& s, int batch) {
+  constexpr long kWorthATask = 8192;  // values
+  const long values = static_cast<long>(batch) * s.window.out_h * s.window.out_w;
+  return values >= kWorthATask ? 1 : std::max(1, s.count / 16);
+}
+
 // Elements per task of elementwise passes over the parameters.
 constexpr long kChunk = 1 << 15;
 
@@ -439,7 +446,11 @@ void Executor::ForwardDepthwise(const StepInfo& s, const Weights& w) {
                                  .group = ImagesPerSum(s.window, p_.batch),
                                  .sums = sums};
   const long groups = (p_.batch + work.group - 1) / work.group;
-  pool_.Run(s.count, [&](long t, int thread) { k_.depthwise_forward(work, t, Scratch(thread)); });
+  const long planes = PlanesPerTask(s, p_.batch);
+  pool_.Run((s.count + planes - 1) / planes, [&](long t, int thread) {
+    for (long i = t * planes; i < std::min<long>((t + 1) * planes, s.count); ++i)
+      k_.depthwise_forward(work, i, Scratch(thread));
+  });
   if (!sums) return;
   for (int i = 0; i < s.count; ++i) {
     double sum = 0, squares = 0;
