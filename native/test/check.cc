@@ -16,6 +16,7 @@ constexpr long kShownFailures = 5;
 
 }  // namespace
 
+int Test::every = 1;
 int Test::passed = 0;
 int Test::failed = 0;
 int Test::skipped = 0;

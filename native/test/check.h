@@ -90,6 +90,8 @@ class Test {
   void Same(const char* what, long index, long actual, long expected);
   void True(bool holds, const char* what);
 
+  // Every how many-th shape of a long list is tested: 1, or more under an emulator.
+  static int every;
   static int passed, failed, skipped;
 
  private:
@@ -101,6 +103,13 @@ class Test {
   double worst_ = 0;  // largest difference, as a share of what was allowed
   std::string worst_at_ = "none";
 };
+
+template <class Shape>
+std::vector<Shape> Thinned(const std::vector<Shape>& all) {
+  std::vector<Shape> some;
+  for (size_t i = 0; i < all.size(); i += Test::every) some.push_back(all[i]);
+  return some;
+}
 
 // All memory of one case.
 class Memory {

@@ -2,7 +2,7 @@
 // its definition in f64, and programs on several threads.
 //
 //     kernel-tests            everything
-//     kernel-tests avx512     one instruction set (for emulators)
+//     kernel-tests avx512 7   one instruction set, every 7th shape of the long lists (for emulators)
 //     kernel-tests threads    the thread pool and programs only (for ThreadSanitizer)
 //
 // Closes with `N passed, N failed, N skipped`; a skipped instruction set is named. Exit code 1 if anything failed.
@@ -37,6 +37,7 @@ std::vector<const riffle::KernelTable*> Tables() {
 int main(int argc, char** argv) {
   using namespace riffle::test;
   const std::string only = argc > 1 ? argv[1] : "";
+  if (argc > 2) Test::every = std::max(1, std::atoi(argv[2]));
   TestThreadPool();
   for (const riffle::KernelTable* table : Tables()) {
     if (only != "" && only != "threads" && only != table->name) continue;

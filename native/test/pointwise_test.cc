@@ -57,7 +57,7 @@ std::vector<RandomPlane> RandomPlanes(Numbers& numbers, int planes, long count) 
 void TestForward(const KernelTable& k) {
   Test test(k.name, "pointwise_forward");
   uint32_t seed = 1;
-  for (const Shape& s : Shapes(k)) {
+  for (const Shape& s : Thinned(Shapes(k))) {
     const bool with_sums = seed % 4 != 0;
     const int row_parts = static_cast<int>(std::vector<int>{1, 2, 4}[seed % 3]);
     test.Case("%d inputs, %d outputs, %ld columns in blocks of %ld, %d row parts%s", s.inputs, s.outputs, s.columns,
@@ -106,7 +106,7 @@ void TestForward(const KernelTable& k) {
 void TestBackward(const KernelTable& k) {
   Test test(k.name, "pointwise_backward");
   uint32_t seed = 1;
-  for (const Shape& s : Shapes(k)) {
+  for (const Shape& s : Thinned(Shapes(k))) {
     const int groups = static_cast<int>(std::min(s.blocks(), std::vector<long>{1, 2, 3, 16}[seed % 4]));
     test.Case("%d inputs, %d outputs, %ld columns in blocks of %ld, %d groups", s.inputs, s.outputs, s.columns,
               s.block_columns, groups);

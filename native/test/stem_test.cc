@@ -105,7 +105,7 @@ void Describe(Test& test, const Case& c) {
 void TestStatistics(const KernelTable& k) {
   Test test(k.name, "stem_statistics");
   uint32_t seed = 1;
-  for (const Case& c : Cases()) {
+  for (const Case& c : Thinned(Cases())) {
     Describe(test, c);
     Memory memory;
     const Twin twin(c, seed++, memory);
@@ -138,7 +138,7 @@ void TestStatistics(const KernelTable& k) {
 void TestForward(const KernelTable& k) {
   Test test(k.name, "stem_forward");
   uint32_t seed = 1;
-  for (const Case& c : Cases()) {
+  for (const Case& c : Thinned(Cases())) {
     Describe(test, c);
     const bool with_winners = seed % 3 != 0;
     Memory memory;
@@ -184,7 +184,7 @@ void TestForward(const KernelTable& k) {
 void TestBackward(const KernelTable& k) {
   Test test(k.name, "stem_backward");
   uint32_t seed = 1;
-  for (const Case& c : Cases()) {
+  for (const Case& c : Thinned(Cases())) {
     Describe(test, c);
     Memory memory;
     Numbers numbers(seed);
