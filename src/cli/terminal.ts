@@ -66,7 +66,10 @@ export function openTerminal(json: boolean): Terminal {
   };
 }
 
-/** A terminal, and the user has not said no (no-color.org). */
+/**
+ * A terminal, and the user has not said no (no-color.org). Node leaves isTTY undefined elsewhere, and picocolors takes
+ * undefined for "find out", which is yes under CI.
+ */
 function coloured(stream: NodeJS.WriteStream): boolean {
-  return stream.isTTY && !process.env["NO_COLOR"] && process.env["TERM"] !== "dumb";
+  return stream.isTTY === true && !process.env["NO_COLOR"] && process.env["TERM"] !== "dumb";
 }
