@@ -3,8 +3,8 @@
 //
 // Layout. A plane is one channel of one activation for the whole batch: images * height * width floats, image
 // after image, raw convolution output z. Readers see y = relu?(scale * z + shift). Planes start on 64-byte
-// lines and own at least 16 floats behind their last value: kernels read there (the values do not count)
-// and write there (anything).
+// lines and own what lies behind their last value up to the next multiple of 32 floats and 16 more: kernels read
+// there (the values do not count) and write there (anything).
 //
 // Every operation is cut into tasks by its shape alone; tasks may run in any order on any thread, and
 // what they leave in partial sums is combined by the caller in task order. So results do not depend on the

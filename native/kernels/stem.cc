@@ -210,7 +210,7 @@ Vec Winner(const float* const (&rows)[3], const PoolWindow& w, VecInt& place) {
 size_t StemScratch(const Stem& s) {
   const Sizes sizes = SizesOf(s);
   const long pooled = RoundUp(static_cast<long>(s.pool.out_w) * kPadded + kLanes, 16);
-  return kRing * (sizes.input_row + sizes.output_row) + pooled + 2L * kStemPatch * kPadded + kPadded * kPadded;
+  return kRing * (sizes.input_row + sizes.output_row) + pooled;
 }
 
 void StemStatisticsTask(const StemStatistics& p, long image, float* scratch) {

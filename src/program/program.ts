@@ -51,9 +51,9 @@ export interface WindowGeometry {
  * 3x3 stride-2 convolution of the 8-bit image, batch norm, ReLU and 3x3 stride-2 max pooling in one.
  *
  * The network's input value for image channel c is `inputScale[c] * byte + inputShift[c]`, and 0 in the
- * padding. The planes keep the raw z of each pooling window's winner (the largest scale*z; the first in
- * row-major order when equal); pooling ignores its padding. Batch-norm statistics are those of the whole
- * convolution output, not of the winners.
+ * padding. The planes keep the raw z of each pooling window's winner (the largest z, the smallest where the scale
+ * is negative; the first in row-major order when equal); pooling ignores its padding. Batch-norm statistics are
+ * those of the whole convolution output, not of the winners.
  */
 export interface StemStep {
   readonly kind: "stem";

@@ -3,7 +3,7 @@
  *
  *     x[n, i, r, c] = inputScale[c'] * byte[n, r, c, c'] + inputShift[c'],   c' = channelOrder[i]
  *     z[o] = 3x3 stride-2 convolution of x with W[o]          statistics over all of z[o]
- *     plane[o] = z[o] at the winner of each 3x3 stride-2 window: the largest scale*z, the first when equal
+ *     plane[o] = z[o] at the winner of each 3x3 stride-2 window: the largest z (smallest under a negative scale), the first when equal
  *
  * A tap outside counts as x = 0 when convolving and does not take part when pooling. W is [count, 3, 3, 3].
  *
@@ -104,13 +104,17 @@ function convolve(
   return z;
 }
 
-/** Per pooled position: where the largest scale*z of its window stands, the first in row-major order. */
+/**
+ * Per pooled position: where the largest scale*z of its window stands, the first in row-major order. A scale of zero
+ * counts as positive.
+ */
 function findWinners(machine: Machine, step: StemStep, z: Float64Array, scale: number): Int32Array {
   const { pixels } = planeOf(machine, step.first);
+  const sign = scale < 0 ? -1 : 1;
   const winners = new Int32Array(machine.images * pixels).fill(-1);
   forEachTap(step.pooling, machine.images, (_, out, at) => {
     const best = winners[out] as number;
-    if (best < 0 || scale * (z[at] as number) > scale * (z[best] as number)) winners[out] = at;
+    if (best < 0 || sign * (z[at] as number) > sign * (z[best] as number)) winners[out] = at;
   });
   return winners;
 }
