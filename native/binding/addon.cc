@@ -18,6 +18,7 @@
 #include "../runtime/executor.h"
 #include "../runtime/isa.h"
 #include "../runtime/peak.h"
+#include "../runtime/team.h"
 
 #if defined(__clang__)
 #define RIFFLE_COMPILER "Clang " __clang_version__
@@ -201,10 +202,14 @@ napi_value Promise(napi_env env, const std::vector<napi_value>& hold, std::funct
 
 // --- runs ---
 
-// A loaded program. `busy` refuses overlapping calls: they would share planes.
+// A loaded program: an executor, or for inference on many images a team. `busy` refuses overlapping calls: they would
+// share planes.
 struct Handle {
   std::unique_ptr<Executor> executor;
+  std::unique_ptr<Team> team;
   std::atomic<bool> busy{false};
+
+  const ProgramInfo& program() const { return team ? team->program() : executor->program(); }
 };
 
 // Marks the run busy from the call until its work has ended, whichever way.
@@ -215,6 +220,7 @@ class Turn {
   Turn(const Turn&) = delete;
   Turn& operator=(const Turn&) = delete;
   Executor& executor() const { return *handle_->executor; }
+  Handle& handle() const { return *handle_; }
 
  private:
   Handle* handle_;
@@ -229,13 +235,19 @@ Handle& HandleFrom(napi_env env, napi_value value) {
   if (!tagged) throw std::invalid_argument("not a run");
   Check(env, napi_unwrap(env, value, &data));
   Handle& handle = *static_cast<Handle*>(data);
-  if (!handle.executor) throw std::invalid_argument("the run is closed");
+  if (!handle.executor && !handle.team) throw std::invalid_argument("the run is closed");
   return handle;
 }
 
 Handle& Idle(Handle& handle) {
   if (handle.busy) throw std::invalid_argument("the run is busy with another call");
   return handle;
+}
+
+// For what only a single executor can do: train, run one step, show its planes.
+Handle& Alone(Handle& handle) {
+  if (!handle.executor) throw std::invalid_argument("a team of threads shares this run: it only infers");
+  return Idle(handle);
 }
 
 Weights WeightsFrom(napi_env env, napi_value object, const ProgramInfo& p, bool training) {
@@ -266,17 +278,25 @@ UpdateSettings UpdateFrom(napi_env env, napi_value value) {
   return {.learning_rate = u[0], .momentum = u[1], .weight_decay = u[2], .average_decay = u[3], .nesterov = u[4] != 0};
 }
 
-// createRun(words: Float64Array, threads: number, isa: string): object
+// createRun(words: Float64Array, threads: number, isa: string, team: boolean): object. As a team each thread runs
+// the (inference) program alone, on portions of its batch.
 napi_value CreateRun(napi_env env, napi_callback_info info) {
   return Guard(env, [&] {
-    const auto args = Arguments(env, info, 3);
+    const auto args = Arguments(env, info, 4);
     const Span words = TypedArray(env, args[0], napi_float64_array, "program");
     const double threads = Number(env, args[1]);
     if (!(threads >= 1 && threads <= 1024)) throw std::invalid_argument("threads must be 1 to 1024");
+    bool team = false;
+    Check(env, napi_get_value_bool(env, args[3], &team));
     auto handle = std::make_unique<Handle>();
-    handle->executor =
-        std::make_unique<Executor>(DecodeProgram(static_cast<const double*>(words.data), words.length),
-                                   ChooseKernels(Text(env, args[2])), static_cast<int>(threads));
+    ProgramInfo program = DecodeProgram(static_cast<const double*>(words.data), words.length);
+    const KernelTable& kernels = ChooseKernels(Text(env, args[2]));
+    if (team && program.training) throw std::invalid_argument("a training program is run by one executor");
+    if (team) {
+      handle->team = std::make_unique<Team>(program, kernels, static_cast<int>(threads));
+    } else {
+      handle->executor = std::make_unique<Executor>(std::move(program), kernels, static_cast<int>(threads));
+    }
     napi_value object;
     Check(env, napi_create_object(env, &object));
     Check(env, napi_wrap(env, object, handle.get(),
@@ -290,7 +310,9 @@ napi_value CreateRun(napi_env env, napi_callback_info info) {
 // closeRun(run): frees the arena and ends the threads.
 napi_value CloseRun(napi_env env, napi_callback_info info) {
   return Guard(env, [&] {
-    Idle(HandleFrom(env, Arguments(env, info, 1)[0])).executor.reset();
+    Handle& handle = Idle(HandleFrom(env, Arguments(env, info, 1)[0]));
+    handle.executor.reset();
+    handle.team.reset();
     return Undefined(env);
   });
 }
@@ -300,7 +322,7 @@ napi_value CloseRun(napi_env env, napi_callback_info info) {
 napi_value TrainStep(napi_env env, napi_callback_info info) {
   return Guard(env, [&] {
     const auto args = Arguments(env, info, 7);
-    Handle& handle = Idle(HandleFrom(env, args[0]));
+    Handle& handle = Alone(HandleFrom(env, args[0]));
     const ProgramInfo& p = handle.executor->program();
     if (!p.training) throw std::invalid_argument("an inference program cannot train");
     const size_t batch = p.batch;
@@ -345,7 +367,7 @@ napi_value TrainStep(napi_env env, napi_callback_info info) {
 napi_value ApplyUpdate(napi_env env, napi_callback_info info) {
   return Guard(env, [&] {
     const auto args = Arguments(env, info, 3);
-    Handle& handle = Idle(HandleFrom(env, args[0]));
+    Handle& handle = Alone(HandleFrom(env, args[0]));
     const Weights weights = WeightsFrom(env, args[1], handle.executor->program(), true);
     const UpdateSettings update = UpdateFrom(env, args[2]);
     auto turn = std::make_shared<Turn>(handle);
@@ -361,28 +383,45 @@ napi_value LoadWeights(napi_env env, napi_callback_info info) {
   return Guard(env, [&] {
     const auto args = Arguments(env, info, 2);
     Handle& handle = Idle(HandleFrom(env, args[0]));
-    if (handle.executor->program().training) throw std::invalid_argument("a training program does not infer");
-    handle.executor->Load(WeightsFrom(env, args[1], handle.executor->program(), false));
+    if (handle.program().training) throw std::invalid_argument("a training program does not infer");
+    const Weights weights = WeightsFrom(env, args[1], handle.program(), false);
+    if (handle.team) {
+      handle.team->Load(weights);
+    } else {
+      handle.executor->Load(weights);
+    }
     return Undefined(env);
   });
 }
 
-// infer(run, images [batch, size, size, 3], count, logits Float32Array [count * classes]): Promise<void>
+// infer(run, images [whole batches, size, size, 3], count, logits Float32Array [count * classes]): Promise<void>. A team
+// takes several batches of its program at once, a single executor one.
 napi_value Infer(napi_env env, napi_callback_info info) {
   return Guard(env, [&] {
     const auto args = Arguments(env, info, 4);
     Handle& handle = Idle(HandleFrom(env, args[0]));
-    const ProgramInfo& p = handle.executor->program();
-    if (!handle.executor->loaded()) throw std::invalid_argument("load weights first");
-    const uint8_t* images = Array<uint8_t>(env, args[1], napi_uint8_array,
-                                           static_cast<size_t>(p.batch) * p.image_size * p.image_size * 3, "images");
+    const ProgramInfo& p = handle.program();
+    if (!(handle.team ? handle.team->loaded() : handle.executor->loaded()))
+      throw std::invalid_argument("load weights first");
+    const Span images = TypedArray(env, args[1], napi_uint8_array, "images");
+    const size_t batch_bytes = static_cast<size_t>(p.batch) * p.image_size * p.image_size * 3;
+    const size_t batches = images.length / batch_bytes;
+    if (images.length != batches * batch_bytes || batches == 0 || (batches > 1 && !handle.team))
+      throw std::invalid_argument("images are not whole batches of the program's size");
     const double count = Number(env, args[2]);
-    if (!(count >= 0 && count <= p.batch)) throw std::invalid_argument("count must be 0 to the batch size");
+    if (!(count >= 0 && count <= static_cast<double>(batches * p.batch)))
+      throw std::invalid_argument("count must be 0 to the number of images");
     float* logits = Array<float>(env, args[3], napi_float32_array, static_cast<size_t>(count) * p.classes, "logits");
     auto turn = std::make_shared<Turn>(handle);
     return Promise(
         env, {args[0], args[1], args[3]},
-        [turn, images, count, logits] { turn->executor().Infer(images, static_cast<int>(count), logits); },
+        [turn, pixels = static_cast<const uint8_t*>(images.data), count, logits] {
+          if (turn->handle().team) {
+            turn->handle().team->Infer(pixels, static_cast<long>(count), logits);
+          } else {
+            turn->executor().Infer(pixels, static_cast<int>(count), logits);
+          }
+        },
         Undefined);
   });
 }
@@ -391,7 +430,7 @@ napi_value Infer(napi_env env, napi_callback_info info) {
 napi_value RunStep(napi_env env, napi_callback_info info) {
   return Guard(env, [&] {
     const auto args = Arguments(env, info, 4);
-    Handle& handle = Idle(HandleFrom(env, args[0]));
+    Handle& handle = Alone(HandleFrom(env, args[0]));
     const ProgramInfo& p = handle.executor->program();
     const double index = Number(env, args[1]);
     bool backward = false;
@@ -413,7 +452,7 @@ napi_value RunStep(napi_env env, napi_callback_info info) {
 napi_value Logits(napi_env env, napi_callback_info info) {
   return Guard(env, [&] {
     const auto args = Arguments(env, info, 2);
-    const Handle& handle = Idle(HandleFrom(env, args[0]));
+    const Handle& handle = Alone(HandleFrom(env, args[0]));
     const size_t count = static_cast<size_t>(handle.executor->program().batch) * handle.executor->program().classes;
     std::memcpy(Array<float>(env, args[1], napi_float32_array, count, "logits"), handle.executor->logits(),
                 count * sizeof(float));
@@ -425,7 +464,7 @@ napi_value Logits(napi_env env, napi_callback_info info) {
 napi_value Plane(napi_env env, napi_callback_info info) {
   return Guard(env, [&] {
     const auto args = Arguments(env, info, 5);
-    Handle& handle = Idle(HandleFrom(env, args[0]));
+    Handle& handle = Alone(HandleFrom(env, args[0]));
     const ProgramInfo& p = handle.executor->program();
     const double id = Number(env, args[1]);
     bool gradient = false, write = false;
@@ -452,7 +491,7 @@ napi_value Plane(napi_env env, napi_callback_info info) {
 napi_value TableValues(napi_env env, napi_callback_info info) {
   return Guard(env, [&] {
     const auto args = Arguments(env, info, 4);
-    Handle& handle = Idle(HandleFrom(env, args[0]));
+    Handle& handle = Alone(HandleFrom(env, args[0]));
     const double which = Number(env, args[1]);
     if (!(which >= 0 && which <= 5)) throw std::invalid_argument("no such table");
     bool write = false;
@@ -475,7 +514,7 @@ napi_value Seconds(napi_env env, napi_callback_info info) {
     const Handle& handle = Idle(HandleFrom(env, args[0]));
     bool backward = false;
     Check(env, napi_get_value_bool(env, args[1], &backward));
-    const std::vector<double>& seconds = handle.executor->seconds(backward);
+    const std::vector<double>& seconds = handle.team ? handle.team->seconds() : handle.executor->seconds(backward);
     std::memcpy(Array<double>(env, args[2], napi_float64_array, seconds.size(), "seconds"), seconds.data(),
                 seconds.size() * sizeof(double));
     return Undefined(env);

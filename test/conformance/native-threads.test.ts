@@ -55,22 +55,35 @@ test("training gives the same bits with 1, 2, 3, 4 and 7 threads", async () => {
   }
 });
 
-test("inference gives the same bits with any number of threads", async () => {
+test("inference gives the same bits with any number of threads and in any batch", async () => {
   const draws = new Draws(4, streams.augment, 0, 0);
-  const images = Uint8Array.from({ length: 5 * 65 * 65 * 3 }, () => draws.below(256));
-  const logits = async (threads: number) => {
-    const program = compile(network, { batch: 5, imageSize: 65, mode: "infer" });
+  const bytes = 65 * 65 * 3;
+  const images = Uint8Array.from({ length: 22 * bytes }, () => draws.below(256));
+  const logits = async (batch: number, threads: number) => {
+    const program = compile(network, { batch, imageSize: 65, mode: "infer" });
     const run = nativeBackend.infer(program, { threads });
-    run.load({
-      parameters: initialise(program, { version: "he_uniform", seed: 1 }),
-      statistics: initialStatistics(program),
-    });
-    const result = await run.infer(images, 5);
+    const parameters = initialise(program, { version: "he_uniform", seed: 1 });
+    run.load({ parameters, statistics: initialStatistics(program) });
+    const result: number[] = [];
+    for (let first = 0; first < 22; first += batch) {
+      const count = Math.min(batch, 22 - first);
+      result.push(...(await run.infer(images.subarray(first * bytes, (first + count) * bytes), count)));
+    }
     run.close();
-    return result;
+    return Float32Array.from(result);
   };
-  const alone = await logits(1);
-  for (const threads of [2, 3, 7]) assert.deepEqual(bits(await logits(threads)), bits(alone));
+  const alone = await logits(1, 1);
+  assert.equal(alone.length, 22 * 37);
+  for (const [batch, threads] of [
+    [1, 3],
+    [2, 2],
+    [5, 7],
+    [8, 1],
+    [9, 2],
+    [22, 4],
+  ] as const) {
+    assert.deepEqual(bits(await logits(batch, threads)), bits(alone), `batch ${batch}, ${threads} threads`);
+  }
 });
 
 function bits(values: Float32Array): Uint32Array {

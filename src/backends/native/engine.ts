@@ -18,7 +18,8 @@ export interface NativeState {
 }
 
 export interface Engine {
-  createRun(words: Float64Array, threads: number, isa: string): Run;
+  /** As a team, each thread runs the (inference) program alone, on portions of its batch. */
+  createRun(words: Float64Array, threads: number, isa: string, team: boolean): Run;
   closeRun(run: Run): void;
   /** loss = [labelSmoothing, weightDecay]; resolves to [crossEntropy, decayLoss, correct1, correct5, finite]. */
   trainStep(
