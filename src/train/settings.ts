@@ -137,7 +137,7 @@ export const settings = {
     source: "image_size / eval_crop, rounded",
     minimum: 32,
     maximum: 8192,
-    mayChange: true,
+    mayChange: false,
   }),
   eval_crop: number({
     group: "pictures",
