@@ -73,7 +73,8 @@ function train(program: Program, state: TrainingState, options: BackendOptions):
 /**
  * Pictures that a thread takes at a time when there are enough for all: their activations stay near its core, nobody
  * waits between steps, and their 7x7 planes (392 or 196 columns) fill vectors nearly whole. Measured at 1.0x, batch 32,
- * two threads of a Zen 3, images/s: portions of 8 458, of 4 403, all threads on all pictures 409.
+ * two threads of a Zen 3, two runs each, images/s: portions of 8 457 and 458, of 4 368 and 403, all threads on all
+ * pictures 337 and 409.
  */
 const PORTIONS = [8, 4];
 
