@@ -52,21 +52,18 @@ struct Gradient {
   RIFFLE_INLINE Vec operator()(long i) const { return Load(g + i) * a + (Load(z + i) * b + c); }
 };
 
-// Rows of `width` values from `source(offset + ...)` to out + row*pitch. Vectors write past the row's end,
-// which the zero behind it and the next row repair; `after` floats behind the last row are cleared.
+// Rows of `width` values from `source(offset + ...)` to out + row*pitch, a vector of zeros behind each: that clears what
+// the row's last vector left there; the next row is stored over what is too much.
 template <class Source>
 RIFFLE_INLINE void StageRows(const Source& source, long offset, long height, long width, long pitch, float* out) {
   for (long y = 0; y < height; ++y) {
     float* row = out + y * pitch;
     for (long x = 0; x < width; x += kLanes) Store(row + x, source(offset + y * width + x));
-    for (long x = width; x < pitch; ++x) row[x] = 0.0f;
+    Store(row + width, Vec{});
   }
-  // What the last row's vectors left behind it.
-  float* end = out + height * pitch;
-  for (long i = 0; i < kLanes; ++i) end[i] = 0.0f;
 }
 
-// Rows of the image into four parities. Padded row r = y + pad_top goes to parity r & 1, row r >> 1; columns too.
+// Rows of the image into four parities, likewise. Padded row r = y + pad_top goes to parity r & 1, row r >> 1; columns too.
 template <class Source>
 RIFFLE_INLINE void StageParities(const Source& source, long offset, const Window& w, const Stage& stage,
                                  float* const (&parity)[2][2]) {
@@ -79,25 +76,15 @@ RIFFLE_INLINE void StageParities(const Source& source, long offset, const Window
     // Image columns 0, 2, 4, ... have the parity of the padding.
     float* first = pad == 0 ? even_row : odd_row;
     float* second = pad == 0 ? odd_row : even_row + 1;
-    const long firsts = (w.in_w + 1) / 2, seconds = w.in_w / 2;
     for (long x = 0; x < w.in_w; x += 2 * kLanes) {
       const long at = offset + y * w.in_w + x;
       const Vec u = source(at), v = x + kLanes < w.in_w ? source(at + kLanes) : Vec{};
       Store(first + x / 2, Even(u, v));
       Store(second + x / 2, Odd(u, v));
     }
-    for (long x = firsts; x < stage.pitch; ++x) first[x] = 0.0f;
-    for (long x = seconds; x < stage.pitch - pad; ++x) second[x] = 0.0f;
+    Store(first + (w.in_w + 1) / 2, Vec{});
+    Store(second + w.in_w / 2, Vec{});
     if (pad != 0) even_row[0] = 0.0f;
-  }
-  // Behind the last staged row of each parity.
-  for (int p = 0; p < 2; ++p) {
-    const long staged = (w.in_h + w.pad_top - p + 1) / 2;  // padded rows of this parity that the image reaches
-    const long rows = Smaller(staged, stage.rows);
-    for (int q = 0; q < 2; ++q) {
-      float* end = parity[p][q] + rows * stage.pitch;
-      for (long i = 0; i < kLanes + 1; ++i) end[i] = 0.0f;
-    }
   }
 }
 
@@ -138,92 +125,139 @@ size_t DepthwiseScratch(const Window& w) {
 
 namespace {
 
-// The nine taps at staged position i, stride 1: rows a pitch apart in one buffer.
+// The row sums of a filter: three staged values beside each other times one row of taps, on top of `v`.
+RIFFLE_INLINE Vec AddRow(Vec v, const Vec (&in)[3], const Vec* tap) {
+  v += in[0] * tap[0];
+  v += in[1] * tap[1];
+  return v + in[2] * tap[2];
+}
+
+// Stride 1: rows a pitch apart in one buffer. Each row is loaded once and serves three rows of results.
 struct TapsStride1 {
   const float* in;
   long pitch;
   const Vec (&tap)[9];
+
+  // The result at flat position i.
   RIFFLE_INLINE Vec operator()(long i) const {
-    const float *q = in + i, *r = q + pitch, *t = r + pitch;
-    Vec v = Load(q) * tap[0], u = Load(r) * tap[3];
-    v += Load(q + 1) * tap[1];
-    u += Load(r + 1) * tap[4];
-    v += Load(q + 2) * tap[2];
-    u += Load(r + 2) * tap[5];
-    v += Load(t) * tap[6];
-    u += Load(t + 1) * tap[7];
-    v += Load(t + 2) * tap[8];
-    return u + v;
+    Vec v = {};
+    for (int k = 0; k < 3; ++k) {
+      const Vec row[3] = {Load(in + i + k * pitch), Load(in + i + k * pitch + 1), Load(in + i + k * pitch + 2)};
+      v = AddRow(v, row, tap + 3 * k);
+    }
+    return v;
+  }
+
+  // put(y, result) for the vector at column x of every row.
+  template <class Put>
+  RIFFLE_INLINE void Column(long x, long rows, const Put& put) const {
+    const float* q = in + x;
+    const auto next = [&](Vec(&row)[3]) {
+      row[0] = Load(q);
+      row[1] = Load(q + 1);
+      row[2] = Load(q + 2);
+      q += pitch;
+    };
+    Vec row[3];
+    next(row);
+    Vec whole = AddRow(Vec{}, row, tap);  // lacks the lowest row of taps
+    next(row);
+    whole = AddRow(whole, row, tap + 3);
+    Vec begun = AddRow(Vec{}, row, tap);  // has the topmost only
+    for (long y = 0; y < rows; ++y) {
+      next(row);
+      put(y, AddRow(whole, row, tap + 6));
+      whole = AddRow(begun, row, tap + 3);
+      begun = AddRow(Vec{}, row, tap);
+    }
   }
 };
 
-// Stride 2: even and odd rows and columns in buffers of their own.
+// Stride 2: even and odd rows and columns in buffers of their own; each even row serves two rows of results.
 struct TapsStride2 {
   const float *ee, *eo, *oe, *oo;
   long pitch;
   const Vec (&tap)[9];
+
+  RIFFLE_INLINE void Even(long i, Vec (&row)[3]) const {
+    row[0] = Load(ee + i);
+    row[1] = Load(eo + i);
+    row[2] = Load(ee + i + 1);
+  }
+  RIFFLE_INLINE void Odd(long i, Vec (&row)[3]) const {
+    row[0] = Load(oe + i);
+    row[1] = Load(oo + i);
+    row[2] = Load(oe + i + 1);
+  }
+
   RIFFLE_INLINE Vec operator()(long i) const {
-    Vec v = Load(ee + i) * tap[0], u = Load(oe + i) * tap[3];
-    v += Load(eo + i) * tap[1];
-    u += Load(oo + i) * tap[4];
-    v += Load(ee + i + 1) * tap[2];
-    u += Load(oe + i + 1) * tap[5];
-    v += Load(ee + i + pitch) * tap[6];
-    u += Load(eo + i + pitch) * tap[7];
-    v += Load(ee + i + pitch + 1) * tap[8];
-    return u + v;
+    Vec row[3];
+    Even(i, row);
+    Vec v = AddRow(Vec{}, row, tap);
+    Odd(i, row);
+    v = AddRow(v, row, tap + 3);
+    Even(i + pitch, row);
+    return AddRow(v, row, tap + 6);
+  }
+
+  template <class Put>
+  RIFFLE_INLINE void Column(long x, long rows, const Put& put) const {
+    Vec row[3];
+    Even(x, row);
+    Vec begun = AddRow(Vec{}, row, tap);
+    for (long y = 0; y < rows; ++y, x += pitch) {
+      Odd(x, row);
+      const Vec whole = AddRow(begun, row, tap + 3);
+      Even(x + pitch, row);
+      put(y, AddRow(whole, row, tap + 6));
+      begun = AddRow(Vec{}, row, tap);
+    }
   }
 };
 
-// `source(i)` at position i = row * pitch + column gives the plane's values; puts them at z and sums them.
-template <bool kSums, class Source>
-RIFFLE_INLINE void PutRows(const Source& source, const Window& w, long pitch, float* z, Sums& sums) {
-  for (long y = 0; y < w.out_h; ++y) {
-    float* out = z + y * w.out_w;
-    long x = 0;
-    for (; x + kLanes <= w.out_w; x += kLanes) {
-      const Vec v = source(y * pitch + x);
-      Store(out + x, v);
-      if (kSums) {
-        sums.first += v;
-        sums.second += v * v;
-      }
-    }
-    if (x < w.out_w) {
-      // What is stored behind the row is the next row's, stored next, or behind the plane.
-      Vec v = source(y * pitch + x);
-      Store(out + x, v);
-      if (kSums) {
-        v = KeepFirst(v, w.out_w - x);
-        sums.first += v;
-        sums.second += v * v;
-      }
-    }
-  }
-}
-
-// One image: row by row where rows fill their vectors, else over the flat buffer first, every vector full.
+// One image: column by column, a vector wide, where rows fill their vectors; else over the flat buffer first, every vector
+// full. What a vector leaves behind a row is the beginning of the next row (or the next image), stored later: so the
+// rightmost column goes first.
 template <class Taps>
-RIFFLE_INLINE void PutImage(const Taps& taps, const Window& w, long pitch, float* flat, float* z, bool wants_sums,
-                            Sums& sums) {
+RIFFLE_INLINE void PutImage(const Taps& taps, const Window& w, long pitch, float* flat, float* z) {
   const long by_rows = w.out_h * ((w.out_w + kLanes - 1) / kLanes);
   const long by_vectors = (w.out_h * pitch + kLanes - 1) / kLanes;
   if (3 * by_rows <= 4 * by_vectors) {
-    if (wants_sums) {
-      PutRows<true>(taps, w, pitch, z, sums);
-    } else {
-      PutRows<false>(taps, w, pitch, z, sums);
-    }
+    for (long x = (w.out_w - 1) / kLanes * kLanes; x >= 0; x -= kLanes)
+      taps.Column(x, w.out_h, [&](long y, Vec v) { Store(z + y * w.out_w + x, v); });
     return;
   }
   for (long i = 0; i < w.out_h * pitch; i += kLanes) Store(flat + i, taps(i));
-  PutRows<true>([flat](long i) { return Load(flat + i); }, w, pitch, z, sums);
+  for (long y = 0; y < w.out_h; ++y)
+    for (long x = 0; x < w.out_w; x += kLanes) Store(z + y * w.out_w + x, Load(flat + y * pitch + x));
 }
+
+// Sum and sum of squares of z[0, count) to out. Two of each at a time: one addition would wait for the other.
+RIFFLE_INLINE void PutSumsOf(const float* z, long count, float* out) {
+  Sums even, odd;
+  const auto add = [](Sums& sums, Vec v) {
+    sums.first += v;
+    sums.second += v * v;
+  };
+  for (; count > 2 * kLanes; count -= 2 * kLanes, z += 2 * kLanes) {
+    add(even, Load(z));
+    add(odd, Load(z + kLanes));
+  }
+  add(even, KeepFirst(Load(z), count));
+  if (count > kLanes) add(odd, KeepFirst(Load(z + kLanes), count - kLanes));
+  even.first += odd.first;
+  even.second += odd.second;
+  PutSums(even, out);
+}
+
+// Images up to this size are staged one ahead: what has just been stored cannot be loaded at another offset at once,
+// and a small image's taps would wait for it.
+constexpr long kStagedAhead = 32 * 32;
 
 }  // namespace
 
 void DepthwiseForwardTask(const DepthwiseForward& p, long plane, float* scratch) {
-  const Window& w = p.window;
+  const Window w = p.window;  // a copy: for all the compiler knows, stores to planes could change the other
   const Stage stage = StageOf(w);
   const long one = StageFloats(stage), pitch = stage.pitch;
   const long in_pixels = static_cast<long>(w.in_h) * w.in_w, out_pixels = static_cast<long>(w.out_h) * w.out_w;
@@ -232,23 +266,35 @@ void DepthwiseForwardTask(const DepthwiseForward& p, long plane, float* scratch)
   for (int t = 0; t < 9; ++t) tap[t] = Set(p.weights[plane * 9 + t]);
 
   const int stages = w.stride == 1 ? 1 : 4;
-  Clear(scratch, stages * one);
+  const int ahead = p.images > 1 && in_pixels <= kStagedAhead ? 1 : 0;
+  Clear(scratch, (1 + ahead) * stages * one);
   float* const base = scratch + kGuard;
-  float* const parity[2][2] = {{base, base + one}, {base + 2 * one, base + 3 * one}};
-  float* flat = scratch + stages * one;
+  float* flat = scratch + 2 * stages * one;
 
-  Sums sums;
-  for (int n = 0; n < p.images; ++n) {
+  for (int n = -ahead, begin = 0; n < p.images; ++n) {
+    const int staged = n + ahead;
+    if (staged < p.images) {
+      float* const in = base + (staged & ahead) * stages * one;
+      if (w.stride == 1) {
+        StageRows(source, staged * in_pixels, w.in_h, w.in_w, pitch, in + pitch + 1);
+      } else {
+        float* const parity[2][2] = {{in, in + one}, {in + 2 * one, in + 3 * one}};
+        StageParities(source, staged * in_pixels, w, stage, parity);
+      }
+    }
+    if (n < 0) continue;
+    const float* in = base + (n & ahead) * stages * one;
     float* z = p.z[plane] + n * out_pixels;
     if (w.stride == 1) {
-      StageRows(source, n * in_pixels, w.in_h, w.in_w, pitch, base + pitch + 1);
-      PutImage(TapsStride1{base, pitch, tap}, w, pitch, flat, z, p.sums != nullptr, sums);
+      PutImage(TapsStride1{in, pitch, tap}, w, pitch, flat, z);
     } else {
-      StageParities(source, n * in_pixels, w, stage, parity);
-      const TapsStride2 taps{parity[0][0], parity[0][1], parity[1][0], parity[1][1], pitch, tap};
-      PutImage(taps, w, pitch, flat, z, p.sums != nullptr, sums);
+      const TapsStride2 taps{in, in + one, in + 2 * one, in + 3 * one, pitch, tap};
+      PutImage(taps, w, pitch, flat, z);
     }
-    if (p.sums && EndsGroup(n, p.images, p.group)) PutSums(sums, p.sums + 2 * GroupOf(plane, n, p.images, p.group));
+    if (p.sums && EndsGroup(n, p.images, p.group)) {
+      PutSumsOf(p.z[plane] + begin * out_pixels, (n + 1 - begin) * out_pixels, p.sums + 2 * GroupOf(plane, n, p.images, p.group));
+      begin = n + 1;
+    }
   }
 }
 
@@ -274,7 +320,7 @@ RIFFLE_INLINE void PutGradient(Vec v, Vec y, const InputPlane& x, const InputGra
 }
 
 void BackwardStride1(const DepthwiseBackward& p, long plane, float* scratch) {
-  const Window& w = p.window;
+  const Window w = p.window;  // a copy: for all the compiler knows, stores to planes could change the other
   const Stage stage = StageOf(w);
   const long one = StageFloats(stage), s = stage.pitch;
   const long pixels = static_cast<long>(w.in_h) * w.in_w;
@@ -335,7 +381,7 @@ void BackwardStride1(const DepthwiseBackward& p, long plane, float* scratch) {
 // Input row r (padded) and column c (padded) get taps ky = r mod 2 (and 2 more), kx = c mod 2 (and 2 more):
 //   dx[r,c] = sum of w[ky,kx] * dz[(r-ky)/2, (c-kx)/2].
 void BackwardStride2(const DepthwiseBackward& p, long plane, float* scratch) {
-  const Window& w = p.window;
+  const Window w = p.window;  // a copy: for all the compiler knows, stores to planes could change the other
   const Stage stage = StageOf(w);
   const long one = StageFloats(stage), s = stage.pitch;
   const long in_pixels = static_cast<long>(w.in_h) * w.in_w, out_pixels = static_cast<long>(w.out_h) * w.out_w;

@@ -102,12 +102,26 @@ void PointwiseForwardTask(const PointwiseForward& p, long task, float* scratch) 
   if (p.sums)
     for (long i = 2 * row_begin * kLanes; i < 2 * row_end * kLanes; i += kLanes) Store(sums + i, Vec{});
 
+  // At inference a last panel that is half padding is made by pairs of row tiles; a batch of one has few panels.
+  const long narrow = block.padded - block.count >= kLanes && !p.sums ? block.padded - kPanel : -1;
   const long group = GroupColumns(p.inputs, block.padded);
   for (long g = 0; g < block.padded; g += group) {
     const long g_end = Smaller(g + group, block.padded);
     for (long row = row_begin; row < row_end; row += kRows) {
       const float* a = p.weights + row * p.inputs;
       for (long j = g; j < g_end; j += kPanel) {
+        if (j == narrow && (row - row_begin) / kRows % 2 == 1) continue;  // made with the tile above
+        if (j == narrow && row + kRows < row_end) {
+          Vec c[2][kRows];
+          NarrowTiles(p.inputs, a, y + j, ld, c);
+          const long rows = Smaller(2 * kRows, p.outputs - row);
+#pragma GCC unroll 32
+          for (int r = 0; r < 2 * kRows; ++r) {
+            if (r >= rows) break;
+            Store(p.z[row + r] + block.begin + j, c[r / kRows][r % kRows]);
+          }
+          continue;
+        }
         Vec c[kRows][kVecs];
         RowTile(p.inputs, a, y + j, ld, c);
         // The columns behind the last are zero here, so they do not count in the sums.

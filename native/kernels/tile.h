@@ -43,6 +43,27 @@ static RIFFLE_INLINE void RowTile(long depth, const float* __restrict a, const f
   }
 }
 
+// Two row tiles of the packed matrix, one above the other, times one vector of columns: for the end of a row where
+// the second vector of RowTile would be padding. c[t][r] = sum over k of a[t*depth*kRows + k*kRows + r] * b[k*ldb ..].
+static RIFFLE_INLINE void NarrowTiles(long depth, const float* __restrict a, const float* __restrict b, long ldb,
+                                      Vec (&c)[2][kRows]) {
+  const float* __restrict below = a + depth * kRows;
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; ++r) c[0][r] = c[1][r] = Vec{};
+  for (long k = 0; k < depth; ++k) {
+    Vec bk = Load(b);
+    RIFFLE_KEEP(bk);
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) {
+      c[0][r] += Set(a[r]) * bk;
+      c[1][r] += Set(below[r]) * bk;
+    }
+    a += kRows;
+    below += kRows;
+    b += ldb;
+  }
+}
+
 // c[r][q] = sum over k < depth of a[r*lda + k] * b[q*ldb + k]; depth is a multiple of kLanes.
 static RIFFLE_INLINE void DotTile(long depth, const float* __restrict a, long lda, const float* __restrict b,
                                   long ldb, Vec4 (&c)[kDotRows]) {
