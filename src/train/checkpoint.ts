@@ -26,7 +26,7 @@ import { encodeSafetensors, type Float32Tensor, openSafetensors } from "../forma
 import type { ParameterTable } from "../models/initialise.js";
 import { type VariantName, variantNames, type Width, widths } from "../models/variants.js";
 import { tensorsOf } from "../models/weights.js";
-import { errorCode, exists, recoverFolders, removeFolder, replaceFolder } from "./durable.js";
+import { errorCode, exists, recoverFolders, removeFolder, replaceFolder } from "../core/durable.js";
 
 const weightsFile = "weights.safetensors";
 const stateFile = "state.json";

@@ -11,7 +11,7 @@ import { hostname } from "node:os";
 import { join } from "node:path";
 
 import { ResourceError } from "../core/error.js";
-import { errorCode } from "./durable.js";
+import { errorCode } from "../core/durable.js";
 
 export interface RunLock {
   release(): Promise<void>;

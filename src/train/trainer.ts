@@ -45,7 +45,7 @@ import {
   type Scores,
   stepFolder,
 } from "./checkpoint.js";
-import { probeFolder, writeFlushed } from "./durable.js";
+import { probeFolder, writeFlushed } from "../core/durable.js";
 import { score } from "./evaluate.js";
 import { EventLog, type Reporter, type TrainEvent } from "./events.js";
 import { estimateMemory, refuseTooLargeBatch } from "./memory.js";

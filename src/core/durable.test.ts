@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, suite, test } from "node:test";
 
-import { ResourceError } from "../core/error.js";
+import { ResourceError } from "./error.js";
 import { recoverFolders, removeFolder, replaceFolder } from "./durable.js";
 
 const base = mkdtempSync(join(tmpdir(), "durable-"));

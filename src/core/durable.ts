@@ -23,7 +23,7 @@ import {
 } from "node:fs/promises";
 import { dirname, join } from "node:path";
 
-import { ResourceError } from "../core/error.js";
+import { ResourceError } from "./error.js";
 
 /** The files of a folder: name, and the pieces of its content in order. */
 export type FolderContent = ReadonlyMap<string, readonly Uint8Array[]>;
