@@ -17,6 +17,16 @@ import { imageInfo, type ImageInfo, MAX_PIXELS } from "./image-info.js";
 export interface Encoded {
   readonly kind: "encoded";
   readonly bytes: Uint8Array;
+  /** Where the objects in it are, for crops that must hold some of one; none when absent or empty. */
+  readonly boxes?: readonly ObjectBox[];
+}
+
+/** A rectangle around an object, as shares of the picture's width and height, 0 to 1. */
+export interface ObjectBox {
+  readonly xmin: number;
+  readonly ymin: number;
+  readonly xmax: number;
+  readonly ymax: number;
 }
 
 /** Decoded pixels, [height, width, channels]. */
