@@ -8,8 +8,9 @@
  * Lengths are in pixels, areas are shares of the picture.
  */
 
-import { UsageError } from "../core/error.js";
+import { DataError, UsageError } from "../core/error.js";
 import type { Draws } from "../core/random.js";
+import type { ObjectBox } from "./render.js";
 
 /**
  * `tensorflow`: TensorFlow 1's resize_bilinear (no half-pixel centres, no antialiasing). `pillow`: Pillow's
@@ -39,6 +40,14 @@ export interface Box {
   readonly y: number;
   readonly width: number;
   readonly height: number;
+}
+
+/** What is known of a picture before it is decoded. */
+export interface Picture {
+  readonly width: number;
+  readonly height: number;
+  /** Where its objects are; none when absent or empty. */
+  readonly boxes?: readonly ObjectBox[] | undefined;
 }
 
 /** How JPEGs are decoded; PNG and WebP have one way. */
@@ -72,7 +81,10 @@ export interface RandomCrop {
   readonly area: readonly [minimum: number, maximum: number];
   readonly aspect: readonly [minimum: number, maximum: number];
   readonly attempts: number;
-  /** Share of the object that the crop must hold; the object is the whole picture. Only `tensorflow` has it. */
+  /**
+   * Share of some object that the crop must hold; without boxes the object is the whole picture. Only `tensorflow`
+   * has it.
+   */
   readonly minimumCovered: number;
 }
 
@@ -129,10 +141,14 @@ export function evaluationSide(imageSize: number, crop: number = usualEvaluation
   return Math.round(imageSize / crop);
 }
 
-/** Draws the transform of one training picture. The order of the draws is: crop, flip, colour, grayscale. */
+/**
+ * Draws the transform of one training picture. The order of the draws is: crop, flip, colour, grayscale.
+ *
+ * @throws DataError when an object's box leaves the picture.
+ */
 export function trainingTransform(
   augmentation: Augmentation,
-  picture: { readonly width: number; readonly height: number },
+  picture: Picture,
   size: number,
   draws: Draws,
 ): Transform {
@@ -234,40 +250,36 @@ function centreCrop(
   };
 }
 
-function randomCrop(
-  crop: RandomCrop,
-  picture: { readonly width: number; readonly height: number },
-  draws: Draws,
-): Box {
+function randomCrop(crop: RandomCrop, picture: Picture, draws: Draws): Box {
   return crop.rule === "tensorflow"
     ? tensorflowCrop(crop, picture, draws)
     : torchvisionCrop(crop, picture, draws);
 }
 
 /**
- * TensorFlow's sample_distorted_bounding_box with the whole picture as the object: aspect uniform, then height
- * uniform among those whose area is allowed, then the place.
+ * TensorFlow's sample_distorted_bounding_box: aspect uniform, then height uniform among those whose area is allowed,
+ * then the place; drawn again until some object is covered enough. The whole picture when every attempt failed.
  *
- * Source: tensorflow/core/kernels/image/sample_distorted_bounding_box_op.cc, GenerateRandomCrop. Its places leave
- * out the last possible row and column, and so do these.
+ * The kernel counts in f32, and so does this where it decides: lengths round half to even after an f32 product. Its
+ * places leave out the last possible row and column.
+ *
+ * Source: tensorflow/core/kernels/image/sample_distorted_bounding_box_op.cc, GenerateRandomCrop.
  */
-function tensorflowCrop(
-  crop: RandomCrop,
-  { width, height }: { readonly width: number; readonly height: number },
-  draws: Draws,
-): Box {
-  const minimumArea = Math.fround(crop.area[0] * width * height);
-  const maximumArea = Math.fround(crop.area[1] * width * height);
+function tensorflowCrop(crop: RandomCrop, picture: Picture, draws: Draws): Box {
+  const { width, height } = picture;
+  const objects = objectsOf(picture);
+  const minimumArea = f32(f32(f32(crop.area[0]) * width) * height);
+  const maximumArea = f32(f32(f32(crop.area[1]) * width) * height);
   for (let attempt = 0; attempt < crop.attempts; attempt++) {
-    const aspect = draws.uniform(crop.aspect[0], crop.aspect[1]);
-    const widthOf = (h: number): number => halfToEven(h * aspect);
-    let tallest = halfToEven(Math.sqrt(maximumArea / aspect));
+    const aspect = f32(draws.uniform(crop.aspect[0], crop.aspect[1]));
+    const widthOf = (h: number): number => halfToEven(f32(h * aspect));
+    let tallest = halfToEven(f32(Math.sqrt(f32(maximumArea / aspect))));
     if (widthOf(tallest) > width) {
       tallest = Math.floor((width + 0.5 - 1e-7) / aspect);
       if (widthOf(tallest) > width) tallest--;
     }
     tallest = Math.min(tallest, height);
-    const shortest = Math.min(halfToEven(Math.sqrt(minimumArea / aspect)), tallest);
+    const shortest = Math.min(halfToEven(f32(Math.sqrt(f32(minimumArea / aspect)))), tallest);
     let h = shortest + draws.below(tallest - shortest + 1);
     // Rounding may have left the allowed areas by one row.
     if (h * widthOf(h) < minimumArea) h++;
@@ -277,10 +289,38 @@ function tensorflowCrop(
     if (area < minimumArea || area > maximumArea || w > width || h > height || w <= 0 || h <= 0) continue;
     const y = h < height ? draws.below(height - h) : 0;
     const x = w < width ? draws.below(width - w) : 0;
-    if (area < crop.minimumCovered * width * height) continue;
-    return { x, y, width: w, height: h };
+    const box = { x, y, width: w, height: h };
+    if (objects.some((object) => f32(overlap(box, object) / areaOf(object)) >= f32(crop.minimumCovered)))
+      return box;
   }
   return { x: 0, y: 0, width, height };
+}
+
+/**
+ * The objects in whole pixels, corners rounded towards the top left as the kernel does; those that vanish by it are
+ * left out, so a picture whose every object is smaller than a pixel is always shown whole.
+ */
+function objectsOf({ width, height, boxes = [] }: Picture): readonly Box[] {
+  if (boxes.length === 0) return [{ x: 0, y: 0, width, height }];
+  return boxes
+    .map((box) => {
+      const { xmin, ymin, xmax, ymax } = box;
+      if (![xmin, ymin, xmax, ymax].every((share) => share >= 0 && share <= 1)) {
+        throw new DataError({
+          what: `an object's box leaves the picture: xmin ${xmin}, ymin ${ymin}, xmax ${xmax}, ymax ${ymax}`,
+          expected: "shares of its width and height, 0 to 1",
+        });
+      }
+      const x = Math.trunc(f32(f32(xmin) * width));
+      const y = Math.trunc(f32(f32(ymin) * height));
+      return {
+        x,
+        y,
+        width: Math.trunc(f32(f32(xmax) * width)) - x,
+        height: Math.trunc(f32(f32(ymax) * height)) - y,
+      };
+    })
+    .filter((object) => areaOf(object) >= 1);
 }
 
 /** torchvision's RandomResizedCrop.get_params: area uniform, log of the aspect uniform, then the place. */
@@ -305,6 +345,19 @@ function torchvisionCrop(
   const h = width / height < low ? halfToEven(width / low) : height;
   return { x: Math.floor((width - w) / 2), y: Math.floor((height - h) / 2), width: w, height: h };
 }
+
+function areaOf({ width, height }: Box): number {
+  return width * height;
+}
+
+/** Pixels that two boxes share. */
+function overlap(a: Box, b: Box): number {
+  const width = Math.min(a.x + a.width, b.x + b.width) - Math.max(a.x, b.x);
+  const height = Math.min(a.y + a.height, b.y + b.height) - Math.max(a.y, b.y);
+  return Math.max(width, 0) * Math.max(height, 0);
+}
+
+const f32 = Math.fround;
 
 /** Rounds as C's lrint and Python's round do. */
 function halfToEven(value: number): number {

@@ -117,7 +117,7 @@ export function trainingBatches(dataset: Dataset, options: TrainingOptions): Bat
             ? asItIs(imageSize)
             : trainingTransform(
                 augmentation,
-                picture,
+                source.kind === "encoded" ? { ...picture, boxes: source.boxes } : picture,
                 imageSize,
                 new Draws(seed, streams.augment, epoch, sample),
               ),
