@@ -3,15 +3,21 @@ import { suite, test } from "node:test";
 
 import fc from "fast-check";
 
+import { needs, sharedPath } from "../../test/golden/shared.js";
+import { DataError } from "../core/error.js";
 import { Draws, streams } from "../core/random.js";
+import { openNpz } from "../formats/npz.js";
 import {
   type Augmentation,
   augmentations,
+  type Box,
   evaluationDecodings,
   evaluationSide,
   evaluationTransform,
+  type Picture,
   trainingTransform,
 } from "./augment.js";
+import type { ObjectBox } from "./render.js";
 
 const drawsFor = (sample: number, seed = 1) => new Draws(seed, streams.augment, 0, sample);
 
@@ -95,6 +101,29 @@ suite("trainingTransform", () => {
     for (const { box } of draw(none, 32, 24, 5)) assert.deepEqual(box, { x: 0, y: 0, width: 32, height: 24 });
   });
 
+  test("tensorflow: an object smaller than a pixel cannot be covered, so the picture is shown whole", () => {
+    const boxes = [{ xmin: 0.5, ymin: 0.5, xmax: 0.5004, ymax: 0.9 }];
+    for (let i = 0; i < 20; i++) {
+      const { box } = trainingTransform(
+        augmentations.tensorflow,
+        { width: 500, height: 375, boxes },
+        96,
+        drawsFor(i),
+      );
+      assert.deepEqual(box, { x: 0, y: 0, width: 500, height: 375 });
+    }
+  });
+
+  test("tensorflow: a box that leaves the picture is refused with its corners", () => {
+    for (const xmax of [1.5, -0.1, NaN]) {
+      const boxes = [{ xmin: 0, ymin: 0, xmax, ymax: 1 }];
+      assert.throws(
+        () => trainingTransform(augmentations.tensorflow, { width: 9, height: 9, boxes }, 8, drawsFor(0)),
+        (error: unknown) => error instanceof DataError && error.message.includes(`xmax ${xmax}`),
+      );
+    }
+  });
+
   test("flips half, shifts a quarter and greys a twentieth", () => {
     const transforms = draw(augmentations.tensorflow, 64, 64, 8000);
     const share = (of: (t: (typeof transforms)[0]) => boolean) =>
@@ -148,3 +177,130 @@ suite("evaluationTransform", () => {
     assert.throws(() => evaluationTransform(resize, { width: 64, height: 64 }, 96), /at least 96, found 40/);
   });
 });
+
+suite(
+  "tensorflow's crop against 2,000 draws of sample_distorted_bounding_box",
+  needs("tf-reference", "ops.npz"),
+  () => {
+    for (const i of [0, 1, 2]) {
+      test(`case ${i}: area, aspect and coverage are distributed alike (Kolmogorov-Smirnov p > 0.01), every crop is allowed`, async () => {
+        const npz = await openNpz(sharedPath("tf-reference", "ops.npz"));
+        const numbers = async (name: string) => [
+          ...((await npz.read(`crop${i}_${name}`)).data as Float32Array),
+        ];
+        const [height, width] = (await numbers("image_size")) as [number, number];
+        const corners = await numbers("boxes_ymin_xmin_ymax_xmax");
+        const begin = await numbers("begin");
+        const size = await numbers("size");
+        const boxes = groups(corners, 4).map(
+          ([ymin, xmin, ymax, xmax]) => ({ xmin, ymin, xmax, ymax }) as ObjectBox,
+        );
+        assert.equal(boxes.length, [0, 1, 3][i]);
+        const picture = { width, height, boxes };
+        const theirs = groups(begin, 2).map(
+          ([y, x], at) => ({ x, y, width: size[2 * at + 1], height: size[2 * at] }) as Box,
+        );
+        const ours = Array.from(
+          { length: 20_000 },
+          (_, sample) => trainingTransform(augmentations.tensorflow, picture, 224, drawsFor(sample, 3)).box,
+        );
+        for (const [what, of] of [
+          ["area", areaOf],
+          ["aspect", (box) => box.width / box.height],
+          ["coverage", (box) => coverage(box, picture)],
+          // Not asked for, but a crop has a place too.
+          ["x", (box) => box.x],
+          ["y", (box) => box.y],
+        ] as readonly (readonly [string, (box: Box) => number])[]) {
+          const p = kolmogorovSmirnov(ours.map(of), theirs.map(of));
+          assert.ok(p > 0.01, `${what}: p = ${p}`);
+        }
+        const whole = width * height;
+        for (const box of [...ours, ...theirs]) {
+          const found = JSON.stringify(box);
+          assert.ok(
+            box.x >= 0 && box.y >= 0 && box.x + box.width <= width && box.y + box.height <= height,
+            found,
+          );
+          // TensorFlow covers a quarter of the object in whole pixels, whose corners are up to a pixel off the true ones.
+          assert.ok(
+            coverage(box, picture) >= 0.25 - slack(picture),
+            `${found} covers ${coverage(box, picture)}`,
+          );
+          // The fallback has the picture's own aspect.
+          if (areaOf(box) === whole) continue;
+          assert.ok(areaOf(box) >= 0.08 * whole - 0.01 && areaOf(box) < whole, found);
+          // The width is the height times the aspect, rounded.
+          assert.ok(box.width >= 0.75 * box.height - 0.51 && box.width <= 1.33 * box.height + 0.51, found);
+        }
+      });
+    }
+
+    test("the test sees a difference: aspects from 3/4 to 4/3 instead of 1.33 pass, areas from 0.10 do not", async () => {
+      const npz = await openNpz(sharedPath("tf-reference", "ops.npz"));
+      const size = groups([...((await npz.read("crop1_size")).data as Int32Array)], 2);
+      const theirs = size.map(([h, w]) => (h as number) * (w as number));
+      const boxes = [{ ymin: 0.2, xmin: 0.3, ymax: 0.7, xmax: 0.65 }];
+      const { tensorflow } = augmentations;
+      const wrong: Augmentation = { ...tensorflow, crop: { ...tensorflow.crop, area: [0.1, 1] } };
+      const ours = Array.from({ length: 20_000 }, (_, sample) =>
+        areaOf(trainingTransform(wrong, { width: 500, height: 375, boxes }, 224, drawsFor(sample, 3)).box),
+      );
+      assert.ok(kolmogorovSmirnov(ours, theirs) < 0.01);
+    });
+  },
+);
+
+function areaOf({ width, height }: Box): number {
+  return width * height;
+}
+
+/** The largest share of an object, in its true corners, that the crop holds. */
+function coverage(crop: Box, { width, height, boxes = [] }: Picture): number {
+  const objects = boxes.length > 0 ? boxes : [{ xmin: 0, ymin: 0, xmax: 1, ymax: 1 }];
+  const along = (from: number, length: number, low: number, high: number) =>
+    Math.max(0, Math.min(from + length, high) - Math.max(from, low)) / (high - low);
+  return Math.max(
+    ...objects.map(
+      ({ xmin, ymin, xmax, ymax }) =>
+        along(crop.x, crop.width, xmin * width, xmax * width) *
+        along(crop.y, crop.height, ymin * height, ymax * height),
+    ),
+  );
+}
+
+/** How much coverage a pixel on each axis of the smallest object is. */
+function slack({ width, height, boxes = [] }: Picture): number {
+  return Math.max(
+    0,
+    ...boxes.map(({ xmin, ymin, xmax, ymax }) => 1 / ((xmax - xmin) * width) + 1 / ((ymax - ymin) * height)),
+  );
+}
+
+/** [1, 2, 3, 4] by two: [[1, 2], [3, 4]]. */
+function groups(values: readonly number[], by: number): number[][] {
+  return Array.from({ length: values.length / by }, (_, i) => values.slice(i * by, (i + 1) * by));
+}
+
+/**
+ * Probability that two samples of one distribution differ as much as these (two-sided, asymptotic).
+ *
+ * Source: Stephens 1970, as in Numerical Recipes, 3rd edition, section 14.3.3.
+ */
+function kolmogorovSmirnov(a: readonly number[], b: readonly number[]): number {
+  const [x, y] = [a, b].map((values) => [...values].sort((p, q) => p - q)) as [number[], number[]];
+  let distance = 0;
+  for (let i = 0, j = 0; i < x.length && j < y.length;) {
+    const at = Math.min(x[i] as number, y[j] as number);
+    while (x[i] === at) i++;
+    while (y[j] === at) j++;
+    distance = Math.max(distance, Math.abs(i / x.length - j / y.length));
+  }
+  const root = Math.sqrt((x.length * y.length) / (x.length + y.length));
+  const lambda = (root + 0.12 + 0.11 / root) * distance;
+  // The series alternates for ever at zero, where the answer is 1.
+  if (lambda < 0.2) return 1;
+  let p = 0;
+  for (let k = 1; k <= 100; k++) p += 2 * (-1) ** (k - 1) * Math.exp(-2 * k * k * lambda * lambda);
+  return Math.min(1, p);
+}
