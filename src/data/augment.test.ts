@@ -236,16 +236,11 @@ suite(
       });
     }
 
-    test("the test sees a difference: aspects from 3/4 to 4/3 instead of 1.33 pass, areas from 0.10 do not", async () => {
+    test("the comparison sees a difference: crops around the whole picture are not those around an object", async () => {
       const npz = await openNpz(sharedPath("tf-reference", "ops.npz"));
       const size = groups([...((await npz.read("crop1_size")).data as Int32Array)], 2);
       const theirs = size.map(([h, w]) => (h as number) * (w as number));
-      const boxes = [{ ymin: 0.2, xmin: 0.3, ymax: 0.7, xmax: 0.65 }];
-      const { tensorflow } = augmentations;
-      const wrong: Augmentation = { ...tensorflow, crop: { ...tensorflow.crop, area: [0.1, 1] } };
-      const ours = Array.from({ length: 20_000 }, (_, sample) =>
-        areaOf(trainingTransform(wrong, { width: 500, height: 375, boxes }, 224, drawsFor(sample, 3)).box),
-      );
+      const ours = draw(augmentations.tensorflow, 500, 375).map(({ box }) => areaOf(box));
       assert.ok(kolmogorovSmirnov(ours, theirs) < 0.01);
     });
   },
