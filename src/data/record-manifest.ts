@@ -1,0 +1,148 @@
+/**
+ * `manifest.json`: what a folder of TFRecord shards holds, written last, so that a missing, extra or shortened shard
+ * is noticed. A shard cut between two records is whole by every check of its own; only the counts here tell.
+ *
+ * Sizes are in bytes.
+ */
+
+import { readdir, readFile, rename, stat } from "node:fs/promises";
+import { join } from "node:path";
+
+import { z } from "zod";
+
+import { errorCode, writeFlushed } from "../core/durable.js";
+import { DataError } from "../core/error.js";
+
+export const MANIFEST_FILE = "manifest.json";
+
+export type RecordManifest = z.infer<typeof schema>;
+export type ShardEntry = RecordManifest["shards"][number];
+
+/** Names of shards: ours, and those of TensorFlow's tools. */
+export function isShardName(name: string): boolean {
+  return /^[^.].*(\.tfrecords?|\.record|-[0-9]{5}-of-[0-9]{5})$/i.test(name);
+}
+
+/** The shards in a folder, by code point; empty where there are none. */
+export async function listShards(folder: string): Promise<string[]> {
+  const names = await readdir(folder);
+  return names.filter(isShardName).sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
+}
+
+/** Undefined where the folder has none: other writers leave no manifest. */
+export async function readManifest(folder: string): Promise<RecordManifest | undefined> {
+  const path = join(folder, MANIFEST_FILE);
+  let text: string;
+  try {
+    const { size } = await stat(path);
+    if (size > MAX_BYTES) {
+      const numbers = { expected: `at most ${MAX_BYTES} bytes`, found: `${size}` };
+      throw new DataError({ where: path, what: "too long for a manifest of records", ...numbers });
+    }
+    text = await readFile(path, "utf8");
+  } catch (error) {
+    if (errorCode(error) === "ENOENT") return undefined;
+    if (error instanceof DataError) throw error;
+    throw new DataError({ where: path, what: `cannot be read: ${String(error)}` }, error);
+  }
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (error) {
+    throw new DataError({ where: path, what: "is no JSON; is it complete?" }, error);
+  }
+  const parsed = schema.safeParse(json);
+  if (!parsed.success) {
+    const [issue] = parsed.error.issues;
+    const at = issue?.path.length ? ` at ${issue.path.join(".")}` : "";
+    throw new DataError({
+      where: path,
+      what: `is no manifest of records${at}: ${issue?.message}`,
+      hint: `A manifest.json of something else may be renamed; the records are read without one`,
+    });
+  }
+  const sum = parsed.data.shards.reduce((total, { records }) => total + records, 0);
+  if (sum !== parsed.data.records) {
+    const numbers = { expected: `${parsed.data.records} records`, found: `${sum}` };
+    throw new DataError({ where: path, what: "its shards do not add up to its records", ...numbers });
+  }
+  return parsed.data;
+}
+
+/** Writes the manifest under its final name once it is whole on the disk. */
+export async function writeManifest(folder: string, manifest: RecordManifest): Promise<void> {
+  const path = join(folder, MANIFEST_FILE);
+  const temporary = join(folder, `.saving-${MANIFEST_FILE}`);
+  await writeFlushed(temporary, [Buffer.from(`${JSON.stringify(schema.parse(manifest), undefined, 1)}\n`)]);
+  await rename(temporary, path);
+}
+
+/** A shard as found on the disk; `records` where they were counted. */
+export interface FoundShard {
+  readonly name: string;
+  readonly bytes: number;
+  readonly records?: number;
+}
+
+/** Where the folder differs from its manifest; empty when it does not. */
+export function compareWithManifest(
+  manifest: RecordManifest,
+  found: readonly FoundShard[],
+  folder: string,
+): DataError[] {
+  const declared = new Map(manifest.shards.map((shard) => [shard.name, shard]));
+  const present = new Set(found.map(({ name }) => name));
+  const problems: DataError[] = [];
+  const add = (name: string, what: string, expected?: string, is?: string) =>
+    problems.push(
+      new DataError({
+        where: join(folder, name),
+        what,
+        ...(expected === undefined ? {} : { expected }),
+        ...(is === undefined ? {} : { found: is }),
+        hint: `Fetch or make it again; without ${MANIFEST_FILE} the shards are read as they are`,
+      }),
+    );
+  for (const { name } of manifest.shards) {
+    if (!present.has(name)) add(name, `a shard that ${MANIFEST_FILE} lists is missing`);
+  }
+  for (const { name, bytes, records } of found) {
+    const entry = declared.get(name);
+    if (entry === undefined) add(name, `an extra shard: ${MANIFEST_FILE} does not list it`);
+    else if (entry.bytes !== bytes) {
+      add(name, `not the size that ${MANIFEST_FILE} gives`, `${entry.bytes} bytes`, `${bytes}`);
+    } else if (records !== undefined && entry.records !== records) {
+      add(name, `not as many records as ${MANIFEST_FILE} gives`, `${entry.records}`, `${records}`);
+    }
+  }
+  return problems;
+}
+
+/** 1,000 shards and 1,000 classes take 150 KB. */
+const MAX_BYTES = 64 * 2 ** 20;
+
+const count = z.int().nonnegative();
+
+const schema = z
+  .strictObject({
+    format: z.literal("riffle-records-1"),
+    records: count,
+    /** By label; null where the writer did not know them. */
+    classes: z.array(z.string().min(1).max(1024)).nullable(),
+    shards: z.array(
+      z.strictObject({
+        name: z
+          .string()
+          .refine(isShardName, "no name of a shard")
+          .refine((name) => !/[/\\\p{Cc}]/u.test(name), "a path"),
+        records: count,
+        bytes: count,
+        /** Of the whole file, not masked, 8 hexadecimal digits. */
+        crc32c: z.string().regex(/^[0-9a-f]{8}$/),
+      }),
+    ),
+  })
+  .refine(
+    ({ shards }) => new Set(shards.map(({ name }) => name)).size === shards.length,
+    "lists a shard twice",
+  );

@@ -1,0 +1,76 @@
+import assert from "node:assert/strict";
+import { suite, test } from "node:test";
+
+import fc from "fast-check";
+
+import { UsageError } from "../core/error.js";
+import { epochOf, Sampler } from "./sampler.js";
+
+suite("the samples of an epoch", () => {
+  for (const ranks of [1, 2, 3, 8]) {
+    for (const size of [1, 7, 24, 1000, 1003]) {
+      for (const shuffle of [true, false]) {
+        test(`${size} samples, ${ranks} ranks, ${shuffle ? "shuffled" : "in file order"}: each comes exactly once`, () => {
+          for (const epoch of [0, 1, 5]) {
+            const seen = new Uint32Array(size);
+            for (let rank = 0; rank < ranks; rank++) {
+              const sampler = new Sampler({ size, seed: 3, shuffle, rank, ranks });
+              assert.equal(sampler.samples(epoch).length, sampler.length);
+              for (const sample of sampler.samples(epoch)) seen[sample]!++;
+            }
+            assert.deepEqual(seen, new Uint32Array(size).fill(1));
+          }
+        });
+      }
+    }
+  }
+
+  test("dealt out to ranks and put together again is the order of one rank", () => {
+    fc.assert(
+      fc.property(
+        fc.integer({ min: 1, max: 300 }),
+        fc.integer({ min: 1, max: 9 }),
+        fc.nat(),
+        (size, ranks, seed) => {
+          const alone = new Sampler({ size, seed, shuffle: true }).samples(2);
+          const dealt = Array.from({ length: ranks }, (_, rank) =>
+            new Sampler({ size, seed, shuffle: true, rank, ranks }).samples(2),
+          );
+          alone.forEach((sample, i) => assert.equal(dealt[i % ranks]?.[Math.floor(i / ranks)], sample));
+        },
+      ),
+    );
+  });
+
+  test("shares differ by one at most, the first ranks having more", () => {
+    const lengths = Array.from({ length: 8 }, (_, rank) => {
+      return new Sampler({ size: 1003, seed: 0, shuffle: true, rank, ranks: 8 }).length;
+    });
+    assert.deepEqual(lengths, [126, 126, 126, 125, 125, 125, 125, 125]);
+  });
+
+  test("more ranks than samples leaves the last ones without any", () => {
+    assert.equal(new Sampler({ size: 2, seed: 0, shuffle: true, rank: 2, ranks: 3 }).samples(0).length, 0);
+  });
+
+  test("epochs differ, and each can be asked for again in any order", () => {
+    const sampler = new Sampler({ size: 50, seed: 1, shuffle: true });
+    const first = [...sampler.samples(0)];
+    assert.notDeepEqual([...sampler.samples(1)], first);
+    sampler.samples(7);
+    assert.deepEqual([...sampler.samples(0)], first);
+  });
+
+  test("a position is an epoch and a place in it", () => {
+    assert.deepEqual(epochOf(0, 10), { epoch: 0, index: 0 });
+    assert.deepEqual(epochOf(29, 10), { epoch: 2, index: 9 });
+  });
+
+  test("a rank that is not there is refused with both numbers", () => {
+    const sampler = () => new Sampler({ size: 10, seed: 0, shuffle: true, rank: 3, ranks: 3 });
+    assert.throws(
+      sampler,
+      (error: unknown) => error instanceof UsageError && /0 \.\. 2.*3/.test(error.message),
+    );
+  });
+});
