@@ -34,7 +34,9 @@ struct Job {
 
   const uint8_t* in = nullptr;
   size_t in_length = 0;
-  uint8_t* out = nullptr;
+  // One of them: 8 bits or f32.
+  uint8_t* bytes = nullptr;
+  float* floats = nullptr;
   bool jpeg = false;
   size_t width = 0, height = 0, channels = 3;
   decode::JpegRegion region{};
@@ -43,19 +45,22 @@ struct Job {
   std::string error;  // empty: done
 };
 
+std::unique_ptr<decode::RowSource> OpenSource(const Job& job) {
+  const size_t kept = decode::RowsKept(job.transform);
+#ifdef RIFFLE_HAVE_LIBJPEG
+  if (job.jpeg) return decode::OpenJpeg(job.in, job.in_length, job.width, job.height, job.region, kept);
+#endif
+  return std::make_unique<decode::PixelRows>(job.in, job.width, job.height, job.channels, kept);
+}
+
 void Execute(napi_env, void* data) {
   Job& job = *static_cast<Job*>(data);
   try {
-    const size_t kept = decode::RowsKept(job.transform);
-    if (job.jpeg) {
-#ifdef RIFFLE_HAVE_LIBJPEG
-      ResizeInto(job.transform,
-                 *decode::OpenJpeg(job.in, job.in_length, job.width, job.height, job.region, kept), job.out);
-#endif
-    } else {
-      decode::PixelRows rows(job.in, job.width, job.height, job.channels, kept);
-      ResizeInto(job.transform, rows, job.out);
-    }
+    const std::unique_ptr<decode::RowSource> source = OpenSource(job);
+    if (job.bytes)
+      decode::ResizeInto(job.transform, *source, job.bytes);
+    else
+      decode::ResizeInto(job.transform, *source, job.floats);
   } catch (const std::bad_alloc&) {
     job.error = "no memory to decode it";
   } catch (const std::exception& error) {
@@ -105,13 +110,25 @@ size_t Whole(const double* spec, Field field, double low, double high) {
   return static_cast<size_t>(number);
 }
 
-uint8_t* Bytes(napi_env env, napi_value value, size_t* length) {
+const uint8_t* Bytes(napi_env env, napi_value value, size_t* length) {
   napi_typedarray_type type;
   void* data;
   if (napi_get_typedarray_info(env, value, &type, length, &data, nullptr, nullptr) != napi_ok ||
       type != napi_uint8_array)
-    throw BadArgument{"transform: a buffer is not a Uint8Array"};
-  return static_cast<uint8_t*>(data);
+    throw BadArgument{"transform: the input is not a Uint8Array"};
+  return static_cast<const uint8_t*>(data);
+}
+
+// The output buffer, by its type; returns how many values it holds.
+size_t Output(napi_env env, napi_value value, Job* job) {
+  napi_typedarray_type type;
+  size_t length;
+  void* data;
+  if (napi_get_typedarray_info(env, value, &type, &length, &data, nullptr, nullptr) == napi_ok) {
+    if (type == napi_uint8_array) return job->bytes = static_cast<uint8_t*>(data), length;
+    if (type == napi_float32_array) return job->floats = static_cast<float*>(data), length;
+  }
+  throw BadArgument{"transform: the output is neither a Uint8Array nor a Float32Array"};
 }
 
 const double* Doubles(napi_env env, napi_value value, size_t count) {
@@ -151,7 +168,10 @@ void ReadSpec(const double* spec, size_t out_length, Job* job) {
     throw BadArgument{"transform: the window leaves the resized picture"};
   if (offset > out_length || out_length - offset < 3 * t.out_size * t.out_size)
     throw BadArgument{"transform: the output buffer is too short"};
-  job->out += offset;
+  if (job->bytes)
+    job->bytes += offset;
+  else
+    job->floats += offset;
 
   // Rows the filter may ask for: the picture itself, or the JPEG's decoded region.
   size_t source_w = job->width, source_h = job->height;
@@ -175,7 +195,7 @@ void ReadSpec(const double* spec, size_t out_length, Job* job) {
     throw BadArgument{"transform: the box leaves the picture"};
 }
 
-// transform*(input: Uint8Array, spec: Float64Array, out: Uint8Array): Promise<string | undefined>
+// transform*(input: Uint8Array, spec: Float64Array, out: Uint8Array | Float32Array): Promise<string | undefined>
 napi_value Start(napi_env env, napi_callback_info info, bool jpeg) {
   size_t argc = 3;
   napi_value argv[3];
@@ -183,10 +203,9 @@ napi_value Start(napi_env env, napi_callback_info info, bool jpeg) {
   auto job = std::make_unique<Job>();
   try {
     if (argc < 3) throw BadArgument{"transform: takes (input, spec, out)"};
-    size_t out_length;
     job->jpeg = jpeg;
     job->in = Bytes(env, argv[0], &job->in_length);
-    job->out = Bytes(env, argv[2], &out_length);
+    const size_t out_length = Output(env, argv[2], job.get());
     ReadSpec(Doubles(env, argv[1], kFields), out_length, job.get());
   } catch (const BadArgument& bad) {
     napi_throw_type_error(env, nullptr, bad.what.c_str());

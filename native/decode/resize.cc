@@ -124,12 +124,18 @@ void AddFourRows(const uint8_t* const rows[4], const float weights[4], bool add,
 }
 
 // 0..255 to 8 bits, halves up.
-void RoundRow(const float* row, size_t count, uint8_t* __restrict out) {
+void WriteRow(const float* row, size_t count, uint8_t* __restrict out) {
   for (size_t i = 0; i < count; ++i) out[i] = static_cast<uint8_t>(static_cast<int>(row[i] + 0.5f));
 }
 
-// Colour shift, grayscale, rounding: `count` pixels of `row`, in 0..255.
-void FinishRow(const Transform& t, float* row, size_t count, uint8_t* out) {
+// 0..255 to shares of full scale.
+void WriteRow(const float* row, size_t count, float* __restrict out) {
+  for (size_t i = 0; i < count; ++i) out[i] = row[i] * (1.0f / 255.0f);
+}
+
+// Colour shift, grayscale, output: `count` pixels of `row`, in 0..255.
+template <typename Out>
+void FinishRow(const Transform& t, float* row, size_t count, Out* out) {
   if (t.red != 0 || t.green != 0 || t.blue != 0) {
     const float shift[3] = {255 * t.red, 255 * t.green, 255 * t.blue};
     for (size_t i = 0; i < count; ++i)
@@ -141,10 +147,11 @@ void FinishRow(const Transform& t, float* row, size_t count, uint8_t* out) {
       p[0] = p[1] = p[2] = 0.2989f * p[0] + 0.587f * p[1] + 0.114f * p[2];
     }
   }
-  RoundRow(row, 3 * count, out);
+  WriteRow(row, 3 * count, out);
 }
 
-void ResizeTensorflow(const Transform& t, RowSource& source, uint8_t* out) {
+template <typename Out>
+void ResizeTensorflow(const Transform& t, RowSource& source, Out* out) {
   const size_t w = static_cast<size_t>(t.box_w), h = static_cast<size_t>(t.box_h);
   const size_t x0 = static_cast<size_t>(t.box_x), y0 = static_cast<size_t>(t.box_y);
   std::vector<Lerp> xs = Lerps(w, t.resized_w, t.window_x, t.out_size);
@@ -179,7 +186,8 @@ void ResizeTensorflow(const Transform& t, RowSource& source, uint8_t* out) {
   }
 }
 
-void ResizePillow(const Transform& t, RowSource& source, uint8_t* out) {
+template <typename Out>
+void ResizePillow(const Transform& t, RowSource& source, Out* out) {
   // The filter is symmetric: resizing the flipped picture is flipping the resized one.
   const size_t window_x = t.flip ? t.resized_w - t.window_x - t.out_size : t.window_x;
   const Taps xs = TriangleTaps(t.box_x, t.box_w, t.resized_w, window_x, t.out_size);
@@ -223,11 +231,15 @@ size_t RowsKept(const Transform& t) {
   return static_cast<size_t>(std::ceil(support)) * 2 + 1;
 }
 
-void ResizeInto(const Transform& t, RowSource& source, uint8_t* out) {
+template <typename Out>
+void ResizeInto(const Transform& t, RowSource& source, Out* out) {
   if (t.filter == Filter::kTensorflow)
     ResizeTensorflow(t, source, out);
   else
     ResizePillow(t, source, out);
 }
+
+template void ResizeInto(const Transform&, RowSource&, uint8_t*);
+template void ResizeInto(const Transform&, RowSource&, float*);
 
 }  // namespace decode

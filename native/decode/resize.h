@@ -1,4 +1,4 @@
-// Crop, resize, flip and colour of one picture, 8-bit RGB in and 8-bit RGB out, row by row.
+// Crop, resize, flip and colour of one picture, 8-bit RGB in and 8-bit or f32 RGB out, row by row.
 //
 // A rectangle of the source (the box) is resized to resized_w x resized_h, and the window out_size x out_size at
 // (window_x, window_y) of that is written. Random crops have a window of the whole; evaluation resizes the
@@ -10,7 +10,8 @@
 //                8 bits between its two passes and goes x first; here y first, in f32, rounded once, so
 //                single values may differ from Pillow's by one level.
 //
-// Values are rounded to 8 bits at the very end, halves up. The plain twin is src/data/resize-reference.ts.
+// 8-bit output is rounded at the very end, halves up: at most half a level from the f32 output, which is in [0, 1]
+// and never rounded. The plain twin is src/data/resize-reference.ts.
 #pragma once
 
 #include <cstddef>
@@ -43,7 +44,8 @@ class RowSource {
 // How many rows Row() must keep for this transform.
 size_t RowsKept(const Transform& t);
 
-// Writes out_size * out_size * 3 bytes. The box lies within the source.
-void ResizeInto(const Transform& t, RowSource& source, uint8_t* out);
+// Writes out_size * out_size * 3 values; Out is uint8_t (0..255) or float (0..1). The box lies within the source.
+template <typename Out>
+void ResizeInto(const Transform& t, RowSource& source, Out* out);
 
 }  // namespace decode

@@ -1,6 +1,9 @@
 /**
- * Carries out a {@link Transform}: encoded bytes or pixels in, 8-bit RGB of the network's size out, off the
- * JavaScript thread.
+ * Carries out a {@link Transform}: encoded bytes or pixels in, RGB of the network's size out, off the JavaScript
+ * thread.
+ *
+ * The network takes 8-bit pixels. f32 pixels, which TensorFlow's pipeline works on, come from the same kernels without
+ * the last rounding: the two differ by at most half a level, 0.5/255.
  *
  * JPEGs are decoded by libjpeg-turbo inside the addon where it was found at build time; sharp (libvips) decodes
  * PNG and WebP, and JPEG otherwise. Cropping and resizing are the addon's in every case (native/decode).
@@ -41,9 +44,12 @@ export interface Pixels {
 
 export type Source = Encoded | Pixels;
 
+/** `auto`: libjpeg-turbo for JPEGs where the addon has it. `sharp`: sharp decodes everything. */
+export type Decoder = "auto" | "sharp";
+
 /**
- * Writes size x size x 3 bytes into `out` from `offset`. `plan` is asked for the transform once the picture's size
- * is known.
+ * Writes size x size x 3 values into `out` from `offset`: 0..255 into bytes, 0..1 into floats. `plan` is asked for the
+ * transform once the picture's size is known.
  *
  * @throws DataError naming `where` when the picture cannot be decoded; `out` is then undefined from `offset` on.
  */
@@ -51,15 +57,16 @@ export async function renderInto(
   source: Source,
   where: string,
   plan: (picture: { readonly width: number; readonly height: number }) => Transform,
-  out: Uint8Array,
+  out: Uint8Array | Float32Array,
   offset: number,
+  jpegs: Decoder = "auto",
 ): Promise<void> {
   const decoder = native();
   let reason: string | undefined;
   if (source.kind === "encoded") {
     const info = imageInfo(source.bytes, where);
     const transform = plan(info);
-    if (info.format === "jpeg" && decoder.transformJpeg !== undefined) {
+    if (info.format === "jpeg" && jpegs === "auto" && decoder.transformJpeg !== undefined) {
       reason = await decoder.transformJpeg(
         source.bytes,
         spec(transform, info, jpegRegion(transform), offset),
@@ -97,9 +104,15 @@ export function jpegDecoder(): "libjpeg-turbo" | "sharp" {
 /** The functions of native/decode/binding.cc: undefined when done, otherwise why the picture is not whole. */
 interface Native {
   readFile(path: string, limit: number): Promise<Uint8Array | string>;
-  transformPixels(pixels: Uint8Array, spec: Float64Array, out: Uint8Array): Promise<string | undefined>;
-  transformJpeg?(bytes: Uint8Array, spec: Float64Array, out: Uint8Array): Promise<string | undefined>;
+  transformPixels: NativeTransform;
+  transformJpeg?: NativeTransform;
 }
+
+type NativeTransform = (
+  input: Uint8Array,
+  spec: Float64Array,
+  out: Uint8Array | Float32Array,
+) => Promise<string | undefined>;
 
 let loaded: Native | undefined;
 
