@@ -12,6 +12,7 @@ import { evaluateCommand } from "./evaluate.js";
 import { helpCommand } from "./help.js";
 import { inspectCommand } from "./inspect.js";
 import { predictCommand } from "./predict.js";
+import { showDataCommand } from "./show-data.js";
 import type { Terminal } from "./terminal.js";
 import { trainCommand } from "./train.js";
 
@@ -19,6 +20,7 @@ export const commands: readonly CliCommand[] = [
   trainCommand,
   evaluateCommand,
   predictCommand,
+  showDataCommand,
   inspectCommand,
   benchCommand,
   doctorCommand,

@@ -23,7 +23,7 @@ import type {
 } from "../backends/backend.js";
 import { CheckpointError, DivergedError, ResourceError, UsageError } from "../core/error.js";
 import { Draws, streams } from "../core/random.js";
-import { type Augmentation, augmentations, evaluationSide } from "../data/augment.js";
+import { evaluationSide } from "../data/augment.js";
 import { type BatchSource, type LoadedBatch, trainingBatches } from "../data/loader.js";
 import { openDatasets, type Sets } from "../data/sets.js";
 import { initialise, initialStatistics } from "../models/initialise.js";
@@ -31,6 +31,7 @@ import type { Network } from "../models/layers.js";
 import { shuffleNetV2 } from "../models/shufflenet-v2.js";
 import { compile } from "../program/compile.js";
 import type { HeadStep, Program } from "../program/program.js";
+import { augmentationOf } from "./augmentation.js";
 import { chooseBackend } from "./backend.js";
 import {
   type Checkpoint,
@@ -717,17 +718,4 @@ async function startingState(
 function trainedNetwork(model: ModelDescription, decayOn: "variant" | "matrices"): Network {
   const network = shuffleNetV2({ variant: model.variant, width: model.width, classes: model.classes });
   return decayOn === "variant" ? network : { ...network, decays: ["convolution", "depthwise", "linear"] };
-}
-
-/** The named augmentation with the settings that override parts of it. */
-function augmentationOf(settings: ResolvedSettings["settings"]): Augmentation {
-  const named: Augmentation = augmentations[settings.augment];
-  return {
-    ...named,
-    crop:
-      named.crop === "centre"
-        ? "centre"
-        : { ...named.crop, area: [settings.crop_area_min, named.crop.area[1]] },
-    flip: settings.flip ? named.flip : 0,
-  };
 }

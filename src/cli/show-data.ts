@@ -1,0 +1,176 @@
+/** `riffle show-data`: a contact sheet of what a network would see of a data set. */
+
+import { readFile, rename, stat, unlink } from "node:fs/promises";
+import { basename, dirname, extname, join, resolve } from "node:path";
+
+import { exists, probeFolder, writeFlushed } from "../core/durable.js";
+import { UsageError } from "../core/error.js";
+import {
+  SHEET_MARK,
+  sheetHtml,
+  type SheetOptions,
+  sheetPng,
+  type SheetRow,
+  sheetRows,
+} from "../data/contact-sheet.js";
+import { openDatasets } from "../data/sets.js";
+import { augmentationOf } from "../train/augmentation.js";
+import { settings as table } from "../train/settings.js";
+import { type CliCommand, type Invocation, wholeNumber } from "./command.js";
+import { count, printable, shellWord } from "./format.js";
+import { startProgress } from "./progress.js";
+import { shortPath, titled } from "./report-run.js";
+import type { Terminal } from "./terminal.js";
+
+export const showDataCommand: CliCommand = {
+  name: "show-data",
+  arguments: "<data>",
+  purpose: "Draws a contact sheet: pictures with boxes and crops, beside what the network would see of them.",
+  examples: [
+    "riffle show-data photos",
+    "riffle show-data data/ --augment torchvision --output sheet.html",
+    "riffle show-data data/ --images 4 --epoch 10 --json",
+  ],
+  settings: ["val_split", "image_size", "augment", "crop_area_min", "flip", "seed"],
+  defaults: { augment: "tensorflow", crop_area_min: table.crop_area_min.default },
+  options: [
+    { name: "images", value: "<n>", group: "Sheet", help: "pictures shown", default: "24" },
+    { name: "epoch", value: "<n>", group: "Sheet", help: "the first epoch shown", default: "1" },
+    {
+      name: "split",
+      value: "<train|validation>",
+      group: "Sheet",
+      help: "which part of the data; validation is shown as --augment says, too",
+      default: "train",
+    },
+    {
+      name: "output",
+      value: "<path>",
+      group: "Sheet",
+      help: "the sheet: .png, or .html with everything in it",
+      default: "contact-sheet.png",
+    },
+  ],
+  run: showData,
+};
+
+/** Beyond these a picture of the sheet is too large for most programs that show pictures. */
+const MOST_IMAGES = 400;
+
+async function showData(invocation: Invocation, terminal: Terminal): Promise<number> {
+  const { settings } = invocation;
+  const output = resolve(textOf(invocation, "output", "contact-sheet.png"));
+  const kind = extname(output).toLowerCase();
+  if (kind !== ".png" && kind !== ".html") {
+    throw new UsageError({
+      what: "a contact sheet is written as PNG or HTML",
+      where: "option --output",
+      expected: "a name that ends in .png or .html",
+      found: printable(output),
+      safe: "Nothing was read or written",
+    });
+  }
+  await refuseForeign(output);
+  const split = textOf(invocation, "split", "train");
+  if (split !== "train" && split !== "validation") {
+    throw new UsageError({ what: "no such part", expected: "--split train or validation", found: split });
+  }
+  const images = wholeNumber(invocation, "images", 24);
+  if (images > MOST_IMAGES) {
+    throw new UsageError({
+      what: "too many pictures for one sheet",
+      where: "option --images",
+      expected: `at most ${MOST_IMAGES}`,
+      found: `${images}`,
+    });
+  }
+  const options: SheetOptions = {
+    augmentation: augmentationOf({
+      augment: settings.augment ?? table.augment.default,
+      crop_area_min: settings.crop_area_min ?? table.crop_area_min.default,
+      flip: settings.flip ?? table.flip.default,
+    }),
+    imageSize: settings.image_size ?? table.image_size.default,
+    images,
+    epoch: wholeNumber(invocation, "epoch", 1),
+    seed: settings.seed ?? table.seed.default,
+  };
+  const { train, validation } = await openDatasets(invocation.arguments[0] ?? "", {
+    seed: options.seed,
+    valSplit: settings.val_split,
+    evalOnly: split === "validation",
+  });
+  const set = split === "train" ? train : validation;
+  if (set === undefined) {
+    throw new UsageError({ what: "the data has no validation part", expected: "--split train" });
+  }
+  const progress = startProgress(terminal);
+  let rows: readonly SheetRow[];
+  try {
+    rows = await sheetRows(set, options, (done, total) =>
+      progress.show({ label: "drawing", done, total, columns: [] }),
+    );
+  } finally {
+    progress.end();
+  }
+  await probeFolder(dirname(output));
+  await writeWhole(
+    output,
+    kind === ".png" ? await sheetPng(rows, options) : Buffer.from(await sheetHtml(rows, options)),
+  );
+  for (const row of rows) terminal.emit(withoutPixels(row));
+  const refused = rows.filter((row) => "problem" in row);
+  for (const row of refused) {
+    if ("problem" in row) terminal.note(`not shown: ${printable(row.name)}: ${printable(row.problem)}`);
+  }
+  terminal.emit({ event: "end", output, images: rows.length, refused: refused.length });
+  terminal.print(
+    titled("Sheet", `${shellWord(shortPath(output))} · ${count(rows.length)} of ${count(set.size)} pictures`),
+  );
+  return refused.length === 0 ? 0 : 3;
+}
+
+/** A row for a program: where it was cut and how it was varied, without pictures. */
+function withoutPixels(row: SheetRow): object {
+  if ("problem" in row) return { event: "sample", ...row };
+  const { sample, name, label, width, height, boxes } = row;
+  const looks = row.looks.map(({ epoch, crop, flip, shift, grayscale }) => ({
+    epoch,
+    crop,
+    flip,
+    shift,
+    grayscale,
+  }));
+  return { event: "sample", sample, name, label, class: row.class, width, height, boxes, looks };
+}
+
+function textOf(invocation: Invocation, name: string, fallback: string): string {
+  const value = invocation.own.get(name);
+  return typeof value === "string" ? value : fallback;
+}
+
+/** A sheet drawn earlier is drawn over; a file that is no sheet of ours stays. */
+async function refuseForeign(path: string): Promise<void> {
+  if (!(await exists(path))) return;
+  const found = await stat(path);
+  if (found.isFile() && found.size < LARGEST_SHEET && (await readFile(path)).includes(SHEET_MARK)) return;
+  throw new UsageError({
+    what: "the file that the sheet would replace is no contact sheet",
+    where: printable(path),
+    safe: "It was left as it is",
+    hint: "Name another file with --output",
+  });
+}
+
+const LARGEST_SHEET = 2 ** 28;
+
+async function writeWhole(path: string, content: Uint8Array): Promise<void> {
+  const temporary = join(dirname(path), `.${basename(path)}.${process.pid}.unfinished`);
+  try {
+    await writeFlushed(temporary, [content]);
+    await rename(temporary, path);
+  } catch (error) {
+    await unlink(temporary).catch(() => undefined);
+    throw error;
+  }
+}
