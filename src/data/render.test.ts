@@ -9,17 +9,9 @@ import { needs, sharedPath, storedPath } from "../../test/golden/shared.js";
 import { Draws, streams } from "../core/random.js";
 import type { NpyArray } from "../formats/npy.js";
 import { openNpz } from "../formats/npz.js";
-import {
-  asItIs,
-  augmentations,
-  channelShift,
-  evaluationDecodings,
-  evaluationTransform,
-  trainingTransform,
-  type Transform,
-} from "./augment.js";
+import { asItIs, channelShift, evaluationDecodings, evaluationTransform, type Transform } from "./augment.js";
 import { imageInfo } from "./image-info.js";
-import { jpegDecoder, type Pixels, renderInto, type Source } from "./render.js";
+import { type Decoder, jpegDecoder, type Pixels, renderInto, type Source } from "./render.js";
 import { resizeReference } from "./resize-reference.js";
 
 /** Pixels that differ everywhere, the same in every run. */
@@ -40,6 +32,21 @@ async function render(source: Source, transform: Transform): Promise<Uint8Array>
   );
   return out.subarray(7, -7);
 }
+
+/** As shares of full scale, without rounding. */
+async function renderFloats(source: Source, transform: Transform, jpegs?: Decoder): Promise<Float32Array> {
+  const { size } = transform;
+  const out = new Float32Array(size * size * 3 + 14).fill(99);
+  await renderInto(source, "x.jpg", () => transform, out, 7, jpegs);
+  assert.ok(
+    [...out.subarray(0, 7), ...out.subarray(-7)].every((value) => value === 99),
+    "wrote outside its place",
+  );
+  return out.subarray(7, -7);
+}
+
+/** f32 against f64 or another order of the same f32 operations: 1e-6 of full scale. */
+const exactly = { ofScale: 0, absolute: 1e-6 } as const;
 
 /** Rounding to 8 bits, and f32 against f64. */
 const rounding = 0.5 + 1e-3;
@@ -75,6 +82,8 @@ suite("renderInto on pixels", () => {
               ofScale: 0,
               absolute: rounding,
             });
+            const shares = expected.map((value) => value / 255);
+            assertClose("f32 pixels", await renderFloats(pixels, transform), shares, exactly);
           }
         });
       }
@@ -113,7 +122,46 @@ suite("renderInto on pixels", () => {
       const transform: Transform = { ...whole, shift: [0.2, -0.3, 0.05], grayscale };
       const expected = resizeReference(pixels, transform);
       assertClose("pixels", await render(pixels, transform), expected, { ofScale: 0, absolute: rounding });
+      const shares = expected.map((value) => value / 255);
+      assertClose("f32 pixels", await renderFloats(pixels, transform), shares, exactly);
     }
+  });
+
+  test("8-bit pixels are the f32 ones rounded, halves up, so at most half a level away", async () => {
+    for (const filter of ["tensorflow", "pillow"] as const) {
+      const transform: Transform = {
+        ...whole,
+        filter,
+        box: { x: 1, y: 2, width: 31, height: 20 },
+        resized: { width: 40, height: 24 },
+        size: 24,
+        shift: [0.1, -0.2, 0.3],
+      };
+      const floats = await renderFloats(noise(33, 23), transform);
+      const bytes = await render(noise(33, 23), transform);
+      assertClose(
+        "pixels",
+        bytes,
+        floats.map((value) => value * 255),
+        { ofScale: 0, absolute: 0.5 + 1e-4 },
+      );
+    }
+  });
+
+  test("buffers too short, of another type or at a wrong offset are refused before anything is written", async () => {
+    const plan = () => whole;
+    for (const out of [new Uint8Array(8 * 8 * 3 - 1), new Float32Array(8 * 8 * 3 - 1), new Uint8Array(0)])
+      await assert.rejects(renderInto(noise(8, 8), "x", plan, out, 0), /the output buffer is too short/);
+    for (const offset of [1, 2 ** 40])
+      await assert.rejects(
+        renderInto(noise(8, 8), "x", plan, new Float32Array(8 * 8 * 3), offset),
+        /the output buffer is too short/,
+      );
+    const words = new Uint16Array(8 * 8 * 3) as unknown as Uint8Array;
+    await assert.rejects(
+      renderInto(noise(8, 8), "x", plan, words, 0),
+      /neither a Uint8Array nor a Float32Array/,
+    );
   });
 
   test("a box outside the picture is refused before any memory is read", async () => {
@@ -219,7 +267,7 @@ suite("against TensorFlow", needs("tf-reference", "ops.npz"), async () => {
       ? await openNpz(sharedPath("tf-reference", "ops.npz"))
       : undefined;
   const array = async (name: string): Promise<NpyArray> => (await npz?.read(name)) as NpyArray;
-  const floats = async (name: string): Promise<Float32Array> => (await array(name)).data as Float32Array;
+  const floatArray = async (name: string): Promise<Float32Array> => (await array(name)).data as Float32Array;
   const picture = async (name: string): Promise<Pixels> => {
     const { shape, data } = await array(name);
     return {
@@ -232,13 +280,13 @@ suite("against TensorFlow", needs("tf-reference", "ops.npz"), async () => {
   };
 
   for (let i = 0; i < 8; i++) {
-    test(`resize_bilinear, case ${i}: definition to 1e-6, addon to 8 bits`, async () => {
+    test(`resize_bilinear, case ${i}: definition and f32 to 1e-6, bytes to their rounding`, async () => {
       const pixels = await picture(`resize${i}_in`);
       const [height, width] = (await array(`resize${i}_size`)).data as Int32Array as unknown as [
         number,
         number,
       ];
-      const expected = await floats(`resize${i}_uint8_out`);
+      const expected = await floatArray(`resize${i}_uint8_out`);
       const size = Math.min(height, width);
       // Square windows over the whole result, the last ones moved back to end with it.
       for (const y of steps(height, size)) {
@@ -253,6 +301,17 @@ suite("against TensorFlow", needs("tf-reference", "ops.npz"), async () => {
           const window = cut(expected, width, x, y, size);
           assertClose("definition", resizeReference(pixels, transform), window, { ofScale: 1e-6 });
           assertClose("addon", await render(pixels, transform), window, { ofScale: 0, absolute: rounding });
+          const floats = await renderFloats(pixels, transform);
+          assertClose(
+            "f32",
+            floats,
+            window.map((value) => value / 255),
+            exactly,
+          );
+          // The same picture resized after conversion to [0, 1], as the evaluation path does it.
+          if (i === 2) continue;
+          const scaled = cut(await floatArray(`resize${i}_float_out`), width, x, y, size);
+          assertClose("f32 of f32 input", floats, scaled, exactly);
         }
       }
     });
@@ -260,62 +319,25 @@ suite("against TensorFlow", needs("tf-reference", "ops.npz"), async () => {
 
   test("the colour shift", async () => {
     const pixels = await picture("colour_in_uint8");
-    const args = await floats("fast_args");
+    const args = await floatArray("fast_args");
     for (let i = 0; i < 3; i++) {
       const [brightness, cb, cr] = args.subarray(3 * i, 3 * i + 3) as unknown as [number, number, number];
       const transform: Transform = { ...asItIs(96), shift: channelShift(brightness, cb, cr) };
-      const expected = (await floats(`fast${i}`)).map((value) => value * 255);
+      const expected = (await floatArray(`fast${i}`)).map((value) => value * 255);
       assertClose("definition", resizeReference(pixels, transform), expected, { ofScale: 1e-6 });
       assertClose("addon", await render(pixels, transform), expected, { ofScale: 0, absolute: rounding });
+      assertClose("f32", await renderFloats(pixels, transform), await floatArray(`fast${i}`), exactly);
     }
   });
 
   test("grayscale", async () => {
     const pixels = await picture("colour_in_uint8");
     const transform: Transform = { ...asItIs(96), grayscale: true };
-    const expected = (await floats("grayscale_and_back")).map((value) => value * 255);
+    const expected = (await floatArray("grayscale_and_back")).map((value) => value * 255);
     assertClose("definition", resizeReference(pixels, transform), expected, { ofScale: 1e-6 });
     assertClose("addon", await render(pixels, transform), expected, { ofScale: 0, absolute: rounding });
-  });
-
-  test("crops are distributed as TensorFlow's: mean and spread of place, size and area", async () => {
-    const [height, width] = (await array("crop0_image_size")).data as Int32Array as unknown as [
-      number,
-      number,
-    ];
-    const begins = (await array("crop0_begin")).data as Int32Array;
-    const sizes = (await array("crop0_size")).data as Int32Array;
-    const theirs = Array.from({ length: 2000 }, (_, i) => ({
-      y: begins[2 * i] as number,
-      x: begins[2 * i + 1] as number,
-      height: sizes[2 * i] as number,
-      width: sizes[2 * i + 1] as number,
-    }));
-    const ours = Array.from({ length: 20_000 }, (_, i) => {
-      return trainingTransform(
-        augmentations.tensorflow,
-        { width, height },
-        224,
-        new Draws(3, streams.augment, 0, i),
-      ).box;
-    });
-    for (const [what, of] of [
-      ["x", (box) => box.x],
-      ["y", (box) => box.y],
-      ["width", (box) => box.width],
-      ["height", (box) => box.height],
-      ["area", (box) => box.width * box.height],
-      ["aspect", (box) => box.width / box.height],
-    ] as readonly (readonly [string, (box: (typeof theirs)[0]) => number])[]) {
-      const a = moments(ours.map(of));
-      const b = moments(theirs.map(of));
-      // 4.5 standard errors of the smaller sample; the spread's is about 1 / sqrt(2 n) for anything bell-like.
-      assertClose(`mean ${what}`, [a.mean], [b.mean], {
-        ofScale: 0,
-        absolute: (4.5 * b.deviation) / Math.sqrt(2000),
-      });
-      assertClose(`spread of ${what}`, [a.deviation], [b.deviation], { ofScale: 4.5 / Math.sqrt(4000) });
-    }
+    const theirs = await floatArray("grayscale_and_back");
+    assertClose("f32", await renderFloats(pixels, transform), theirs, exactly);
   });
 });
 
@@ -357,32 +379,70 @@ suite("against Pillow", () => {
   }
 });
 
-test(
-  "the evaluation path gives TensorFlow's pixels",
-  needs("tf-reference", "eval-pipeline.npz"),
-  async (t) => {
-    if (jpegDecoder() !== "libjpeg-turbo") return t.skip("sharp decodes with another DCT than TensorFlow");
+suite("the evaluation path against TensorFlow's", needs("tf-reference", "eval-pipeline.npz"), () => {
+  const resize = { ...evaluationDecodings.tensorflow, shorterSide: 256 };
+
+  /** Differences of the twelve pictures, in levels. */
+  async function differences(
+    image: (bytes: Uint8Array, transform: Transform) => Promise<ArrayLike<number>>,
+  ): Promise<{ readonly mean: number; readonly maximum: number }> {
     const npz = await openNpz(sharedPath("tf-reference", "eval-pipeline.npz"));
-    const images = await npz.read("images");
+    const images = (await npz.read("images")).data as Float32Array;
     const indices = (await npz.read("record_index")).data as ArrayLike<number | bigint>;
-    const records = [0, 1, 2].flatMap((i) =>
-      jpegsOf(readFileSync(sharedPath("tf-reference", "records", `shard-000${i}.tfrecords`))),
-    );
-    assert.equal(records.length, 63);
-    const resize = { ...evaluationDecodings.tensorflow, shorterSide: 256 };
+    const records = recordedJpegs();
+    let sum = 0;
+    let maximum = 0;
     for (let i = 0; i < indices.length; i++) {
       const bytes = records[Number(indices[i])] as Uint8Array;
-      const transform = evaluationTransform(resize, imageInfo(bytes, "record"), 224);
-      const expected = (images.data as Float32Array)
-        .subarray(i * 224 * 224 * 3, (i + 1) * 224 * 224 * 3)
-        .map((v) => v * 255);
-      assertClose(`image ${i}`, await render({ kind: "encoded", bytes }, transform), expected, {
-        ofScale: 0,
-        absolute: rounding,
-      });
+      const ours = await image(bytes, evaluationTransform(resize, imageInfo(bytes, "record"), 224));
+      assert.equal(ours.length, 224 * 224 * 3);
+      for (let at = 0; at < ours.length; at++) {
+        const difference = Math.abs((ours[at] as number) - 255 * (images[i * ours.length + at] as number));
+        sum += difference;
+        maximum = Math.max(maximum, difference);
+      }
     }
-  },
-);
+    return { mean: sum / images.length, maximum };
+  }
+
+  test("libjpeg-turbo with the fast DCT: f32 pixels to 1e-4 of a level, bytes to their rounding", async (t) => {
+    if (jpegDecoder() !== "libjpeg-turbo")
+      return t.skip("libjpeg-turbo was not found when the addon was built");
+    const floats = await differences(async (bytes, transform) =>
+      (await renderFloats({ kind: "encoded", bytes }, transform)).map((value) => 255 * value),
+    );
+    t.diagnostic(`f32: mean ${floats.mean} levels, at most ${floats.maximum}`);
+    assert.ok(floats.maximum < 1e-4, `${floats.maximum} levels`);
+    const bytes = await differences((bytes, transform) => render({ kind: "encoded", bytes }, transform));
+    t.diagnostic(`8 bits: mean ${bytes.mean} levels, at most ${bytes.maximum}`);
+    assert.ok(bytes.maximum <= rounding, `${bytes.maximum} levels`);
+  });
+
+  test("sharp, which decodes with the accurate DCT: within a level on average", async (t) => {
+    const { mean, maximum } = await differences(async (bytes, transform) =>
+      (await renderFloats({ kind: "encoded", bytes }, transform, "sharp")).map((value) => 255 * value),
+    );
+    t.diagnostic(`mean ${mean} levels, at most ${maximum}`);
+    assert.ok(mean <= 1, `${mean} levels`);
+  });
+
+  test("whole decodes are TensorFlow's, fast and accurate", async (t) => {
+    if (jpegDecoder() !== "libjpeg-turbo")
+      return t.skip("libjpeg-turbo was not found when the addon was built");
+    const npz = await openNpz(sharedPath("tf-reference", "eval-pipeline.npz"));
+    const index = Number(((await npz.read("decoded0_index")).data as ArrayLike<number | bigint>)[0]);
+    const bytes = recordedJpegs()[index] as Uint8Array;
+    for (const [name, fastDct] of [
+      ["decoded0_default", true],
+      ["decoded0_accurate", false],
+    ] as const) {
+      const expected = await npz.read(name);
+      const transform = { ...asItIs(224), decoding: { fastDct, scaled: false } };
+      assert.deepEqual(expected.shape, [224, 224, 3]);
+      assert.deepEqual(await render({ kind: "encoded", bytes }, transform), expected.data, name);
+    }
+  });
+});
 
 test("every JPEG of real photographs is cropped as decoded whole", needs("hymenoptera"), async () => {
   const folder = sharedPath("hymenoptera", "val", "bees");
@@ -420,10 +480,13 @@ function cut(pixels: ArrayLike<number>, width: number, x: number, y: number, siz
   });
 }
 
-function moments(values: readonly number[]): { readonly mean: number; readonly deviation: number } {
-  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
-  const square = values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / values.length;
-  return { mean, deviation: Math.sqrt(square) };
+/** The pictures of the reference's three shards, in order. */
+function recordedJpegs(): Uint8Array[] {
+  const found = [0, 1, 2].flatMap((i) =>
+    jpegsOf(readFileSync(sharedPath("tf-reference", "records", `shard-000${i}.tfrecords`))),
+  );
+  assert.equal(found.length, 63);
+  return found;
 }
 
 /** The JPEG inside each record: the framing gives the records, and a record holds one picture. */
