@@ -208,6 +208,98 @@ suite("trainingBatches", () => {
   });
 });
 
+suite("ranks", () => {
+  const epochOf = async (ranks: number, batch: number, steps: number, prefetch: number) =>
+    await Promise.all(
+      Array.from({ length: ranks }, (_, rank) =>
+        take(trainingBatches(pictures(), { ...training, batch, rank, ranks, prefetch }), steps),
+      ),
+    );
+
+  test("see each sample at most once an epoch between them, and exactly once where the batches divide the set", async () => {
+    for (const [ranks, batch] of [
+      [1, 11],
+      [1, 1],
+      [2, 1],
+      [3, 1],
+      [8, 1],
+      [2, 5],
+    ] as const) {
+      const steps = Math.floor(11 / (ranks * batch));
+      for (const prefetch of [1, 4]) {
+        const seen = (await epochOf(ranks, batch, steps, prefetch)).flat().flatMap((b) => b.samples);
+        assert.equal(seen.length, steps * ranks * batch);
+        assert.equal(new Set(seen).size, seen.length, `${ranks} ranks`);
+      }
+    }
+  });
+
+  test("make together the steps that one makes with all their pictures, down to the pixels' draws", async () => {
+    const [alone = []] = await epochOf(1, 4, 5, 3);
+    for (const ranks of [2, 4]) {
+      const shares = await epochOf(ranks, 4 / ranks, 5, 3);
+      alone.forEach((step, s) => {
+        const together = step.samples.map(
+          (_, at) => shares[at % ranks]?.[s]?.samples[Math.floor(at / ranks)],
+        );
+        assert.deepEqual(together, step.samples, `step ${s} of ${ranks} ranks`);
+      });
+    }
+    // One picture a batch, so that digests compare.
+    const ones = await epochOf(4, 1, 2, 3);
+    const [single = []] = await epochOf(1, 1, 8, 3);
+    ones.forEach((own, rank) =>
+      own.forEach(({ digest }, s) =>
+        assert.equal(digest, single[4 * s + rank]?.digest, `step ${s}, rank ${rank}`),
+      ),
+    );
+  });
+
+  test("divide an evaluation between them: every sample once", async () => {
+    for (const ranks of [1, 2, 3, 8, 12]) {
+      const seen = await Promise.all(
+        Array.from({ length: ranks }, (_, rank) =>
+          take(evaluationBatches(pictures(), { ...evaluation, rank, ranks })),
+        ),
+      );
+      const samples = seen.flat().flatMap((batch) => batch.samples);
+      assert.deepEqual(
+        samples.sort((a, b) => a - b),
+        [...Array(11).keys()],
+      );
+    }
+  });
+
+  test("a batch larger than a rank's share is refused with one that fits", () => {
+    assert.throws(
+      () => trainingBatches(pictures(), { ...training, batch: 4, rank: 0, ranks: 3 }),
+      /one of 3 .*at most 3, found 4.*--batch_size 2/,
+    );
+  });
+});
+
+suite("object boxes", () => {
+  test("reach the training crop, and a box that leaves its picture counts as a bad image", async () => {
+    const boxed = (xmax: number): Dataset => ({
+      ...pictures(),
+      read: (sample) =>
+        Promise.resolve({
+          kind: "encoded",
+          bytes: jpegs[sample] as Buffer,
+          boxes: [{ xmin: 0.4, ymin: 0.4, xmax, ymax: 0.6 }],
+        }),
+    });
+    const [plain] = await take(trainingBatches(pictures(), training), 1);
+    const [crops] = await take(trainingBatches(boxed(0.6), training), 1);
+    assert.deepEqual(crops?.samples, plain?.samples);
+    assert.notEqual(crops?.digest, plain?.digest);
+    await assert.rejects(
+      take(trainingBatches(boxed(1.6), training), 1),
+      /jpg: an object's box leaves the picture/,
+    );
+  });
+});
+
 /** One picture as evaluation sees it, alone in its batch. */
 async function imageOf(sample: number): Promise<Uint8Array> {
   for await (const batch of evaluationBatches(pictures(), { ...evaluation, batch: 1 })) {

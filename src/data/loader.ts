@@ -4,15 +4,16 @@
  * A batch lies in a buffer that is reused once released; as many buffers exist as batches are prefetched, plus
  * the one being read, so memory is constant. Decoding runs on libuv's thread pool; this file only plans.
  *
- * Step s of training belongs to epoch floor(s / stepsPerEpoch) with stepsPerEpoch = floor(size / batch): each epoch
- * is a new permutation of the whole set, of which the last size mod batch samples are left out.
+ * Step s of training belongs to epoch floor(s / stepsPerEpoch) with stepsPerEpoch = floor(size / (ranks * batch)):
+ * each epoch is a new permutation of the whole set, of which the last size mod (ranks * batch) samples are left out.
+ * A step's samples are the same for any number of ranks whose batches add up to the same (src/data/sampler.ts).
  *
  * A picture that does not decode is named and counted. In training its place is taken by the next good sample of
  * that epoch's permutation, which depends on the files alone; in evaluation it is left out.
  */
 
 import { DataError, UsageError } from "../core/error.js";
-import { Draws, permutation, streams } from "../core/random.js";
+import { Draws, streams } from "../core/random.js";
 import {
   asItIs,
   type Augmentation,
@@ -22,7 +23,8 @@ import {
   type Transform,
 } from "./augment.js";
 import type { Dataset } from "./dataset.js";
-import { type Pixels, renderInto, type Encoded } from "./render.js";
+import { type Decoder, type Encoded, type Pixels, renderInto } from "./render.js";
+import { Sampler } from "./sampler.js";
 
 /** A batch; it is valid until released. */
 export interface LoadedBatch {
@@ -53,7 +55,15 @@ export interface BatchSource extends AsyncIterable<LoadedBatch> {
   close(): Promise<void>;
 }
 
-export interface TrainingOptions {
+/** One of several processes that share a set; the only one when absent. */
+export interface Share {
+  /** From 0. */
+  readonly rank?: number | undefined;
+  readonly ranks?: number | undefined;
+}
+
+export interface TrainingOptions extends Share {
+  /** Of this rank. */
   readonly batch: number;
   readonly imageSize: number;
   readonly seed: number;
@@ -65,41 +75,36 @@ export interface TrainingOptions {
   readonly maxBadImages: number;
   /** Batches decoded ahead. */
   readonly prefetch?: number;
+  readonly decoder?: Decoder | undefined;
 }
 
-export interface EvaluationOptions {
+export interface EvaluationOptions extends Share {
   readonly batch: number;
   readonly imageSize: number;
   readonly resize: EvaluationResize;
   readonly maxBadImages: number;
   readonly prefetch?: number;
+  readonly decoder?: Decoder | undefined;
 }
 
 /** Batches without end. */
 export function trainingBatches(dataset: Dataset, options: TrainingOptions): BatchSource {
-  const { batch, imageSize, seed, augmentation, shuffle } = options;
-  const stepsPerEpoch = Math.floor(dataset.size / batch);
+  const { batch, imageSize, seed, augmentation, shuffle, rank = 0, ranks = 1 } = options;
+  const sampler = new Sampler({ size: dataset.size, seed, shuffle, rank, ranks });
+  // The smallest share's, so that every rank makes the same steps.
+  const share = Math.floor(dataset.size / ranks);
+  const stepsPerEpoch = Math.floor(share / batch);
   if (stepsPerEpoch === 0) {
     throw new UsageError({
-      what: "the batch is larger than the training set",
-      expected: `at most ${dataset.size}`,
+      what:
+        ranks === 1
+          ? "the batch is larger than the training set"
+          : `the batch is larger than a rank's share of the training set, one of ${ranks}`,
+      expected: `at most ${share}`,
       found: `${batch}`,
-      hint: `--batch_size ${Math.max(1, 2 ** Math.floor(Math.log2(dataset.size)))}`,
+      hint: `--batch_size ${Math.max(1, 2 ** Math.floor(Math.log2(share)))}`,
     });
   }
-  // Two, because batches of one epoch may still be decoding when the next begins.
-  const orders = new Map<number, Uint32Array>();
-  const orderOf = (epoch: number): Uint32Array => {
-    let order = orders.get(epoch);
-    if (order === undefined) {
-      order = shuffle
-        ? permutation(dataset.size, seed, epoch)
-        : Uint32Array.from({ length: dataset.size }, (_, i) => i);
-      orders.set(epoch, order);
-      orders.delete(epoch - 2);
-    }
-    return order;
-  };
   return new Loader(dataset, {
     ...options,
     prefetch: options.prefetch ?? DEFAULT_PREFETCH,
@@ -107,11 +112,10 @@ export function trainingBatches(dataset: Dataset, options: TrainingOptions): Bat
     plan: (index) => {
       const step = options.firstStep + index;
       const epoch = Math.floor(step / stepsPerEpoch);
-      const order = orderOf(epoch);
       const first = (step % stepsPerEpoch) * batch;
       return Array.from({ length: batch }, (_, i) => ({
-        sample: order[first + i] as number,
-        substitute: (attempt) => order[(first + i + attempt) % order.length] as number,
+        sample: sampler.sample(epoch, first + i),
+        substitute: (attempt) => sampler.sample(epoch, (first + i + attempt) % sampler.length),
         transform: (sample, source, picture) =>
           augmentation.crop === "centre" && isOfSize(source, imageSize)
             ? asItIs(imageSize)
@@ -126,17 +130,18 @@ export function trainingBatches(dataset: Dataset, options: TrainingOptions): Bat
   });
 }
 
-/** The whole set once, in order; the last batch may be short. */
+/** The rank's share of the set once, in order; the last batch may be short. */
 export function evaluationBatches(dataset: Dataset, options: EvaluationOptions): BatchSource {
-  const { batch, imageSize, resize } = options;
+  const { batch, imageSize, resize, rank = 0, ranks = 1 } = options;
+  const sampler = new Sampler({ size: dataset.size, seed: 0, shuffle: false, rank, ranks });
   return new Loader(dataset, {
     ...options,
     prefetch: options.prefetch ?? DEFAULT_PREFETCH,
-    batches: Math.ceil(dataset.size / batch),
+    batches: Math.ceil(sampler.length / batch),
     plan: (index) => {
       const first = index * batch;
-      return Array.from({ length: Math.min(batch, dataset.size - first) }, (_, i) => ({
-        sample: first + i,
+      return Array.from({ length: Math.min(batch, sampler.length - first) }, (_, i) => ({
+        sample: sampler.sample(0, first + i),
         substitute: () => undefined,
         transform: (_sample, source, picture) =>
           isOfSize(source, imageSize) ? asItIs(imageSize) : evaluationTransform(resize, picture, imageSize),
@@ -167,6 +172,7 @@ interface Plan {
   readonly imageSize: number;
   readonly maxBadImages: number;
   readonly prefetch: number;
+  readonly decoder?: Decoder | undefined;
   readonly batches: number;
   /** The places of the batch-th batch, from 0. */
   plan(batch: number): readonly Place[];
@@ -333,6 +339,7 @@ class Loader implements BatchSource {
         (picture) => place.transform(sample, source, picture),
         slot.images,
         offset,
+        this.#plan.decoder,
       );
     } finally {
       // The permit goes to the one who waits longest.
