@@ -280,19 +280,23 @@ suite("ranks", () => {
 
 suite("object boxes", () => {
   test("reach the training crop, and a box that leaves its picture counts as a bad image", async () => {
-    const boxed = (xmax: number): Dataset => ({
+    const ramp = Buffer.from(Array.from({ length: 60 * 40 * 3 }, (_, at) => (at / 3) % 60));
+    const bytes = await sharp(ramp, { raw: { width: 60, height: 40, channels: 3 } })
+      .jpeg()
+      .toBuffer();
+    const boxed = (xmax?: number): Dataset => ({
       ...pictures(),
-      read: (sample) =>
+      read: () =>
         Promise.resolve({
           kind: "encoded",
-          bytes: jpegs[sample] as Buffer,
-          boxes: [{ xmin: 0.4, ymin: 0.4, xmax, ymax: 0.6 }],
+          bytes,
+          ...(xmax === undefined ? {} : { boxes: [{ xmin: 0.4, ymin: 0.4, xmax, ymax: 0.6 }] }),
         }),
     });
-    const [plain] = await take(trainingBatches(pictures(), training), 1);
-    const [crops] = await take(trainingBatches(boxed(0.6), training), 1);
-    assert.deepEqual(crops?.samples, plain?.samples);
-    assert.notEqual(crops?.digest, plain?.digest);
+    const [plain] = await take(trainingBatches(boxed(), training), 1);
+    const [around] = await take(trainingBatches(boxed(0.6), training), 1);
+    assert.deepEqual(around?.samples, plain?.samples);
+    assert.notEqual(around?.digest, plain?.digest);
     await assert.rejects(
       take(trainingBatches(boxed(1.6), training), 1),
       /jpg: an object's box leaves the picture/,
