@@ -196,7 +196,7 @@ async function sheetRow(dataset: Dataset, sample: number, options: SheetOptions)
   try {
     const source = await dataset.read(sample);
     const { width, height } = source.kind === "pixels" ? source : imageInfo(source.bytes, name);
-    const boxes = source.kind === "encoded" ? (source.boxes ?? []) : [];
+    const boxes = source.boxes ?? [];
     const looks: Look[] = [];
     const varied = options.augmentation.crop !== "centre";
     for (let epoch = options.epoch; epoch < options.epoch + (varied ? LOOKS : 1); epoch++) {
@@ -230,7 +230,7 @@ async function lookAt(
           ? asItIs(imageSize)
           : trainingTransform(
               augmentation,
-              source.kind === "encoded" ? { ...picture, boxes: source.boxes } : picture,
+              { ...picture, boxes: source.boxes },
               imageSize,
               new Draws(seed, streams.augment, epoch - 1, sample),
             );

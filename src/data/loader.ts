@@ -121,7 +121,7 @@ export function trainingBatches(dataset: Dataset, options: TrainingOptions): Bat
             ? asItIs(imageSize)
             : trainingTransform(
                 augmentation,
-                source.kind === "encoded" ? { ...picture, boxes: source.boxes } : picture,
+                { ...picture, boxes: source.boxes },
                 imageSize,
                 new Draws(seed, streams.augment, epoch, sample),
               ),

@@ -40,6 +40,8 @@ export interface Pixels {
   readonly height: number;
   /** 1 is grayscale, 3 is RGB. */
   readonly channels: 1 | 3;
+  /** As in {@link Encoded}. */
+  readonly boxes?: readonly ObjectBox[];
 }
 
 export type Source = Encoded | Pixels;
