@@ -1,8 +1,8 @@
 /**
  * Reads NumPy's `.npy` arrays, so that data sets, reference outputs and bounding boxes come in as typed arrays.
  *
- * Little-endian numbers, booleans and text in C order. Object arrays hold Python pickles and are refused by
- * name: nothing in a file is ever run. The header is a Python dict literal; it is scanned, never evaluated.
+ * Little-endian numbers, booleans and text in C order. Object arrays hold Python pickles; npy-object.ts reads those,
+ * and nothing in a file is ever run. The header is a Python dict literal; it is scanned, never evaluated.
  *
  * Offsets and lengths are in bytes, shapes in elements.
  *
@@ -95,6 +95,28 @@ export function parseNpy(bytes: Uint8Array, where: string): NpyArray {
 
 /** The header alone; `bytes` need hold no more than the first {@link MAX_HEADER_BYTES} of the file. */
 export function parseNpyHeader(bytes: Uint8Array, where: string): NpyHeader {
+  const { descr, shape, textOffset, dataOffset } = scanNpyHeader(bytes, where);
+  const { dtype, elementBytes } = elementType(descr, where, textOffset);
+  const dataBytes = shape.reduce((total, length) => total * length, elementBytes);
+  if (!Number.isSafeInteger(dataBytes)) {
+    throw new FormatError(
+      { where, what: `shape [${shape.join(", ")}] is more than can be addressed` },
+      textOffset,
+    );
+  }
+  return { dtype, shape, elementBytes, dataOffset, dataBytes };
+}
+
+/** The header as it is written, whatever its element type; `textOffset` is where its dict begins. */
+export function scanNpyHeader(
+  bytes: Uint8Array,
+  where: string,
+): {
+  readonly descr: string;
+  readonly shape: readonly number[];
+  readonly textOffset: number;
+  readonly dataOffset: number;
+} {
   const magic = String.fromCharCode(...bytes.subarray(0, 6));
   if (magic !== "\x93NUMPY") {
     throw new FormatError({ where, what: "not a NumPy array: it does not begin with \\x93NUMPY" }, 0);
@@ -130,16 +152,7 @@ export function parseNpyHeader(bytes: Uint8Array, where: string): NpyHeader {
   }
   if (bytes.length < dataOffset) throw cut(where, dataOffset, bytes.length);
   const text = Array.from(bytes.subarray(textOffset, dataOffset), (c) => String.fromCharCode(c)).join("");
-  const { descr, shape } = new HeaderScanner(text, where, textOffset).scan();
-  const { dtype, elementBytes } = elementType(descr, where, textOffset);
-  const dataBytes = shape.reduce((total, length) => total * length, elementBytes);
-  if (!Number.isSafeInteger(dataBytes)) {
-    throw new FormatError(
-      { where, what: `shape [${shape.join(", ")}] is more than can be addressed` },
-      textOffset,
-    );
-  }
-  return { dtype, shape, elementBytes, dataOffset, dataBytes };
+  return { ...new HeaderScanner(text, where, textOffset).scan(), textOffset, dataOffset };
 }
 
 /**
@@ -181,7 +194,7 @@ function elementType(
   const refuse = (what: string, hint?: string) =>
     new FormatError({ where, what, found: `'${descr}'`, ...(hint === undefined ? {} : { hint }) }, offset);
   if (/^\|?O/.test(descr)) {
-    throw refuse("an array of Python objects, which are pickles and not read", "Save it with a number type");
+    throw refuse("an array of Python objects, where numbers are expected", "Save it with a number type");
   }
   const [, order, kind, size] = /^([<>|=])([a-zA-Z])([0-9]{1,6})$/.exec(descr) ?? [];
   if (kind === undefined || size === undefined) throw refuse("unknown element type");

@@ -1,0 +1,122 @@
+/**
+ * The metadata CSVs that `explore-imagenet` writes and `create-tfrecords` reads: one picture a row.
+ *
+ * Columns `path,wordnet_id,just_name` for training (the last is the file's name without extension, by which boxes.npy
+ * knows the picture), `path,wordnet_id` for validation. Paths are as the folder was given, so relative ones are relative
+ * to the working directory, as in the original; a member of a tar archive is written ARCHIVE.tar::member (archives.ts).
+ */
+
+import { createReadStream } from "node:fs";
+
+import { CsvError, parse } from "csv-parse";
+import { stringify } from "csv-stringify/sync";
+
+import { DataError } from "../../core/error.js";
+
+export interface PictureRow {
+  /** A file, or a member of an archive. */
+  readonly path: string;
+  /** The class: a WordNet id, or a folder's name where there is no devkit. */
+  readonly wordnetId: string;
+  /** By which boxes.npy knows the picture. */
+  readonly justName: string;
+}
+
+/** A path and a name may be long; a row of a megabyte is no metadata. */
+const MAX_ROW_CHARACTERS = 2 ** 20;
+
+/**
+ * All rows of a metadata file, in its order. Columns may stand in any order; `just_name` may be missing and is then
+ * the file's name without extension.
+ *
+ * @throws DataError with the line where it is no such file.
+ */
+export async function readMetadata(csv: string): Promise<PictureRow[]> {
+  const parser = parse({
+    bom: true,
+    columns: (header: string[]) => checkHeader(header, csv),
+    max_record_size: MAX_ROW_CHARACTERS,
+    info: true,
+    encoding: "utf8",
+  });
+  const rows: PictureRow[] = [];
+  const source = createReadStream(csv);
+  source.on("error", (error) => parser.destroy(error));
+  source.pipe(parser);
+  try {
+    for await (const { record, info } of parser as AsyncIterable<Parsed>)
+      rows.push(checkRow(record, info.lines, csv));
+  } catch (error) {
+    throw describe(error, csv);
+  } finally {
+    source.destroy();
+  }
+  if (rows.length === 0) throw new DataError({ where: csv, what: "lists no pictures" });
+  return rows;
+}
+
+/** The lines of a metadata file as pandas writes them: a header, \n, quotes only where needed. */
+export function encodeMetadata(rows: readonly PictureRow[], kind: "training" | "validation"): string {
+  const training = kind === "training";
+  const header = ["path", "wordnet_id", ...(training ? ["just_name"] : [])];
+  const lines = rows.map((row) => [row.path, row.wordnetId, ...(training ? [row.justName] : [])]);
+  return stringify([header, ...lines]);
+}
+
+/** A file's or member's name without folder and extension. */
+export function justName(path: string): string {
+  const name = path.slice(Math.max(path.lastIndexOf("/"), path.lastIndexOf("::") + 1) + 1);
+  const dot = name.lastIndexOf(".");
+  return dot > 0 ? name.slice(0, dot) : name;
+}
+
+interface Parsed {
+  readonly record: unknown;
+  readonly info: { readonly lines: number };
+}
+
+const COLUMNS: ReadonlySet<string> = new Set(["path", "wordnet_id", "just_name"]);
+
+/** Names that we know, so that nothing in a file names a property; other columns are passed over. */
+function checkHeader(header: readonly string[], where: string): (string | false)[] {
+  const missing = ["path", "wordnet_id"].filter((name) => !header.includes(name));
+  const twice = header.find((name, i) => COLUMNS.has(name) && header.indexOf(name) !== i);
+  if (missing.length > 0 || twice !== undefined) {
+    throw new DataError({
+      where: `${where}, line 1`,
+      what:
+        twice === undefined ? `has no column ${missing.join(" and none ")}` : `has the column ${twice} twice`,
+      expected: "path,wordnet_id,just_name or path,wordnet_id",
+      found: JSON.stringify(header.slice(0, 6).join(",").slice(0, 80)),
+      hint: "riffle explore-imagenet writes such files",
+    });
+  }
+  return header.map((name) => (COLUMNS.has(name) ? name : false));
+}
+
+function checkRow(record: unknown, line: number, where: string): PictureRow {
+  const { path, wordnet_id, just_name } = record as Record<
+    "path" | "wordnet_id" | "just_name",
+    string | undefined
+  >;
+  const problem = !path ? "a row without a path" : !wordnet_id ? "a row without a class" : undefined;
+  if (problem !== undefined || path === undefined || wordnet_id === undefined) {
+    throw new DataError({ where: `${where}, line ${line}`, what: problem ?? "an incomplete row" });
+  }
+  if (/[\0\ufffd]/.test(path + wordnet_id)) {
+    throw new DataError({ where: `${where}, line ${line}`, what: "holds bytes that are no UTF-8 text" });
+  }
+  return { path, wordnetId: wordnet_id, justName: just_name || justName(path) };
+}
+
+function describe(error: unknown, where: string): unknown {
+  if (error instanceof DataError) return error;
+  if (error instanceof CsvError) {
+    const line = typeof error["lines"] === "number" ? `, line ${error["lines"]}` : "";
+    return new DataError({ where: `${where}${line}`, what: `no CSV file: ${error.message}` }, error);
+  }
+  if (error instanceof Error && "code" in error) {
+    return new DataError({ where, what: `cannot be read: ${error.message}` }, error);
+  }
+  return error;
+}
