@@ -42,6 +42,8 @@ export interface CliCommand {
 /** An option that is no setting of a run. */
 export interface OwnOption {
   readonly name: string;
+  /** One letter: `-m`. */
+  readonly short?: string;
   /** Shown for its value, "<n>"; absent for a switch. */
   readonly value?: string;
   readonly group: string;
@@ -101,7 +103,8 @@ export function buildParser(
       });
     for (const name of spec.settings ?? []) command.addOption(settingOption(name, spec));
     for (const own of [...(spec.options ?? []), ...OUTPUT]) {
-      const flags = `--${own.name}${own.value ? ` ${own.value}` : ""}`;
+      const short = own.short === undefined ? "" : `-${own.short}, `;
+      const flags = `${short}--${own.name}${own.value ? ` ${own.value}` : ""}`;
       command.addOption(new Option(flags, described(own.help, own.default)).helpGroup(own.group));
     }
   }
@@ -157,6 +160,7 @@ function settingOption(name: SettingName, { defaults, aliases: further }: CliCom
     boolean: "[true|false]",
     choice: `<${(setting.choices ?? []).join("|")}>`,
     path: "<path>",
+    text: "<text>",
   }[setting.type];
   const aliases = [
     ...(setting.aliases ?? []),

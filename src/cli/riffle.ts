@@ -6,6 +6,7 @@ import { CommanderError } from "commander";
 
 import { benchCommand } from "./bench.js";
 import { buildParser, type CliCommand, normaliseArguments, parserFailure } from "./command.js";
+import { createTfrecordsCommand } from "./create-tfrecords.js";
 import { demoCommand } from "./demo.js";
 import { doctorCommand } from "./doctor.js";
 import { evaluateCommand } from "./evaluate.js";
@@ -22,6 +23,7 @@ export const commands: readonly CliCommand[] = [
   predictCommand,
   showDataCommand,
   inspectCommand,
+  createTfrecordsCommand,
   benchCommand,
   doctorCommand,
   demoCommand,

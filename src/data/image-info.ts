@@ -176,8 +176,8 @@ function notWhole(bytes: Uint8Array, place: string, where: string, format = "JPE
   });
 }
 
-/** What a file that is no picture of ours probably is, for the message. */
-function otherKind(bytes: Uint8Array): string {
+/** What a file that is no JPEG, PNG or WebP probably is, for a message: "a GIF". */
+export function otherKind(bytes: Uint8Array): string {
   if (startsWith(bytes, "GIF8")) return "a GIF";
   if (startsWith(bytes, "BM")) return "a BMP";
   if (startsWith(bytes, "II*\0") || startsWith(bytes, "MM\0*")) return "a TIFF";

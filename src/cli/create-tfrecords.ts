@@ -1,0 +1,157 @@
+/** `riffle create-tfrecords`: pictures, labels and boxes into TFRecord shards, the way the original is called. */
+
+import { availableParallelism } from "node:os";
+
+import { UsageError } from "../core/error.js";
+import { createRecords, type CreateResult, SKIPPED_FILE } from "../data/prepare/create-records.js";
+import { settings as table } from "../train/settings.js";
+import { type CliCommand, type Invocation, wholeNumber } from "./command.js";
+import { bytes, count, duration, printable, rate, shellWord } from "./format.js";
+import { startProgress } from "./progress.js";
+import { titled } from "./report-run.js";
+import { listenForStop } from "./stop.js";
+import type { Terminal } from "./terminal.js";
+
+export const createTfrecordsCommand: CliCommand = {
+  name: "create-tfrecords",
+  purpose: "Writes pictures, labels and boxes into TFRecord shards; run again, it finishes what was begun.",
+  examples: [
+    "riffle create-tfrecords -m training_metadata.csv -o train_shards -l integer_encoding.json -b boxes.npy -s 1000",
+    "riffle create-tfrecords -m validation_metadata.csv -o eval_shards -l integer_encoding.json -s 100",
+    "riffle create-tfrecords -m training_metadata.csv -o train_shards -l integer_encoding.json --verify --jobs 8",
+  ],
+  options: [
+    {
+      name: "metadata_file",
+      short: "m",
+      value: "<path>",
+      group: "Data",
+      help: "CSV of pictures: path, wordnet_id, just_name; explore-imagenet writes it",
+    },
+    {
+      name: "labels",
+      short: "l",
+      value: "<path>",
+      group: "Data",
+      help: "JSON: a label for every wordnet_id; explore-imagenet writes it",
+    },
+    {
+      name: "boxes",
+      short: "b",
+      value: "<path>",
+      group: "Data",
+      help: "boxes.npy of explore-imagenet, for training",
+      default: "none; the records have no xmin, ymin, xmax, ymax",
+    },
+    {
+      name: "verify",
+      group: "Data",
+      help: "decode every picture, and leave out what does not decode; else headers are looked at, as in the original",
+    },
+    { name: "output", short: "o", value: "<path>", group: "Shards", help: "the folder of the shards" },
+    {
+      name: "num_shards",
+      short: "s",
+      value: "<n>",
+      group: "Shards",
+      help: "number of files; each takes ceil(pictures / n) records",
+      default: "1000",
+    },
+    {
+      name: "jobs",
+      value: "<n>",
+      group: "Run",
+      help: "threads that read pictures; the shards do not depend on it",
+      default: `${availableParallelism()}, the cores here`,
+    },
+  ],
+  settings: ["seed"],
+  run: create,
+};
+
+async function create(invocation: Invocation, terminal: Terminal): Promise<number> {
+  terminal.keepGoing();
+  const boxes = invocation.own.get("boxes");
+  const settings = {
+    metadata: needed(invocation, "metadata_file"),
+    labels: needed(invocation, "labels"),
+    boxes: boxes === undefined ? undefined : String(boxes),
+    output: needed(invocation, "output"),
+    shards: wholeNumber(invocation, "num_shards", 1000),
+    seed: invocation.settings.seed ?? table.seed.default,
+    verify: invocation.own.has("verify"),
+    jobs: wholeNumber(invocation, "jobs", availableParallelism()),
+  };
+  const progress = startProgress(terminal);
+  const stop = listenForStop(
+    terminal,
+    () => "Stopping after the shard being written; press Ctrl-C again to quit at once.",
+  );
+  try {
+    const result = await createRecords(settings, {
+      signal: stop.signal,
+      note: (line) => progress.note(printable(line)),
+      progress: ({ phase, done, total, rate: perSecond }) =>
+        progress.show({
+          label: phase,
+          done,
+          total,
+          columns:
+            perSecond > 0 ? [`${rate(perSecond)} img/s`, `left ${duration((total - done) / perSecond)}`] : [],
+        }),
+    });
+    progress.end();
+    report(result, terminal);
+    return result.stopped ? stop.exitCode : 0;
+  } finally {
+    progress.end();
+    stop.release();
+  }
+}
+
+function report(result: CreateResult, terminal: Terminal): void {
+  const { stopped, output, rows, records, shards, foundShards, reencoded, skipped, written, seconds } =
+    result;
+  const found = foundShards > 0 ? `, ${count(foundShards)} of them found finished` : "";
+  terminal.print(
+    titled("Shards", `${count(shards)} in ${printable(output)}, ${bytes(result.bytes)}${found}`),
+  );
+  terminal.print(
+    titled(
+      "Pictures",
+      `${count(records)} written, ${count(reencoded)} of them from grayscale; ${count(skipped.length)} skipped` +
+        (stopped ? ` · of ${count(rows)} so far` : ""),
+    ),
+  );
+  for (const { path, reason } of skipped.slice(0, SHOWN))
+    terminal.print(titled("", printable(`${path}: ${reason}`)));
+  if (skipped.length > SHOWN) terminal.print(titled("", `... all of them in ${SKIPPED_FILE}`));
+  if (written > 0) {
+    terminal.print(titled("Speed", `${rate(written / seconds)} images/s · ${duration(seconds)}`));
+  }
+  terminal.print(
+    stopped
+      ? titled("Go on", `${commandLine()}`)
+      : titled("Next", `npx riffle verify-data ${shellWord(output)}`),
+  );
+  terminal.emit({ event: "end", ...result });
+}
+
+/** Skipped pictures named on the terminal; ImageNet has 23. */
+const SHOWN = 5;
+
+/** This very command, to paste. */
+function commandLine(): string {
+  return ["npx riffle", ...process.argv.slice(2).map(shellWord)].join(" ");
+}
+
+function needed(invocation: Invocation, name: string): string {
+  const given = invocation.own.get(name);
+  if (typeof given === "string" && given !== "") return given;
+  throw new UsageError({
+    what: `--${name} is needed`,
+    where: `option --${name}`,
+    safe: "Nothing was read or written",
+    hint: "riffle create-tfrecords --help gives examples",
+  });
+}

@@ -1,0 +1,40 @@
+/**
+ * Whether a picture decodes to its last coefficient, by the decoder that training uses, so that what passes here
+ * is not refused there.
+ *
+ * Decoded at 1/8 of the size where that is possible: all of the coded data is read and checked, and only the
+ * arithmetic that turns it into pixels is spared.
+ */
+
+import { DataError } from "../../core/error.js";
+import type { Transform } from "../augment.js";
+import { type Encoded, type Pixels, renderInto } from "../render.js";
+
+/** Why the picture does not decode; undefined when it does. */
+export async function decodingProblem(source: Encoded | Pixels, where: string): Promise<string | undefined> {
+  try {
+    await renderInto(source, where, wholePicture, new Uint8Array(SIDE * SIDE * 3), 0);
+    return undefined;
+  } catch (error) {
+    if (error instanceof DataError) return error.problem.what;
+    throw error;
+  }
+}
+
+/** What the pictures are shrunk to, in pixels; the result is thrown away. */
+const SIDE = 8;
+
+/** Every pixel counts: Pillow's filter leaves no row out. */
+function wholePicture({ width, height }: { readonly width: number; readonly height: number }): Transform {
+  return {
+    box: { x: 0, y: 0, width, height },
+    resized: { width: SIDE, height: SIDE },
+    window: { x: 0, y: 0 },
+    size: SIDE,
+    filter: "pillow",
+    flip: false,
+    shift: [0, 0, 0],
+    grayscale: false,
+    decoding: { fastDct: true, scaled: true },
+  };
+}

@@ -1,0 +1,115 @@
+/**
+ * A team of threads that build records; their number changes the speed and nothing else, because portions are
+ * taken up in the order of the rows, whoever built them.
+ */
+
+import { Worker } from "node:worker_threads";
+
+import { DataError } from "../../core/error.js";
+import type { PictureRow } from "./build-record.js";
+import type { BuiltPortion, WorkerReply, WorkerRequest, WorkerSettings } from "./record-worker.js";
+
+/** Rows built at a time: large enough to hide the message, small enough that a few megabytes are in flight. */
+const PORTION = 32;
+/** Paths looked at in one message; a look is a thousandth of a record's work. */
+const MEASURED = 1024;
+/** Portions in flight per thread: one being built, the next waiting, one on its way back. */
+const AHEAD = 3;
+
+export class RecordBuilders {
+  readonly #workers: readonly { readonly worker: Worker; waiting: number }[];
+  readonly #answers = new Map<number, Answer>();
+  #nextId = 0;
+  #failure: Error | undefined;
+
+  constructor(jobs: number, settings: WorkerSettings) {
+    this.#workers = Array.from({ length: jobs }, () => {
+      const worker = new Worker(new URL("./record-worker.js", import.meta.url), { workerData: settings });
+      const member = { worker, waiting: 0 };
+      worker.on("message", (reply: WorkerReply) => {
+        member.waiting--;
+        this.#receive(reply);
+      });
+      worker.on("error", (error) => this.#failAll(error instanceof Error ? error : new Error(String(error))));
+      return member;
+    });
+  }
+
+  /**
+   * The records of `rows` from `first` on, portion by portion.
+   *
+   * @throws DataError naming the first picture, in the order of the rows, that cannot be read.
+   */
+  async *build(
+    count: number,
+    rowAt: (index: number) => PictureRow,
+    first: number,
+  ): AsyncGenerator<{ readonly first: number; readonly portion: BuiltPortion }> {
+    const ahead: { readonly first: number; readonly portion: Promise<BuiltPortion> }[] = [];
+    let next = first;
+    while (next < count || ahead.length > 0) {
+      while (next < count && ahead.length < AHEAD * this.#workers.length) {
+        const rows = Array.from({ length: Math.min(PORTION, count - next) }, (_, i) => rowAt(next + i));
+        const portion = this.#ask({ build: rows }).then((reply) => (reply as { built: BuiltPortion }).built);
+        // A later portion may fail while an earlier one is awaited; it is reported in its turn.
+        portion.catch(() => {});
+        ahead.push({ first: next, portion });
+        next += rows.length;
+      }
+      const taken = ahead.shift();
+      if (taken !== undefined) yield { first: taken.first, portion: await taken.portion };
+    }
+  }
+
+  /** Bytes of all these files together; `progress` is called with how many were looked at. */
+  async measure(paths: readonly string[], progress: (done: number) => void): Promise<number> {
+    let bytes = 0;
+    const ahead: Promise<number>[] = [];
+    for (let next = 0; next < paths.length || ahead.length > 0;) {
+      while (next < paths.length && ahead.length < AHEAD * this.#workers.length) {
+        const asked = this.#ask({ measure: paths.slice(next, next + MEASURED) });
+        const measured = asked.then((reply) => (reply as { bytes: number }).bytes);
+        measured.catch(() => {});
+        ahead.push(measured);
+        next += MEASURED;
+      }
+      bytes += (await ahead.shift()) ?? 0;
+      progress(Math.min(next - ahead.length * MEASURED, paths.length));
+    }
+    return bytes;
+  }
+
+  /** Ends the threads; nothing may be asked afterwards. */
+  async close(): Promise<void> {
+    this.#failure ??= new Error("the threads were ended");
+    await Promise.all(this.#workers.map(({ worker }) => worker.terminate()));
+  }
+
+  #ask(request: { build: readonly PictureRow[] } | { measure: readonly string[] }): Promise<WorkerReply> {
+    if (this.#failure !== undefined) return Promise.reject(this.#failure);
+    const id = this.#nextId++;
+    const member = this.#workers.reduce((a, b) => (b.waiting < a.waiting ? b : a));
+    member.waiting++;
+    member.worker.postMessage({ id, ...request } satisfies WorkerRequest);
+    return new Promise((resolve, reject) => this.#answers.set(id, { resolve, reject }));
+  }
+
+  #receive(reply: WorkerReply): void {
+    const answer = this.#answers.get(reply.id);
+    this.#answers.delete(reply.id);
+    if ("problem" in reply) answer?.reject(new DataError(reply.problem));
+    else if ("bug" in reply) answer?.reject(new Error(reply.bug));
+    else answer?.resolve(reply);
+  }
+
+  #failAll(error: Error): void {
+    this.#failure = error;
+    for (const { reject } of this.#answers.values()) reject(error);
+    this.#answers.clear();
+  }
+}
+
+interface Answer {
+  readonly resolve: (reply: WorkerReply) => void;
+  readonly reject: (error: Error) => void;
+}
