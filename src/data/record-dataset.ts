@@ -1,0 +1,351 @@
+/**
+ * A data set in TFRecord shards: any sample is one read by its place, its CRCs checked, its Example taken apart.
+ *
+ * What is read serves as it is: the picture's bytes are a view of the record. Sample numbers follow the shards' names
+ * and the records in them. A sample is called `shard-0003.tfrecords#17`: record 17 of that shard, from 0.
+ *
+ * Offsets are in bytes; boxes are shares of the picture.
+ */
+
+import { createHash } from "node:crypto";
+import { close, fstat, open, read } from "node:fs";
+import { readFile, stat } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { promisify } from "node:util";
+
+import { errorCode } from "../core/durable.js";
+import { DataError, RiffleError, UsageError } from "../core/error.js";
+import { decodeExample } from "../formats/tf-example.js";
+import { RECORD_OVERHEAD, unframeRecord } from "../formats/tfrecord.js";
+import type { Dataset } from "./dataset.js";
+import { imageInfo } from "./image-info.js";
+import {
+  type BadRecord,
+  type IndexOptions,
+  openRecordIndex,
+  reasonOf,
+  type RecordIndex,
+} from "./record-index.js";
+import { boxesOf, pictureOf } from "./record-keys.js";
+import type { Encoded } from "./render.js";
+
+export interface RecordOptions extends IndexOptions {
+  /** Names by label; a validation set takes those of its training set. */
+  readonly classes?: readonly string[] | undefined;
+  /** The label of the first class: 1 in files of TensorFlow's slim, which keep 0 for "background". Default 0. */
+  readonly labelOffset?: number | undefined;
+}
+
+/**
+ * Opens a folder of shards, or one shard, making its index where there is none.
+ *
+ * @throws DataError when a record fails a check (beyond `skipBadRecords`), has a label that is no class, or the
+ * records hold no pictures.
+ */
+export async function openRecords(path: string, options: RecordOptions = {}): Promise<RecordDataset> {
+  const { skipBadRecords = 0, labelOffset = 0 } = options;
+  for (const [name, value] of Object.entries({
+    skip_bad_records: skipBadRecords,
+    label_offset: labelOffset,
+  })) {
+    if (Number.isInteger(value) && value >= 0) continue;
+    throw new UsageError({
+      what: `--${name} is no count`,
+      expected: "a whole number from 0",
+      found: `${value}`,
+    });
+  }
+  const index = await openRecordIndex(path, options);
+  const highest = index.labels.reduce((most, label) => Math.max(most, label), -(2 ** 31)) - labelOffset;
+  const classes =
+    options.classes ??
+    index.manifest?.classes ??
+    (await readClasses(index.folder)) ??
+    Array.from({ length: Math.max(0, Math.min(highest + 1, MAX_CLASSES)) }, (_, label) => String(label));
+  const set = new RecordDataset(index, classes, labelOffset, skipBadRecords);
+  try {
+    set.checkLabels();
+    await set.checkPictures();
+  } catch (error) {
+    await set.close();
+    throw error;
+  }
+  return set;
+}
+
+/** More damaged records than were to be skipped; not a DataError, which a loader may pass over. Exit code 3. */
+class TooManyBadRecords extends RiffleError {}
+
+export class RecordDataset implements Dataset {
+  readonly size: number;
+  readonly fingerprint: string;
+  /** Left out when the index was made, then those found damaged since, each once. */
+  readonly badRecords: BadRecord[];
+
+  /** Sample number of each shard's first record, and the size behind the last. */
+  readonly #firsts: Uint32Array;
+  readonly #files: (Promise<number> | undefined)[] = [];
+  readonly #damaged = new Set<number>();
+
+  constructor(
+    private readonly index: RecordIndex,
+    readonly classes: readonly string[],
+    private readonly labelOffset: number,
+    private readonly skipBadRecords: number,
+  ) {
+    this.size = index.offsets.length;
+    this.badRecords = index.shards.flatMap(({ name, bad }) =>
+      bad.map((record) => ({ shard: name, ...record })),
+    );
+    this.#firsts = new Uint32Array(index.shards.length + 1);
+    index.shards.forEach(({ records }, i) => (this.#firsts[i + 1] = (this.#firsts[i] as number) + records));
+    const hash = createHash("sha256").update(JSON.stringify([classes, labelOffset]));
+    for (const { name, bytes, records } of index.shards) hash.update(`\n${name}\t${bytes}\t${records}`);
+    for (const { buffer, byteOffset, byteLength } of [index.labels, index.lengths]) {
+      hash.update(new Uint8Array(buffer, byteOffset, byteLength));
+    }
+    this.fingerprint = hash.digest("hex");
+  }
+
+  label(sample: number): number {
+    return (this.index.labels[this.#check(sample)] as number) - this.labelOffset;
+  }
+
+  name(sample: number): string {
+    const { path, record } = this.#place(sample);
+    return `${path}#${record}`;
+  }
+
+  async read(sample: number): Promise<Encoded> {
+    const { shard, path, record, offset, length } = this.#place(sample);
+    try {
+      const framed = await this.#readAt(shard, path, offset, length + RECORD_OVERHEAD);
+      const payload = unframeRecord(framed, path, record, offset);
+      const where = `${path}#${record}, byte ${offset}`;
+      const example = decodeExample(payload, where);
+      const bytes = pictureOf(example, this.index.keys, where);
+      const boxes = boxesOf(example, this.index.keys, where);
+      return { kind: "encoded", bytes, boxes };
+    } catch (error) {
+      if (error instanceof DataError) this.#countDamaged(sample, error);
+      throw error;
+    }
+  }
+
+  /** Closes the shards; the set is then not read again. */
+  async close(): Promise<void> {
+    const files = this.#files.splice(0);
+    for (const file of files) if (file !== undefined) await file.then(closeFile, () => undefined);
+  }
+
+  /** @throws DataError for the first record whose label is no class. */
+  checkLabels(): void {
+    const sample = this.index.labels.findIndex(
+      (_, i) => !(this.label(i) >= 0 && this.label(i) < this.classes.length),
+    );
+    if (sample < 0) return;
+    const { path, record, offset } = this.#place(sample);
+    const label = this.index.labels[sample] as number;
+    const last = this.labelOffset + this.classes.length - 1;
+    throw new DataError({
+      where: `${path}#${record}, byte ${offset}`,
+      what: "the record's label is no class",
+      expected: `${this.labelOffset} .. ${last}`,
+      found: `${label}`,
+      hint:
+        label === last + 1
+          ? `Are the classes counted from ${this.labelOffset + 1}? --label_offset ${this.labelOffset + 1}`
+          : "Are these the classes that the records were made with?",
+    });
+  }
+
+  /** @throws DataError when none of the first records holds a picture: raw pixels or a path, say. */
+  async checkPictures(): Promise<void> {
+    let first: DataError | undefined;
+    for (let sample = 0; sample < Math.min(this.size, 3); sample++) {
+      try {
+        const { bytes } = await this.read(sample);
+        imageInfo(bytes, `${this.name(sample)}, "${this.index.keys.image}"`);
+        return;
+      } catch (error) {
+        if (!(error instanceof DataError)) throw error;
+        first ??= error;
+      }
+    }
+    if (first !== undefined) throw first;
+  }
+
+  #place(sample: number) {
+    this.#check(sample);
+    let low = 0;
+    // The last shard that begins at or before the sample; empty shards begin where the next does.
+    for (let high = this.#firsts.length - 1; high - low > 1;) {
+      const middle = (low + high) >> 1;
+      if ((this.#firsts[middle] as number) <= sample) low = middle;
+      else high = middle;
+    }
+    const { name, bad } = this.index.shards[low] as RecordIndex["shards"][number];
+    let record = sample - (this.#firsts[low] as number);
+    for (const left of bad) if (left.record <= record) record++;
+    return {
+      shard: low,
+      path: join(this.index.folder, name),
+      record,
+      offset: this.index.offsets[sample] as number,
+      length: this.index.lengths[sample] as number,
+    };
+  }
+
+  async #readAt(shard: number, path: string, offset: number, length: number): Promise<Uint8Array> {
+    this.#files[shard] ??= this.#openShard(shard, path);
+    const file = await this.#files[shard];
+    const bytes = Buffer.allocUnsafeSlow(length);
+    for (let done = 0; done < length;) {
+      const got = await readInto(file, bytes, done, offset + done, path);
+      if (got === 0) {
+        throw new DataError({
+          where: `${path}, byte ${offset + done}`,
+          what: "became shorter since it was opened",
+          expected: `${offset + length} bytes`,
+          found: `${offset + done}`,
+        });
+      }
+      done += got;
+    }
+    return bytes;
+  }
+
+  async #openShard(shard: number, path: string): Promise<number> {
+    const { bytes, modified } = this.index.shards[shard] as RecordIndex["shards"][number];
+    let file: number;
+    try {
+      file = await openFile(path, "r");
+    } catch (error) {
+      throw new DataError(
+        { where: path, what: `cannot be opened: ${errorCode(error) ?? String(error)}` },
+        error,
+      );
+    }
+    const found = await statFile(file, { bigint: true });
+    if (Number(found.size) === bytes && found.mtimeNs.toString() === modified) return file;
+    await closeFile(file);
+    throw new DataError({
+      where: path,
+      what: "was changed since it was indexed, moments ago; is something writing to it?",
+      expected: `${bytes} bytes`,
+      found: `${found.size}`,
+    });
+  }
+
+  #countDamaged(sample: number, error: DataError): void {
+    if (this.#damaged.has(sample)) return;
+    this.#damaged.add(sample);
+    const { shard, record, offset } = this.#place(sample);
+    const { name } = this.index.shards[shard] as RecordIndex["shards"][number];
+    this.badRecords.push({ shard: name, record, offset, reason: reasonOf(error), lost: 1 });
+    const lost = this.badRecords.reduce((sum, bad) => sum + bad.lost, 0);
+    if (this.skipBadRecords === 0 || lost <= this.skipBadRecords) return;
+    throw new TooManyBadRecords(
+      3,
+      {
+        ...error.problem,
+        hint: `${lost} damaged records are more than --skip_bad_records ${this.skipBadRecords} allows`,
+      },
+      error,
+    );
+  }
+
+  #check(sample: number): number {
+    if (!(sample >= 0 && sample < this.size)) throw new RangeError(`sample ${sample} of ${this.size}`);
+    return sample;
+  }
+}
+
+/** Larger labels are no classes, and would each get a name. */
+const MAX_CLASSES = 1_000_000;
+
+const MAX_CLASSES_BYTES = 64 * 2 ** 20;
+
+// Plain descriptors and callbacks: a FileHandle's read costs the main thread several times as much.
+const openFile = promisify(open);
+const closeFile = promisify(close);
+const statFile = promisify(fstat) as (
+  file: number,
+  o: { bigint: true },
+) => Promise<{ size: bigint; mtimeNs: bigint }>;
+
+function readInto(file: number, into: Buffer, done: number, position: number, path: string): Promise<number> {
+  return new Promise((resolve, reject) => {
+    read(file, into, done, into.length - done, position, (error, bytesRead) => {
+      if (error === null) resolve(bytesRead);
+      else {
+        const where = `${path}, byte ${position}`;
+        reject(new DataError({ where, what: `cannot be read: ${errorCode(error) ?? error.message}` }, error));
+      }
+    });
+  });
+}
+
+/**
+ * Class names beside the shards or one folder up: `integer_encoding.json` (name to label) or `classes.txt`
+ * (one name per line); undefined where there is neither.
+ */
+async function readClasses(folder: string): Promise<string[] | undefined> {
+  for (const place of [folder, dirname(folder)]) {
+    const encoding = join(place, "integer_encoding.json");
+    const json = await readText(encoding);
+    if (json !== undefined) return classesOfEncoding(json, encoding);
+    const list = join(place, "classes.txt");
+    const lines = (await readText(list))?.split(/\r?\n/).filter((line) => line.trim() !== "");
+    if (lines !== undefined) {
+      if (new Set(lines).size !== lines.length)
+        throw new DataError({ where: list, what: "names a class twice" });
+      return lines;
+    }
+  }
+  return undefined;
+}
+
+function classesOfEncoding(json: string, where: string): string[] {
+  let value: unknown;
+  try {
+    value = JSON.parse(json);
+  } catch (error) {
+    throw new DataError({ where, what: "is no JSON" }, error);
+  }
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    throw new DataError({ where, what: "is no object of names and labels" });
+  }
+  const entries = Object.entries(value);
+  const classes: (string | undefined)[] = Array.from({ length: entries.length });
+  for (const [name, label] of entries) {
+    if (
+      !Number.isInteger(label) ||
+      label < 0 ||
+      label >= entries.length ||
+      classes[label as number] !== undefined
+    ) {
+      throw new DataError({
+        where,
+        what: `the label of ${JSON.stringify(name)} is no class of its own`,
+        expected: `each of 0 .. ${entries.length - 1} once`,
+        found: JSON.stringify(label),
+      });
+    }
+    classes[label as number] = name;
+  }
+  return classes as string[];
+}
+
+async function readText(path: string): Promise<string | undefined> {
+  try {
+    const { size } = await stat(path);
+    if (size > MAX_CLASSES_BYTES)
+      throw new DataError({ where: path, what: "too long for a list of classes" });
+    return new TextDecoder("utf-8", { fatal: true }).decode(await readFile(path));
+  } catch (error) {
+    if (errorCode(error) === "ENOENT") return undefined;
+    if (error instanceof DataError) throw error;
+    throw new DataError({ where: path, what: `cannot be read: ${String(error)}` }, error);
+  }
+}
