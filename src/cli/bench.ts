@@ -1,13 +1,16 @@
 /**
- * `riffle bench`: how fast this machine runs a network, and what share of its own peak that is.
+ * `riffle bench`: how fast this machine runs a network, what share of its own peak that is, and how fast it loads
+ * pictures.
  *
- * train/bench.ts measures; this file parses and prints.
+ * train/bench.ts and train/bench-data.ts measure; this file parses and prints.
  */
 
 import Table from "cli-table3";
 
 import { UsageError } from "../core/error.js";
+import type { Decoder } from "../data/render.js";
 import { bench, type BenchResult } from "../train/bench.js";
+import { benchData, type DataBenchResult, dataBenchSettings } from "../train/bench-data.js";
 import { programDefaults, programSettings } from "../train/workload.js";
 import { type CliCommand, type Invocation, wholeNumber } from "./command.js";
 import { count, percent, rate } from "./format.js";
@@ -16,53 +19,99 @@ import type { Terminal } from "./terminal.js";
 
 export const benchCommand: CliCommand = {
   name: "bench",
-  arguments: "<train|infer>",
-  purpose: "Measures images per second, memory and share of this machine's peak.",
+  arguments: "<train|infer|data>",
+  purpose:
+    "Measures images per second: a network's training or inference with share of this machine's peak, or loading pictures.",
   examples: [
     "riffle bench train --width 1.0 --batch_size 32 --image_size 224",
     "riffle bench infer --width 0.5 --batch_size 1 --json",
-    "riffle bench train --isa avx2 --threads 1 --steps 20",
+    "riffle bench data --data_dir photos --augment tensorflow --images 4000",
   ],
-  settings: [...programSettings, "threads"],
-  defaults: programDefaults,
+  settings: [...new Set([...programSettings, "threads", ...dataBenchSettings] as const)],
+  defaults: { ...programDefaults, augment: "tensorflow", seed: 0 },
   options: [
     {
       name: "steps",
       value: "<n>",
       group: "Measuring",
-      help: "steps measured, after two of warm-up",
+      help: "steps measured, after two of warm-up; train and infer",
       default: "10",
     },
     {
       name: "isa",
       value: "<name>",
       group: "Measuring",
-      help: "instruction set to use, one that riffle doctor lists; the same as RIFFLE_ISA=name",
+      help: "instruction set to use, one that riffle doctor lists; the same as RIFFLE_ISA=name; train and infer",
       default: "the widest that runs here",
+    },
+    {
+      name: "images",
+      value: "<n>",
+      group: "Measuring",
+      help: "pictures measured, in whole batches after five of warm-up; data",
+      default: "2000",
+    },
+    {
+      name: "decoder",
+      value: "<auto|sharp>",
+      group: "Measuring",
+      help: "what decodes JPEGs: libjpeg-turbo where it was found, or sharp; data",
+      default: "auto",
     },
   ],
   run: runBench,
 };
 
+/** What each mode takes; anything else is refused rather than ignored. */
+const networkOptions: readonly string[] = [...programSettings, "threads", "steps", "isa"];
+const dataOptions: readonly string[] = [...dataBenchSettings, "images", "decoder"];
+
 async function runBench(invocation: Invocation, terminal: Terminal): Promise<number> {
   const [mode] = invocation.arguments;
-  if (mode !== "train" && mode !== "infer") {
+  if (mode !== "train" && mode !== "infer" && mode !== "data") {
     throw new UsageError({
       what: "riffle bench cannot measure that",
-      expected: "train or infer",
+      expected: "train, infer or data",
       found: mode ?? "",
     });
+  }
+  refuseOthers(invocation, mode);
+  const progress = startProgress(terminal);
+  const show = (done: number, total: number): void =>
+    progress.show({ label: "bench", done, total, columns: [] });
+  if (mode === "data") {
+    const images = wholeNumber(invocation, "images", 2000);
+    const options = { ...invocation.settings, images, decoder: decoderOf(invocation) };
+    const result = await benchData(options, show).finally(() => progress.end());
+    terminal.emit(result);
+    if (!terminal.json) printDataResult(result, terminal);
+    return 0;
   }
   const steps = wholeNumber(invocation, "steps", 10);
   const isa = invocation.own.get("isa");
   const options = { ...invocation.settings, steps, ...(typeof isa === "string" ? { isa } : {}) };
-  const progress = startProgress(terminal);
-  const show = (done: number, total: number): void =>
-    progress.show({ label: "bench", done, total, columns: [] });
   const result = await bench(mode, options, show).finally(() => progress.end());
   terminal.emit(result);
   if (!terminal.json) printResult(result, terminal);
   return 0;
+}
+
+function refuseOthers(invocation: Invocation, mode: "train" | "infer" | "data"): void {
+  const taken = mode === "data" ? dataOptions : networkOptions;
+  const given = [...Object.keys(invocation.settings), ...invocation.own.keys()];
+  const other = given.find((name) => !taken.includes(name) && name !== "json" && name !== "debug");
+  if (other === undefined) return;
+  throw new UsageError({
+    what: `--${other} does not apply to riffle bench ${mode}`,
+    expected: taken.map((name) => `--${name}`).join(", "),
+    found: `--${other}`,
+  });
+}
+
+function decoderOf(invocation: Invocation): Decoder {
+  const given = invocation.own.get("decoder") ?? "auto";
+  if (given === "auto" || given === "sharp") return given;
+  throw new UsageError({ what: "no such decoder", expected: "--decoder auto or sharp", found: `${given}` });
 }
 
 function printResult(result: BenchResult, terminal: Terminal): void {
@@ -89,4 +138,20 @@ function printResult(result: BenchResult, terminal: Terminal): void {
     `${count(result.gflops)} GFLOP/s of ${count(result.peak_gflops)} measured, ${percent(result.share_of_peak)}; ` +
       `memory copies at ${result.copy_gb_per_second.toFixed(1)} GB/s`,
   );
+}
+
+function printDataResult(result: DataBenchResult, terminal: Terminal): void {
+  const { mean, min, median, max } = result.images_per_second;
+  terminal.print(
+    `${rate(median)} images/s a batch (${rate(min)} to ${rate(max)}), ${rate(mean)} over all ${count(result.images)}; ` +
+      `${rate(result.mb_per_second)} MB/s as stored`,
+  );
+  terminal.print(
+    `JPEGs through ${result.decoder}, ${result.augment} augmentation, ${result.image_size} px, batch ${result.batch_size}`,
+  );
+  terminal.print(
+    `${result.cpu_ms_per_image.toFixed(2)} ms of processor time an image; main thread busy ${percent(result.main_thread_share)}; ` +
+      `reading is ${percent(result.read_share)} of a picture; peak memory ${count(result.peak_memory_mb)} MB`,
+  );
+  if (result.bad_images > 0) terminal.print(`${count(result.bad_images)} pictures did not decode`);
 }
