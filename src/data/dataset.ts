@@ -22,6 +22,8 @@ export interface Dataset {
   read(sample: number): Promise<Encoded | Pixels>;
   /** SHA-256 over names, sizes and labels, in hexadecimal: has the set changed since the checkpoint? */
   readonly fingerprint: string;
+  /** Closes the files held open, if any; a later read opens them again. */
+  close?(): Promise<void>;
 }
 
 /** The samples of `set` named in `samples`, under new numbers. */
@@ -40,5 +42,6 @@ export function subset(set: Dataset, samples: Uint32Array): Dataset {
     name: (sample) => set.name(at(sample)),
     read: (sample) => set.read(at(sample)),
     fingerprint: hash.digest("hex"),
+    close: async () => set.close?.(),
   };
 }

@@ -27,6 +27,7 @@ import {
   type RecordIndex,
 } from "./record-index.js";
 import { boxesOf, pictureOf } from "./record-keys.js";
+import { MANIFEST_FILE } from "./record-manifest.js";
 import type { Encoded } from "./render.js";
 
 export interface RecordOptions extends IndexOptions {
@@ -56,6 +57,7 @@ export async function openRecords(path: string, options: RecordOptions = {}): Pr
     });
   }
   const index = await openRecordIndex(path, options);
+  refuseOtherClasses(index, options.classes);
   const highest = index.labels.reduce((most, label) => Math.max(most, label), -(2 ** 31)) - labelOffset;
   const classes =
     options.classes ??
@@ -71,6 +73,22 @@ export async function openRecords(path: string, options: RecordOptions = {}): Pr
     throw error;
   }
   return set;
+}
+
+/** @throws DataError when the records were made for other classes than those of the training set. */
+function refuseOtherClasses({ manifest, folder }: RecordIndex, classes: readonly string[] | undefined): void {
+  const own = manifest?.classes;
+  if (own == null || classes === undefined) return;
+  const at = Array.from({ length: Math.max(own.length, classes.length) }).findIndex(
+    (_, i) => own[i] !== classes[i],
+  );
+  if (at < 0) return;
+  throw new DataError({
+    where: join(folder, MANIFEST_FILE),
+    what: `other classes than the training set has: label ${at} means something else`,
+    expected: classes[at] ?? `${classes.length} classes`,
+    found: own[at] ?? `${own.length} classes`,
+  });
 }
 
 /** More damaged records than were to be skipped; not a DataError, which a loader may pass over. Exit code 3. */
@@ -132,7 +150,7 @@ export class RecordDataset implements Dataset {
     }
   }
 
-  /** Closes the shards; the set is then not read again. */
+  /** Closes the shards; a later read opens them again. */
   async close(): Promise<void> {
     const files = this.#files.splice(0);
     for (const file of files) if (file !== undefined) await file.then(closeFile, () => undefined);

@@ -3,12 +3,15 @@
  */
 
 import { stat } from "node:fs/promises";
+import { basename, join } from "node:path";
 
 import { DataError, UsageError } from "../core/error.js";
 import { Draws, streams } from "../core/random.js";
 import { type Dataset, subset } from "./dataset.js";
 import { openImageFolder } from "./image-folder.js";
 import { openNpzDataset } from "./npz-dataset.js";
+import { openRecords, type RecordOptions } from "./record-dataset.js";
+import { isShardName, listShards } from "./record-manifest.js";
 
 export interface Sets {
   readonly train: Dataset;
@@ -26,10 +29,13 @@ export interface OpenOptions {
    * and may hold a single class.
    */
   readonly evalOnly?: boolean | undefined;
+  /** How TFRecords are read, where the path holds them. */
+  readonly records?: Omit<RecordOptions, "classes"> | undefined;
 }
 
 /**
- * Opens a folder of class folders, a folder with `train/` and `val/`, or a `.npz` file.
+ * Opens a folder of class folders, a folder with `train/` and `val/`, a `.npz` file, or TFRecords: a folder of shards,
+ * one with `train_shards/` and `eval_shards/` (or `train/` and `val/`) that hold them, or a single shard.
  *
  * @throws DataError when there are no pictures, one class, or a validation class that training does not have.
  */
@@ -43,7 +49,7 @@ export async function openDatasets(dataDir: string, options: OpenOptions): Promi
     });
   }
   const evalOnly = options.evalOnly === true;
-  const { train, validation } = await openParts(dataDir, evalOnly);
+  const { train, validation } = await openParts(dataDir, evalOnly, options.records);
   const classes = (train ?? validation)?.classes ?? [];
   if (classes.length < 2 && !evalOnly) {
     throw new DataError({
@@ -70,20 +76,71 @@ export async function openDatasets(dataDir: string, options: OpenOptions): Promi
   return { train, validation: evalOnly ? train : undefined, classes };
 }
 
+interface Parts {
+  readonly train: Dataset | undefined;
+  readonly validation: Dataset | undefined;
+}
+
 /** What a path holds; a set that is only evaluated may have any of the two. */
 async function openParts(
   dataDir: string,
   evalOnly: boolean,
-): Promise<{ readonly train: Dataset | undefined; readonly validation: Dataset | undefined }> {
-  let isFolder: boolean;
-  try {
-    isFolder = (await stat(dataDir)).isDirectory();
-  } catch (error) {
-    throw new DataError({ where: dataDir, what: "there is no such file or folder" }, error);
+  records: OpenOptions["records"],
+): Promise<Parts> {
+  if (await isFolder(dataDir)) {
+    const shards = await findShards(dataDir);
+    return shards === undefined ? openImageFolder(dataDir) : openShards(shards, evalOnly, records);
   }
-  if (isFolder) return openImageFolder(dataDir);
   if (dataDir.toLowerCase().endsWith(".npz")) return openNpzDataset(dataDir, evalOnly);
-  throw new DataError({ where: dataDir, what: "neither a folder of pictures nor a .npz file" });
+  if (isShardName(basename(dataDir))) return openShards({ train: dataDir }, evalOnly, records);
+  throw new DataError({
+    where: dataDir,
+    what: "neither a folder of pictures or TFRecords, nor a .npz file, nor a shard named *.tfrecords",
+  });
+}
+
+/** Paths of the parts of a set in TFRecords. */
+interface ShardPaths {
+  readonly train?: string | undefined;
+  readonly validation?: string | undefined;
+}
+
+/** Where a folder's shards are; undefined where it has none. */
+async function findShards(root: string): Promise<ShardPaths | undefined> {
+  if ((await listShards(root)).length > 0) return { train: root };
+  const find = async (names: readonly string[]): Promise<string | undefined> => {
+    for (const path of names.map((name) => join(root, name))) {
+      if ((await isFolder(path, true)) && (await listShards(path)).length > 0) return path;
+    }
+    return undefined;
+  };
+  const train = await find(["train_shards", "train"]);
+  const validation = await find(["eval_shards", "val_shards", "val", "validation"]);
+  return train === undefined && validation === undefined ? undefined : { train, validation };
+}
+
+async function openShards(
+  paths: ShardPaths,
+  evalOnly: boolean,
+  options: OpenOptions["records"],
+): Promise<Parts> {
+  // Training shards may be 145 GB, read whole for their index: not for an evaluation.
+  const needed = paths.train !== undefined && !(evalOnly && paths.validation !== undefined);
+  const train = needed && paths.train !== undefined ? await openRecords(paths.train, options) : undefined;
+  const validation =
+    paths.validation === undefined
+      ? undefined
+      : await openRecords(paths.validation, { ...options, classes: train?.classes });
+  return { train, validation };
+}
+
+async function isFolder(path: string, mayBeMissing = false): Promise<boolean> {
+  try {
+    return (await stat(path)).isDirectory();
+  } catch (error) {
+    if (mayBeMissing) return false;
+    throw new DataError({ where: path, what: "there is no such file or folder" }, error);
+  }
 }
 
 /** Holds out the same share of every class, at least one sample of each class that has two. */
