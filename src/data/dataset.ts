@@ -7,6 +7,7 @@
 
 import { createHash } from "node:crypto";
 
+import type { BadRecord } from "./record-index.js";
 import type { Encoded, Pixels } from "./render.js";
 
 export interface Dataset {
@@ -22,8 +23,17 @@ export interface Dataset {
   read(sample: number): Promise<Encoded | Pixels>;
   /** SHA-256 over names, sizes and labels, in hexadecimal: has the set changed since the checkpoint? */
   readonly fingerprint: string;
+  /** Where the samples are when they are records. */
+  readonly records?: RecordsOrigin;
   /** Closes the files held open, if any; a later read opens them again. */
   close?(): Promise<void>;
+}
+
+/** Shards of TFRecords behind a set. */
+export interface RecordsOrigin {
+  readonly shards: number;
+  /** Left out of the set, or found damaged since. */
+  readonly badRecords: readonly BadRecord[];
 }
 
 /** The samples of `set` named in `samples`, under new numbers. */
@@ -42,6 +52,7 @@ export function subset(set: Dataset, samples: Uint32Array): Dataset {
     name: (sample) => set.name(at(sample)),
     read: (sample) => set.read(at(sample)),
     fingerprint: hash.digest("hex"),
+    ...(set.records === undefined ? {} : { records: set.records }),
     close: async () => set.close?.(),
   };
 }

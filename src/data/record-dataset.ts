@@ -17,7 +17,7 @@ import { errorCode } from "../core/durable.js";
 import { DataError, RiffleError, UsageError } from "../core/error.js";
 import { decodeExample } from "../formats/tf-example.js";
 import { RECORD_OVERHEAD, unframeRecord } from "../formats/tfrecord.js";
-import type { Dataset } from "./dataset.js";
+import type { Dataset, RecordsOrigin } from "./dataset.js";
 import { imageInfo } from "./image-info.js";
 import {
   type BadRecord,
@@ -97,8 +97,7 @@ class TooManyBadRecords extends RiffleError {}
 export class RecordDataset implements Dataset {
   readonly size: number;
   readonly fingerprint: string;
-  /** Left out when the index was made, then those found damaged since, each once. */
-  readonly badRecords: BadRecord[];
+  readonly records: RecordsOrigin & { readonly badRecords: BadRecord[] };
 
   /** Sample number of each shard's first record, and the size behind the last. */
   readonly #firsts: Uint32Array;
@@ -112,9 +111,10 @@ export class RecordDataset implements Dataset {
     private readonly skipBadRecords: number,
   ) {
     this.size = index.offsets.length;
-    this.badRecords = index.shards.flatMap(({ name, bad }) =>
+    const badRecords = index.shards.flatMap(({ name, bad }) =>
       bad.map((record) => ({ shard: name, ...record })),
     );
+    this.records = { shards: index.shards.length, badRecords };
     this.#firsts = new Uint32Array(index.shards.length + 1);
     index.shards.forEach(({ records }, i) => (this.#firsts[i + 1] = (this.#firsts[i] as number) + records));
     const hash = createHash("sha256").update(JSON.stringify([classes, labelOffset]));
@@ -260,8 +260,8 @@ export class RecordDataset implements Dataset {
     this.#damaged.add(sample);
     const { shard, record, offset } = this.#place(sample);
     const { name } = this.index.shards[shard] as RecordIndex["shards"][number];
-    this.badRecords.push({ shard: name, record, offset, reason: reasonOf(error), lost: 1 });
-    const lost = this.badRecords.reduce((sum, bad) => sum + bad.lost, 0);
+    this.records.badRecords.push({ shard: name, record, offset, reason: reasonOf(error), lost: 1 });
+    const lost = this.records.badRecords.reduce((sum, bad) => sum + bad.lost, 0);
     if (this.skipBadRecords === 0 || lost <= this.skipBadRecords) return;
     throw new TooManyBadRecords(
       3,

@@ -125,7 +125,7 @@ suite("a folder of pictures", () => {
     await refuses(folder("a/1", "b/1", "b/more/2"), /more: a folder inside a class folder/);
     await refuses(folder("val/a/1", "val/b/1"), /no pictures to train on/);
     const file = join(folder("x"), "x");
-    await refuses(file, /neither a folder of pictures nor a \.npz file/);
+    await refuses(file, /neither a folder of pictures or TFRecords, nor a \.npz file/);
   });
 
   test("refuses loops of links, dead links and pipes without waiting for them", async () => {

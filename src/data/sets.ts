@@ -19,7 +19,7 @@ export interface Sets {
   readonly classes: readonly string[];
 }
 
-export interface OpenOptions {
+export interface OpenOptions extends Omit<RecordOptions, "classes"> {
   /** Share of every class held out where there is no validation set; between 0 and 1. */
   readonly valSplit?: number | undefined;
   /** Decides which samples are held out. */
@@ -29,8 +29,6 @@ export interface OpenOptions {
    * and may hold a single class.
    */
   readonly evalOnly?: boolean | undefined;
-  /** How TFRecords are read, where the path holds them. */
-  readonly records?: Omit<RecordOptions, "classes"> | undefined;
 }
 
 /**
@@ -49,7 +47,7 @@ export async function openDatasets(dataDir: string, options: OpenOptions): Promi
     });
   }
   const evalOnly = options.evalOnly === true;
-  const { train, validation } = await openParts(dataDir, evalOnly, options.records);
+  const { train, validation } = await openParts(dataDir, options);
   const classes = (train ?? validation)?.classes ?? [];
   if (classes.length < 2 && !evalOnly) {
     throw new DataError({
@@ -82,17 +80,13 @@ interface Parts {
 }
 
 /** What a path holds; a set that is only evaluated may have any of the two. */
-async function openParts(
-  dataDir: string,
-  evalOnly: boolean,
-  records: OpenOptions["records"],
-): Promise<Parts> {
+async function openParts(dataDir: string, options: OpenOptions): Promise<Parts> {
   if (await isFolder(dataDir)) {
     const shards = await findShards(dataDir);
-    return shards === undefined ? openImageFolder(dataDir) : openShards(shards, evalOnly, records);
+    return shards === undefined ? openImageFolder(dataDir) : openShards(shards, options);
   }
-  if (dataDir.toLowerCase().endsWith(".npz")) return openNpzDataset(dataDir, evalOnly);
-  if (isShardName(basename(dataDir))) return openShards({ train: dataDir }, evalOnly, records);
+  if (dataDir.toLowerCase().endsWith(".npz")) return openNpzDataset(dataDir, options.evalOnly === true);
+  if (isShardName(basename(dataDir))) return openShards({ train: dataDir }, options);
   throw new DataError({
     where: dataDir,
     what: "neither a folder of pictures or TFRecords, nor a .npz file, nor a shard named *.tfrecords",
@@ -119,19 +113,15 @@ async function findShards(root: string): Promise<ShardPaths | undefined> {
   return train === undefined && validation === undefined ? undefined : { train, validation };
 }
 
-async function openShards(
-  paths: ShardPaths,
-  evalOnly: boolean,
-  options: OpenOptions["records"],
-): Promise<Parts> {
+async function openShards({ train, validation }: ShardPaths, options: OpenOptions): Promise<Parts> {
   // Training shards may be 145 GB, read whole for their index: not for an evaluation.
-  const needed = paths.train !== undefined && !(evalOnly && paths.validation !== undefined);
-  const train = needed && paths.train !== undefined ? await openRecords(paths.train, options) : undefined;
-  const validation =
-    paths.validation === undefined
+  const trained =
+    train === undefined || (options.evalOnly === true && validation !== undefined)
       ? undefined
-      : await openRecords(paths.validation, { ...options, classes: train?.classes });
-  return { train, validation };
+      : await openRecords(train, options);
+  if (validation === undefined) return { train: trained, validation };
+  const classes = trained?.classes;
+  return { train: trained, validation: await openRecords(validation, { ...options, classes }) };
 }
 
 async function isFolder(path: string, mayBeMissing = false): Promise<boolean> {
