@@ -5,7 +5,8 @@
 // whole picture and takes the centre. Two filters:
 //
 //   kTensorflow  TensorFlow 1's resize_bilinear: source = destination * f32(in / out), no half-pixel centres, no
-//                antialiasing; x first, then y, in f32. The box must have whole coordinates.
+//                antialiasing. TensorFlow goes x first, then y, in f32; here y first, over fewer values, which moves the
+//                last bit of f32. The box must have whole coordinates.
 //   kPillow      Pillow's BILINEAR: a triangle as wide as the reduction, half-pixel centres. Pillow rounds to
 //                8 bits between its two passes and goes x first; here y first, in f32, rounded once, so
 //                single values may differ from Pillow's by one level.
