@@ -20,12 +20,20 @@ export type Feature =
 
 /** @throws RangeError when a key comes twice. */
 export function encodeExample(features: Iterable<readonly [string, Feature]>): Uint8Array {
+  return Buffer.concat(examplePieces(features));
+}
+
+/**
+ * The same message in pieces, one behind another: values as long as a picture are the caller's own arrays, since
+ * copying them would cost more than all the rest.
+ */
+export function examplePieces(features: Iterable<readonly [string, Feature]>): Uint8Array[] {
   const entries = [...features].map(([key, feature]) => measure(key, feature));
   entries.sort((a, b) => Buffer.compare(a.key, b.key));
   entries.forEach(({ key }, i) => {
-    if (i > 0 && key.equals(entries[i - 1]?.key as Buffer))
-      throw new RangeError(`key "${key.toString()}" comes twice`);
+    if (i > 0 && key.equals(entries[i - 1]?.key as Buffer)) throw new RangeError(`key "${key}" comes twice`);
   });
+  const pieces: Uint8Array[] = [];
   const writer = new BinaryWriter();
   const open = (field: number, length: number) => writer.tag(field, WireType.LengthDelimited).uint32(length);
   open(
@@ -37,11 +45,17 @@ export function encodeExample(features: Iterable<readonly [string, Feature]>): U
     open(ENTRY_KEY, key.length).raw(key);
     open(ENTRY_VALUE, delimited(listLength));
     open(LISTS.indexOf(feature.kind) + 1, listLength);
-    if (feature.kind === "bytes")
-      for (const value of feature.values) open(LIST_VALUE, value.length).raw(value);
-    else if (packed.length > 0) open(LIST_VALUE, packed.length).raw(packed);
+    if (feature.kind === "bytes") {
+      for (const value of feature.values) {
+        open(LIST_VALUE, value.length);
+        // finish() gives what was written so far, and begins anew.
+        if (value.length < LONG_VALUE) writer.raw(value);
+        else pieces.push(writer.finish(), value);
+      }
+    } else if (packed.length > 0) open(LIST_VALUE, packed.length).raw(packed);
   }
-  return writer.finish();
+  pieces.push(writer.finish());
+  return pieces;
 }
 
 /**
@@ -61,6 +75,9 @@ const FEATURES_ENTRY = 1;
 const ENTRY_KEY = 1;
 const ENTRY_VALUE = 2;
 const LIST_VALUE = 1;
+
+/** Bytes of a value that is not worth a piece of its own. */
+const LONG_VALUE = 512;
 
 /** Longer keys only come from damage. */
 const MAX_KEY_BYTES = 1024;

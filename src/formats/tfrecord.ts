@@ -44,12 +44,23 @@ export interface DamagedRecord {
 /** The record as it stands in a file. */
 export function frameRecord(payload: Uint8Array): Uint8Array {
   const framed = new Uint8Array(payload.length + RECORD_OVERHEAD);
-  const view = new DataView(framed.buffer);
-  view.setBigUint64(0, BigInt(payload.length), true);
-  view.setUint32(8, maskedCrc32c(framed.subarray(0, 8)), true);
-  framed.set(payload, HEADER_BYTES);
-  view.setUint32(HEADER_BYTES + payload.length, maskedCrc32c(payload), true);
+  frameRecordInto(framed, 0, [payload]);
   return framed;
+}
+
+/** Writes a record whose payload is these pieces one behind another, and gives the place behind it. */
+export function frameRecordInto(out: Uint8Array, offset: number, payload: readonly Uint8Array[]): number {
+  const view = new DataView(out.buffer, out.byteOffset, out.byteLength);
+  const start = offset + HEADER_BYTES;
+  let end = start;
+  for (const piece of payload) {
+    out.set(piece, end);
+    end += piece.length;
+  }
+  view.setBigUint64(offset, BigInt(end - start), true);
+  view.setUint32(offset + 8, maskedCrc32c(out.subarray(offset, offset + 8)), true);
+  view.setUint32(end, maskedCrc32c(out.subarray(start, end)), true);
+  return end + 4;
 }
 
 /**

@@ -1,5 +1,5 @@
 /**
- * One picture as one framed TFRecord, under the original's keys: `image`, `label` and, where boxes were asked for,
+ * One picture as one tf.train.Example, under the original's keys: `image`, `label` and, where boxes were asked for,
  * `xmin ymin xmax ymax`.
  *
  * A colour JPEG goes in byte for byte. A grayscale one is decoded and written again as colour, as the original did
@@ -8,8 +8,7 @@
  * Source: create_tfrecords.py of TropComplique/shufflenet-v2-tensorflow @ 22e5615.
  */
 
-import { encodeExample, type Feature } from "../../formats/tf-example.js";
-import { frameRecord } from "../../formats/tfrecord.js";
+import { examplePieces, type Feature } from "../../formats/tf-example.js";
 import { judge, pictureKind } from "./jpeg-kind.js";
 
 /** A row of the metadata, ready to be written. */
@@ -23,8 +22,8 @@ export interface PictureRow {
 export type Built = BuiltRecord | SkippedPicture;
 
 export interface BuiltRecord {
-  /** As it stands in a shard. */
-  readonly record: Uint8Array;
+  /** The message in pieces; the picture is one of them. */
+  readonly example: readonly Uint8Array[];
   /** Whether it was grayscale. */
   readonly reencoded: boolean;
 }
@@ -42,19 +41,19 @@ export async function buildRecord(bytes: Uint8Array, row: PictureRow, verify: bo
     const problem = await decodingProblem({ kind: "encoded", bytes }, row.path);
     if (problem !== undefined) return { skip: problem };
   }
-  if (verdict === "keep") return { record: recordOf(bytes, row), reencoded: false };
+  if (verdict === "keep") return { example: exampleOf(bytes, row), reencoded: false };
   const colour = await asColour(bytes);
-  return "skip" in colour ? colour : { record: recordOf(colour.bytes, row), reencoded: true };
+  return "skip" in colour ? colour : { example: exampleOf(colour.bytes, row), reencoded: true };
 }
 
 /** The record of a picture that is taken as it is; undefined for one that needs {@link buildRecord}. */
 export function buildPlainRecord(bytes: Uint8Array, row: PictureRow): Built | undefined {
   const verdict = judge(pictureKind(bytes));
   if (typeof verdict === "object") return verdict;
-  return verdict === "keep" ? { record: recordOf(bytes, row), reencoded: false } : undefined;
+  return verdict === "keep" ? { example: exampleOf(bytes, row), reencoded: false } : undefined;
 }
 
-function recordOf(image: Uint8Array, { label, boxes }: PictureRow): Uint8Array {
+function exampleOf(image: Uint8Array, { label, boxes }: PictureRow): Uint8Array[] {
   const features: [string, Feature][] = [
     ["image", { kind: "bytes", values: [image] }],
     ["label", { kind: "ints", values: [BigInt(label)] }],
@@ -68,7 +67,7 @@ function recordOf(image: Uint8Array, { label, boxes }: PictureRow): Uint8Array {
       features.push([side, { kind: "floats", values }]);
     });
   }
-  return frameRecord(encodeExample(features));
+  return examplePieces(features);
 }
 
 /** The columns of a box, in the order of boxes.npy. */
@@ -81,7 +80,8 @@ async function asColour(bytes: Uint8Array): Promise<{ readonly bytes: Uint8Array
   try {
     const jpeg = sharp(bytes, { failOn: "warning", ignoreIcc: true })
       .toColourspace("srgb")
-      .jpeg({ quality: 75, chromaSubsampling: "4:2:0" });
+      // PIL.Image.save's defaults.
+      .jpeg({ quality: 75, chromaSubsampling: "4:2:0", optimiseCoding: false });
     return { bytes: await jpeg.toBuffer() };
   } catch (error) {
     const reason = error instanceof Error ? error.message.replaceAll("\n", "; ") : String(error);

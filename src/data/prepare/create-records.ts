@@ -46,7 +46,7 @@ export interface CreateSettings {
 }
 
 export interface CreateHooks {
-  /** Called every few dozen rows. */
+  /** Called about ten times a second. */
   readonly progress?: (progress: CreateProgress) => void;
   /** Something that is kept but that the user should know. */
   readonly note?: (line: string) => void;
@@ -124,6 +124,8 @@ class Creation {
   readonly #started = performance.now();
   readonly #foundShards: number;
   #rowsWritten = 0;
+  /** When progress was last reported. */
+  #reported = -Infinity;
   /** Settles when the shards handed over so far have their names. */
   #finishing: Promise<void> = Promise.resolve();
 
@@ -196,7 +198,7 @@ class Creation {
           at += bytes;
         }
         this.#rowsWritten += portion.lengths.length;
-        this.#report("writing", start + portion.lengths.length);
+        this.#report("writing", start + portion.lengths.length, this.plan.rows);
       }
       if (writer.records === 0) throw nothingUsable(writer.skipped, this.#rowAt, this.settings.metadata);
       await this.#handOver(writer, end);
@@ -268,7 +270,7 @@ class Creation {
       Array.from({ length: end - first }, (_, i) => this.#rowAt(first + i).path),
     );
     const measured = await this.builders.measure(paths, (done) =>
-      this.hooks.progress?.({ phase: "measuring", done, total: paths.length, rate: 0 }),
+      this.#report("measuring", done, paths.length),
     );
     const needed = Math.ceil((measured + paths.length * RECORD_FRAME) * 1.02);
     const { bavail, bsize } = await statfs(this.settings.output);
@@ -292,11 +294,16 @@ class Creation {
     return (performance.now() - this.#started) / 1000;
   }
 
-  #report(phase: CreateProgress["phase"], done: number): void {
-    const rate = this.#rowsWritten / this.#seconds();
-    this.hooks.progress?.({ phase, done, total: this.plan.rows, rate });
+  #report(phase: CreateProgress["phase"], done: number, total: number): void {
+    const now = performance.now();
+    if (done < total && now < this.#reported + REPORT_MS) return;
+    this.#reported = now;
+    this.hooks.progress?.({ phase, done, total, rate: this.#rowsWritten / this.#seconds() });
   }
 }
+
+/** Milliseconds between two reports of progress. */
+const REPORT_MS = 100;
 
 /** Bytes that framing, keys, label and a box or two add to a picture; measured 110 to 200. */
 const RECORD_FRAME = 256;

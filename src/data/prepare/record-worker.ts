@@ -8,6 +8,7 @@
 import { parentPort, workerData } from "node:worker_threads";
 
 import { type Problem, RiffleError } from "../../core/error.js";
+import { frameRecordInto, RECORD_OVERHEAD } from "../../formats/tfrecord.js";
 import { pictureReader } from "../imagenet/archives.js";
 import { type Built, buildPlainRecord, buildRecord, type PictureRow } from "./build-record.js";
 
@@ -68,13 +69,17 @@ async function answer(request: WorkerRequest): Promise<WorkerReply> {
 }
 
 async function buildPortion(rows: readonly PictureRow[]): Promise<BuiltPortion> {
-  const results: (Built | Promise<Built>)[] = rows.map((row) => {
+  const built: Built[] = [];
+  const later: Promise<void>[] = [];
+  rows.forEach((row, place) => {
     const bytes = pictures.read(row.path);
-    return (verify ? undefined : buildPlainRecord(bytes, row)) ?? buildRecord(bytes, row, verify);
+    const plain = verify ? undefined : buildPlainRecord(bytes, row);
+    if (plain !== undefined) built[place] = plain;
+    else later.push(buildRecord(bytes, row, verify).then((one) => void (built[place] = one)));
   });
-  const built = await Promise.all(results);
+  await Promise.all(later);
 
-  const lengths = Uint32Array.from(built, (one) => ("record" in one ? one.record.length : 0));
+  const lengths = Uint32Array.from(built, (one) => ("example" in one ? recordLength(one.example) : 0));
   const records = new Uint8Array(lengths.reduce((sum, length) => sum + length, 0));
   const skipped: [number, string][] = [];
   const reencoded: number[] = [];
@@ -84,11 +89,14 @@ async function buildPortion(rows: readonly PictureRow[]): Promise<BuiltPortion> 
       skipped.push([place, one.skip]);
       return;
     }
-    records.set(one.record, at);
-    at += one.record.length;
+    at = frameRecordInto(records, at, one.example);
     if (one.reencoded) reencoded.push(place);
   });
   return { records, lengths, skipped, reencoded };
+}
+
+function recordLength(example: readonly Uint8Array[]): number {
+  return example.reduce((sum, piece) => sum + piece.length, RECORD_OVERHEAD);
 }
 
 /** Bytes of the pictures. One that is not there is better named now than after hours. */
