@@ -32,7 +32,9 @@ export interface Dataset {
 /** Shards of TFRecords behind a set. */
 export interface RecordsOrigin {
   readonly shards: number;
-  /** Left out of the set, or found damaged since. */
+  /** The file that keeps their index; null where none could be written. */
+  readonly index: string | null;
+  /** Left out of the set when the index was made, then those found damaged since, each once. */
   readonly badRecords: readonly BadRecord[];
 }
 

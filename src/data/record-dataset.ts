@@ -114,7 +114,7 @@ export class RecordDataset implements Dataset {
     const badRecords = index.shards.flatMap(({ name, bad }) =>
       bad.map((record) => ({ shard: name, ...record })),
     );
-    this.records = { shards: index.shards.length, badRecords };
+    this.records = { shards: index.shards.length, index: index.file, badRecords };
     this.#firsts = new Uint32Array(index.shards.length + 1);
     index.shards.forEach(({ records }, i) => (this.#firsts[i + 1] = (this.#firsts[i] as number) + records));
     const hash = createHash("sha256").update(JSON.stringify([classes, labelOffset]));

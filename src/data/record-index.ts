@@ -52,6 +52,8 @@ export interface IndexedShard {
 
 export interface RecordIndex {
   readonly folder: string;
+  /** The file that keeps the index; null where none could be written. */
+  readonly file: string | null;
   readonly shards: readonly IndexedShard[];
   readonly keys: RecordKeys;
   readonly manifest: RecordManifest | undefined;
@@ -97,24 +99,26 @@ export async function openRecordIndex(path: string, options: IndexOptions): Prom
   const requested = requestText(options.keys);
   const places = [join(folder, indexName), await cachePath(folder, indexName)];
   let index: Stored | undefined;
+  let file: string | null = null;
   for (const place of places) {
     const loaded = await load(place, found, requested);
     if (typeof loaded === "object") {
       index = loaded;
+      file = place;
       break;
     }
     if (loaded !== undefined) options.onNotice?.(`${place}: ${loaded}; making the index again`);
   }
   if (index === undefined) {
     index = await scan(folder, found, manifest, options);
-    await save(index, requested, places, options.onNotice);
+    file = await save(index, requested, places, options.onNotice);
   }
   const limit = new BadRecordLimit(folder, options.skipBadRecords ?? 0);
   for (const shard of index.shards) limit.add(shard.name, shard.bad);
   const counted = index.shards.map((shard) => ({ ...shard, records: recordsIn(shard) }));
   refuseDifferent(manifest, counted, folder);
   if (index.offsets.length === 0) throw new DataError({ where: path, what: "holds no records" });
-  return { folder, manifest, ...index };
+  return { folder, file, manifest, ...index };
 }
 
 /** Good and bad ones, as far as they can be counted. */
@@ -152,7 +156,7 @@ class BadRecordLimit {
   }
 }
 
-type Stored = Omit<RecordIndex, "folder" | "manifest">;
+type Stored = Omit<RecordIndex, "folder" | "manifest" | "file">;
 type FoundShard = Pick<IndexedShard, "name" | "bytes" | "modified">;
 
 const INDEX_FILE = ".riffle-index";
@@ -526,7 +530,7 @@ async function save(
   requested: string | null,
   places: readonly string[],
   notice: IndexOptions["onNotice"],
-): Promise<void> {
+): Promise<string | null> {
   const pieces = serialise(index, requested);
   const reasons: string[] = [];
   for (const [i, place] of places.entries()) {
@@ -537,7 +541,7 @@ async function save(
       await rename(temporary, place);
       if (i > 0)
         notice?.(`the shards' folder cannot be written (${reasons.join()}), so their index is ${place}`);
-      return;
+      return place;
     } catch (error) {
       await unlink(temporary).catch(() => undefined);
       reasons.push(errorCode(error) ?? String(error));
@@ -546,6 +550,7 @@ async function save(
   notice?.(
     `the index of the records cannot be kept (${reasons.join(", ")}) and is made again at the next start`,
   );
+  return null;
 }
 
 function serialise(index: Stored, requested: string | null): Uint8Array[] {

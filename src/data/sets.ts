@@ -19,7 +19,7 @@ export interface Sets {
   readonly classes: readonly string[];
 }
 
-export interface OpenOptions extends Omit<RecordOptions, "classes"> {
+export interface OpenOptions {
   /** Share of every class held out where there is no validation set; between 0 and 1. */
   readonly valSplit?: number | undefined;
   /** Decides which samples are held out. */
@@ -29,6 +29,8 @@ export interface OpenOptions extends Omit<RecordOptions, "classes"> {
    * and may hold a single class.
    */
   readonly evalOnly?: boolean | undefined;
+  /** How TFRecords are read, where the path holds them. */
+  readonly records?: Omit<RecordOptions, "classes"> | undefined;
 }
 
 /**
@@ -114,14 +116,13 @@ async function findShards(root: string): Promise<ShardPaths | undefined> {
 }
 
 async function openShards({ train, validation }: ShardPaths, options: OpenOptions): Promise<Parts> {
+  const { records, evalOnly } = options;
   // Training shards may be 145 GB, read whole for their index: not for an evaluation.
-  const trained =
-    train === undefined || (options.evalOnly === true && validation !== undefined)
-      ? undefined
-      : await openRecords(train, options);
+  const isNeeded = train !== undefined && !(evalOnly === true && validation !== undefined);
+  const trained = isNeeded ? await openRecords(train, records) : undefined;
   if (validation === undefined) return { train: trained, validation };
   const classes = trained?.classes;
-  return { train: trained, validation: await openRecords(validation, { ...options, classes }) };
+  return { train: trained, validation: await openRecords(validation, { ...records, classes }) };
 }
 
 async function isFolder(path: string, mayBeMissing = false): Promise<boolean> {
