@@ -10,12 +10,14 @@ import { createTfrecordsCommand } from "./create-tfrecords.js";
 import { demoCommand } from "./demo.js";
 import { doctorCommand } from "./doctor.js";
 import { evaluateCommand } from "./evaluate.js";
+import { exploreImagenetCommand } from "./explore-imagenet.js";
 import { helpCommand } from "./help.js";
 import { inspectCommand } from "./inspect.js";
 import { predictCommand } from "./predict.js";
 import { showDataCommand } from "./show-data.js";
 import type { Terminal } from "./terminal.js";
 import { trainCommand } from "./train.js";
+import { verifyDataCommand } from "./verify-data.js";
 
 export const commands: readonly CliCommand[] = [
   trainCommand,
@@ -23,7 +25,9 @@ export const commands: readonly CliCommand[] = [
   predictCommand,
   showDataCommand,
   inspectCommand,
+  exploreImagenetCommand,
   createTfrecordsCommand,
+  verifyDataCommand,
   benchCommand,
   doctorCommand,
   demoCommand,

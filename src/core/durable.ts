@@ -159,7 +159,7 @@ export function errorCode(error: unknown): string | undefined {
  * Makes a folder and those above it, one by one: the recursive form of Node 20 never returns where a
  * folder exists in which none can be made and the system answers ENOENT, such as /proc.
  */
-async function makeFolder(folder: string): Promise<void> {
+export async function makeFolder(folder: string): Promise<void> {
   if (await exists(folder)) {
     if ((await stat(folder)).isDirectory()) return;
     throw new Error("it is a file");

@@ -264,8 +264,7 @@ function readMatrix(element: Element, depth: number): { readonly name: string; r
   }
   if (depth > MAX_DEPTH) throw element.error(`matrices nested more than ${MAX_DEPTH} deep`);
   // An empty place in a cell or struct.
-  if (element.length === 0)
-    return { name: "", value: { kind: "numbers", shape: [0, 0], data: new Float64Array(0) } };
+  if (element.length === 0) return { name: "", value: EMPTY };
   const parts = new Elements(element.bytes, element.start, element.end, element.context);
 
   const flags = parts.next();

@@ -1,0 +1,236 @@
+/**
+ * `riffle explore-imagenet`: from the devkit, folders and archives that ImageNet comes in to the lists, labels and boxes
+ * that `create-tfrecords` takes; for any other folder of classes too.
+ */
+
+import { join } from "node:path";
+
+import Table from "cli-table3";
+
+import { UsageError } from "../core/error.js";
+import { explore, type ExploreProgress, type ExploreReport, type Skips } from "../data/imagenet/explore.js";
+import type { Source } from "../data/imagenet/sources.js";
+import type { CliCommand, Invocation } from "./command.js";
+import { count, printable, rate, shellWord } from "./format.js";
+import { startProgress } from "./progress.js";
+import { titled } from "./report-run.js";
+import { listenForStop } from "./stop.js";
+import type { Terminal } from "./terminal.js";
+
+export const exploreImagenetCommand: CliCommand = {
+  name: "explore-imagenet",
+  purpose:
+    "Lists ImageNet's pictures, labels and boxes, from folders or from its archives, for create-tfrecords.",
+  examples: [
+    "riffle explore-imagenet --devkit ILSVRC2012_devkit_t12 --train train --annotations boxes --val val --output lists",
+    "riffle explore-imagenet --devkit_tar ILSVRC2012_devkit_t12.tar.gz --train_tar ILSVRC2012_img_train.tar --output lists",
+    "riffle explore-imagenet --train photos/train --val photos/val --output lists",
+  ],
+  options: [
+    {
+      name: "train",
+      value: "<dir>",
+      group: "Folders",
+      help: "training pictures, a folder per class; paths in the lists begin as this is written",
+    },
+    {
+      name: "val",
+      value: "<dir>",
+      group: "Folders",
+      help: "validation pictures, numbered as ImageNet's or a folder per class",
+    },
+    {
+      name: "annotations",
+      value: "<dir>",
+      group: "Folders",
+      help: "box XMLs, a folder per class",
+      default: "none; no boxes.npy",
+    },
+    {
+      name: "devkit",
+      value: "<dir>",
+      group: "Folders",
+      help: "ImageNet's devkit: data/meta.mat and the validation classes",
+      default: "none; classes are numbered by their sorted names",
+    },
+    {
+      name: "train_tar",
+      value: "<file>",
+      group: "Archives",
+      help: "ILSVRC2012_img_train.tar, which stays packed",
+    },
+    {
+      name: "val_tar",
+      value: "<file>",
+      group: "Archives",
+      help: "ILSVRC2012_img_val.tar, which stays packed",
+    },
+    {
+      name: "annotations_tar",
+      value: "<file>",
+      group: "Archives",
+      help: "ILSVRC2012_bbox_train_v2.tar.gz, or a .tar",
+    },
+    {
+      name: "devkit_tar",
+      value: "<file>",
+      group: "Archives",
+      help: "ILSVRC2012_devkit_t12.tar.gz, or a .tar",
+    },
+    { name: "output", value: "<dir>", group: "Lists", help: "where the five files are written" },
+    { name: "overwrite", group: "Lists", help: "replace files of these names that hold something else" },
+  ],
+  run: exploreImagenet,
+};
+
+async function exploreImagenet(invocation: Invocation, terminal: Terminal): Promise<number> {
+  const train = source(invocation, "train");
+  const output = invocation.own.get("output");
+  if (train === undefined) throw missing("train", "the training pictures: --train DIR or --train_tar FILE");
+  if (typeof output !== "string" || output === "")
+    throw missing("output", "the folder of the lists: --output DIR");
+  const progress = startProgress(terminal);
+  const stop = listenForStop(terminal, () => "Stopping; nothing was written.");
+  try {
+    const settings = {
+      devkit: source(invocation, "devkit")?.path,
+      train,
+      annotations: source(invocation, "annotations"),
+      validation: source(invocation, "val"),
+      output,
+      overwrite: invocation.own.has("overwrite"),
+    };
+    const result = await explore(settings, shownBy(terminal, progress), stop.signal);
+    progress.end();
+    terminal.emit({ event: "end", ...result });
+    report(result, output, terminal);
+    return 0;
+  } catch (error) {
+    if (stop.signal.aborted) return stop.exitCode;
+    throw error;
+  } finally {
+    progress.end();
+    stop.release();
+  }
+}
+
+/** --NAME DIR or --NAME_tar FILE; undefined for neither. */
+function source({ own }: Invocation, name: string): Source | undefined {
+  const folder = own.get(name);
+  const archive = own.get(`${name}_tar`);
+  if (folder !== undefined && archive !== undefined) {
+    throw new UsageError({
+      what: `--${name} and --${name}_tar are two places for the same thing`,
+      where: `option --${name}`,
+      hint: "Give one of them",
+    });
+  }
+  if (folder !== undefined) return { kind: "folder", path: String(folder) };
+  return archive === undefined ? undefined : { kind: "archive", path: String(archive) };
+}
+
+function missing(option: string, expected: string): UsageError {
+  return new UsageError({
+    what: `--${option} is needed`,
+    where: `option --${option}`,
+    expected,
+    safe: "Nothing was read or written",
+    hint: "riffle explore-imagenet --help gives examples",
+  });
+}
+
+/** A bar where the total is known, else a line now and then. */
+function shownBy(terminal: Terminal, progress: ReturnType<typeof startProgress>): ExploreProgress {
+  const started = performance.now();
+  let noted = -Infinity;
+  return (part, done, total) => {
+    const perSecond = done / Math.max(1e-3, (performance.now() - started) / 1000);
+    const columns = [`${rate(perSecond)} files/s`];
+    if (total !== undefined) return progress.show({ label: part, done, total, columns });
+    const now = performance.now();
+    if (now - noted < (terminal.interactive ? 1000 : 10_000)) return;
+    noted = now;
+    progress.note(`${part.padEnd(14)}  ${count(done)} so far  ${columns.join("  ")}`);
+  };
+}
+
+function report(result: ExploreReport, output: string, terminal: Terminal): void {
+  const { classes, boxes } = result;
+  const numbered =
+    result.encoding === "devkit" ? "numbered by the devkit" : "no devkit: numbered by their sorted names";
+  const expected =
+    result.training_pictures_expected === null ||
+    result.training_pictures_expected === result.training_pictures
+      ? ""
+      : ` of the ${count(result.training_pictures_expected)} that the devkit lists`;
+  terminal.print(
+    titled("Classes", `${count(classes)}, ${numbered}; ${count(result.classes_with_pictures)} with pictures`),
+  );
+  terminal.print(
+    titled(
+      "Pictures",
+      `${count(result.training_pictures)} for training${expected}, ${count(result.validation_pictures)} for validation`,
+    ),
+  );
+  if (boxes !== null) {
+    terminal.print(
+      titled(
+        "Boxes",
+        `${count(boxes.boxes_saved)} saved of ${count(boxes.files_saved)} files; ` +
+          `${count(boxes.boxes_skipped)} boxes and ${count(boxes.files_skipped)} of ${count(boxes.files)} files skipped`,
+      ),
+    );
+    if (boxes.without_picture > 0) {
+      terminal.print(
+        titled(
+          "",
+          `${count(boxes.without_picture)} files belong to no training picture; their boxes are saved all the same`,
+        ),
+      );
+    }
+    if (boxes.named_differently > 0) {
+      terminal.print(
+        titled(
+          "",
+          `${count(boxes.named_differently)} files name another picture inside; the file's own name counts`,
+        ),
+      );
+    }
+  }
+  const skips = [...(boxes?.skipped ?? []), ...result.left_out];
+  if (skips.length > 0) terminal.print(skipTable(skips));
+  for (const [i, file] of result.files.entries())
+    terminal.print(titled(i === 0 ? "Written" : "", printable(file)));
+  const [training, validation] = nextCommands(result, output);
+  terminal.print(titled("Next", training ?? ""));
+  if (validation !== undefined) terminal.print(titled("", validation));
+}
+
+function skipTable(skips: readonly Skips[]): string {
+  const table = new Table({
+    head: ["left out", "count", "first of them"],
+    colAligns: ["left", "right", "left"],
+    style: { head: [], border: [], compact: true },
+  });
+  for (const { reason, count: n, first } of skips)
+    table.push([printable(reason), count(n), printable(first)]);
+  return table.toString();
+}
+
+/** 1,000 and 100 shards for ImageNet, as published; fewer where there are fewer pictures. */
+function nextCommands(result: ExploreReport, output: string): string[] {
+  const file = (name: string) => shellWord(join(output, name));
+  const shards = (pictures: number, most: number) => Math.max(1, Math.min(most, Math.floor(pictures / 1000)));
+  const command = (list: string, boxes: string, into: string, n: number) =>
+    `npx riffle create-tfrecords -m ${file(list)} -l ${file("integer_encoding.json")}${boxes} -o ${into} -s ${n}`;
+  const boxes = result.boxes === null ? "" : ` -b ${file("boxes.npy")}`;
+  const commands = [
+    command("training_metadata.csv", boxes, "train_shards", shards(result.training_pictures, 1000)),
+  ];
+  if (result.validation_pictures > 0) {
+    commands.push(
+      command("validation_metadata.csv", "", "eval_shards", shards(result.validation_pictures, 100)),
+    );
+  }
+  return commands;
+}

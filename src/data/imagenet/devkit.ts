@@ -1,0 +1,192 @@
+/**
+ * ImageNet's devkit: which WordNet id has which number, what it is called, and the classes of the validation pictures.
+ *
+ * A label is the ILSVRC2012 id less one, in the order of `meta.mat` and not of sorted WordNet ids; networks trained on
+ * one order are useless with the other.
+ */
+
+import { readFileSync, statSync } from "node:fs";
+import { join } from "node:path";
+
+import { DataError } from "../../core/error.js";
+import { type MatValue, parseMat } from "../../formats/mat.js";
+import { tarContents } from "../../formats/tar.js";
+
+export interface Devkit {
+  /** By label. */
+  readonly classes: readonly DevkitClass[];
+  /** The label of every validation picture by its number less one, or undefined where the devkit has no such file. */
+  readonly groundTruth: readonly number[] | undefined;
+  /** Where it was read, for messages. */
+  readonly where: { readonly meta: string; readonly groundTruth: string };
+}
+
+export interface DevkitClass {
+  readonly wordnetId: string;
+  /** "kit fox, Vulpes macrotis" */
+  readonly words: string;
+  readonly trainPictures: number;
+}
+
+/** Ids above are groups of classes, which no picture is labelled with. */
+const CLASSES = 1000;
+const META = "meta.mat";
+const GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt";
+/** meta.mat has 0.2 MB, the ground truth as much. */
+const MAX_BYTES = 2 ** 24;
+
+/**
+ * Reads a devkit: its folder, its `data` folder, or the archive it came in (.tar or .tar.gz).
+ *
+ * @throws DataError when meta.mat is missing or is not ImageNet's, or a ground truth is no label.
+ */
+export async function readDevkit(path: string): Promise<Devkit> {
+  const files = await findFiles(path);
+  const meta = files.get(META);
+  if (meta === undefined) {
+    throw new DataError({ where: path, what: `holds no ${META}`, expected: `data/${META} or ${META}` });
+  }
+  const classes = parseClasses(meta.bytes, meta.where);
+  const truth = files.get(GROUND_TRUTH);
+  return {
+    classes,
+    groundTruth: truth && parseGroundTruth(truth.bytes, classes.length, truth.where),
+    where: { meta: meta.where, groundTruth: truth?.where ?? `${path}, ${GROUND_TRUTH}` },
+  };
+}
+
+/** The classes of `synsets`, a struct per class or group of classes. */
+export function parseClasses(bytes: Uint8Array, where: string): DevkitClass[] {
+  const synsets = parseMat(bytes, where).get("synsets");
+  if (synsets?.kind !== "struct") {
+    throw new DataError({ where, what: "holds no struct array named synsets, so it is not ImageNet's" });
+  }
+  const column = (name: string): readonly MatValue[] => {
+    const values = synsets.fields.get(name);
+    if (values === undefined) throw new DataError({ where, what: `synsets has no field ${name}` });
+    return values;
+  };
+  const ids = column("ILSVRC2012_ID");
+  const wordnetIds = column("WNID");
+  const words = column("words");
+  const pictures = column("num_train_images");
+
+  const byLabel = new Map<number, DevkitClass>();
+  const seen = new Set<string>();
+  ids.forEach((value, i) => {
+    const place = `${where}, synsets(${i + 1})`;
+    const id = wholeNumber(value, `${place}.ILSVRC2012_ID`);
+    if (id > CLASSES) return;
+    const wordnetId = string(wordnetIds[i], `${place}.WNID`);
+    if (!/^n[0-9]{8}$/.test(wordnetId)) {
+      throw new DataError({
+        where: `${place}.WNID`,
+        what: "no WordNet id",
+        expected: "n and 8 digits",
+        found: JSON.stringify(wordnetId),
+      });
+    }
+    if (id < 1 || byLabel.has(id - 1) || seen.has(wordnetId)) {
+      throw new DataError({ where: place, what: "an id twice, or below 1", found: `${id}, ${wordnetId}` });
+    }
+    seen.add(wordnetId);
+    const trainPictures = wholeNumber(pictures[i], `${place}.num_train_images`);
+    byLabel.set(id - 1, { wordnetId, words: string(words[i], `${place}.words`), trainPictures });
+  });
+  return Array.from({ length: byLabel.size }, (_, label) => {
+    const found = byLabel.get(label);
+    if (found === undefined)
+      throw new DataError({ where, what: `has ${byLabel.size} classes but none with the id ${label + 1}` });
+    return found;
+  });
+}
+
+/** An ILSVRC2012 id per line: the labels, less one. */
+export function parseGroundTruth(bytes: Uint8Array, classes: number, where: string): number[] {
+  const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1");
+  if (text.startsWith("\xef\xbb\xbf")) {
+    throw new DataError({
+      where,
+      what: "begins with a byte order mark, which ImageNet's file has not",
+      hint: "Save it as plain text",
+    });
+  }
+  if (text.includes("\r")) {
+    throw new DataError({
+      where,
+      what: "has line ends of Windows, which ImageNet's file has not",
+      hint: `Convert it: dos2unix ${GROUND_TRUTH}`,
+    });
+  }
+  const lines = text.split("\n");
+  if (lines.at(-1) === "") lines.pop();
+  return lines.map((line, i) => {
+    const id = /^ *[0-9]{1,6} *$/.test(line) ? Number(line) : NaN;
+    if (id >= 1 && id <= classes) return id - 1;
+    throw new DataError({
+      where: `${where}, line ${i + 1}`,
+      what: "no label",
+      expected: `1 to ${classes}`,
+      found: JSON.stringify(line.slice(0, 40)),
+    });
+  });
+}
+
+interface Found {
+  readonly bytes: Uint8Array;
+  readonly where: string;
+}
+
+async function findFiles(path: string): Promise<Map<string, Found>> {
+  const found = new Map<string, Found>();
+  const status = statSync(path, { throwIfNoEntry: false });
+  if (status === undefined) throw new DataError({ where: path, what: "there is no such devkit" });
+  if (!status.isDirectory()) {
+    const isOurs = (name: string) => [META, GROUND_TRUTH].includes(baseName(name));
+    for await (const { name, bytes } of tarContents(path, isOurs, MAX_BYTES)) {
+      const where = `${path}::${name}`;
+      const before = found.get(baseName(name));
+      if (before !== undefined)
+        throw new DataError({
+          where,
+          what: `a second ${baseName(name)} in the archive`,
+          found: before.where,
+        });
+      found.set(baseName(name), { bytes, where });
+    }
+    return found;
+  }
+  for (const name of [META, GROUND_TRUTH]) {
+    for (const where of [join(path, "data", name), join(path, name)]) {
+      const file = statSync(where, { throwIfNoEntry: false });
+      if (file === undefined || found.has(name)) continue;
+      if (!file.isFile() || file.size > MAX_BYTES) {
+        throw new DataError({
+          where,
+          what: "no file of a devkit",
+          expected: `at most ${MAX_BYTES} bytes`,
+          found: `${file.size}`,
+        });
+      }
+      found.set(name, { bytes: readFileSync(where), where });
+    }
+  }
+  return found;
+}
+
+function baseName(name: string): string {
+  return name.slice(name.lastIndexOf("/") + 1);
+}
+
+function wholeNumber(value: MatValue | undefined, where: string): number {
+  const [number, second] = value?.kind === "numbers" ? value.data : [];
+  if (number !== undefined && second === undefined && Number.isSafeInteger(number) && number >= 0)
+    return number;
+  throw new DataError({ where, what: "no whole number" });
+}
+
+function string(value: MatValue | undefined, where: string): string {
+  const [row, second] = value?.kind === "text" ? value.rows : [];
+  if (row !== undefined && second === undefined) return row;
+  throw new DataError({ where, what: "no text" });
+}

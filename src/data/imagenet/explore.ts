@@ -1,0 +1,420 @@
+/**
+ * From the devkit, folders and archives that ImageNet comes in to the five files that records are made from.
+ *
+ * The files are those of the original's notebook, byte for byte where it left no choice: `training_metadata.csv`,
+ * `validation_metadata.csv`, `boxes.npy`, `integer_encoding.json`, `wordnet_decoder.json`. Rows are sorted, where the
+ * original has the order of the file system. Without a devkit any folder of classes will do; its classes are then
+ * numbered in the order of their names.
+ *
+ * Boxes are shares of the picture: corners divided by the size in the XML, clipped to [0, 1].
+ *
+ * Source: TropComplique/shufflenet-v2-tensorflow, data/explore_imagenet.ipynb at 22e5615.
+ */
+
+import { createReadStream } from "node:fs";
+import { open, rename, rm, stat } from "node:fs/promises";
+import { join } from "node:path";
+
+import { makeFolder, writeFlushed } from "../../core/durable.js";
+import { DataError, ResourceError, UsageError } from "../../core/error.js";
+import { parseVocXml, type VocObject } from "../../formats/voc-xml.js";
+import { encodeBoxes } from "./boxes.js";
+import { type Devkit, readDevkit } from "./devkit.js";
+import { encodeMetadata, justName, type PictureRow } from "./metadata.js";
+import {
+  boxFiles,
+  byCodePoint,
+  countBoxFiles,
+  type Listed,
+  type ListEvents,
+  listByClass,
+  listFlat,
+  type Source,
+} from "./sources.js";
+
+export interface ExploreSettings {
+  /** Its folder or archive; without it classes are numbered by their sorted names. */
+  readonly devkit?: string | undefined;
+  readonly train: Source;
+  readonly annotations?: Source | undefined;
+  readonly validation?: Source | undefined;
+  /** The folder that the files are written to. */
+  readonly output: string;
+  /** Replace files that stand there and hold something else. */
+  readonly overwrite: boolean;
+}
+
+export interface ExploreReport {
+  /** What the numbers of the classes come from. */
+  readonly encoding: "devkit" | "sorted names";
+  readonly classes: number;
+  /** Classes that have a training picture. */
+  readonly classes_with_pictures: number;
+  readonly training_pictures: number;
+  /** What the devkit says there should be. */
+  readonly training_pictures_expected: number | null;
+  readonly validation_pictures: number;
+  readonly boxes: BoxCounts | null;
+  /** Members of archives that were left out: by reason. */
+  readonly left_out: readonly Skips[];
+  /** What was written, or stood there already with the same content. */
+  readonly files: readonly string[];
+}
+
+export interface BoxCounts {
+  readonly files: number;
+  readonly files_saved: number;
+  readonly boxes_saved: number;
+  /** Files of which no box was saved. */
+  readonly files_skipped: number;
+  readonly boxes_skipped: number;
+  /** Pictures with boxes that are not among the training pictures; their boxes are saved all the same. */
+  readonly without_picture: number;
+  /** Files that name another picture inside; the file's own name counts. */
+  readonly named_differently: number;
+  readonly skipped: readonly Skips[];
+}
+
+/** How many were left out for one reason, and the first of them. */
+export interface Skips {
+  readonly reason: string;
+  readonly count: number;
+  readonly first: string;
+}
+
+/** Told of each part as it goes on; `total` is undefined while it is not known. */
+export type ExploreProgress = (part: "pictures" | "boxes", done: number, total: number | undefined) => void;
+
+/**
+ * Lists, checks and writes; nothing is written before everything was read.
+ *
+ * @throws DataError when something is missing, contradicts itself or has no place; UsageError where files stand in the way.
+ */
+export async function explore(
+  settings: ExploreSettings,
+  progress: ExploreProgress = () => {},
+  signal?: AbortSignal,
+): Promise<ExploreReport> {
+  const leftOut = new Tally();
+  const devkit = settings.devkit === undefined ? undefined : await readDevkit(settings.devkit);
+  const pause = async (part: "pictures" | "boxes", done: number, total?: number): Promise<void> => {
+    progress(part, done, total);
+    // Lets signals and a drawn bar have their turn.
+    await new Promise((resolve) => setImmediate(resolve));
+    signal?.throwIfAborted();
+  };
+  const events = { skipped: leftOut.add, pause: (done: number) => pause("pictures", done) };
+  const listed = await listByClass(settings.train, events);
+  progress("pictures", listed.length, listed.length);
+  const classes = classesOf(devkit, listed);
+  const training = trainingRows(listed, classes, settings.train.path, devkit);
+  const validation =
+    settings.validation && (await validationRows(settings.validation, devkit, classes, events));
+  const boxes =
+    settings.annotations &&
+    (await readBoxFiles(settings.annotations, classes, training, (done, total) =>
+      pause("boxes", done, total),
+    ));
+
+  const files = new Map<string, readonly Uint8Array[]>();
+  files.set("training_metadata.csv", [Buffer.from(encodeMetadata(training, "training"))]);
+  if (validation)
+    files.set("validation_metadata.csv", [Buffer.from(encodeMetadata(validation, "validation"))]);
+  if (boxes) files.set("boxes.npy", encodeBoxes(boxes.rows));
+  files.set("integer_encoding.json", [pythonJson([...classes].map(([id, { label }]) => [id, label]))]);
+  files.set("wordnet_decoder.json", [pythonJson([...classes].map(([id, { words }]) => [id, words]))]);
+  await writeOutputs(settings.output, files, settings.overwrite);
+
+  return {
+    encoding: devkit ? "devkit" : "sorted names",
+    classes: classes.size,
+    classes_with_pictures: new Set(listed.map(({ folder }) => folder)).size,
+    training_pictures: training.length,
+    training_pictures_expected: devkit ? devkit.classes.reduce((sum, c) => sum + c.trainPictures, 0) : null,
+    validation_pictures: validation?.length ?? 0,
+    boxes: boxes?.counts ?? null,
+    left_out: leftOut.list(),
+    files: [...files.keys()].map((name) => join(settings.output, name)),
+  };
+}
+
+/** Classes in the order of their labels. */
+type Classes = ReadonlyMap<string, { readonly label: number; readonly words: string }>;
+
+function classesOf(devkit: Devkit | undefined, listed: readonly Listed[]): Classes {
+  const named = devkit
+    ? devkit.classes.map(({ wordnetId, words }) => ({ id: wordnetId, words }))
+    : [...new Set(listed.map(({ folder }) => folder))].sort(byCodePoint).map((id) => ({ id, words: id }));
+  return new Map(named.map(({ id, words }, label) => [id, { label, words }]));
+}
+
+function trainingRows(
+  listed: readonly Listed[],
+  classes: Classes,
+  where: string,
+  devkit: Devkit | undefined,
+): PictureRow[] {
+  const stranger = listed.find(({ folder }) => !classes.has(folder));
+  if (stranger !== undefined && devkit !== undefined) {
+    throw new DataError({
+      where: join(where, stranger.folder),
+      what: "a class folder that the devkit does not know",
+      expected: `one of the ${classes.size} WordNet ids in ${devkit.where.meta}`,
+      found: JSON.stringify(stranger.folder),
+      hint: "Leave --devkit out to number the classes by their sorted names",
+    });
+  }
+  return listed.map(({ folder, path }) => ({ path, wordnetId: folder, justName: justName(path) }));
+}
+
+/** By the number in the name and the devkit's list, or by class folders. */
+async function validationRows(
+  source: Source,
+  devkit: Devkit | undefined,
+  classes: Classes,
+  events: ListEvents,
+): Promise<PictureRow[]> {
+  const flat = listFlat(source, events);
+  if (flat !== undefined) return numberedRows(flat, source.path, devkit);
+  const listed = await listByClass(source, events);
+  const stranger = listed.find(({ folder }) => !classes.has(folder));
+  if (stranger !== undefined) {
+    throw new DataError({
+      where: join(source.path, stranger.folder),
+      what: "a validation class that training does not have",
+      found: JSON.stringify(stranger.folder),
+    });
+  }
+  return listed.map(({ folder, path }) => ({ path, wordnetId: folder, justName: justName(path) }));
+}
+
+function numberedRows(paths: readonly string[], where: string, devkit: Devkit | undefined): PictureRow[] {
+  const truth = devkit?.groundTruth;
+  if (devkit === undefined || truth === undefined) {
+    throw new DataError({
+      where,
+      what: "validation pictures without class folders, and no list of their classes",
+      expected: devkit === undefined ? "--devkit, or a folder per class" : devkit.where.groundTruth,
+    });
+  }
+  if (paths.length !== truth.length) {
+    throw new DataError({
+      where: devkit.where.groundTruth,
+      what: `lists ${truth.length} labels but ${where} holds ${paths.length} pictures`,
+      expected: `${truth.length} pictures`,
+      found: `${paths.length}`,
+    });
+  }
+  const byNumber = new Map<number, string>();
+  for (const path of paths) {
+    // ILSVRC2012_val_00000001.JPEG
+    const [, digits] = /(?:^|[_/:])([0-9]{1,9})\.[^./]*$/.exec(path) ?? [];
+    if (digits === undefined) {
+      throw new DataError({
+        where: path,
+        what: "no number in the name, so its line in the ground truth is unknown",
+        expected: "a name like ILSVRC2012_val_00000001.JPEG",
+      });
+    }
+    const before = byNumber.get(Number(digits));
+    if (before !== undefined) {
+      throw new DataError({ where: path, what: `the number ${Number(digits)} a second time`, found: before });
+    }
+    byNumber.set(Number(digits), path);
+  }
+  const ids = devkit.classes.map(({ wordnetId }) => wordnetId);
+  return [...byNumber]
+    .sort(([a], [b]) => a - b)
+    .map(([number, path], i) => {
+      if (number !== i + 1) {
+        throw new DataError({ where, what: `no picture has the number ${i + 1}`, found: path });
+      }
+      return { path, wordnetId: ids[truth[i] ?? -1] ?? "", justName: justName(path) };
+    });
+}
+
+/** Reads every box file; what is dropped is counted under its reason. */
+async function readBoxFiles(
+  source: Source,
+  classes: Classes,
+  training: readonly PictureRow[],
+  pause: (done: number, total: number | undefined) => Promise<void>,
+): Promise<{ readonly rows: ReadonlyMap<string, Float32Array>; readonly counts: BoxCounts }> {
+  const rows = new Map<string, Float32Array>();
+  const seen = new Map<string, string>();
+  const skipped = new Tally();
+  const total = countBoxFiles(source);
+  let files = 0;
+  let boxesSaved = 0;
+  let boxesSkipped = 0;
+  let namedDifferently = 0;
+  for await (const file of boxFiles(source)) {
+    const before = seen.get(file.justName);
+    if (before !== undefined) {
+      throw new DataError({
+        where: file.where,
+        what: `boxes of ${JSON.stringify(file.justName)} a second time; boxes.npy knows pictures by name alone`,
+        found: before,
+      });
+    }
+    seen.set(file.justName, file.where);
+    const { filename, width, height, objects } = parseVocXml(file.bytes, file.where);
+    if (filename !== file.justName) namedDifferently++;
+    const kept: number[] = [];
+    for (const object of objects) {
+      const box = boxOf(object, width, height, file.folder, classes);
+      if (typeof box === "string") {
+        skipped.add(file.where, box);
+        boxesSkipped++;
+      } else kept.push(...box);
+    }
+    if (objects.length === 0) skipped.add(file.where, "a file without an object");
+    if (kept.length > 0) rows.set(file.justName, Float32Array.from(kept));
+    boxesSaved += kept.length / 4;
+    if (++files % PAUSE_FILES === 0) await pause(files, total);
+  }
+  await pause(files, files);
+  return {
+    rows,
+    counts: {
+      files,
+      files_saved: rows.size,
+      boxes_saved: boxesSaved,
+      files_skipped: files - rows.size,
+      boxes_skipped: boxesSkipped,
+      without_picture: withoutPicture(rows, training),
+      named_differently: namedDifferently,
+      skipped: skipped.list(),
+    },
+  };
+}
+
+const PAUSE_FILES = 500;
+
+/**
+ * The box as shares of the picture, or why it is dropped. The original puts swapped corners right with a slip (it
+ * takes the least of both, then the greatest of what is left), which leaves no width; the outcome is kept.
+ */
+function boxOf(
+  object: VocObject,
+  width: number,
+  height: number,
+  folder: string,
+  classes: Classes,
+): readonly [number, number, number, number] | string {
+  if (!classes.has(folder)) return "a class that is not among the classes";
+  if (object.name !== folder) return "an object of another class";
+  if (!(width > 0 && height > 0)) return "the file gives the picture no size";
+  if (object.xmin > object.xmax || object.ymin > object.ymax) return "corners swapped";
+  const share = (corner: number, side: number) => Math.min(Math.max(corner / side, 0), 1);
+  // What is empty is judged before the numbers become f32, as in the original.
+  const [xmin, xmax] = [share(object.xmin, width), share(object.xmax, width)];
+  const [ymin, ymax] = [share(object.ymin, height), share(object.ymax, height)];
+  if (xmin >= xmax || ymin >= ymax) return "a side without length inside the picture";
+  return [xmin, ymin, xmax, ymax];
+}
+
+/** A picture whose name another has too would get the boxes of both. */
+function withoutPicture(rows: ReadonlyMap<string, Float32Array>, training: readonly PictureRow[]): number {
+  const matched = new Map<string, string>();
+  for (const { path, justName } of training) {
+    if (!rows.has(justName)) continue;
+    const before = matched.get(justName);
+    if (before !== undefined) {
+      throw new DataError({
+        where: path,
+        what: "has the name of another picture, and boxes are known by name alone",
+        found: before,
+        hint: "Rename one of them, or leave --annotations out",
+      });
+    }
+    matched.set(justName, path);
+  }
+  return rows.size - matched.size;
+}
+
+/** Counts by reason, with the first example of each. */
+class Tally {
+  readonly #skips = new Map<string, { count: number; readonly first: string }>();
+
+  readonly add = (path: string, reason: string): void => {
+    const skips = this.#skips.get(reason);
+    if (skips === undefined) this.#skips.set(reason, { count: 1, first: path });
+    else skips.count++;
+  };
+
+  list(): Skips[] {
+    return [...this.#skips].map(([reason, { count, first }]) => ({ reason, count, first }));
+  }
+}
+
+/** `json.dump(dict, file, indent=0)`: ASCII, an entry a line, no newline at the end. */
+function pythonJson(entries: readonly (readonly [string, string | number])[]): Buffer {
+  const value = (item: string | number) =>
+    JSON.stringify(item).replace(/[\u007f-\uffff]/g, (c) =>
+      c === "\u007f" ? c : `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`,
+    );
+  const lines = entries.map(([key, item]) => `${value(key)}: ${value(item)}`);
+  return Buffer.from(lines.length === 0 ? "{}" : `{\n${lines.join(",\n")}\n}`);
+}
+
+/** Writes each file whole or not at all; a file that stands there with other content is not ours to replace. */
+async function writeOutputs(
+  folder: string,
+  files: ReadonlyMap<string, readonly Uint8Array[]>,
+  overwrite: boolean,
+): Promise<void> {
+  try {
+    await makeFolder(folder);
+    const changed: [string, readonly Uint8Array[]][] = [];
+    for (const [name, pieces] of files) {
+      const there = await compare(join(folder, name), pieces);
+      if (there === "other" && !overwrite) {
+        throw new UsageError({
+          where: join(folder, name),
+          what: "stands there already, with other content",
+          safe: "Nothing was written",
+          hint: "Name another folder with --output, or replace the files with --overwrite",
+        });
+      }
+      if (there !== "same") changed.push([name, pieces]);
+    }
+    for (const [name, pieces] of changed) {
+      const temporary = join(folder, `.writing-${name}`);
+      try {
+        await writeFlushed(temporary, pieces);
+        await rename(temporary, join(folder, name));
+      } catch (error) {
+        await rm(temporary, { force: true });
+        throw error;
+      }
+    }
+    const handle = await open(folder, "r");
+    await handle.sync().finally(() => handle.close());
+  } catch (error) {
+    if (error instanceof UsageError) throw error;
+    throw new ResourceError(
+      {
+        where: folder,
+        what: `cannot be written: ${error instanceof Error ? error.message : String(error)}`,
+        safe: "Files written before this are whole",
+        hint: "Free space, check the folder's permissions or name another with --output",
+      },
+      error,
+    );
+  }
+}
+
+async function compare(path: string, pieces: readonly Uint8Array[]): Promise<"none" | "same" | "other"> {
+  const status = await stat(path).catch(() => undefined);
+  if (status === undefined) return "none";
+  const length = pieces.reduce((sum, piece) => sum + piece.length, 0);
+  if (!status.isFile() || status.size !== length) return "other";
+  const wanted = Buffer.concat(pieces);
+  let at = 0;
+  for await (const chunk of createReadStream(path) as AsyncIterable<Buffer>) {
+    if (!chunk.equals(wanted.subarray(at, at + chunk.length))) return "other";
+    at += chunk.length;
+  }
+  return at === length ? "same" : "other";
+}

@@ -1,0 +1,306 @@
+/**
+ * What lies in the folders and archives that ImageNet comes in: training pictures by class, validation pictures, box
+ * files. Names only; no picture is opened.
+ *
+ * Everything comes sorted by code point, so the same files give the same lists on every machine. What systems and editors
+ * leave behind is passed over; what has no place (a picture beside the class folders, a folder in a class) is refused.
+ */
+
+import { readdirSync, readFileSync, statSync } from "node:fs";
+import { join } from "node:path";
+
+import { DataError } from "../../core/error.js";
+import {
+  type OpenFile,
+  openFile,
+  type SkippedMember,
+  tarContents,
+  type TarMember,
+  tarMembers,
+  type TarRange,
+} from "../../formats/tar.js";
+import { MAX_XML_BYTES } from "../../formats/voc-xml.js";
+import { MEMBER } from "./archives.js";
+
+/** A folder, or a tar archive that stays packed. */
+export interface Source {
+  readonly kind: "folder" | "archive";
+  readonly path: string;
+}
+
+/** A picture, and the folder or archive that it lies in, which names its class. */
+export interface Listed {
+  readonly folder: string;
+  readonly path: string;
+}
+
+/** An annotation and where it came from. */
+export interface BoxFile {
+  /** The folder it lies in, which names the class. */
+  readonly folder: string;
+  /** Its name without extension, which is the picture's. */
+  readonly justName: string;
+  readonly where: string;
+  readonly bytes: Uint8Array;
+}
+
+/** What listing tells of while it goes on. */
+export interface ListEvents {
+  /** A member of an archive that is left out, and why. */
+  skipped(path: string, reason: string): void;
+  /** Awaited now and then, with the pictures found so far: reading is synchronous and would let nothing else run. */
+  pause(done: number): Promise<void>;
+}
+
+/**
+ * The pictures in `train/<class>/*`, or in an archive of such folders or of one archive per class (`n01440764.tar`).
+ *
+ * @throws DataError when there are none, or one lies where its class cannot be told.
+ */
+export async function listByClass(source: Source, events: ListEvents): Promise<Listed[]> {
+  const pictures = await (source.kind === "folder" ? foldersOf : archivesOf)(source.path, events);
+  if (pictures.length === 0)
+    throw new DataError({ where: source.path, what: "holds no pictures", expected: "a folder per class" });
+  return pictures;
+}
+
+/** The files of a validation set that lies in one folder or archive, or undefined where it is sorted into class folders. */
+export function listFlat(source: Source, events: ListEvents): string[] | undefined {
+  if (source.kind === "folder") {
+    const { folders, files } = list(source.path);
+    if (folders.length > 0) return undefined;
+    return files.map((name) => join(source.path, name));
+  }
+  const members = membersOf(source.path, events);
+  if (members.some(({ name }) => name.endsWith(".tar"))) return undefined;
+  // ImageNet's archive has no folders; a single one around all is the same.
+  const folders = new Set(members.map(({ name }) => folderOf(name)));
+  if (folders.size > 1) return undefined;
+  return members.map(({ name }) => `${source.path}${MEMBER}${name}`).sort(byCodePoint);
+}
+
+/**
+ * The box files in `annotations/<class>/*.xml`, or in an archive of such folders that may be gzipped; in an archive in
+ * its own order.
+ *
+ * @throws DataError when there are none.
+ */
+export async function* boxFiles(source: Source): AsyncGenerator<BoxFile, void> {
+  let found = 0;
+  for await (const file of source.kind === "folder" ? foldersOfXml(source.path) : archivedXml(source.path)) {
+    found++;
+    yield file;
+  }
+  if (found === 0) {
+    throw new DataError({
+      where: source.path,
+      what: "holds no box files",
+      expected: "a folder per class with .xml files",
+    });
+  }
+}
+
+/** How many box files a folder holds; undefined for an archive, which would have to be read for that. */
+export function countBoxFiles(source: Source): number | undefined {
+  if (source.kind === "archive") return undefined;
+  const root = source.path;
+  return list(root).folders.reduce((sum, folder) => sum + xmlIn(join(root, folder)).length, 0);
+}
+
+/** The order of every list here. */
+export function byCodePoint(a: string, b: string): number {
+  // The order of JavaScript's own comparison, which needs no buffers, where all characters have one unit.
+  if (!/[\ud800-\udfff]/.test(a) && !/[\ud800-\udfff]/.test(b)) return a < b ? -1 : a > b ? 1 : 0;
+  return Buffer.compare(Buffer.from(a), Buffer.from(b));
+}
+
+async function foldersOf(root: string, events: ListEvents): Promise<Listed[]> {
+  const { folders, files } = list(root);
+  const loose = files.find((name) => !isDocument(name));
+  if (loose !== undefined) {
+    throw new DataError({
+      where: join(root, loose),
+      what: "lies beside the class folders, so its class is unknown",
+      hint: "Move it into the folder of its class, or away",
+    });
+  }
+  const pictures: Listed[] = [];
+  for (const folder of folders) {
+    const inside = list(join(root, folder));
+    if (inside.folders[0] !== undefined) {
+      throw new DataError({
+        where: join(root, folder, inside.folders[0]),
+        what: "a folder inside a class folder; pictures lie directly in the folder of their class",
+      });
+    }
+    for (const name of inside.files) pictures.push({ folder, path: join(root, folder, name) });
+    await events.pause(pictures.length);
+  }
+  return pictures;
+}
+
+async function archivesOf(path: string, events: ListEvents): Promise<Listed[]> {
+  const file = openFile(path);
+  try {
+    const pictures: Listed[] = [];
+    for (const member of usableMembers(file, { start: 0, end: file.size }, path, events)) {
+      const where = `${path}${MEMBER}${member.name}`;
+      if (!member.name.endsWith(".tar")) {
+        const folder = folderOf(member.name);
+        if (folder === "") {
+          throw new DataError({
+            where,
+            what: "lies in no folder, so its class is unknown",
+            expected: "an archive or a folder per class",
+          });
+        }
+        pictures.push({ folder, path: where });
+      } else {
+        const folder = baseName(member.name).slice(0, -".tar".length);
+        const range = { start: member.offset, end: member.offset + member.size };
+        for (const inside of usableMembers(file, range, where, events)) {
+          pictures.push({ folder, path: `${where}${MEMBER}${inside.name}` });
+        }
+      }
+      if (member.name.endsWith(".tar") || pictures.length % 1000 === 0) await events.pause(pictures.length);
+    }
+    return sorted(pictures);
+  } finally {
+    file.close();
+  }
+}
+
+/** By folder, then by name; an archive has an order of its own. */
+function sorted(pictures: readonly Listed[]): Listed[] {
+  const byFolder = new Map<string, Listed[]>();
+  for (const picture of pictures) {
+    const same = byFolder.get(picture.folder);
+    if (same === undefined) byFolder.set(picture.folder, [picture]);
+    else same.push(picture);
+  }
+  const folders = [...byFolder.keys()].sort(byCodePoint);
+  return folders.flatMap((folder) =>
+    (byFolder.get(folder) ?? []).sort((a, b) => byCodePoint(a.path, b.path)),
+  );
+}
+
+function membersOf(path: string, events: ListEvents): TarMember[] {
+  const file = openFile(path);
+  try {
+    return [...usableMembers(file, { start: 0, end: file.size }, path, events)];
+  } finally {
+    file.close();
+  }
+}
+
+/** Members that are files, no junk, and can be named in a CSV. */
+function* usableMembers(
+  file: OpenFile,
+  range: TarRange,
+  where: string,
+  events: ListEvents,
+): Generator<TarMember, void> {
+  const tell = ({ name, reason }: SkippedMember) => events.skipped(`${where}${MEMBER}${name}`, reason);
+  for (const member of tarMembers(file.readAt, range, where, tell)) {
+    if (isJunk(member.name)) continue;
+    if (member.name.includes(MEMBER)) tell({ name: member.name, reason: `a name with ${MEMBER} in it` });
+    else yield member;
+  }
+}
+
+function* foldersOfXml(root: string): Generator<BoxFile, void> {
+  for (const folder of list(root).folders) {
+    for (const name of xmlIn(join(root, folder))) {
+      const where = join(root, folder, name);
+      const { size } = statOf(where);
+      if (size > MAX_XML_BYTES) {
+        throw new DataError({
+          where,
+          what: "too long for a file of boxes",
+          expected: `at most ${MAX_XML_BYTES} bytes`,
+          found: `${size}`,
+        });
+      }
+      yield { folder, justName: name.slice(0, -".xml".length), where, bytes: readFileSync(where) };
+    }
+  }
+}
+
+function xmlIn(folder: string): string[] {
+  return list(folder).files.filter((name) => /\.xml$/i.test(name));
+}
+
+async function* archivedXml(path: string): AsyncGenerator<BoxFile, void> {
+  const isXml = (name: string) => /\.xml$/i.test(name) && !isJunk(name);
+  for await (const { name, bytes } of tarContents(path, isXml, MAX_XML_BYTES)) {
+    yield {
+      folder: folderOf(name),
+      justName: baseName(name).slice(0, -".xml".length),
+      where: `${path}${MEMBER}${name}`,
+      bytes,
+    };
+  }
+}
+
+/** Folders and files in `path`, sorted; what systems and editors leave behind is passed over. */
+function list(path: string): { readonly folders: string[]; readonly files: string[] } {
+  let entries;
+  try {
+    entries = readdirSync(path, { withFileTypes: true });
+  } catch (error) {
+    const code = error instanceof Error && "code" in error ? error.code : "";
+    const what =
+      code === "ENOENT"
+        ? "there is no such folder"
+        : code === "ENOTDIR"
+          ? "a file, where a folder is expected"
+          : `cannot be listed: ${(error as Error).message}`;
+    throw new DataError({ where: path, what }, error);
+  }
+  const folders: string[] = [];
+  const files: string[] = [];
+  for (const entry of entries) {
+    if (isJunk(entry.name)) continue;
+    const kind = entry.isSymbolicLink() ? statOf(join(path, entry.name)) : entry;
+    if (kind.isDirectory()) folders.push(entry.name);
+    else if (kind.isFile()) files.push(entry.name);
+    else throw new DataError({ where: join(path, entry.name), what: "neither a file nor a folder" });
+  }
+  return { folders: folders.sort(byCodePoint), files: files.sort(byCodePoint) };
+}
+
+function statOf(path: string): ReturnType<typeof statSync> & object {
+  try {
+    return statSync(path);
+  } catch (error) {
+    const missing = error instanceof Error && "code" in error && error.code === "ENOENT";
+    throw new DataError(
+      { where: path, what: missing ? "there is no such file (a broken link?)" : (error as Error).message },
+      error,
+    );
+  }
+}
+
+const JUNK: ReadonlySet<string> = new Set(["thumbs.db", "desktop.ini", "__macosx", "$recycle.bin", "@eadir"]);
+
+/** Names at any level of a path. */
+function isJunk(path: string): boolean {
+  return path.split("/").some((name) => name.startsWith(".") || JUNK.has(name.toLowerCase()));
+}
+
+/** Notes that data sets carry beside their class folders. */
+function isDocument(name: string): boolean {
+  return (
+    /\.(txt|md|rst|csv|tsv|json|jsonl|xml|ya?ml|pdf|html?|npy)$/i.test(name) ||
+    /^(readme|licen[cs]e)$/i.test(name)
+  );
+}
+
+/** The name of the folder that a member lies in; "" for none. */
+function folderOf(name: string): string {
+  return name.split("/").at(-2) ?? "";
+}
+
+function baseName(name: string): string {
+  return name.slice(name.lastIndexOf("/") + 1);
+}
