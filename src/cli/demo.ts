@@ -7,11 +7,11 @@ import { existsSync } from "node:fs";
 import { basename } from "node:path";
 
 import type { Dataset } from "../data/dataset.js";
-import { openDatasets } from "../data/sets.js";
 import { drawFolder } from "../data/draw/draw-folder.js";
 import { objectClasses } from "../data/draw/classes.js";
 import { evaluate } from "../train/evaluate.js";
 import { predict } from "../train/predict.js";
+import { openRunData } from "../train/run-data.js";
 import type { GivenSettings } from "../train/settings.js";
 import { train } from "../train/trainer.js";
 import type { CliCommand, Invocation } from "./command.js";
@@ -71,10 +71,9 @@ async function demo({ settings }: Invocation, terminal: Terminal): Promise<numbe
       return stop.exitCode;
     }
 
-    const { validation } = await openDatasets(dataDir, {
-      seed: given.seed ?? 0,
-      ...(given.val_split === undefined ? {} : { valSplit: given.val_split }),
-    });
+    const data = await openRunData(dataDir, given, { seed: settings.seed ?? 0 }, () => {});
+    const { validation } = data;
+    await data.close();
     if (validation !== undefined) {
       const scores = await evaluate(given.log_dir, {});
       terminal.print(
@@ -97,8 +96,8 @@ async function demo({ settings }: Invocation, terminal: Terminal): Promise<numbe
     terminal.emit({ event: "end", run: given.log_dir, seconds, ...(result.scores ?? {}) });
     return 0;
   } catch (error) {
-    // Drawing that was asked to stop.
-    if (stop.signal.aborted && !training) return stop.exitCode;
+    // Drawing, or making a cache, that was asked to stop.
+    if (stop.signal.aborted && (!training || error === stop.signal.reason)) return stop.exitCode;
     throw error;
   } finally {
     run.end();

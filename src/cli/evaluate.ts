@@ -1,10 +1,11 @@
 /** `riffle evaluate`: loss, top-1 and top-5 on a whole validation set. */
 
 import { evaluate, type EvaluateEvent } from "../train/evaluate.js";
+import { settingNames, settings as table } from "../train/settings.js";
 import type { CliCommand } from "./command.js";
 import { count, percent, printable } from "./format.js";
 import { startProgress } from "./progress.js";
-import { shortPath, titled } from "./report-run.js";
+import { preparing, recordLines, shortPath, titled } from "./report-run.js";
 
 export const evaluateCommand: CliCommand = {
   name: "evaluate",
@@ -15,15 +16,22 @@ export const evaluateCommand: CliCommand = {
     "riffle evaluate runs/a --data_dir other/photos --json",
     "riffle evaluate runs/a/step-1200 --data_dir test.npz",
   ],
-  settings: ["data_dir", "val_split", "max_bad_images", "eval_resize", "eval_batch_size", "threads"],
+  settings: settingNames.filter((name) => (table[name].commands as readonly string[]).includes("evaluate")),
   async run(invocation, terminal) {
     const progress = startProgress(terminal);
     const report = (event: EvaluateEvent): void => {
-      if (event.event !== "evaluating") terminal.emit(event);
+      if (event.event !== "evaluating" && event.event !== "preparing") terminal.emit(event);
       switch (event.event) {
+        case "preparing":
+          progress.show(preparing(event));
+          return;
+        case "warning":
+          progress.note(`warning: ${printable(event.what)}`);
+          return;
         case "start":
           terminal.note(titled("Weights", `${shortPath(event.checkpoint)}, after step ${count(event.step)}`));
           terminal.note(titled("Data", `${shortPath(event.data_dir)}, ${count(event.images)} pictures`));
+          for (const line of recordLines(event.records)) terminal.note(line);
           return;
         case "evaluating":
           progress.show({ label: "evaluation", done: event.done, total: event.images, columns: [] });

@@ -13,14 +13,23 @@ import { jpegDecoder } from "../data/render.js";
 import { shuffleNetV2 } from "../models/shufflenet-v2.js";
 import { compile } from "../program/compile.js";
 import { totals } from "../program/print.js";
-import type { Reporter, StartEvent, StepEvent, TrainEvent } from "../train/events.js";
+import type {
+  PreparingEvent,
+  RecordsEvent,
+  Reporter,
+  StartEvent,
+  StepEvent,
+  TrainEvent,
+} from "../train/events.js";
 import type { Settings } from "../train/settings.js";
 import { count, duration, millions, percent, printable, rate } from "./format.js";
-import { startProgress } from "./progress.js";
+import { type ProgressState, startProgress } from "./progress.js";
 import type { Terminal } from "./terminal.js";
 
 export interface RunReport {
   readonly report: Reporter;
+  /** Whether all is prepared. */
+  readonly started: boolean;
   /** The last step reported, 0 before the first. */
   readonly step: number;
   /** Leaves the last line standing. */
@@ -55,9 +64,16 @@ export function reportRun(terminal: Terminal): RunReport {
   };
 
   const report = (event: TrainEvent): void => {
-    if (event.event !== "evaluating" && (event.event !== "step" || isLogged(event, start)))
+    if (
+      event.event !== "evaluating" &&
+      event.event !== "preparing" &&
+      (event.event !== "step" || isLogged(event, start))
+    )
       terminal.emit(event);
     switch (event.event) {
+      case "preparing":
+        progress.show(preparing(event));
+        return;
       case "start":
         start = event;
         for (const line of heading(event)) terminal.note(line);
@@ -100,11 +116,41 @@ export function reportRun(terminal: Terminal): RunReport {
   };
   return {
     report,
+    get started() {
+      return start !== undefined;
+    },
     get step() {
       return step;
     },
     end: () => progress.end(),
   };
+}
+
+/** The line of what is made before a run can begin. */
+export function preparing(event: PreparingEvent): ProgressState {
+  const records = event.what === "index";
+  return {
+    label: records ? "indexing" : "caching",
+    done: event.done,
+    total: event.total,
+    columns: [
+      ...(records ? ["shards"] : []),
+      `${rate(event.images_per_second)} ${records ? "records/s" : "img/s"}`,
+      ...(event.seconds_left > 0 ? [`left ${duration(event.seconds_left)}`] : []),
+    ],
+  };
+}
+
+/** "Records   1,000 shards · index /data/train_shards/.riffle-index" */
+export function recordLines(records: RecordsEvent | null): string[] {
+  if (records === null) return [];
+  const { shards, bad_records, index } = records;
+  const parts = [
+    `${count(shards)} shard${shards === 1 ? "" : "s"}`,
+    ...(bad_records > 0 ? [`${count(bad_records)} damaged or lost records left out`] : []),
+    index === null ? "index in memory" : `index ${printable(shortPath(index))}`,
+  ];
+  return [titled("Records", parts.join(" · "))];
 }
 
 /** A path as one would type it here. */
@@ -144,6 +190,8 @@ function heading(event: StartEvent): string[] {
         `${s.augment === "none" ? "not varied" : `varied as ${s.augment} does`}, ` +
         `evaluated on the central ${s.image_size} of ${s.eval_resize ?? evaluationSide(s.image_size, s.eval_crop)} px`,
     ),
+    ...recordLines(event.records),
+    ...cacheLines(s.cache, event.cache_folder),
     titled("Machine", machineLine(event.backend, s.threads)),
     titled("Recipe", `${event.recipe}: ${learning.join(", ")}`),
     ...(event.resumed === null
@@ -155,6 +203,13 @@ function heading(event: StartEvent): string[] {
           ),
         ]),
   ];
+}
+
+/** A cache is another data set than the pictures themselves, so it is said. */
+function cacheLines(cache: Settings["cache"] | undefined, folder: string | null): string[] {
+  if (cache === undefined || cache === "none") return [];
+  const where = folder === null ? "in memory" : `in ${printable(shortPath(folder))}`;
+  return [titled("Cache", `${cache} pictures ${where} · trained on in place of the originals`)];
 }
 
 function machineLine(backend: string, threads: number | undefined): string {

@@ -13,13 +13,13 @@ import {
   type SheetRow,
   sheetRows,
 } from "../data/contact-sheet.js";
-import { openDatasets } from "../data/sets.js";
 import { augmentationOf } from "../train/augmentation.js";
+import { openRunData } from "../train/run-data.js";
 import { settings as table } from "../train/settings.js";
 import { type CliCommand, type Invocation, wholeNumber } from "./command.js";
 import { count, printable, shellWord } from "./format.js";
 import { startProgress } from "./progress.js";
-import { shortPath, titled } from "./report-run.js";
+import { preparing, shortPath, titled } from "./report-run.js";
 import type { Terminal } from "./terminal.js";
 
 export const showDataCommand: CliCommand = {
@@ -31,7 +31,17 @@ export const showDataCommand: CliCommand = {
     "riffle show-data data/ --augment torchvision --output sheet.html",
     "riffle show-data data/ --images 4 --epoch 10 --json",
   ],
-  settings: ["val_split", "image_size", "augment", "crop_area_min", "flip", "seed"],
+  settings: [
+    "val_split",
+    "keys",
+    "label_offset",
+    "skip_bad_records",
+    "image_size",
+    "augment",
+    "crop_area_min",
+    "flip",
+    "seed",
+  ],
   defaults: { augment: "tensorflow", crop_area_min: table.crop_area_min.default },
   options: [
     { name: "images", value: "<n>", group: "Sheet", help: "pictures shown", default: "24" },
@@ -95,23 +105,30 @@ async function showData(invocation: Invocation, terminal: Terminal): Promise<num
     epoch: wholeNumber(invocation, "epoch", 1),
     seed: settings.seed ?? table.seed.default,
   };
-  const { train, validation } = await openDatasets(invocation.arguments[0] ?? "", {
-    seed: options.seed,
-    valSplit: settings.val_split,
-    evalOnly: split === "validation",
-  });
-  const set = split === "train" ? train : validation;
-  if (set === undefined) {
-    throw new UsageError({ what: "the data has no validation part", expected: "--split train" });
-  }
   const progress = startProgress(terminal);
+  const evalOnly = split === "validation";
+  const data = await openRunData(
+    invocation.arguments[0] ?? "",
+    settings,
+    { seed: options.seed, evalOnly },
+    (event) => {
+      if (event.event === "preparing") progress.show(preparing(event));
+      else if (event.event === "warning") progress.note(`warning: ${printable(event.what)}`);
+      else progress.note(`left out: ${printable(event.file)}: ${printable(event.reason)}`);
+    },
+  );
   let rows: readonly SheetRow[];
+  let size: number;
   try {
+    const set = evalOnly ? data.validation : data.train;
+    if (set === undefined) throw new Error("a set without the part that was asked for");
+    size = set.size;
     rows = await sheetRows(set, options, (done, total) =>
       progress.show({ label: "drawing", done, total, columns: [] }),
     );
   } finally {
     progress.end();
+    await data.close();
   }
   await probeFolder(dirname(output));
   await writeWhole(
@@ -125,7 +142,7 @@ async function showData(invocation: Invocation, terminal: Terminal): Promise<num
   }
   terminal.emit({ event: "end", output, images: rows.length, refused: refused.length });
   terminal.print(
-    titled("Sheet", `${shellWord(shortPath(output))} · ${count(rows.length)} of ${count(set.size)} pictures`),
+    titled("Sheet", `${shellWord(shortPath(output))} · ${count(rows.length)} of ${count(size)} pictures`),
   );
   return refused.length === 0 ? 0 : 3;
 }

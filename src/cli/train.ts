@@ -20,12 +20,18 @@ export const trainCommand: CliCommand = {
   async run({ settings }, terminal) {
     terminal.keepGoing();
     const run = reportRun(terminal);
-    const stop = listenForStop(terminal, () => stopping(run.step));
+    const stop = listenForStop(terminal, () => (run.started ? stopping(run.step) : "Stopping."));
     try {
       const result = await train(settings, run.report, stop.signal);
       run.end();
       printResult(result, terminal);
       return result.stopped ? stop.exitCode : 0;
+    } catch (error) {
+      if (!stop.signal.aborted || error !== stop.signal.reason) throw error;
+      terminal.note(
+        "Stopped before the first step. What was made of the cache is kept; the same command goes on.",
+      );
+      return stop.exitCode;
     } finally {
       run.end();
       stop.release();

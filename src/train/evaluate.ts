@@ -11,7 +11,6 @@ import { DataError, UsageError } from "../core/error.js";
 import { evaluationDecodings } from "../data/augment.js";
 import type { Dataset } from "../data/dataset.js";
 import { type BatchSource, evaluationBatches, type LoadedBatch } from "../data/loader.js";
-import { openDatasets } from "../data/sets.js";
 import { shuffleNetV2 } from "../models/shufflenet-v2.js";
 import { compile } from "../program/compile.js";
 import type { Program } from "../program/program.js";
@@ -23,8 +22,9 @@ import {
   type ModelDescription,
   type Scores,
 } from "./checkpoint.js";
-import type { BadImageEvent, EvaluatingEvent } from "./events.js";
+import type { BadImageEvent, EvaluatingEvent, PreparingEvent, RecordsEvent, WarningEvent } from "./events.js";
 import { ScoreKeeper } from "./metrics.js";
+import { badImageLimit, openRunData, recordsEvent, type RunData } from "./run-data.js";
 import { type GivenSettings, readSettings, settings as table } from "./settings.js";
 
 export interface EvaluationStartEvent {
@@ -33,6 +33,7 @@ export interface EvaluationStartEvent {
   readonly step: number;
   readonly data_dir: string;
   readonly images: number;
+  readonly records: RecordsEvent | null;
   readonly model: ModelDescription;
 }
 
@@ -41,7 +42,8 @@ export interface EvaluationEndEvent extends Scores {
   readonly event: "end";
 }
 
-export type EvaluateEvent = EvaluationStartEvent | EvaluatingEvent | BadImageEvent | EvaluationEndEvent;
+export type EvaluateEvent =
+  PreparingEvent | EvaluationStartEvent | EvaluatingEvent | BadImageEvent | WarningEvent | EvaluationEndEvent;
 
 /** A compiled network and the run that executes it. */
 export interface LoadedNetwork {
@@ -62,7 +64,21 @@ export async function evaluate(
   signal?: AbortSignal,
 ): Promise<Scores> {
   const checkpoint = await findCheckpoint(resolve(checkpointPath));
-  const { dataDir, dataset, model } = await openValidation(checkpoint, given);
+  const opened = await openValidation(checkpoint, given, report);
+  try {
+    return await evaluateOn(opened, checkpoint, given, report, signal);
+  } finally {
+    await opened.data.close();
+  }
+}
+
+async function evaluateOn(
+  { dataDir, dataset, model }: Validation,
+  checkpoint: Checkpoint,
+  given: GivenSettings,
+  report: (event: EvaluateEvent) => void,
+  signal: AbortSignal | undefined,
+): Promise<Scores> {
   const network = await loadNetwork(model, given.eval_batch_size, given.threads);
   try {
     const weights = await loadWeights(checkpoint, network.program);
@@ -72,9 +88,10 @@ export async function evaluate(
       step: checkpoint.state.step,
       data_dir: dataDir,
       images: dataset.size,
+      records: recordsEvent(dataset),
       model,
     });
-    const maxBadImages = given.max_bad_images ?? table.max_bad_images.default;
+    const maxBadImages = badImageLimit(given);
     const options = { model, maxBadImages, ...(signal === undefined ? {} : { signal }) };
     const [scores] = (await score(network, dataset, [weights], options, report)) ?? [];
     if (scores === undefined) {
@@ -163,26 +180,40 @@ export async function score(
   return keepers.map((keeper) => keeper.scores());
 }
 
-/** The data given, or else what the checkpoint's run held out. */
+interface Validation {
+  readonly dataDir: string;
+  readonly data: RunData;
+  /** The part of it that is evaluated. */
+  readonly dataset: Dataset;
+  readonly model: ModelDescription;
+}
+
+/** The data given, or else what the checkpoint's run held out; read as the run read it where it is the same. */
 async function openValidation(
   checkpoint: Checkpoint,
   given: GivenSettings,
-): Promise<{ dataDir: string; dataset: Dataset; model: ModelDescription }> {
+  report: (event: EvaluateEvent) => void,
+): Promise<Validation> {
   const recorded = readSettings(checkpoint.state.settings);
   const dataDir = resolve(given.data_dir ?? (recorded.data_dir as string));
-  const isOwn = dataDir === recorded.data_dir;
-  const valSplit = given.val_split ?? (isOwn ? recorded.val_split : undefined);
-  const { validation } = await openDatasets(dataDir, {
-    seed: recorded.seed as number,
-    evalOnly: true,
-    ...(valSplit === undefined ? {} : { valSplit }),
-  });
-  if (validation === undefined) throw new DataError({ where: dataDir, what: "holds nothing to evaluate on" });
+  const own = dataDir === recorded.data_dir ? recorded : {};
+  const settings = {
+    val_split: given.val_split ?? own.val_split,
+    keys: given.keys ?? own.keys,
+    skip_bad_records: given.skip_bad_records ?? own.skip_bad_records,
+    label_offset: given.label_offset ?? own.label_offset,
+  };
+  const options = { seed: recorded.seed as number, evalOnly: true };
+  const data = await openRunData(dataDir, settings, options, report);
+  if (data.validation === undefined) {
+    await data.close();
+    throw new DataError({ where: dataDir, what: "holds nothing to evaluate on" });
+  }
   const model = {
     ...checkpoint.state.model,
     eval_resize: given.eval_resize ?? checkpoint.state.model.eval_resize,
   };
-  return { dataDir, dataset: validation, model };
+  return { dataDir, data, dataset: data.validation, model };
 }
 
 /** The network's output for each label of the set, matched by class name. */

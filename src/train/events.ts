@@ -11,6 +11,27 @@ import { join } from "node:path";
 import type { Origin } from "./recipe.js";
 import type { SettingName } from "./settings.js";
 
+/** Before the start, while an index of records or a cache is made. */
+export interface PreparingEvent {
+  readonly event: "preparing";
+  readonly what: "index" | "cache";
+  /** Shards of an index, pictures of a cache. */
+  readonly done: number;
+  readonly total: number;
+  /** Records or pictures. */
+  readonly images_per_second: number;
+  readonly seconds_left: number;
+}
+
+/** What is said of a set of records. */
+export interface RecordsEvent {
+  readonly shards: number;
+  /** Left out because they are damaged. */
+  readonly bad_records: number;
+  /** The file that says where each record lies; null where none could be kept. */
+  readonly index: string | null;
+}
+
 /** Once, before the first step. */
 export interface StartEvent {
   readonly event: "start";
@@ -23,6 +44,10 @@ export interface StartEvent {
   readonly parameters: number;
   readonly train_images: number;
   readonly validation_images: number;
+  /** Where the training pictures come from when they are records. */
+  readonly records: RecordsEvent | null;
+  /** The folder of the cache; null for one in memory and without one. */
+  readonly cache_folder: string | null;
   readonly steps: number;
   readonly steps_per_epoch: number;
   readonly epochs: number;
@@ -117,6 +142,7 @@ export interface EndEvent {
 }
 
 export type TrainEvent =
+  | PreparingEvent
   | StartEvent
   | StepEvent
   | EvaluatingEvent

@@ -19,7 +19,7 @@ export type Group = (typeof groups)[number];
 export type Command = "train" | "evaluate" | "predict";
 
 export interface Setting<T> {
-  readonly type: "integer" | "number" | "boolean" | "choice" | "path";
+  readonly type: "integer" | "number" | "boolean" | "choice" | "path" | "text";
   readonly group: Group;
   readonly commands: readonly Command[];
   /** One line of help, without unit and default. */
@@ -47,7 +47,7 @@ export const settings = {
   data_dir: path({
     group: "data",
     commands: trainAndEvaluate,
-    help: "folder of pictures: train/<class>/* and val/<class>/*, or <class>/* with --val_split; or .npz files",
+    help: "folder of pictures: train/<class>/* and val/<class>/*, or <class>/* with --val_split; folder of TFRecord shards: train_shards/ and val_shards/, or shards with --val_split; or .npz files",
     default: undefined,
     source: "must be given",
     mayChange: true,
@@ -80,6 +80,50 @@ export const settings = {
     default: 0,
     source: "a broken file is worth knowing about",
     minimum: 0,
+    mayChange: true,
+  }),
+  skip_bad_records: integer({
+    group: "data",
+    commands: trainAndEvaluate,
+    help: "how many damaged records are left out of a set of records before it is refused",
+    unit: "records",
+    default: 0,
+    source: "a damaged shard is worth making again",
+    minimum: 0,
+    mayChange: true,
+  }),
+  keys: text({
+    group: "data",
+    commands: trainAndEvaluate,
+    help: "names of the features in records of others: image=KEY,label=KEY and, for boxes, xmin=KEY,ymin=KEY,xmax=KEY,ymax=KEY",
+    default: undefined,
+    source: "image, label, xmin, ...; or image/encoded, image/class/label, image/object/bbox/xmin, ...",
+    mayChange: true,
+  }),
+  label_offset: integer({
+    group: "data",
+    commands: trainAndEvaluate,
+    help: "the label of the first class in records: 1 where 0 stands for background",
+    default: 0,
+    source: "labels from 0, as riffle create-tfrecords writes them",
+    minimum: 0,
+    maximum: 1_000_000,
+    mayChange: false,
+  }),
+  cache: choice(["none", "resized", "decoded"], {
+    group: "data",
+    commands: train,
+    help: "train on pictures made smaller once (shorter side 256 px): resized keeps them on the disk, decoded in memory",
+    default: "none",
+    source: "the pictures as they are",
+    mayChange: false,
+  }),
+  cache_dir: path({
+    group: "data",
+    commands: train,
+    help: "folder for --cache resized",
+    default: undefined,
+    source: ".riffle-cache beside the data, else the user's folder for caches",
     mayChange: true,
   }),
   shuffle: flag({
@@ -481,6 +525,7 @@ export function expectation(name: SettingName): string {
   if (type === "choice") return `one of ${(choices ?? []).join(", ")}`;
   if (type === "boolean") return "true or false";
   if (type === "path") return "a path";
+  if (type === "text") return "text";
   const range =
     minimum === undefined
       ? ""
@@ -508,6 +553,10 @@ function path<const D extends string | undefined>(row: Row<D>): Setting<D | stri
   return { ...row, type: "path" };
 }
 
+function text<const D extends string | undefined>(row: Row<D>): Setting<D | string> {
+  return { ...row, type: "text" };
+}
+
 function choice<const C extends string | number, const D extends C | undefined>(
   choices: readonly C[],
   row: Row<D>,
@@ -530,6 +579,7 @@ function fromText(setting: Setting<unknown>, text: string): unknown {
       return typeof setting.choices?.[0] === "number" ? (value ?? text) : text;
     }
     case "path":
+    case "text":
       return text;
   }
 }
@@ -555,6 +605,7 @@ function accepts(setting: Setting<unknown>, value: unknown): boolean {
     case "choice":
       return (typeof value === "string" || typeof value === "number") && setting.choices!.includes(value);
     case "path":
+    case "text":
       return typeof value === "string" && value.length > 0 && !value.includes("\0");
   }
 }

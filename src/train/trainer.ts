@@ -10,7 +10,6 @@
  *     RUN/step-N/         checkpoints; RUN/best/ the best weights so far
  */
 
-import { readdir } from "node:fs/promises";
 import { join, resolve } from "node:path";
 
 import type {
@@ -21,11 +20,9 @@ import type {
   TrainingRun,
   TrainingState,
 } from "../backends/backend.js";
-import { CheckpointError, DivergedError, ResourceError, UsageError } from "../core/error.js";
+import { DivergedError, ResourceError, UsageError } from "../core/error.js";
 import { Draws, streams } from "../core/random.js";
-import { evaluationSide } from "../data/augment.js";
 import { type BatchSource, type LoadedBatch, trainingBatches } from "../data/loader.js";
-import { openDatasets, type Sets } from "../data/sets.js";
 import { initialise, initialStatistics } from "../models/initialise.js";
 import type { Network } from "../models/layers.js";
 import { shuffleNetV2 } from "../models/shufflenet-v2.js";
@@ -34,8 +31,6 @@ import type { HeadStep, Program } from "../program/program.js";
 import { augmentationOf } from "./augmentation.js";
 import { chooseBackend } from "./backend.js";
 import {
-  type Checkpoint,
-  findResumable,
   initialiseFrom,
   loadTraining,
   type ModelDescription,
@@ -50,16 +45,11 @@ import { probeFolder, writeFlushed } from "../core/durable.js";
 import { score } from "./evaluate.js";
 import { EventLog, type Reporter, type TrainEvent } from "./events.js";
 import { estimateMemory, refuseTooLargeBatch } from "./memory.js";
-import { resolveSettings, type ResolvedSettings } from "./recipe.js";
+import { type Plan, planRun } from "./plan.js";
 import { lockRun } from "./run-lock.js";
+import { badImageLimit, recordsEvent } from "./run-data.js";
 import { averageDecay, learningRate, type Schedule } from "./schedule.js";
-import {
-  type GivenSettings,
-  readSettings,
-  type SettingName,
-  settingNames,
-  settings as table,
-} from "./settings.js";
+import { type GivenSettings, settings as table } from "./settings.js";
 import { StepClock } from "./step-clock.js";
 
 export interface TrainResult {
@@ -80,7 +70,8 @@ export interface TrainResult {
 /**
  * Trains a network, or resumes training (`given.resume`).
  *
- * @param signal when it aborts, the step in progress ends, a checkpoint is saved and `stopped` is true.
+ * @param signal when it aborts, the step in progress ends, a checkpoint is saved and `stopped` is true; before the
+ * first step, while a cache is made, its reason is thrown instead.
  * @throws RiffleError; the class says what kind of problem, and its exit code.
  */
 export async function train(
@@ -96,153 +87,21 @@ export async function train(
   const lock = await lockRun(runDir);
   try {
     await recoverRun(runDir);
-    const plan = given.resume === undefined ? await planNew(given, runDir) : await planResumed(given, runDir);
-    const backend = await chooseBackend();
-    const training = await Training.prepare(plan, backend, report);
+    const plan = await planRun(given, runDir, report, signal);
     try {
-      return await training.run(signal);
+      const backend = await chooseBackend();
+      const training = await Training.prepare(plan, backend, report);
+      try {
+        return await training.run(signal);
+      } finally {
+        await training.close();
+      }
     } finally {
-      await training.close();
+      await plan.data.close();
     }
   } finally {
     await lock.release();
   }
-}
-
-/** What is to be trained, before anything is allocated. */
-interface Plan extends ResolvedSettings {
-  readonly runDir: string;
-  readonly sets: Sets;
-  readonly model: ModelDescription;
-  /** Where a resumed run goes on; absent in a new one. */
-  readonly checkpoint?: Checkpoint;
-  readonly warnings: readonly string[];
-}
-
-async function planNew(given: GivenSettings, runDir: string): Promise<Plan> {
-  if (given.data_dir === undefined) {
-    throw new UsageError({
-      what: "there is no data to train on",
-      where: "option --data_dir",
-      expected: "a folder with a folder of pictures per class",
-      found: "nothing",
-      safe: "Nothing was written",
-      hint: "riffle train --data_dir photos, or npm start to see it work on pictures drawn for you",
-    });
-  }
-  await refuseOccupied(runDir);
-  const sets = await openSets(given.data_dir, given.val_split, given.seed ?? table.seed.default);
-  const resolved = resolveSettings(
-    { ...given, data_dir: resolve(given.data_dir), log_dir: runDir },
-    sets.train.size,
-  );
-  const { variant, width, image_size, num_classes, augment, eval_resize, eval_crop } = resolved.settings;
-  const found = sets.classes.length;
-  if (num_classes !== undefined && num_classes < found) {
-    throw new UsageError({
-      what: "the network has fewer outputs than the data has classes",
-      where: "option --num_classes",
-      expected: `at least ${found}`,
-      found: `${num_classes}`,
-      safe: "Nothing was trained",
-    });
-  }
-  const model: ModelDescription = {
-    variant,
-    width,
-    classes: num_classes ?? found,
-    image_size,
-    eval_resize: eval_resize ?? evaluationSide(image_size, eval_crop),
-    pipeline: augment === "tensorflow" ? "tensorflow" : "torchvision",
-    class_names: sets.classes,
-  };
-  return { ...resolved, runDir, sets, model, warnings: [] };
-}
-
-async function planResumed(given: GivenSettings, runDir: string): Promise<Plan> {
-  const path = resolve(given.resume as string);
-  const { checkpoint, damaged } = await findResumable(path);
-  const { state } = checkpoint;
-  const recorded = readSettings(state.settings);
-  const settings = { ...recorded, ...changesOf(given, recorded, checkpoint, runDir) };
-  const sets = await openSets(settings.data_dir as string, settings.val_split, settings.seed as number);
-  if (sets.train.fingerprint !== state.data.fingerprint) {
-    throw new CheckpointError({
-      what: "the training data is not that of the checkpoint, so the run cannot continue to the same bits",
-      where: settings.data_dir as string,
-      expected: `${state.data.train_images} pictures, fingerprint ${state.data.fingerprint}`,
-      found: `${sets.train.size} pictures, fingerprint ${sets.train.fingerprint}`,
-      safe: "The checkpoint is untouched",
-      hint: `Start a new run from its weights: --init_from ${runDir} --log_dir NEW`,
-    });
-  }
-  return {
-    settings: { ...emptySettings, ...settings, resume: undefined } as ResolvedSettings["settings"],
-    origins: state.origins as ResolvedSettings["origins"],
-    runDir,
-    sets,
-    model: state.model,
-    checkpoint,
-    warnings: damaged.map(
-      ({ step, problem }) =>
-        `${stepFolder(step)} is not whole and was passed over; going on from ${stepFolder(state.step)} (${problem.message})`,
-    ),
-  };
-}
-
-/** Settings that the command gives another value than the checkpoint holds, all of them allowed to change. */
-function changesOf(
-  given: GivenSettings,
-  recorded: GivenSettings,
-  checkpoint: Checkpoint,
-  runDir: string,
-): GivenSettings {
-  const changes: Partial<Record<SettingName, unknown>> = {};
-  const refused: SettingName[] = [];
-  for (const name of settingNames) {
-    if (name === "resume" || given[name] === undefined) continue;
-    const isPath = table[name].type === "path";
-    const value = isPath ? resolve(given[name] as string) : given[name];
-    if (value === recorded[name]) continue;
-    if (!table[name].mayChange || name === "log_dir") refused.push(name);
-    else changes[name] = value;
-  }
-  if (refused.length > 0) {
-    const list = (of: GivenSettings): string =>
-      refused.map((name) => `${name} ${of[name] === undefined ? "not given" : String(of[name])}`).join(", ");
-    throw new CheckpointError({
-      what: "the checkpoint was trained with other settings than the command gives",
-      where: checkpoint.path,
-      expected: list(recorded),
-      found: list(given),
-      safe: "The checkpoint is untouched",
-      hint:
-        `Leave ${refused.map((name) => `--${name}`).join(", ")} out to resume, ` +
-        `or start a new run from its weights: --init_from ${runDir} --log_dir NEW`,
-    });
-  }
-  return changes as GivenSettings;
-}
-
-const emptySettings = Object.fromEntries(settingNames.map((name) => [name, undefined]));
-
-async function openSets(dataDir: string, valSplit: number | undefined, seed: number): Promise<Sets> {
-  return openDatasets(dataDir, valSplit === undefined ? { seed } : { valSplit, seed });
-}
-
-/** A folder that holds a run already is not written into. */
-async function refuseOccupied(runDir: string): Promise<void> {
-  const held = await readdir(runDir);
-  const run = held.find((name) => /^(step-\d+|best|recipe\.json)$/.test(name));
-  if (run === undefined) return;
-  throw new UsageError({
-    what: "the folder holds a run already",
-    where: runDir,
-    expected: "an empty or new folder",
-    found: run,
-    safe: "Nothing was written",
-    hint: `Continue it with --resume ${runDir}, or name another folder with --log_dir`,
-  });
 }
 
 /** A run in progress. */
@@ -273,23 +132,23 @@ class Training {
 
   /** Compiles and allocates; refuses what does not fit into memory. */
   static async prepare(plan: Plan, backend: Backend, report: Reporter): Promise<Training> {
-    const { settings, model, sets } = plan;
-    const stepsPerEpoch = Math.floor(sets.train.size / settings.batch_size);
+    const { settings, model, data } = plan;
+    const stepsPerEpoch = Math.floor(data.train.size / settings.batch_size);
     if (stepsPerEpoch === 0) {
       throw new UsageError({
         what: "the batch is larger than the training set",
         where: `--batch_size ${settings.batch_size}`,
-        expected: `at most ${sets.train.size} images`,
+        expected: `at most ${data.train.size} images`,
         found: `${settings.batch_size}`,
         safe: "Nothing was trained",
-        hint: `--batch_size ${Math.max(1, Math.floor(sets.train.size / 4))}`,
+        hint: `--batch_size ${Math.max(1, Math.floor(data.train.size / 4))}`,
       });
     }
     const network = trainedNetwork(model, settings.weight_decay_on);
     const programOf = (batch: number): Program =>
       compile(network, { batch, imageSize: model.image_size, mode: "train" });
     const evaluation =
-      sets.validation === undefined
+      data.validation === undefined
         ? undefined
         : compile(network, { batch: settings.eval_batch_size, imageSize: model.image_size, mode: "infer" });
     refuseTooLargeBatch(settings.batch_size, (batch) => estimateMemory(programOf(batch), evaluation));
@@ -464,8 +323,8 @@ class Training {
 
   /** On the whole validation set, with the averages and with the weights as they are; keeps the best. */
   async #evaluate(signal: AbortSignal | undefined): Promise<void> {
-    const { sets, settings, model, runDir } = this.#plan;
-    if (this.#evaluation === undefined || sets.validation === undefined) return;
+    const { data, settings, model, runDir } = this.#plan;
+    if (this.#evaluation === undefined || data.validation === undefined) return;
     this.#refuseNonFinite();
     const { parameters, averages, statistics } = this.#state;
     const candidates = [
@@ -476,9 +335,9 @@ class Training {
     ];
     const scored = await score(
       this.#evaluation,
-      sets.validation,
+      data.validation,
       candidates.map(({ weights }) => weights),
-      { model, maxBadImages: settings.max_bad_images, ...(signal === undefined ? {} : { signal }) },
+      { model, maxBadImages: badImageLimit(settings), ...(signal === undefined ? {} : { signal }) },
       (event) => this.#report(event),
     );
     if (scored === undefined) return; // stopped; made up for when the run resumes
@@ -553,15 +412,15 @@ class Training {
   }
 
   #openSource(): BatchSource {
-    const { sets, settings, model } = this.#plan;
-    return trainingBatches(sets.train, {
+    const { data, settings, model } = this.#plan;
+    return trainingBatches(data.train, {
       batch: settings.batch_size,
       imageSize: model.image_size,
       seed: settings.seed,
       firstStep: this.#step,
       augmentation: augmentationOf(settings),
       shuffle: settings.shuffle,
-      maxBadImages: settings.max_bad_images,
+      maxBadImages: badImageLimit(settings),
     });
   }
 
@@ -578,7 +437,7 @@ class Training {
   }
 
   #record(): Parameters<typeof saveCheckpoint>[4] {
-    const { model, sets, origins } = this.#plan;
+    const { model, data, origins } = this.#plan;
     return {
       step: this.#step,
       steps_per_epoch: this.#stepsPerEpoch,
@@ -588,7 +447,7 @@ class Training {
       model,
       settings: this.#givenValues(),
       origins,
-      data: { fingerprint: sets.train.fingerprint, train_images: sets.train.size },
+      data: { fingerprint: data.train.fingerprint, train_images: data.train.size },
     };
   }
 
@@ -609,7 +468,7 @@ class Training {
   }
 
   #startEvent(): TrainEvent {
-    const { runDir, model, sets, settings, origins, checkpoint } = this.#plan;
+    const { runDir, model, data, settings, origins, checkpoint } = this.#plan;
     return {
       event: "start",
       run: runDir,
@@ -617,8 +476,10 @@ class Training {
       classes: model.classes,
       image_size: model.image_size,
       parameters: this.#program.parameterCount,
-      train_images: sets.train.size,
-      validation_images: sets.validation?.size ?? 0,
+      train_images: data.train.size,
+      validation_images: data.validation?.size ?? 0,
+      records: recordsEvent(data.train),
+      cache_folder: data.cacheFolder ?? null,
       steps: this.#steps,
       steps_per_epoch: this.#stepsPerEpoch,
       epochs: settings.max_epochs,

@@ -243,8 +243,8 @@ suite("the events", () => {
     const kinds = new Map(events.map((event) => [event.event, fields(event)]));
     assert.deepEqual(Object.fromEntries(kinds), {
       start:
-        "event run network classes image_size parameters train_images validation_images steps steps_per_epoch " +
-        "epochs backend memory recipe settings origins resumed",
+        "event run network classes image_size parameters train_images validation_images records cache_folder steps " +
+        "steps_per_epoch epochs backend memory recipe settings origins resumed",
       save: "event step checkpoint",
       step: "event step epoch loss cross_entropy top1 top5 learning_rate images_per_second waiting seconds_left",
       evaluating: "event done images",

@@ -1,0 +1,289 @@
+import assert from "node:assert/strict";
+import {
+  chmodSync,
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, suite, test } from "node:test";
+
+import sharp from "sharp";
+
+import { DataError, ResourceError, UsageError } from "../core/error.js";
+import {
+  cachedFingerprint,
+  cacheFolder,
+  type CacheProgress,
+  cacheSide,
+  decodedCache,
+  resizedCache,
+} from "./cache.js";
+import type { Dataset } from "./dataset.js";
+import { imageInfo } from "./image-info.js";
+import type { Encoded, ObjectBox, Pixels } from "./render.js";
+
+const folder = mkdtempSync(join(tmpdir(), "riffle-cache-"));
+after(() => rmSync(folder, { recursive: true, force: true }));
+
+const BOX: ObjectBox = { xmin: 0.125, ymin: 0.25, xmax: 0.5, ymax: 0.75 };
+/** Sizes on both sides of the shorter side 40 that the tests ask for; the fourth does not decode, the fifth is gone. */
+const SIZES = [
+  [90, 60],
+  [40, 70],
+  [30, 20],
+  [80, 80],
+  [0, 0],
+  [60, 121],
+] as const;
+const pictures: Buffer[] = [];
+
+before(async () => {
+  for (const [i, [width, height]] of SIZES.entries()) {
+    if (width === 0) pictures.push(Buffer.alloc(0));
+    else {
+      const gradient = Buffer.from(
+        Uint8Array.from({ length: width * height * 3 }, (_, at) => ((at / 3) % width) * 2 + 20 * i),
+      );
+      pictures.push(
+        await sharp(gradient, { raw: { width, height, channels: 3 } })
+          .jpeg()
+          .toBuffer(),
+      );
+    }
+  }
+  pictures[3] = Buffer.from(pictures[3]!.subarray(0, 400));
+});
+
+/** Pictures 0 .. 5, `copies` times over. */
+function setOf(copies = 1, fingerprint = "f".repeat(64)): Dataset & { reads: number } {
+  const set = {
+    reads: 0,
+    classes: ["a", "b"],
+    size: SIZES.length * copies,
+    label: (sample: number) => sample % 2,
+    name: (sample: number) => `picture-${sample}`,
+    fingerprint,
+    read(sample: number): Promise<Encoded> {
+      set.reads++;
+      const at = sample % SIZES.length;
+      if (at === 4) return Promise.reject(new DataError({ where: "picture-4", what: "is gone" }));
+      return Promise.resolve({ kind: "encoded", bytes: pictures[at]!, boxes: at === 0 ? [BOX] : [] });
+    },
+  };
+  return set;
+}
+
+async function encodedOf(set: Dataset, sample: number): Promise<Encoded> {
+  const source = await set.read(sample);
+  assert.equal(source.kind, "encoded");
+  return source;
+}
+
+function filesIn(path: string): string[] {
+  return readdirSync(path)
+    .filter((name) => !name.endsWith("index"))
+    .sort();
+}
+
+suite("the shorter side of a cache", () => {
+  test("is 256 up to 224 px, then the evaluation's", () => {
+    assert.deepEqual([32, 96, 224, 225, 299].map(cacheSide), [256, 256, 256, 257, 342]);
+  });
+});
+
+suite("--cache resized", () => {
+  const cache = join(folder, "resized");
+  let cached: Dataset;
+  before(async () => {
+    cached = await resizedCache(setOf(), cache, { shorterSide: 40 });
+  });
+  after(() => cached.close?.());
+
+  test("scales larger pictures down to the shorter side and leaves others as they are, byte for byte", async () => {
+    for (const [sample, size] of [
+      [0, [60, 40]],
+      [5, [40, 81]],
+    ] as const) {
+      const { bytes } = await encodedOf(cached, sample);
+      const { width, height, format } = imageInfo(bytes, "cached");
+      assert.deepEqual([[width, height], format], [size, "jpeg"]);
+    }
+    for (const sample of [1, 2]) {
+      assert.deepEqual(Buffer.from((await encodedOf(cached, sample)).bytes), pictures[sample]);
+    }
+  });
+
+  test("holds pictures close to the originals", async () => {
+    const { bytes } = await encodedOf(cached, 0);
+    const small = await sharp(bytes).raw().toBuffer();
+    const expected = await sharp(pictures[0]).resize(60, 40, { kernel: "cubic" }).raw().toBuffer();
+    const worst = small.reduce((most, value, i) => Math.max(most, Math.abs(value - expected[i]!)), 0);
+    assert.ok(worst <= 12, `${worst} levels`);
+  });
+
+  test("keeps labels, names and boxes", async () => {
+    assert.deepEqual((await encodedOf(cached, 0)).boxes, [BOX]);
+    assert.deepEqual((await encodedOf(cached, 1)).boxes, []);
+    for (let sample = 0; sample < cached.size; sample++) {
+      assert.deepEqual([cached.label(sample), cached.name(sample)], [sample % 2, `picture-${sample}`]);
+    }
+  });
+
+  test("passes on what cannot be decoded, and says of what cannot be read what the data says", async () => {
+    assert.deepEqual(Buffer.from((await encodedOf(cached, 3)).bytes), pictures[3]);
+    await assert.rejects(cached.read(4), (error: DataError) => error.problem.what === "is gone");
+  });
+
+  test("is another set than its source, and the same each time", () => {
+    const source = setOf();
+    assert.equal(cached.fingerprint, cachedFingerprint(source, "resized", 40));
+    const others = [
+      source.fingerprint,
+      cachedFingerprint(source, "resized", 41),
+      cachedFingerprint(source, "decoded", 40),
+      cachedFingerprint(setOf(1, "e".repeat(64)), "resized", 40),
+    ];
+    assert.ok(!others.includes(cached.fingerprint));
+    assert.equal(new Set(others).size, 4);
+  });
+
+  test("is opened without reading the data again", async () => {
+    const source = setOf();
+    const again = await resizedCache(source, cache, { shorterSide: 40 });
+    await again.read(0);
+    assert.equal(source.reads, 0);
+    await again.close?.();
+  });
+
+  test("refuses a folder made for other data, another size, or with other files", async () => {
+    for (const [set, shorterSide, where] of [
+      [setOf(1, "e".repeat(64)), 40, cache],
+      [setOf(), 41, cache],
+    ] as const) {
+      await assert.rejects(resizedCache(set, where, { shorterSide }), DataError);
+    }
+    const foreign = join(folder, "foreign");
+    mkdirSync(foreign);
+    writeFileSync(join(foreign, "thesis.txt"), "mine");
+    await assert.rejects(resizedCache(setOf(), foreign, { shorterSide: 40 }), DataError);
+    assert.deepEqual(filesIn(foreign), ["thesis.txt"]);
+  });
+
+  test("refuses pixels, which are in memory already", async () => {
+    const pixels: Pixels = { kind: "pixels", data: new Uint8Array(3), width: 1, height: 1, channels: 3 };
+    const set = { ...setOf(), read: () => Promise.resolve(pixels) };
+    await assert.rejects(resizedCache(set, join(folder, "pixels"), { shorterSide: 40 }), UsageError);
+  });
+});
+
+suite("a cache that was stopped while it was made", () => {
+  const copies = 400; // 2,400 pictures: three shards
+  const whole = join(folder, "whole");
+  before(async () => {
+    await (await resizedCache(setOf(copies), whole, { shorterSide: 40 })).close?.();
+  });
+
+  test("goes on behind the shards that are there, to the same bytes", async () => {
+    const stopped = join(folder, "stopped");
+    const stop = new AbortController();
+    const progress = ({ done }: CacheProgress): void => {
+      if (done >= 1200) stop.abort();
+    };
+    const options = { shorterSide: 40, progress, signal: stop.signal };
+    await assert.rejects(
+      resizedCache(setOf(copies), stopped, options),
+      (error) => error === stop.signal.reason,
+    );
+    const left = filesIn(stopped);
+    assert.ok(left.includes("shard-00000.tfrecords") && !left.includes("manifest.json"), left.join(" "));
+    assert.ok(!left.some((name) => name.startsWith(".saving")), left.join(" "));
+    const totals: number[] = [];
+    const again = await resizedCache(setOf(copies), stopped, {
+      shorterSide: 40,
+      progress: ({ total }) => totals.push(total),
+    });
+    await again.close?.();
+    assert.ok(totals.every((total) => total <= 1376) && totals.length > 0, String(totals[0]));
+    assert.deepEqual(filesIn(stopped), filesIn(whole));
+    for (const name of filesIn(whole)) {
+      assert.ok(readFileSync(join(stopped, name)).equals(readFileSync(join(whole, name))), name);
+    }
+  });
+
+  test("makes a damaged shard again, and removes what a process that is gone left, nothing else", async () => {
+    const damaged = join(folder, "damaged");
+    cpSync(whole, damaged, { recursive: true });
+    rmSync(join(damaged, "manifest.json"));
+    truncateSync(
+      join(damaged, "shard-00001.tfrecords"),
+      statSync(join(whole, "shard-00001.tfrecords")).size - 1,
+    );
+    writeFileSync(join(damaged, ".saving-999999999-shard-00002.tfrecords"), "half");
+    writeFileSync(join(damaged, `.saving-${process.ppid}-shard-00002.tfrecords`), "of a living process");
+    await (await resizedCache(setOf(copies), damaged, { shorterSide: 40 })).close?.();
+    const kept = `.saving-${process.ppid}-shard-00002.tfrecords`;
+    assert.deepEqual(filesIn(damaged), [kept, ...filesIn(whole)].sort());
+    for (const name of filesIn(whole)) {
+      assert.ok(readFileSync(join(damaged, name)).equals(readFileSync(join(whole, name))), name);
+    }
+  });
+});
+
+suite("the folder of a cache", () => {
+  test("lies beside the data, or where it is asked for", async () => {
+    const data = join(folder, "data");
+    mkdirSync(data);
+    const name = `resized-256-${"f".repeat(16)}`;
+    assert.equal(await cacheFolder(data, undefined, setOf(), 256), join(data, ".riffle-cache", name));
+    assert.equal(await cacheFolder(data, join(folder, "asked"), setOf(), 256), join(folder, "asked", name));
+  });
+
+  test("is the user's where the data cannot be written", async (context) => {
+    const data = join(folder, "read-only");
+    mkdirSync(data);
+    chmodSync(data, 0o555);
+    try {
+      writeFileSync(join(data, "probe"), "");
+      context.skip("this user may write everywhere");
+      return;
+    } catch {
+      // As it should be.
+    }
+    process.env["XDG_CACHE_HOME"] = join(folder, "user");
+    assert.match(await cacheFolder(data, undefined, setOf(), 256), /user\/riffle\/resized-256-f{16}$/);
+    delete process.env["XDG_CACHE_HOME"];
+  });
+});
+
+suite("--cache decoded", () => {
+  test("holds the pixels in memory, with their boxes", async () => {
+    const cached = await decodedCache(setOf(), { shorterSide: 40, memory: 1e6 });
+    const picture = (await cached.read(0)) as Pixels;
+    assert.deepEqual([picture.width, picture.height, picture.channels], [60, 40, 3]);
+    assert.deepEqual(picture.boxes, [BOX]);
+    const small = (await cached.read(2)) as Pixels;
+    assert.deepEqual(Buffer.from(small.data), await sharp(pictures[2]).raw().toBuffer());
+    await assert.rejects(cached.read(3), DataError);
+    await assert.rejects(cached.read(4), (error: DataError) => error.problem.what === "is gone");
+    assert.equal(cached.fingerprint, cachedFingerprint(setOf(), "decoded", 40));
+  });
+
+  test("refuses what does not fit, with the numbers, before decoding all of it", async () => {
+    const source = setOf(1000);
+    await assert.rejects(decodedCache(source, { shorterSide: 40, memory: 1e6 }), (error: ResourceError) => {
+      assert.ok(error instanceof ResourceError);
+      assert.match(error.problem.expected ?? "", /about \d+ MB for 6000 pictures/);
+      assert.equal(error.problem.found, "1 MB");
+      return true;
+    });
+    assert.ok(source.reads <= 32, `${source.reads} pictures were read`);
+  });
+});

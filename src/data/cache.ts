@@ -1,0 +1,545 @@
+/**
+ * Training pictures made smaller once, so that every epoch decodes less: as records on the disk, or as pixels in
+ * memory.
+ *
+ *     resized   a picture whose shorter side is above S is scaled down to it and stored as JPEG of quality 95; others
+ *               are stored as they are, byte for byte. Shards of records with a manifest, in a folder named by S and
+ *               the set's fingerprint.
+ *     decoded   the same pictures without the JPEG: RGB in memory.
+ *
+ * S is 256 pixels, or the usual evaluation's shorter side where that is larger ({@link cacheSide}). Cached pictures are
+ * other pixels than the originals: a crop that covered 300 px of a 500-px photograph covers 205 of 341. So a cache is
+ * part of what a run is, its fingerprint differs, and evaluation reads the originals.
+ *
+ * The folder is made shard by shard under temporary names; a run that was stopped goes on with the next shard. A
+ * picture that cannot be read or decoded is passed on as it is, so that training meets it, names it and counts it as
+ * it would without the cache. Sizes are in bytes, sides in pixels.
+ */
+
+import { createHash } from "node:crypto";
+import { mkdir, open, readdir, readFile, rename, statfs, unlink } from "node:fs/promises";
+import { availableParallelism, homedir } from "node:os";
+import { dirname, join } from "node:path";
+
+import sharp, { type Sharp } from "sharp";
+
+import { errorCode, exists, probeFolder, writeFlushed } from "../core/durable.js";
+import { DataError, ResourceError, RiffleError, UsageError } from "../core/error.js";
+import { crc32c, hex32 } from "../formats/crc32c.js";
+import { encodeExample, type Feature } from "../formats/tf-example.js";
+import { frameRecord, RecordReader } from "../formats/tfrecord.js";
+import { evaluationSide } from "./augment.js";
+import type { Dataset } from "./dataset.js";
+import { imageInfo, MAX_PIXELS } from "./image-info.js";
+import { openRecords } from "./record-dataset.js";
+import { MANIFEST_FILE, readManifest, type ShardEntry, writeManifest } from "./record-manifest.js";
+import type { Encoded, ObjectBox, Pixels } from "./render.js";
+
+export interface CacheProgress {
+  /** Pictures made so far by this process, and to make. */
+  readonly done: number;
+  readonly total: number;
+  readonly imagesPerSecond: number;
+  readonly secondsLeft: number;
+}
+
+export interface CacheOptions {
+  /** S, in pixels. */
+  readonly shorterSide: number;
+  readonly progress?: (progress: CacheProgress) => void;
+  /** When it aborts, making the cache ends with its reason; the shards made so far stay. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** S for a network's input size: 256 up to 224 px, 342 for 299. */
+export function cacheSide(imageSize: number): number {
+  return Math.max(256, evaluationSide(imageSize));
+}
+
+/** What the cached set's fingerprint will be, without making it. */
+export function cachedFingerprint(
+  dataset: Dataset,
+  kind: "resized" | "decoded",
+  shorterSide: number,
+): string {
+  const rule = `${dataset.fingerprint}\n${kind} ${shorterSide} ${QUALITY} ${VERSION}`;
+  return createHash("sha256").update(rule).digest("hex");
+}
+
+/**
+ * The folder in which a set's resized pictures belong: in `cacheDir`, else in `.riffle-cache` beside the data, else,
+ * where that cannot be written, in the user's folder for caches.
+ *
+ * @throws ResourceError when none can be written.
+ */
+export async function cacheFolder(
+  dataDir: string,
+  cacheDir: string | undefined,
+  dataset: Dataset,
+  shorterSide: number,
+): Promise<string> {
+  const name = `resized-${shorterSide}-${dataset.fingerprint.slice(0, 16)}`;
+  if (cacheDir !== undefined) {
+    await probeFolder(cacheDir);
+    return join(cacheDir, name);
+  }
+  const beside = join(dataDir.toLowerCase().endsWith(".npz") ? dirname(dataDir) : dataDir, ".riffle-cache");
+  // A whole one is used where it lies, even if nothing can be written there any more.
+  if (await exists(join(beside, name, MANIFEST_FILE))) return join(beside, name);
+  try {
+    await probeFolder(beside);
+    return join(beside, name);
+  } catch (error) {
+    if (!(error instanceof ResourceError)) throw error;
+  }
+  const ofUser = join(process.env["XDG_CACHE_HOME"] || join(homedir(), ".cache"), "riffle");
+  await probeFolder(ofUser);
+  return join(ofUser, name);
+}
+
+/**
+ * The set with its pictures from `folder`, which is made first where it is missing or unfinished. Closing it closes
+ * the cache, not `dataset`.
+ *
+ * @throws UsageError for pixels, which are in memory already; ResourceError when the disk is too small.
+ */
+export async function resizedCache(
+  dataset: Dataset,
+  folder: string,
+  options: CacheOptions,
+): Promise<Dataset> {
+  await mkdir(folder, { recursive: true });
+  await claimFolder(folder, dataset, options.shorterSide);
+  if ((await readManifest(folder)) === undefined) await makeRecords(dataset, folder, options);
+  const records = await openRecords(folder, {});
+  if (records.size !== dataset.size) {
+    throw new DataError({
+      where: folder,
+      what: "the cache holds another number of pictures than the data",
+      expected: `${dataset.size}`,
+      found: `${records.size}`,
+      hint: "Remove this folder, and the next run makes it again",
+    });
+  }
+  return {
+    ...viewOf(dataset, cachedFingerprint(dataset, "resized", options.shorterSide)),
+    async read(sample) {
+      const source = await records.read(sample);
+      // The place of a picture that could not be read: its own set says why.
+      return source.kind === "encoded" && source.bytes.length <= PLACEHOLDER.length
+        ? dataset.read(sample)
+        : source;
+    },
+    close: async () => records.close?.(),
+  };
+}
+
+/**
+ * The set with its pictures as pixels in memory.
+ *
+ * @throws ResourceError with the numbers when they take more than `memory` bytes.
+ */
+export async function decodedCache(
+  dataset: Dataset,
+  options: CacheOptions & { readonly memory: number },
+): Promise<Dataset> {
+  const { shorterSide, memory } = options;
+  const refuse = (bytes: number, word: string): never => {
+    throw new ResourceError({
+      what: "the decoded pictures do not fit into memory",
+      where: "--cache decoded",
+      expected: `${word} ${megabytes(bytes)} for ${dataset.size} pictures of shorter side ${shorterSide}`,
+      found: `${megabytes(memory)}`,
+      safe: "Nothing was trained or written",
+      hint: "--cache resized keeps them on the disk",
+    });
+  };
+  const trial = await Promise.all(
+    spread(dataset.size, TRIAL).map(async (sample) => sizeOf(await decoded(dataset, sample, shorterSide))),
+  );
+  const estimate = dataset.size * mean(trial);
+  if (estimate > memory) refuse(estimate, "about");
+  const clock = startClock(dataset.size, options);
+  const pictures: (Pixels | DataError)[] = [];
+  let bytes = 0;
+  await inOrder(
+    dataset.size,
+    (sample) => decoded(dataset, sample, shorterSide),
+    (picture) => {
+      options.signal?.throwIfAborted();
+      pictures.push(picture);
+      bytes += sizeOf(picture);
+      if (bytes > memory) refuse(bytes, "more than");
+      clock(pictures.length);
+    },
+  );
+  return {
+    ...viewOf(dataset, cachedFingerprint(dataset, "decoded", shorterSide)),
+    read(sample) {
+      const picture = pictures[sample];
+      if (picture === undefined) throw new RangeError(`sample ${sample} of ${pictures.length}`);
+      return picture instanceof DataError ? Promise.reject(picture) : Promise.resolve(picture);
+    },
+    close: () => {
+      pictures.length = 0;
+      return Promise.resolve();
+    },
+  };
+}
+
+const QUALITY = 95;
+
+/** Raised when the rule changes, so that an older cache is not taken for a newer. */
+const VERSION = 1;
+
+const SHARD_RECORDS = 1024;
+
+/** What stands for a picture that could not be read; no picture is as short. */
+const PLACEHOLDER = Uint8Array.of(0);
+
+/** Pictures converted to estimate what all of them take. */
+const TRIAL = 32;
+
+const RULE_FILE = "cache.json";
+
+function viewOf(dataset: Dataset, fingerprint: string): Omit<Dataset, "read" | "close"> {
+  return {
+    classes: dataset.classes,
+    size: dataset.size,
+    label: (sample) => dataset.label(sample),
+    name: (sample) => dataset.name(sample),
+    fingerprint,
+    ...(dataset.records === undefined ? {} : { records: dataset.records }),
+  };
+}
+
+/** Says whose cache the folder is before anything is put there; one of another set or rule is left alone. */
+async function claimFolder(folder: string, dataset: Dataset, shorterSide: number): Promise<void> {
+  const path = join(folder, RULE_FILE);
+  const rule = { format: "riffle-cache-1", version: VERSION, shorterSide, quality: QUALITY };
+  const text = `${JSON.stringify({ ...rule, pictures: dataset.size, source: dataset.fingerprint })}\n`;
+  let found: string | undefined;
+  try {
+    found = await readFile(path, "utf8");
+  } catch (error) {
+    if (errorCode(error) !== "ENOENT") throw error;
+  }
+  if (found === text) return;
+  if (found !== undefined || (await readdir(folder)).length > 0) {
+    throw new DataError({
+      where: folder,
+      what: "not the cache of these pictures",
+      expected: text.trim(),
+      found: found === undefined ? "other files" : found.slice(0, 300).trim(),
+      safe: "It was left as it is",
+      hint: "Name another folder with --cache_dir, or remove this one",
+    });
+  }
+  await writeWhole(folder, RULE_FILE, (file) => writeFlushed(file, [Buffer.from(text)]));
+}
+
+async function makeRecords(dataset: Dataset, folder: string, options: CacheOptions): Promise<void> {
+  await removeLeftovers(folder);
+  const starts = Array.from({ length: Math.ceil(dataset.size / SHARD_RECORDS) }, (_, i) => i * SHARD_RECORDS);
+  const shards: (ShardEntry | undefined)[] = [];
+  for (const start of starts) shards.push(await wholeShard(folder, start, dataset.size));
+  const missing = starts.filter((_, i) => shards[i] === undefined);
+  const total = missing.reduce((sum, start) => sum + shardLength(start, dataset.size), 0);
+  await refuseFullDisk(dataset, folder, total, options.shorterSide);
+  const clock = startClock(total, options);
+  let done = 0;
+  for (const start of missing) {
+    shards[start / SHARD_RECORDS] = await writeShard(dataset, folder, start, options, () => clock(++done));
+  }
+  await writeManifest(folder, {
+    format: "riffle-records-1",
+    records: dataset.size,
+    classes: [...dataset.classes],
+    shards: shards as ShardEntry[],
+  });
+}
+
+function shardName(start: number): string {
+  return `shard-${String(start / SHARD_RECORDS).padStart(5, "0")}.tfrecords`;
+}
+
+function shardLength(start: number, size: number): number {
+  return Math.min(SHARD_RECORDS, size - start);
+}
+
+async function writeShard(
+  dataset: Dataset,
+  folder: string,
+  start: number,
+  { shorterSide, signal }: CacheOptions,
+  made: () => void,
+): Promise<ShardEntry> {
+  const name = shardName(start);
+  const records = shardLength(start, dataset.size);
+  let bytes = 0;
+  let crc = 0;
+  await writeWhole(folder, name, async (path) => {
+    const file = await open(path, "w");
+    try {
+      await inOrder(
+        records,
+        async (i) => recordOf(await smaller(dataset, start + i, shorterSide), dataset.label(start + i)),
+        async (record) => {
+          signal?.throwIfAborted();
+          const { bytesWritten } = await file.write(record, 0, record.length, bytes);
+          if (bytesWritten !== record.length) {
+            throw new ResourceError({
+              what: `only ${bytesWritten} of ${record.length} bytes were written; is the disk full?`,
+              where: path,
+              safe: "The shards before it are kept; the same command goes on from there",
+            });
+          }
+          bytes += record.length;
+          crc = crc32c(record, crc);
+          made();
+        },
+      );
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+  });
+  return { name, records, bytes, crc32c: hex32(crc) };
+}
+
+/** The entry of a shard that stands there already and is whole. */
+async function wholeShard(folder: string, start: number, size: number): Promise<ShardEntry | undefined> {
+  const name = shardName(start);
+  const path = join(folder, name);
+  if (!(await exists(path))) return undefined;
+  const reader = await RecordReader.open(path);
+  let records = 0;
+  let crc = 0;
+  try {
+    for await (const { payload } of reader) {
+      records++;
+      crc = crc32c(frameRecord(payload), crc);
+    }
+  } catch (error) {
+    if (error instanceof DataError) return undefined; // made again
+    throw error;
+  } finally {
+    await reader.close();
+  }
+  return records === shardLength(start, size)
+    ? { name, records, bytes: reader.bytes, crc32c: hex32(crc) }
+    : undefined;
+}
+
+/** Writes under a name that says whose it is, then renames; nothing stays of what fails. */
+async function writeWhole(
+  folder: string,
+  name: string,
+  write: (path: string) => Promise<void>,
+): Promise<void> {
+  const temporary = join(folder, `.saving-${process.pid}-${name}`);
+  try {
+    await write(temporary);
+    await rename(temporary, join(folder, name));
+  } catch (cause) {
+    await unlink(temporary).catch(() => undefined);
+    // A stop asked for (a DOMException) has a number for its code.
+    const isOfSystem = cause instanceof Error && "code" in cause && typeof cause.code === "string";
+    if (!isOfSystem) throw cause;
+    throw new ResourceError(
+      {
+        what: `the cache cannot be written: ${cause.message}`,
+        where: join(folder, name),
+        safe: "What was made before is kept; the same command goes on from there",
+        hint: "Free space on the disk, or name a folder on another with --cache_dir",
+      },
+      cause,
+    );
+  }
+}
+
+/** Files that a process left which lives no more. */
+async function removeLeftovers(folder: string): Promise<void> {
+  for (const name of await readdir(folder)) {
+    const pid = /^\.saving-(\d+)-(shard-\d{5}\.tfrecords|cache\.json)$/.exec(name)?.[1];
+    if (pid !== undefined && !isAlive(Number(pid))) await unlink(join(folder, name));
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return errorCode(error) === "EPERM";
+  }
+}
+
+async function refuseFullDisk(
+  dataset: Dataset,
+  folder: string,
+  pictures: number,
+  shorterSide: number,
+): Promise<void> {
+  const trial = await Promise.all(
+    spread(dataset.size, Math.min(TRIAL, pictures)).map(async (sample) => {
+      const picture = await smaller(dataset, sample, shorterSide);
+      return (picture?.bytes.length ?? 0) + 100;
+    }),
+  );
+  const needed = Math.ceil(1.1 * pictures * mean(trial));
+  const { bavail, bsize } = await statfs(folder);
+  if (bavail * bsize >= needed) return;
+  throw new ResourceError({
+    what: "too little room on the disk for the cache",
+    where: folder,
+    expected: `about ${megabytes(needed)} free for ${pictures} pictures`,
+    found: megabytes(bavail * bsize),
+    safe: "Nothing was trained",
+    hint: "Free space, name a folder on another disk with --cache_dir, or leave --cache out",
+  });
+}
+
+function recordOf(picture: Encoded | undefined, label: number): Uint8Array {
+  const side = (name: keyof ObjectBox): [string, Feature] => [
+    name,
+    { kind: "floats", values: Float32Array.from(picture?.boxes ?? [], (box) => box[name]) },
+  ];
+  return frameRecord(
+    encodeExample([
+      ["image", { kind: "bytes", values: [picture?.bytes ?? PLACEHOLDER] }],
+      ["label", { kind: "ints", values: [BigInt(label)] }],
+      ...(["xmin", "ymin", "xmax", "ymax"] as const).map(side),
+    ]),
+  );
+}
+
+/** The picture at its cached size, encoded; undefined where it cannot be read at all. */
+async function smaller(dataset: Dataset, sample: number, shorterSide: number): Promise<Encoded | undefined> {
+  let source;
+  try {
+    source = await dataset.read(sample);
+  } catch (error) {
+    if (error instanceof DataError) return undefined;
+    throw error;
+  }
+  if (source.kind === "pixels") {
+    throw new UsageError({
+      what: "these pictures are pixels in memory already; there is nothing to cache",
+      where: "option --cache",
+      expected: "files or records of encoded pictures",
+      found: dataset.name(sample),
+      safe: "Nothing was trained",
+      hint: "Leave --cache out",
+    });
+  }
+  try {
+    const size = target(source, dataset.name(sample), shorterSide);
+    if (size === undefined) return source;
+    const bytes = await resized(source, size).jpeg({ quality: QUALITY }).toBuffer();
+    return { ...source, bytes };
+  } catch (error) {
+    if (error instanceof RiffleError && !(error instanceof DataError)) throw error;
+    return source; // does not decode: training says so
+  }
+}
+
+/** The picture at its cached size as pixels, or why there is none. */
+async function decoded(dataset: Dataset, sample: number, shorterSide: number): Promise<Pixels | DataError> {
+  const name = dataset.name(sample);
+  try {
+    const source = await dataset.read(sample);
+    if (source.kind === "pixels") return source;
+    const size = target(source, name, shorterSide) ?? imageInfo(source.bytes, name);
+    const { data, info } = await resized(source, size).raw().toBuffer({ resolveWithObject: true });
+    const { width, height } = info;
+    return {
+      kind: "pixels",
+      data,
+      width,
+      height,
+      channels: info.channels === 1 ? 1 : 3,
+      ...(source.boxes === undefined ? {} : { boxes: source.boxes }),
+    };
+  } catch (error) {
+    if (error instanceof DataError) return error;
+    const reason = error instanceof Error ? error.message.replaceAll("\n", "; ") : String(error);
+    return new DataError({ where: name, what: `does not decode: ${reason}` }, error);
+  }
+}
+
+/** Its cached size; undefined for a picture that is kept as it is. */
+function target(
+  source: Encoded,
+  name: string,
+  shorterSide: number,
+): { readonly width: number; readonly height: number } | undefined {
+  const { width, height } = imageInfo(source.bytes, name);
+  const shorter = Math.min(width, height);
+  if (shorter <= shorterSide) return undefined;
+  const side = (length: number): number => Math.round((length * shorterSide) / shorter);
+  return { width: side(width), height: side(height) };
+}
+
+/** As render.ts decodes with sharp: no rotation, no colour profile, damage is an error. */
+function resized(source: Encoded, size: { readonly width: number; readonly height: number }): Sharp {
+  const isJpeg = source.bytes[0] === 0xff;
+  return sharp(source.bytes, {
+    limitInputPixels: MAX_PIXELS,
+    failOn: isJpeg ? "warning" : "error",
+    ignoreIcc: true,
+  })
+    .removeAlpha()
+    .resize(size.width, size.height, { fit: "fill", kernel: "lanczos3" })
+    .toColourspace("srgb");
+}
+
+/** Makes `count` things, a few at a time, and hands them on in order. */
+async function inOrder<T>(
+  count: number,
+  make: (index: number) => Promise<T>,
+  take: (made: T) => void | Promise<void>,
+): Promise<void> {
+  const atOnce = 2 * availableParallelism();
+  const waiting: Promise<T>[] = [];
+  try {
+    for (let index = 0; index < count || waiting.length > 0;) {
+      while (index < count && waiting.length < atOnce) waiting.push(make(index++));
+      await take(await (waiting.shift() as Promise<T>));
+    }
+  } finally {
+    // What is left after a failure ends unheard.
+    await Promise.allSettled(waiting);
+  }
+}
+
+/** Up to `wanted` of 0 .. size - 1, evenly apart. */
+function spread(size: number, wanted: number): number[] {
+  const count = Math.min(size, wanted);
+  return Array.from({ length: count }, (_, i) => Math.floor((i * size) / count));
+}
+
+function mean(values: readonly number[]): number {
+  return values.length === 0 ? 0 : values.reduce((sum, value) => sum + value, 0) / values.length;
+}
+
+function sizeOf(picture: Pixels | DataError): number {
+  return picture instanceof DataError ? 0 : picture.data.length;
+}
+
+/** Reports at most ten times a second. */
+function startClock(total: number, { progress }: CacheOptions): (done: number) => void {
+  const started = performance.now();
+  let last = -Infinity;
+  return (done) => {
+    const now = performance.now();
+    if (done < total && now - last < 100) return;
+    last = now;
+    const imagesPerSecond = done / Math.max((now - started) / 1000, 1e-3);
+    progress?.({ done, total, imagesPerSecond, secondsLeft: (total - done) / imagesPerSecond });
+  };
+}
+
+function megabytes(bytes: number): string {
+  return `${Math.ceil(bytes / 1e6).toLocaleString("en-US")} MB`;
+}

@@ -1,0 +1,211 @@
+/**
+ * What a run is about to do, decided before anything is allocated: a new one from its settings, a resumed one from its
+ * checkpoint, which may not be asked for anything that would change its bits.
+ */
+
+import { readdir } from "node:fs/promises";
+import { resolve } from "node:path";
+
+import { CheckpointError, UsageError } from "../core/error.js";
+import { evaluationSide } from "../data/augment.js";
+import { type Checkpoint, findResumable, type ModelDescription, stepFolder } from "./checkpoint.js";
+import type { Reporter } from "./events.js";
+import { resolveSettings, type ResolvedSettings } from "./recipe.js";
+import { openRunData, type RunData, trainingFingerprint, withCache } from "./run-data.js";
+import {
+  type GivenSettings,
+  readSettings,
+  type SettingName,
+  settingNames,
+  settings as table,
+} from "./settings.js";
+
+/** What is to be trained, before anything is allocated. */
+export interface Plan extends ResolvedSettings {
+  readonly runDir: string;
+  /** Its `train` is what is trained on: the cache, where there is one. */
+  readonly data: RunData & { readonly cacheFolder?: string };
+  readonly model: ModelDescription;
+  /** Where a resumed run goes on; absent in a new one. */
+  readonly checkpoint?: Checkpoint;
+  readonly warnings: readonly string[];
+}
+
+/**
+ * @throws UsageError, DataError, CheckpointError; the signal's reason when it aborts before the plan stands. Nothing
+ * stays open then.
+ */
+export async function planRun(
+  given: GivenSettings,
+  runDir: string,
+  report: Reporter,
+  signal: AbortSignal | undefined,
+): Promise<Plan> {
+  const checked =
+    given.resume === undefined ? await checkNew(given, runDir) : await checkResumed(given, runDir);
+  const { settings } = checked;
+  const data = await openRunData(
+    settings.data_dir,
+    settings,
+    { seed: settings.seed ?? table.seed.default },
+    report,
+  );
+  try {
+    const plan = isResumed(checked) ? planResumed(checked, runDir, data) : planNew(checked, runDir, data);
+    return { ...plan, data: await withCache(data, plan.settings, report, signal) };
+  } catch (error) {
+    await data.close();
+    throw error;
+  }
+}
+
+/** Settings with the data they name. */
+type WithData = GivenSettings & { readonly data_dir: string };
+
+interface CheckedNew {
+  readonly settings: WithData;
+}
+
+interface CheckedResumed extends CheckedNew {
+  readonly checkpoint: Checkpoint;
+  readonly damaged: Awaited<ReturnType<typeof findResumable>>["damaged"];
+}
+
+function isResumed(checked: CheckedNew): checked is CheckedResumed {
+  return "checkpoint" in checked;
+}
+
+async function checkNew(given: GivenSettings, runDir: string): Promise<CheckedNew> {
+  if (given.data_dir === undefined) {
+    throw new UsageError({
+      what: "there is no data to train on",
+      where: "option --data_dir",
+      expected: "a folder with a folder of pictures per class, or of TFRecord shards",
+      found: "nothing",
+      safe: "Nothing was written",
+      hint: "riffle train --data_dir photos, or npm start to see it work on pictures drawn for you",
+    });
+  }
+  await refuseOccupied(runDir);
+  const paths = {
+    data_dir: resolve(given.data_dir),
+    log_dir: runDir,
+    ...(given.cache_dir === undefined ? {} : { cache_dir: resolve(given.cache_dir) }),
+  };
+  return { settings: { ...given, ...paths } };
+}
+
+function planNew({ settings: given }: CheckedNew, runDir: string, data: RunData): Plan {
+  const resolved = resolveSettings(given, data.train.size);
+  const { variant, width, image_size, num_classes, augment, eval_resize, eval_crop } = resolved.settings;
+  const found = data.classes.length;
+  if (num_classes !== undefined && num_classes < found) {
+    throw new UsageError({
+      what: "the network has fewer outputs than the data has classes",
+      where: "option --num_classes",
+      expected: `at least ${found}`,
+      found: `${num_classes}`,
+      safe: "Nothing was trained",
+    });
+  }
+  const model: ModelDescription = {
+    variant,
+    width,
+    classes: num_classes ?? found,
+    image_size,
+    eval_resize: eval_resize ?? evaluationSide(image_size, eval_crop),
+    pipeline: augment === "tensorflow" ? "tensorflow" : "torchvision",
+    class_names: data.classes,
+  };
+  return { ...resolved, runDir, data, model, warnings: [] };
+}
+
+async function checkResumed(given: GivenSettings, runDir: string): Promise<CheckedResumed> {
+  const { checkpoint, damaged } = await findResumable(resolve(given.resume as string));
+  const recorded = readSettings(checkpoint.state.settings);
+  const settings = { ...recorded, ...changesOf(given, recorded, checkpoint, runDir) };
+  return { settings: settings as WithData, checkpoint, damaged };
+}
+
+function planResumed(
+  { settings: known, checkpoint, damaged }: CheckedResumed,
+  runDir: string,
+  data: RunData,
+): Plan {
+  const { state } = checkpoint;
+  const settings = { ...emptySettings, ...known, resume: undefined } as ResolvedSettings["settings"];
+  const fingerprint = trainingFingerprint(data.train, settings);
+  if (fingerprint !== state.data.fingerprint) {
+    throw new CheckpointError({
+      what: "the training data is not that of the checkpoint, so the run cannot continue to the same bits",
+      where: known.data_dir,
+      expected: `${state.data.train_images} pictures, fingerprint ${state.data.fingerprint}`,
+      found: `${data.train.size} pictures, fingerprint ${fingerprint}`,
+      safe: "The checkpoint is untouched",
+      hint: `Start a new run from its weights: --init_from ${runDir} --log_dir NEW`,
+    });
+  }
+  return {
+    settings,
+    origins: state.origins as ResolvedSettings["origins"],
+    runDir,
+    data,
+    model: state.model,
+    checkpoint,
+    warnings: damaged.map(
+      ({ step, problem }) =>
+        `${stepFolder(step)} is not whole and was passed over; going on from ${stepFolder(state.step)} (${problem.message})`,
+    ),
+  };
+}
+
+/** Settings that the command gives another value than the checkpoint holds, all of them allowed to change. */
+function changesOf(
+  given: GivenSettings,
+  recorded: GivenSettings,
+  checkpoint: Checkpoint,
+  runDir: string,
+): GivenSettings {
+  const changes: Partial<Record<SettingName, unknown>> = {};
+  const refused: SettingName[] = [];
+  for (const name of settingNames) {
+    if (name === "resume" || given[name] === undefined) continue;
+    const isPath = table[name].type === "path";
+    const value = isPath ? resolve(given[name] as string) : given[name];
+    if (value === recorded[name]) continue;
+    if (!table[name].mayChange || name === "log_dir") refused.push(name);
+    else changes[name] = value;
+  }
+  if (refused.length > 0) {
+    const list = (of: GivenSettings): string =>
+      refused.map((name) => `${name} ${of[name] === undefined ? "not given" : String(of[name])}`).join(", ");
+    throw new CheckpointError({
+      what: "the checkpoint was trained with other settings than the command gives",
+      where: checkpoint.path,
+      expected: list(recorded),
+      found: list(given),
+      safe: "The checkpoint is untouched",
+      hint:
+        `Leave ${refused.map((name) => `--${name}`).join(", ")} out to resume, ` +
+        `or start a new run from its weights: --init_from ${runDir} --log_dir NEW`,
+    });
+  }
+  return changes as GivenSettings;
+}
+
+const emptySettings = Object.fromEntries(settingNames.map((name) => [name, undefined]));
+
+/** A folder that holds a run already is not written into. */
+async function refuseOccupied(runDir: string): Promise<void> {
+  const held = await readdir(runDir);
+  const run = held.find((name) => /^(step-\d+|best|recipe\.json)$/.test(name));
+  if (run === undefined) return;
+  throw new UsageError({
+    what: "the folder holds a run already",
+    where: runDir,
+    expected: "an empty or new folder",
+    found: run,
+    safe: "Nothing was written",
+    hint: `Continue it with --resume ${runDir}, or name another folder with --log_dir`,
+  });
+}
