@@ -12,7 +12,7 @@
  * Source: tensorflow/core/lib/io/record_writer.h, "Format of a single record".
  */
 
-import { type FileHandle, open } from "node:fs/promises";
+import { open } from "node:fs/promises";
 
 import { FormatError } from "../core/error.js";
 import { hex32, maskedCrc32c } from "./crc32c.js";
@@ -39,6 +39,12 @@ export interface DamagedRecord {
   readonly error: FormatError;
   /** True where what follows cannot be found: only a payload's own CRC leaves the next record in place. */
   readonly last: boolean;
+}
+
+/** What is read from: a FileHandle is one. */
+export interface RecordFile {
+  read(into: Uint8Array, offset: number, length: number, position: number): Promise<{ bytesRead: number }>;
+  close(): Promise<void>;
 }
 
 /** The record as it stands in a file. */
@@ -84,7 +90,7 @@ export class RecordReader implements AsyncIterable<TfRecord> {
   readonly bytes: number;
 
   readonly #path: string;
-  readonly #file: FileHandle;
+  readonly #file: RecordFile;
   /** The file's bytes from `#start` on, of which `#held` are read. */
   #buffer = new Uint8Array(0);
   #start = 0;
@@ -93,7 +99,8 @@ export class RecordReader implements AsyncIterable<TfRecord> {
   #record = 0;
   #ended = false;
 
-  private constructor(path: string, file: FileHandle, bytes: number) {
+  /** Reads `bytes` bytes of an open file, which `path` names in errors. */
+  constructor(path: string, file: RecordFile, bytes: number) {
     this.#path = path;
     this.#file = file;
     this.bytes = bytes;
