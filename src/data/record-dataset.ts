@@ -308,7 +308,7 @@ function readInto(file: number, into: Buffer, done: number, position: number, pa
  * Class names beside the shards or one folder up: `integer_encoding.json` (name to label) or `classes.txt`
  * (one name per line); undefined where there is neither.
  */
-async function readClasses(folder: string): Promise<string[] | undefined> {
+export async function readClasses(folder: string): Promise<string[] | undefined> {
   for (const place of [folder, dirname(folder)]) {
     const encoding = join(place, "integer_encoding.json");
     const json = await readText(encoding);

@@ -102,7 +102,7 @@ interface ShardPaths {
 }
 
 /** Where a folder's shards are; undefined where it has none. */
-async function findShards(root: string): Promise<ShardPaths | undefined> {
+export async function findShards(root: string): Promise<ShardPaths | undefined> {
   if ((await listShards(root)).length > 0) return { train: root };
   const find = async (names: readonly string[]): Promise<string | undefined> => {
     for (const path of names.map((name) => join(root, name))) {

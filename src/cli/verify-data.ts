@@ -1,0 +1,128 @@
+/** `riffle verify-data`: everything that is wrong with a data set, in a table. Exit code 3 when something is. */
+
+import Table from "cli-table3";
+
+import {
+  type DataProblem,
+  verifyData,
+  type VerifiedPart,
+  type VerifyReport,
+} from "../data/prepare/verify.js";
+import { parseKeys } from "../data/record-keys.js";
+import type { CliCommand, Invocation } from "./command.js";
+import { bytes, count, duration, percent, printable, rate } from "./format.js";
+import { startProgress } from "./progress.js";
+import { listenForStop } from "./stop.js";
+import type { Terminal } from "./terminal.js";
+
+export const verifyDataCommand: CliCommand = {
+  name: "verify-data",
+  arguments: "<data>",
+  purpose: "Looks at every picture of a data set: checksums, decoding, labels, boxes, copies, the manifest.",
+  examples: [
+    "riffle verify-data train_shards",
+    "riffle verify-data imagenet/        (train_shards/ and eval_shards/: pictures in both are found)",
+    "riffle verify-data photos --json",
+  ],
+  settings: ["keys", "label_offset"],
+  run: verify,
+};
+
+async function verify(invocation: Invocation, terminal: Terminal): Promise<number> {
+  const { settings } = invocation;
+  terminal.keepGoing();
+  const progress = startProgress(terminal);
+  const stop = listenForStop(terminal, () => "Stopping, and telling what was found so far.");
+  let report: VerifyReport;
+  try {
+    report = await verifyData(
+      {
+        path: invocation.arguments[0] ?? "",
+        keys: settings.keys === undefined ? undefined : parseKeys(settings.keys),
+        labelOffset: settings.label_offset,
+      },
+      {
+        signal: stop.signal,
+        progress: ({ part, done, total, unit, rate: perSecond }) =>
+          progress.show({
+            label: part,
+            done: Math.floor(done),
+            total: Math.floor(total),
+            columns: [unit, `${rate(perSecond)} img/s`],
+          }),
+      },
+    );
+  } finally {
+    progress.end();
+    stop.release();
+  }
+  print(report, terminal);
+  for (const problem of report.problems) terminal.emit({ event: "problem", ...problem });
+  for (const part of report.parts) terminal.emit({ event: "part", ...part });
+  const { ok, stopped, leaked, counts, seconds } = report;
+  terminal.emit({ event: "end", ok, stopped, leaked, counts, seconds });
+  if (!ok) return 3;
+  return stopped ? stop.exitCode : 0;
+}
+
+/** Problems named on the terminal; --json has more. */
+const SHOWN = 20;
+
+function print(report: VerifyReport, terminal: Terminal): void {
+  const { problems, counts, parts, seconds, stopped } = report;
+  terminal.print(tableOf(parts));
+  const total = Object.values(counts).reduce((sum, n) => sum + n, 0);
+  for (const problem of problems.slice(0, SHOWN)) {
+    terminal.print(`${terminal.colour.red(problem.check.padEnd(13))} ${printable(lineOf(problem))}`);
+  }
+  if (total > SHOWN) {
+    const shown = Object.entries(counts).map(([check, n]) => `${check} ${count(n)}`);
+    terminal.print(`... ${count(total)} problems in all: ${shown.join(", ")}; --json lists them`);
+  }
+  const looked = parts.reduce((sum, part) => sum + part.pictures, 0);
+  const verdict =
+    total === 0 ? "No problem found" : `${count(total)} ${total === 1 ? "problem" : "problems"}`;
+  const paint = total === 0 ? terminal.colour.green : terminal.colour.red;
+  terminal.print(
+    `${paint(verdict)} in ${count(looked)} pictures${stopped ? " looked at before it was stopped" : ""} · ${duration(seconds)}`,
+  );
+}
+
+/** A column per part, a row per fact. */
+function tableOf(parts: readonly VerifiedPart[]): string {
+  const noRule = { mid: "", "left-mid": "", "mid-mid": "", "right-mid": "" };
+  const table = new Table({ style: { head: [], border: [] }, chars: noRule });
+  const row = (title: string, of: (part: VerifiedPart) => string): void => {
+    table.push([title, ...parts.map((part) => printable(of(part)))]);
+  };
+  row("", ({ part }) => part);
+  row("where", ({ path }) => path);
+  row("shards", ({ shards, manifest }) =>
+    shards === null
+      ? "files of pictures"
+      : `${count(shards)}${manifest ? ", with a manifest" : ", no manifest"}`,
+  );
+  row("pictures", (part) => `${count(part.pictures)}, ${bytes(part.bytes)}`);
+  row("boxes", ({ boxes, boxed, pictures }) =>
+    boxes === 0 ? "none" : `${count(boxes)} on ${percent(boxed / pictures)} of the pictures`,
+  );
+  row("classes", ({ classes: { seen, known } }) =>
+    known === null || known === seen ? count(seen) : `${count(seen)} of ${count(known)} have pictures`,
+  );
+  row("smallest class", ({ classes }) => sizeOf(classes.smallest));
+  row("largest class", ({ classes }) => sizeOf(classes.largest));
+  row("copies", ({ duplicates }) =>
+    duplicates === 0 ? "none" : `${count(duplicates)} of an earlier picture`,
+  );
+  return table.toString();
+}
+
+function sizeOf(size: VerifiedPart["classes"]["smallest"]): string {
+  if (size === null) return "-";
+  return `${count(size.pictures)}: ${size.label}${size.name === null ? "" : ` ${size.name}`}`;
+}
+
+function lineOf({ file, record, offset, what }: DataProblem): string {
+  const place = record === null ? file : `${file} record ${record}, byte ${offset}`;
+  return what.startsWith(place) ? what : `${place}: ${what}`;
+}
