@@ -123,8 +123,8 @@ export async function resizedCache(
   }
   return {
     ...viewOf(dataset, cachedFingerprint(dataset, "resized", options.shorterSide)),
-    async read(sample) {
-      const source = await records.read(sample);
+    async read(sample, scratch) {
+      const source = await records.read(sample, scratch);
       // The place of a picture that could not be read: its own set says why.
       return source.kind === "encoded" && source.bytes.length <= PLACEHOLDER.length
         ? dataset.read(sample)

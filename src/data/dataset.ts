@@ -9,6 +9,7 @@ import { createHash } from "node:crypto";
 
 import type { BadRecord } from "./record-index.js";
 import type { Encoded, Pixels } from "./render.js";
+import type { Scratch } from "./scratch.js";
 
 export interface Dataset {
   /** By label. */
@@ -19,8 +20,12 @@ export interface Dataset {
   label(sample: number): number;
   /** The file's path, or `file.npz#17`. */
   name(sample: number): string;
-  /** @throws DataError when the file cannot be read. */
-  read(sample: number): Promise<Encoded | Pixels>;
+  /**
+   * Into `scratch` where it is given and the set can use it: the result is then valid until that is used again.
+   *
+   * @throws DataError when the file cannot be read.
+   */
+  read(sample: number, scratch?: Scratch): Promise<Encoded | Pixels>;
   /** SHA-256 over names, sizes and labels, in hexadecimal: has the set changed since the checkpoint? */
   readonly fingerprint: string;
   /** Where the samples are when they are records. */
@@ -52,7 +57,7 @@ export function subset(set: Dataset, samples: Uint32Array): Dataset {
     size: samples.length,
     label: (sample) => set.label(at(sample)),
     name: (sample) => set.name(at(sample)),
-    read: (sample) => set.read(at(sample)),
+    read: (sample, scratch) => set.read(at(sample), scratch),
     fingerprint: hash.digest("hex"),
     ...(set.records === undefined ? {} : { records: set.records }),
     close: async () => set.close?.(),

@@ -25,6 +25,7 @@ import {
 import type { Dataset } from "./dataset.js";
 import { type Decoder, type Encoded, type Pixels, renderInto } from "./render.js";
 import { Sampler } from "./sampler.js";
+import { Scratch } from "./scratch.js";
 
 /** A batch; it is valid until released. */
 export interface LoadedBatch {
@@ -202,8 +203,9 @@ class Loader implements BatchSource {
   >[] = [];
   readonly #bad = new Set<number>();
   #next = 0;
-  #inFlight = 0;
-  readonly #queue: (() => void)[] = [];
+  /** A permit to read and decode is memory to read into. */
+  readonly #permits: Scratch[] = Array.from({ length: IN_FLIGHT }, () => new Scratch());
+  readonly #queue: ((permit: Scratch) => void)[] = [];
   #closed = false;
 
   constructor(dataset: Dataset, plan: Plan) {
@@ -327,11 +329,10 @@ class Loader implements BatchSource {
   }
 
   async #render(place: Place, sample: number, slot: Slot, index: number): Promise<void> {
-    if (this.#inFlight < IN_FLIGHT) this.#inFlight++;
-    else await new Promise<void>((go) => this.#queue.push(go));
+    const permit = this.#permits.pop() ?? (await new Promise<Scratch>((go) => this.#queue.push(go)));
     try {
       if (this.#closed) return;
-      const source = await this.#dataset.read(sample);
+      const source = await this.#dataset.read(sample, permit);
       const offset = index * this.#plan.imageSize ** 2 * 3;
       await renderInto(
         source,
@@ -344,8 +345,8 @@ class Loader implements BatchSource {
     } finally {
       // The permit goes to the one who waits longest.
       const waiting = this.#queue.shift();
-      if (waiting === undefined) this.#inFlight--;
-      else waiting();
+      if (waiting === undefined) this.#permits.push(permit);
+      else waiting(permit);
     }
   }
 }

@@ -29,6 +29,7 @@ import {
 import { boxesOf, pictureOf } from "./record-keys.js";
 import { MANIFEST_FILE } from "./record-manifest.js";
 import type { Encoded } from "./render.js";
+import { Scratch } from "./scratch.js";
 
 export interface RecordOptions extends IndexOptions {
   /** Names by label; a validation set takes those of its training set. */
@@ -134,10 +135,10 @@ export class RecordDataset implements Dataset {
     return `${path}#${record}`;
   }
 
-  async read(sample: number): Promise<Encoded> {
+  async read(sample: number, scratch = new Scratch()): Promise<Encoded> {
     const { shard, path, record, offset, length } = this.#place(sample);
     try {
-      const framed = await this.#readAt(shard, path, offset, length + RECORD_OVERHEAD);
+      const framed = await this.#readAt(shard, path, offset, scratch.take(length + RECORD_OVERHEAD));
       const payload = unframeRecord(framed, path, record, offset);
       const where = `${path}#${record}, byte ${offset}`;
       const example = decodeExample(payload, where);
@@ -214,10 +215,11 @@ export class RecordDataset implements Dataset {
     };
   }
 
-  async #readAt(shard: number, path: string, offset: number, length: number): Promise<Uint8Array> {
+  /** Fills `bytes` from the shard. */
+  async #readAt(shard: number, path: string, offset: number, bytes: Buffer): Promise<Uint8Array> {
+    const { length } = bytes;
     this.#files[shard] ??= this.#openShard(shard, path);
     const file = await this.#files[shard];
-    const bytes = Buffer.allocUnsafeSlow(length);
     for (let done = 0; done < length;) {
       const got = await readInto(file, bytes, done, offset + done, path);
       if (got === 0) {

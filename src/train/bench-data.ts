@@ -197,8 +197,8 @@ async function readShare(set: Dataset, { augmentation, imageSize, seed, decoder 
 /** The set, and how many bytes have been read from it. */
 function countingBytes(set: Dataset): { readonly set: Dataset; bytes(): number } {
   let bytes = 0;
-  const read: Dataset["read"] = async (sample) => {
-    const source = await set.read(sample);
+  const read: Dataset["read"] = async (sample, scratch) => {
+    const source = await set.read(sample, scratch);
     bytes += source.kind === "encoded" ? source.bytes.length : source.data.length;
     return source;
   };
