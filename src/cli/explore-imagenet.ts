@@ -141,11 +141,14 @@ function missing(option: string, expected: string): UsageError {
 
 /** A bar where the total is known, else a line now and then. */
 function shownBy(terminal: Terminal, progress: ReturnType<typeof startProgress>): ExploreProgress {
-  const started = performance.now();
+  let current: string | undefined;
+  let started = 0;
   let noted = -Infinity;
   return (part, done, total) => {
-    const perSecond = done / Math.max(1e-3, (performance.now() - started) / 1000);
-    const columns = [`${rate(perSecond)} files/s`];
+    if (part !== current) started = performance.now();
+    current = part;
+    const seconds = (performance.now() - started) / 1000;
+    const columns = seconds < 0.1 ? [] : [`${rate(done / seconds)} files/s`];
     if (total !== undefined) return progress.show({ label: part, done, total, columns });
     const now = performance.now();
     if (now - noted < (terminal.interactive ? 1000 : 10_000)) return;

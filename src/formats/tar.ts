@@ -138,6 +138,8 @@ const BLOCK = 512;
 const NOTHING = new Uint8Array(0);
 /** A name, or the pairs of a pax header; both are read whole. */
 const MAX_EXTRA_BYTES = 2 ** 20;
+/** Behind the end mark; tar fills up to a record, which is 10 kB as a rule. */
+const MAX_PADDING_BYTES = 2 ** 20;
 
 type Wish =
   | { readonly kind: "read"; readonly at: number; readonly length: number }
@@ -413,6 +415,8 @@ async function* gzippedContents(
       }
       step = walk.next(NOTHING);
     }
+    // To the end, where gzip keeps the checksum of what was given out.
+    await bytes.drain(MAX_PADDING_BYTES, path);
   } catch (error) {
     if (!(error instanceof Error && "code" in error) || error instanceof DataError) throw error;
     throw new DataError(
@@ -454,5 +458,15 @@ class ForwardReader {
       next += piece.length;
     }
     return pieces.length === 1 ? (pieces[0] as Uint8Array) : Buffer.concat(pieces);
+  }
+
+  /** Reads to the end, which may not be more than `maxBytes` away. */
+  async drain(maxBytes: number, where: string): Promise<void> {
+    for (let left = maxBytes; ;) {
+      const chunk = await this.#chunks.next();
+      if (chunk.done === true) return;
+      left -= chunk.value.length;
+      if (left < 0) throw new DataError({ where, what: "goes on long after the archive's end mark" });
+    }
   }
 }
