@@ -98,7 +98,7 @@ export async function openRecordIndex(path: string, options: IndexOptions): Prom
   refuseDifferent(manifest, found, folder);
   const requested = requestText(options.keys);
   const places = [join(folder, indexName), await cachePath(folder, indexName)];
-  let index: Stored | undefined;
+  let index: StoredIndex | undefined;
   let file: string | null = null;
   for (const place of places) {
     const loaded = await load(place, found, requested);
@@ -156,7 +156,8 @@ class BadRecordLimit {
   }
 }
 
-type Stored = Omit<RecordIndex, "folder" | "manifest" | "file">;
+/** What the file keeps. */
+export type StoredIndex = Omit<RecordIndex, "folder" | "manifest" | "file">;
 type FoundShard = Pick<IndexedShard, "name" | "bytes" | "modified">;
 
 const INDEX_FILE = ".riffle-index";
@@ -206,7 +207,7 @@ async function scan(
   found: readonly FoundShard[],
   manifest: RecordManifest | undefined,
   options: IndexOptions,
-): Promise<Stored> {
+): Promise<StoredIndex> {
   const keys = await firstKeys(folder, found, options);
   const limit = new BadRecordLimit(folder, options.skipBadRecords ?? 0);
   const meter = new Meter(found, options.onProgress);
@@ -282,6 +283,7 @@ async function scanShard(
       if (found === undefined || stop.requested) return scanned;
       const { record, offset } = found;
       if (found.error !== undefined) {
+        if (found.foreign) throw found.error;
         leaveOut(record, offset, found.error, found.last);
         continue;
       }
@@ -318,6 +320,7 @@ async function firstKeys(
       for (let next = await reader.next(); next !== undefined; next = await reader.next()) {
         const { record, offset } = next;
         let { error }: { error?: DataError | undefined } = next;
+        if (next.error !== undefined && next.foreign) throw next.error;
         if (next.error === undefined) {
           const where = `${path}#${record}, byte ${offset}`;
           let example;
@@ -439,7 +442,7 @@ async function load(
   path: string,
   found: readonly FoundShard[],
   requested: string | null,
-): Promise<Stored | string | undefined> {
+): Promise<StoredIndex | string | undefined> {
   let bytes: Uint8Array;
   try {
     const file = await open(path);
@@ -458,15 +461,15 @@ async function load(
   }
   const index = parse(bytes);
   if (typeof index === "string") return index;
-  if (index.requested !== requested) return "made for other keys";
-  const changed = difference(index.shards, found);
-  return changed ?? index;
+  const { requested: madeFor, ...stored } = index;
+  if (madeFor !== requested) return "made for other keys";
+  return difference(stored.shards, found) ?? stored;
 }
 
 const MAX_JSON_BYTES = 64 * 2 ** 20;
 
 /** The contents of an index file, or words for what is wrong with it. */
-function parse(bytes: Uint8Array): (Stored & { readonly requested: string | null }) | string {
+function parse(bytes: Uint8Array): (StoredIndex & { readonly requested: string | null }) | string {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (bytes.length < HEADER_BYTES || String.fromCharCode(...bytes.subarray(0, 8)) !== MAGIC)
     return "no index";
@@ -494,7 +497,7 @@ function parse(bytes: Uint8Array): (Stored & { readonly requested: string | null
 }
 
 /** Every record behind the one before and inside its shard. */
-function liesWithin({ shards, offsets, lengths }: Stored): boolean {
+function liesWithin({ shards, offsets, lengths }: StoredIndex): boolean {
   let i = 0;
   for (const { records, bytes } of shards) {
     let end = 0;
@@ -526,12 +529,12 @@ function difference(before: readonly FoundShard[], now: readonly FoundShard[]): 
 }
 
 async function save(
-  index: Stored,
+  index: StoredIndex,
   requested: string | null,
   places: readonly string[],
   notice: IndexOptions["onNotice"],
 ): Promise<string | null> {
-  const pieces = serialise(index, requested);
+  const pieces = indexPieces(index, requested);
   const reasons: string[] = [];
   for (const [i, place] of places.entries()) {
     const temporary = join(dirname(place), `.saving-${process.pid}-${basename(place)}`);
@@ -553,7 +556,8 @@ async function save(
   return null;
 }
 
-function serialise(index: Stored, requested: string | null): Uint8Array[] {
+/** The file, in pieces. */
+export function indexPieces(index: StoredIndex, requested: string | null): Uint8Array[] {
   const { offsets, lengths, labels, keys, shards } = index;
   const json = Buffer.from(JSON.stringify({ requested, keys, shards }));
   const padded = Buffer.concat([json, Buffer.alloc((8 - (json.length % 8)) % 8, " ")]);

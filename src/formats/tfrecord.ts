@@ -39,6 +39,8 @@ export interface DamagedRecord {
   readonly error: FormatError;
   /** True where what follows cannot be found: only a payload's own CRC leaves the next record in place. */
   readonly last: boolean;
+  /** True where the file is empty or of another kind, so that no record was ever in it. */
+  readonly foreign: boolean;
 }
 
 /** What is read from: a FileHandle is one. */
@@ -137,8 +139,8 @@ export class RecordReader implements AsyncIterable<TfRecord> {
     } catch (error) {
       this.#ended = true;
       if (!(error instanceof FormatError)) throw error;
-      const kind = record === 0 && this.bytes > 0 ? await this.#otherKind() : undefined;
-      return { record, offset, error: kind ?? error, last: true };
+      const kind = record > 0 ? undefined : this.bytes === 0 ? error : await this.#otherKind();
+      return { record, offset, error: kind ?? error, last: true, foreign: kind !== undefined };
     }
     const framed = await this.#take(offset, length + RECORD_OVERHEAD);
     this.#offset += framed.length;
@@ -146,7 +148,7 @@ export class RecordReader implements AsyncIterable<TfRecord> {
       return { record, offset, payload: checkPayload(framed, length, place) };
     } catch (error) {
       if (!(error instanceof FormatError)) throw error;
-      return { record, offset, error, last: false };
+      return { record, offset, error, last: false, foreign: false };
     }
   }
 
