@@ -176,13 +176,13 @@ suite("bench", () => {
 });
 
 suite("doctor", () => {
-  test("names engine, instruction set, threads, decoder, memory and Node", () => {
+  test("names engine, instruction set, threads, decoder, records, memory and Node", () => {
     const outcome = riffle("doctor", "--json");
     assert.equal(outcome.status, 0, outcome.stdout);
     const [report] = objects(outcome);
     assert.deepEqual(
       (report?.["findings"] as { name: string }[]).map((finding) => finding.name),
-      ["engine", "instruction set", "threads", "JPEG decoder", "memory", "Node"],
+      ["engine", "instruction set", "threads", "JPEG decoder", "records", "memory", "Node"],
     );
   });
 });

@@ -67,11 +67,36 @@ suite("the README's example", () => {
   });
 });
 
+suite("the README's commands for records", () => {
+  test("run as they stand, one after another", async (context) => {
+    const scratch = mkdtempSync(join(tmpdir(), "riffle-readme-"));
+    context.after(() => rmSync(scratch, { recursive: true, force: true }));
+    await drawFolder({ folder: join(scratch, "photos"), seed: 6, size: 64, train: 40, validation: 10 });
+    const lines = (blocks(read("README.md"), "sh")[0] ?? "").trimEnd().split("\n");
+    assert.ok(lines.length >= 6, "the README has no commands for records");
+    const program = join(root, "dist", "src", "cli", "main.js");
+    for (const line of lines) {
+      const [npx, riffle, ...argv] = line.split(" ");
+      assert.deepEqual([npx, riffle], ["npx", "riffle"], line);
+      // As a user would, but for a minute's training.
+      if (argv[0] === "train") argv.push("--width", "0.5", "--image_size", "32", "--max_train_steps", "1");
+      const { status, stderr } = spawnSync(process.execPath, [program, ...argv], {
+        cwd: scratch,
+        encoding: "utf8",
+      });
+      assert.equal(status, 0, `${line}\n${stderr}`);
+    }
+    assert.ok(existsSync(join(scratch, "sheet.png")));
+  });
+});
+
 suite("the pages", () => {
   test("name only commands and options that exist", () => {
     let seen = 0;
     for (const page of pages) {
-      for (const [, name = "", rest = ""] of read(page).matchAll(/\briffle ([a-z]+)\b([^\n`|]*)/g)) {
+      for (const [, name = "", rest = ""] of read(page).matchAll(
+        /\briffle ([a-z]+(?:-[a-z]+)*)\b([^\n`|]*)/g,
+      )) {
         const command = commands.find((c) => c.name === name);
         if (name === "help") continue;
         assert.ok(command, `${page}: there is no command "riffle ${name}"`);

@@ -7,10 +7,11 @@ import sharp from "sharp";
 
 import { machine, type Machine } from "../backends/native/index.js";
 import { RiffleError, UsageError } from "../core/error.js";
+import { crc32c } from "../formats/crc32c.js";
 import { availableMemory } from "./memory.js";
 
 export interface Finding {
-  readonly name: "engine" | "instruction set" | "threads" | "JPEG decoder" | "memory" | "Node";
+  readonly name: "engine" | "instruction set" | "threads" | "JPEG decoder" | "records" | "memory" | "Node";
   /** In words, numbers with their unit. */
   readonly found: string;
   /** "slow" works, but see `advice`; "missing" keeps everything from working. */
@@ -25,9 +26,9 @@ export interface DoctorReport {
   readonly findings: readonly Finding[];
 }
 
-/** Looks at engine, instruction sets, threads, decoder, memory and Node. It never throws for what is missing. */
+/** Looks at engine, instruction sets, threads, decoders, memory and Node. It never throws for what is missing. */
 export function doctor(): DoctorReport {
-  const findings = [...engine(), memory(), node()];
+  const findings = [...engine(), records(), memory(), node()];
   return { ok: findings.every((finding) => finding.verdict !== "missing"), findings };
 }
 
@@ -75,6 +76,30 @@ function engine(): Finding[] {
           advice: "Install libjpeg-turbo's headers (Debian: libjpeg62-turbo-dev) and run npm run build",
         },
   ];
+}
+
+/** Below this, checking every byte of records takes a share of a core that training notices. */
+const ENOUGH_CRC = 1e9;
+
+/** Every byte of a record passes its checksum: is it right, and fast enough? */
+function records(): Finding {
+  const right = crc32c(Buffer.from("123456789")) === 0xe3069283; // the check value of CRC-32C (RFC 3720)
+  const bytes = new Uint8Array(2 ** 22).fill(1);
+  let rate = 0;
+  // The best of a few: something else may run meanwhile.
+  for (let i = 0; i < 5; i++) {
+    const started = performance.now();
+    crc32c(bytes);
+    rate = Math.max(rate, (1000 * bytes.length) / (performance.now() - started));
+  }
+  return {
+    name: "records",
+    found: right
+      ? `checked by CRC-32C at ${(rate / 1e9).toFixed(1)} GB/s`
+      : "a CRC-32C that computes wrongly",
+    verdict: !right ? "missing" : rate >= ENOUGH_CRC ? "good" : "slow",
+    advice: !right ? "Install the packages again: npm ci" : "",
+  };
 }
 
 /** Below this the default batch of the paper's network does not fit. */
