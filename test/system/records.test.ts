@@ -151,7 +151,11 @@ suite("the road from a folder of pictures to a prediction", () => {
 });
 
 /** The folder's pictures as records, in its order, so that sample numbers are the same; two shards a set. */
-async function recordsInOrder(name: string, keys = { image: "image", label: "label" }): Promise<string> {
+async function recordsInOrder(
+  name: string,
+  keys = { image: "image", label: "label" },
+  firstLabel = 0,
+): Promise<string> {
   const sets = await openDatasets(photos, { seed: 0 });
   for (const [part, set] of [
     ["train_shards", sets.train],
@@ -167,7 +171,7 @@ async function recordsInOrder(name: string, keys = { image: "image", label: "lab
         frameRecord(
           encodeExample([
             [keys.image, { kind: "bytes", values: [picture.bytes] }],
-            [keys.label, { kind: "ints", values: [BigInt(set.label(i))] }],
+            [keys.label, { kind: "ints", values: [BigInt(set.label(i) + firstLabel)] }],
           ]),
         ),
       );
@@ -223,6 +227,15 @@ suite("training on records", () => {
     const { checkpoint } = await train({ ...given, keys: "image=jpg,label=cls" });
     assert.equal(trainedBits(checkpoint), onFiles);
     // Evaluated as it was trained, without being told again.
+    assert.equal((await evaluate(given.log_dir as string, {})).images, PICTURES.validation);
+  });
+
+  test("counts classes from --label_offset, to the same bits", async () => {
+    const shifted = await recordsInOrder("shifted", undefined, 1);
+    const given = tiny(shifted, "shifted-run");
+    await assert.rejects(train(given), (error) => /--label_offset 1/.test(String(error)));
+    const { checkpoint } = await train({ ...given, label_offset: 1 });
+    assert.equal(trainedBits(checkpoint), onFiles);
     assert.equal((await evaluate(given.log_dir as string, {})).images, PICTURES.validation);
   });
 
