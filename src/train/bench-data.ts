@@ -43,7 +43,7 @@ export interface DataBenchResult {
   readonly decoder: "libjpeg-turbo" | "sharp";
   /** Measured. */
   readonly images: number;
-  /** From one batch to the next, except `mean`, which is all images in all the time. */
+  /** Over any {@link WINDOW} batches in a row; `mean` is all images in all the time. */
   readonly images_per_second: {
     readonly mean: number;
     readonly min: number;
@@ -66,6 +66,9 @@ export interface DataBenchResult {
 
 /** More than are prefetched, so that buffers are full and code is compiled. */
 const WARM_UP = 5;
+
+/** Batches that a rate is taken over: as many as may lie ready at once, and so arrive at once after a pause. */
+const WINDOW = 4;
 
 /** Pictures that the share of reading is taken from. */
 const ALONE = 64;
@@ -111,17 +114,17 @@ export async function benchData(
   const rates: number[] = [];
   let loaded = 0;
   let start = 0;
-  let last = 0;
+  const arrivals: number[] = [];
   let bytesBefore = 0;
   let cpuBefore = process.cpuUsage();
   let loopBefore = performance.eventLoopUtilization();
   for await (const arrived of source) {
     const now = performance.now();
-    const { count } = arrived;
+    arrivals.push(now);
     arrived.release();
     progress?.(loaded++ + 1, WARM_UP + batches);
-    if (loaded > WARM_UP) rates.push((1000 * count) / (now - last));
-    last = now;
+    const earlier = arrivals[loaded - 1 - WINDOW];
+    if (loaded > WARM_UP && earlier !== undefined) rates.push((1000 * WINDOW * batch) / (now - earlier));
     if (loaded === WARM_UP) {
       start = now;
       bytesBefore = counted.bytes();
@@ -130,11 +133,13 @@ export async function benchData(
     }
     if (loaded === WARM_UP + batches) break;
   }
-  const seconds = (last - start) / 1000;
+  const seconds = ((arrivals.at(-1) ?? start) - start) / 1000;
   const measured = batches * batch;
   const cpu = process.cpuUsage(cpuBefore);
   const loop = performance.eventLoopUtilization(loopBefore);
   const bytes = counted.bytes() - bytesBefore;
+  const share = await readShare(set, { augmentation, imageSize, seed, decoder });
+  await set.close?.();
   const sorted = rates.toSorted((a, b) => a - b);
   return {
     mode: "data",
@@ -153,7 +158,7 @@ export async function benchData(
     mb_per_second: bytes / seconds / 1e6,
     cpu_ms_per_image: (cpu.user + cpu.system) / 1000 / measured,
     main_thread_share: loop.utilization,
-    read_share: await readShare(set, { augmentation, imageSize, seed, decoder }),
+    read_share: share,
     peak_memory_mb: process.resourceUsage().maxRSS / 1024,
     bad_images: source.badImages.length,
   };
