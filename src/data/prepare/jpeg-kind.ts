@@ -35,7 +35,7 @@ export type Coding = "baseline" | "progressive" | "arithmetic" | "lossless or hi
 /** Anything that is no JPEG with a whole header. */
 export interface OtherKind {
   readonly format: "other";
-  /** "a PNG", "an empty file". */
+  /** "a PNG, not a JPEG", "an empty file". */
   readonly what: string;
 }
 
@@ -44,7 +44,7 @@ export type Verdict = "keep" | "grayscale" | { readonly skip: string };
 
 /** The original keeps what Pillow opens as a JPEG of mode RGB, and L after making it RGB; we name what it left out. */
 export function judge(kind: PictureKind): Verdict {
-  if (kind.format === "other") return { skip: `${kind.what}, not a JPEG` };
+  if (kind.format === "other") return { skip: kind.what };
   if (kind.coding === "arithmetic" || kind.coding === "lossless or hierarchical") {
     return { skip: `a JPEG of ${kind.coding} coding` };
   }
@@ -61,10 +61,11 @@ export function judge(kind: PictureKind): Verdict {
 /** Reads a picture's header; never throws, whatever the bytes are. */
 export function pictureKind(bytes: Uint8Array): PictureKind {
   if (bytes[0] === 0xff && bytes[1] === 0xd8 && bytes[2] === 0xff) return jpegKind(bytes);
-  if (bytes.length === 0) return { format: "other", what: "an empty file" };
-  if (startsWith(bytes, "\x89PNG\r\n\x1a\n")) return { format: "other", what: "a PNG" };
-  if (startsWith(bytes, "RIFF") && startsWith(bytes, "WEBP", 8)) return { format: "other", what: "a WebP" };
-  return { format: "other", what: otherKind(bytes) };
+  if (bytes.length === 0) return other("an empty file");
+  if (startsWith(bytes, "\x89PNG\r\n\x1a\n")) return other("a PNG, not a JPEG");
+  if (startsWith(bytes, "RIFF") && startsWith(bytes, "WEBP", 8)) return other("a WebP, not a JPEG");
+  const what = otherKind(bytes);
+  return other(what.endsWith("not a picture") ? what : `${what}, not a JPEG`);
 }
 
 const APP14 = 0xee;

@@ -204,8 +204,8 @@ async function provePlace(path: string): Promise<void> {
   }
 }
 
-/** `.writing-PID` holds the folder, `.writing-PID-NAME` becomes NAME. */
-const WRITING = /^\.writing-(\d+)(?:-.+)?$/;
+/** `.writing-PID` holds the folder, `.writing-PID-NAME` becomes NAME; `.probe-PID` is core/durable.ts's, for a moment. */
+const WRITING = /^\.(?:writing|probe)-(\d+)(?:-.+)?$/;
 
 function writingName(name: string): string {
   return `.writing-${process.pid}${name === "" ? "" : `-${name}`}`;
