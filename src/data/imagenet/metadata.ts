@@ -6,9 +6,9 @@
  * to the working directory, as in the original; a member of a tar archive is written ARCHIVE.tar::member (archives.ts).
  */
 
-import { createReadStream } from "node:fs";
+import { readFile, stat } from "node:fs/promises";
 
-import { CsvError, parse } from "csv-parse";
+import { CsvError, parse } from "csv-parse/sync";
 import { stringify } from "csv-stringify/sync";
 
 import { DataError } from "../../core/error.js";
@@ -24,34 +24,55 @@ export interface PictureRow {
 
 /** A path and a name may be long; a row of a megabyte is no metadata. */
 const MAX_ROW_CHARACTERS = 2 ** 20;
+/** ImageNet's 1.3 million rows take 120 MB. */
+const MAX_FILE_BYTES = 2 ** 30;
 
 /**
- * All rows of a metadata file, in its order. Columns may stand in any order; `just_name` may be missing and is then
- * the file's name without extension.
+ * All rows of a metadata file, in its order.
  *
  * @throws DataError with the line where it is no such file.
  */
 export async function readMetadata(csv: string): Promise<PictureRow[]> {
-  const parser = parse({
-    bom: true,
-    columns: (header: string[]) => checkHeader(header, csv),
-    max_record_size: MAX_ROW_CHARACTERS,
-    info: true,
-    encoding: "utf8",
-  });
-  const rows: PictureRow[] = [];
-  const source = createReadStream(csv);
-  source.on("error", (error) => parser.destroy(error));
-  source.pipe(parser);
+  let bytes: Uint8Array;
   try {
-    for await (const { record, info } of parser as AsyncIterable<Parsed>)
-      rows.push(checkRow(record, info.lines, csv));
+    const { size } = await stat(csv);
+    if (size > MAX_FILE_BYTES) {
+      throw new DataError({
+        where: csv,
+        what: "too long for a list of pictures",
+        expected: `at most ${MAX_FILE_BYTES} bytes`,
+        found: `${size}`,
+      });
+    }
+    bytes = await readFile(csv);
   } catch (error) {
-    throw describe(error, csv);
-  } finally {
-    source.destroy();
+    if (!(error instanceof Error && "code" in error)) throw error;
+    throw new DataError({ where: csv, what: `cannot be read: ${error.message}` }, error);
   }
-  if (rows.length === 0) throw new DataError({ where: csv, what: "lists no pictures" });
+  return parseMetadata(bytes, csv);
+}
+
+/**
+ * The rows in such a file's bytes. Columns may stand in any order; `just_name` may be missing and is then the file's name
+ * without extension.
+ *
+ * @throws DataError with the line where it is no such file.
+ */
+export function parseMetadata(bytes: Uint8Array, where: string): PictureRow[] {
+  let rows: PictureRow[];
+  try {
+    rows = parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength), {
+      bom: true,
+      columns: (header: string[]) => checkHeader(header, where),
+      max_record_size: MAX_ROW_CHARACTERS,
+      on_record: (record, { lines }) => checkRow(record, lines, where),
+    });
+  } catch (error) {
+    if (!(error instanceof CsvError)) throw error;
+    const line = typeof error["lines"] === "number" ? `, line ${error["lines"]}` : "";
+    throw new DataError({ where: `${where}${line}`, what: `no CSV file: ${error.message}` }, error);
+  }
+  if (rows.length === 0) throw new DataError({ where, what: "lists no pictures" });
   return rows;
 }
 
@@ -65,14 +86,9 @@ export function encodeMetadata(rows: readonly PictureRow[], kind: "training" | "
 
 /** A file's or member's name without folder and extension. */
 export function justName(path: string): string {
-  const name = path.slice(Math.max(path.lastIndexOf("/"), path.lastIndexOf("::") + 1) + 1);
+  const name = path.replace(/^.*(?:\/|::)/s, "");
   const dot = name.lastIndexOf(".");
   return dot > 0 ? name.slice(0, dot) : name;
-}
-
-interface Parsed {
-  readonly record: unknown;
-  readonly info: { readonly lines: number };
 }
 
 const COLUMNS: ReadonlySet<string> = new Set(["path", "wordnet_id", "just_name"]);
@@ -107,16 +123,4 @@ function checkRow(record: unknown, line: number, where: string): PictureRow {
     throw new DataError({ where: `${where}, line ${line}`, what: "holds bytes that are no UTF-8 text" });
   }
   return { path, wordnetId: wordnet_id, justName: just_name || justName(path) };
-}
-
-function describe(error: unknown, where: string): unknown {
-  if (error instanceof DataError) return error;
-  if (error instanceof CsvError) {
-    const line = typeof error["lines"] === "number" ? `, line ${error["lines"]}` : "";
-    return new DataError({ where: `${where}${line}`, what: `no CSV file: ${error.message}` }, error);
-  }
-  if (error instanceof Error && "code" in error) {
-    return new DataError({ where, what: `cannot be read: ${error.message}` }, error);
-  }
-  return error;
 }
