@@ -187,6 +187,34 @@ async function difference(a: Buffer, b: Buffer): Promise<{ mean: number; most: n
   return { mean: sum / (x?.data.length ?? 1), most };
 }
 
+suite("verify-data on the command line", needs("tf-reference", "records", "sources.tsv"), () => {
+  const cwd = join(scratch, "lineage");
+
+  test("a good set ends with 0, a damaged one with 3 and the place, as a table and as JSON", () => {
+    const good = riffle(cwd, "verify-data", "out");
+    assert.equal(good.status, 0, good.stderr);
+    assert.match(
+      good.stdout,
+      /3, with a manifest[^]*29 of 1,000 have pictures[^]*No problem found in 63 pictures/,
+    );
+
+    const file = join(cwd, "out", "shard-0001.tfrecords");
+    const bytes = readFileSync(file);
+    bytes[5000] = (bytes[5000] ?? 0) ^ 4;
+    writeFileSync(file, bytes);
+    const bad = riffle(cwd, "verify-data", "out");
+    assert.equal(bad.status, 3);
+    assert.match(bad.stdout, /^record +out\/shard-0001\.tfrecords record 0, byte 0: .*wrong data CRC/m);
+    const lines = riffle(cwd, "verify-data", "out", "--json").stdout.trimEnd().split("\n");
+    const events = lines.map((line) => JSON.parse(line) as { event: string; ok?: boolean });
+    assert.deepEqual(
+      events.map(({ event }) => event),
+      ["problem", "part", "end"],
+    );
+    assert.equal(events.at(-1)?.ok, false);
+  });
+});
+
 suite("create-tfrecords, ended by force", () => {
   /** Rows naming the same few pictures again and again: enough work for a kill to fall into. */
   const ROWS = 3000;

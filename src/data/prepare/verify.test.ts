@@ -135,6 +135,7 @@ suite("verify-data", () => {
       record(pictures[2] as Buffer, 0, [0.5, 0, 0.5, 1]),
       record(pictures[3] as Buffer, 0, [0, 0, 1, 1.5]),
       record(pictures[4] as Buffer, 0, [0, -0.5, 1, 1]),
+      record(pictures[6] as Buffer, 0, [0, 0, 1.5, 1]),
       record(pictures[5] as Buffer, 1, [0, 0, 1, 1]),
     ]);
     const { problems, counts } = await verifyData({ path });
