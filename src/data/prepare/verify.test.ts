@@ -147,9 +147,10 @@ suite("verify-data", () => {
         ["boxes", 2],
         ["boxes", 3],
         ["boxes", 4],
+        ["boxes", 5],
       ],
     );
-    assert.deepEqual(counts, { label: 2, boxes: 3 });
+    assert.deepEqual(counts, { label: 2, boxes: 4 });
     assert.match(problems[0]?.what ?? "", /label 2 is no class; there are 0 \.\. 1/);
   });
 
