@@ -65,9 +65,9 @@ suite("explore on ImageNet's own files", () => {
   const records = (name: string) => sharedPath("tf-reference", "records", name);
   const material = needs("tf-reference", "records", "sources.tsv");
 
-  /** The tree that the lineage's run had, by links, with 50,000 made-up names for validation. */
+  /** The tree that the lineage's run had, by links. */
   function stage(): string {
-    const root = place({ "val/.keep": "" });
+    const root = place({});
     for (const line of readFileSync(records("sources.tsv"), "utf8").trimEnd().split("\n").slice(1)) {
       const [, , path = "", source = ""] = line.split("\t");
       mkdirSync(join(root, dirname(path)), { recursive: true });
