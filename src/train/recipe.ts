@@ -65,6 +65,9 @@ export const recipes: { readonly [K in RecipeName]: Recipe } = {
       augment: "tensorflow",
       crop_area_min: 0.08,
       epochs_between_evals: 5,
+      eval_batch_size: 512,
+      iterations_per_loop: 10,
+      precision_mode: "allow_mix_precision",
     },
   },
 
@@ -91,6 +94,32 @@ export const recipes: { readonly [K in RecipeName]: Recipe } = {
       augment: "torchvision",
       crop_area_min: 0.08,
       epochs_between_evals: 1,
+    },
+  },
+
+  megvii: {
+    title: "the ShuffleNet authors' own training, without its colour jitter",
+    source:
+      "megvii-model/ShuffleNet-Series @ a96672f, ShuffleNetV2/train.py (rate 0.5 for 1024 images falling linearly to 0, " +
+      "decay 4e-5, smoothing 0.1, no warm-up, 300,000 steps: 240 epochs)",
+    values: {
+      batch_size: 128,
+      // 0.5 / 8, the linear rule for an eighth of the batch.
+      lr: 0.0625,
+      end_learning_rate: 0,
+      schedule: "linear",
+      max_epochs: 240,
+      warmup_epochs: 0,
+      weight_decay: 4e-5,
+      momentum: 0.9,
+      nesterov: false,
+      label_smoothing: 0.1,
+      average_decay: 0,
+      version: "megvii",
+      variant: "megvii",
+      augment: "torchvision",
+      crop_area_min: 0.08,
+      epochs_between_evals: 5,
     },
   },
 
