@@ -21,7 +21,7 @@ import {
   statfs,
   unlink,
 } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 
 import { ResourceError } from "./error.js";
 
@@ -66,6 +66,31 @@ export async function replaceFolder(parent: string, name: string, content: Folde
   }
   // The new one is committed; a leftover goes at the next start.
   await rm(replaced, { recursive: true, force: true }).catch(() => undefined);
+}
+
+/**
+ * Writes one file, replacing it whole where it exists: as `.saving-NAME` beside it, flushed, then renamed.
+ *
+ * @throws ResourceError when the disk is full or refuses; then the old file stands as it was.
+ */
+export async function replaceFile(path: string, pieces: readonly Uint8Array[]): Promise<void> {
+  const temporary = join(dirname(path), `.saving-${basename(path)}`);
+  try {
+    await writeFlushed(temporary, pieces);
+    await rename(temporary, path);
+    await flushFolder(dirname(path));
+  } catch (cause) {
+    await unlink(temporary).catch(() => undefined);
+    throw new ResourceError(
+      {
+        what: `cannot be written: ${reason(cause)}`,
+        where: path,
+        safe: "What stood there before is untouched",
+        hint: "Free space on the disk or check the folder's permissions",
+      },
+      cause,
+    );
+  }
 }
 
 /**

@@ -137,7 +137,7 @@ class TableReader {
     if (reached !== metaindex.offset) {
       this.fail(reached, "bytes between the data and the metaindex", metaindex.offset, reached);
     }
-    for (const _ of this.#entriesOf(this.#block(metaindex))) {
+    if ([...this.#entriesOf(this.#block(metaindex))].length > 0) {
       this.fail(metaindex.offset, "the metaindex is not empty, as TensorFlow leaves it");
     }
     return entries;

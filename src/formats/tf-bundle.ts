@@ -13,13 +13,11 @@
  * tensorflow/core/util/tensor_bundle/tensor_bundle.cc.
  */
 
-import { randomUUID } from "node:crypto";
-import { open, rename, stat, unlink } from "node:fs/promises";
-import { dirname } from "node:path";
+import { open, stat } from "node:fs/promises";
 
 import { BinaryReader, BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
 
-import { errorCode, exists, writeFlushed } from "../core/durable.js";
+import { errorCode, exists, replaceFile } from "../core/durable.js";
 import { CheckpointError, ResourceError } from "../core/error.js";
 import { hex32, maskedCrc32c } from "./crc32c.js";
 import { encodeTable, FOOTER_BYTES, readTable, TABLE_MAGIC, type TableEntry } from "./sstable.js";
@@ -641,32 +639,6 @@ async function readAt(
     const { bytesRead } = await file.read(into, done, length, position + done);
     if (bytesRead === 0) throw new Error(`the file ends at byte ${position + done}`);
     done += bytesRead;
-  }
-}
-
-/** Under a name of its own, flushed, then renamed, and the folder flushed: wholly there or not. */
-async function replaceFile(path: string, pieces: readonly Uint8Array[]): Promise<void> {
-  const temporary = `${path}.tempstate-${randomUUID()}`;
-  try {
-    await writeFlushed(temporary, pieces);
-    await rename(temporary, path);
-    const folder = await open(dirname(path), "r");
-    try {
-      await folder.sync();
-    } finally {
-      await folder.close();
-    }
-  } catch (cause) {
-    await unlink(temporary).catch(() => undefined);
-    throw new ResourceError(
-      {
-        what: `cannot be written: ${cause instanceof Error ? cause.message : String(cause)}`,
-        where: path,
-        safe: "Earlier checkpoints are untouched",
-        hint: "Free space on the disk or check the folder's permissions",
-      },
-      cause,
-    );
   }
 }
 
