@@ -40,6 +40,9 @@ suite("parseNpy", () => {
     const moved = new Uint8Array(bytes.length + 3).subarray(3);
     moved.set(bytes);
     assert.deepEqual(parseNpy(moved, "x").data, Float64Array.of(1.5, -2));
+    // A Buffer's slice() is a view, not the copy that a Uint8Array's is.
+    const buffer = Buffer.from(moved.buffer, 3);
+    assert.deepEqual(parseNpy(buffer, "x").data, Float64Array.of(1.5, -2));
   });
 
   for (const [why, header, message] of [

@@ -84,7 +84,7 @@ export function parseNpy(bytes: Uint8Array, where: string): NpyArray {
   if (dtype === "text") return { dtype, shape, data: decodeText(data, header, where) };
   const View = VIEWS[dtype];
   // Views need aligned memory; NumPy pads headers to 64 bytes, so the copy is for foreign writers only.
-  const aligned = data.byteOffset % header.elementBytes === 0 ? data : data.slice();
+  const aligned = data.byteOffset % header.elementBytes === 0 ? data : new Uint8Array(data);
   const count = header.dataBytes / header.elementBytes;
   return {
     dtype,
