@@ -67,6 +67,8 @@ export interface Augmentation {
   readonly decoding: Decoding;
   /** "centre" crops as evaluation does. */
   readonly crop: "centre" | RandomCrop;
+  /** Of a centred crop: the shorter side it is cut from, in pixels; {@link evaluationSide} by default. */
+  readonly shorterSide?: number | undefined;
   /** Probability of exchanging left and right. */
   readonly flip: number;
   /** A colour shift with this probability; brightness and the two chroma factors are drawn from +-these. */
@@ -155,7 +157,11 @@ export function trainingTransform(
   const { filter, decoding, crop, colour } = augmentation;
   const placed =
     crop === "centre"
-      ? centreCrop(picture, size, { filter, decoding, shorterSide: evaluationSide(size) })
+      ? centreCrop(picture, size, {
+          filter,
+          decoding,
+          shorterSide: augmentation.shorterSide ?? evaluationSide(size),
+        })
       : {
           box: randomCrop(crop, picture, draws),
           resized: { width: size, height: size },
