@@ -8,7 +8,7 @@ import {
   type VerifiedPart,
   type VerifyReport,
 } from "../data/prepare/verify.js";
-import { parseKeys } from "../data/record-keys.js";
+import { parseKeys } from "../data/records/record-keys.js";
 import type { CliCommand, Invocation } from "./command.js";
 import { bytes, count, duration, percent, printable, rate } from "./format.js";
 import { startProgress } from "./progress.js";

@@ -31,8 +31,8 @@ import { frameRecord, RecordReader } from "../formats/tfrecord.js";
 import { evaluationSide } from "./augment.js";
 import type { Dataset } from "./dataset.js";
 import { imageInfo, MAX_PIXELS } from "./image-info.js";
-import { openRecords } from "./record-dataset.js";
-import { MANIFEST_FILE, readManifest, type ShardEntry, writeManifest } from "./record-manifest.js";
+import { openRecords } from "./records/record-dataset.js";
+import { MANIFEST_FILE, readManifest, type ShardEntry, writeManifest } from "./records/record-manifest.js";
 import type { Encoded, ObjectBox, Pixels } from "./render.js";
 
 export interface CacheProgress {

@@ -7,7 +7,8 @@
 
 import { createHash } from "node:crypto";
 
-import type { BadRecord } from "./record-index.js";
+import { DataError, UsageError } from "../core/error.js";
+import type { BadRecord } from "./records/record-index.js";
 import type { Encoded, Pixels } from "./render.js";
 import type { Scratch } from "./scratch.js";
 
@@ -60,6 +61,59 @@ export function subset(set: Dataset, samples: Uint32Array): Dataset {
     read: (sample, scratch) => set.read(at(sample), scratch),
     fingerprint: hash.digest("hex"),
     ...(set.records === undefined ? {} : { records: set.records }),
+    close: async () => set.close?.(),
+  };
+}
+
+/**
+ * `size` samples spread evenly over the set, so that sets sorted by class keep all of them.
+ *
+ * @throws UsageError naming `option` when there are fewer.
+ */
+export function spread(set: Dataset, size: number, option: string): Dataset {
+  if (size === set.size) return set;
+  if (size > set.size) {
+    throw new UsageError({
+      what: "the set has fewer pictures than are asked for",
+      where: `option ${option}`,
+      expected: `at most ${set.size}`,
+      found: `${size}`,
+      safe: "Nothing was trained or written",
+      hint: `Leave ${option} out to use all`,
+    });
+  }
+  return subset(
+    set,
+    Uint32Array.from({ length: size }, (_, i) => Math.floor((i * set.size) / size)),
+  );
+}
+
+/**
+ * `set` under the labels of `classes`, matched by name.
+ *
+ * @throws DataError naming `where` when it has a class that is not among them.
+ */
+export function relabelled(set: Dataset, classes: readonly string[], where: string): Dataset {
+  if (set.classes.length === classes.length && set.classes.every((name, i) => name === classes[i])) return set;
+  const labels = set.classes.map((name) => classes.indexOf(name));
+  const unknown = labels.indexOf(-1);
+  if (unknown >= 0) {
+    throw new DataError({
+      where,
+      what: "a class that the training set does not have",
+      expected: classes.slice(0, 8).join(", ") + (classes.length > 8 ? `, … (${classes.length})` : ""),
+      found: set.classes[unknown] as string,
+    });
+  }
+  const { records } = set;
+  return {
+    classes,
+    size: set.size,
+    label: (sample) => labels[set.label(sample)] ?? -1,
+    name: (sample) => set.name(sample),
+    read: (sample, scratch) => set.read(sample, scratch),
+    fingerprint: createHash("sha256").update(`${set.fingerprint}\n${labels.join(",")}`).digest("hex"),
+    ...(records === undefined ? {} : { records }),
     close: async () => set.close?.(),
   };
 }

@@ -7,11 +7,11 @@ import { basename, join } from "node:path";
 
 import { DataError, UsageError } from "../core/error.js";
 import { Draws, streams } from "../core/random.js";
-import { type Dataset, subset } from "./dataset.js";
+import { type Dataset, relabelled, subset } from "./dataset.js";
 import { openImageFolder } from "./image-folder.js";
 import { openNpzDataset } from "./npz-dataset.js";
-import { openRecords, type RecordOptions } from "./record-dataset.js";
-import { isShardName, listShards } from "./record-manifest.js";
+import { openRecords, type RecordOptions } from "./records/record-dataset.js";
+import { isShardName, listShards } from "./records/record-manifest.js";
 
 export interface Sets {
   readonly train: Dataset;
@@ -31,6 +31,28 @@ export interface OpenOptions {
   readonly evalOnly?: boolean | undefined;
   /** How TFRecords are read, where the path holds them. */
   readonly records?: Omit<RecordOptions, "classes"> | undefined;
+  /** Names of the labels of records that do not say them. */
+  readonly classes?: readonly string[] | undefined;
+}
+
+/**
+ * Opens two paths as one set: the training part of the first, the validation part of the second (or all of it where it
+ * has no parts), under the first one's labels.
+ *
+ * @throws DataError when the second has a class that the first does not have.
+ */
+export async function openPair(trainDir: string, evalDir: string, options: OpenOptions): Promise<Sets> {
+  if (options.valSplit !== undefined) {
+    throw new UsageError({
+      where: evalDir,
+      what: "--val_split is for data without a validation set, and one is given",
+      hint: "Leave --val_split out",
+    });
+  }
+  const { train, validation: unused, classes } = await openDatasets(trainDir, options);
+  if (unused !== undefined) await unused.close?.();
+  const held = await openDatasets(evalDir, { ...options, evalOnly: true, classes });
+  return { train, validation: relabelled(held.validation ?? held.train, classes, evalDir), classes };
 }
 
 /**
@@ -119,9 +141,9 @@ async function openShards({ train, validation }: ShardPaths, options: OpenOption
   const { records, evalOnly } = options;
   // Training shards may be 145 GB, read whole for their index: not for an evaluation.
   const isNeeded = train !== undefined && !(evalOnly === true && validation !== undefined);
-  const trained = isNeeded ? await openRecords(train, records) : undefined;
+  const trained = isNeeded ? await openRecords(train, { ...records, classes: options.classes }) : undefined;
   if (validation === undefined) return { train: trained, validation };
-  const classes = trained?.classes;
+  const classes = trained?.classes ?? options.classes;
   return { train: trained, validation: await openRecords(validation, { ...records, classes }) };
 }
 

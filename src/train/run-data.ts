@@ -5,7 +5,8 @@
  * the same numbers in all of them.
  */
 
-import type { Dataset } from "../data/dataset.js";
+import { UsageError } from "../core/error.js";
+import { type Dataset, spread } from "../data/dataset.js";
 import {
   cachedFingerprint,
   cacheFolder,
@@ -14,31 +15,81 @@ import {
   decodedCache,
   resizedCache,
 } from "../data/cache.js";
-import type { IndexProgress } from "../data/record-index.js";
-import { parseKeys } from "../data/record-keys.js";
-import { openDatasets, type Sets } from "../data/sets.js";
+import type { IndexProgress } from "../data/records/record-index.js";
+import { parseKeys } from "../data/records/record-keys.js";
+import { openDatasets, openPair, type OpenOptions, type Sets } from "../data/sets.js";
+import { syntheticSet } from "../data/synthetic.js";
 import type { BadImageEvent, PreparingEvent, RecordsEvent, WarningEvent } from "./events.js";
 import { availableMemory } from "./memory.js";
-import { type GivenSettings, type Settings, settings as table } from "./settings.js";
+import { type GivenSettings, type SettingName, type Settings, settings as table } from "./settings.js";
 
 export interface RunData extends Sets {
   /** Closes the files that are read from while the run lasts. */
   close(): Promise<void>;
 }
 
-/** What says how data is read. */
-export type DataSettings = Pick<GivenSettings, "val_split" | "keys" | "skip_bad_records" | "label_offset">;
+/** What says which data is read, and how. */
+export const dataSettingNames = [
+  "data_dir",
+  "train_data_dir",
+  "eval_data_dir",
+  "synthetic",
+  "val_split",
+  "keys",
+  "skip_bad_records",
+  "label_offset",
+  "train_dataset_size",
+  "eval_dataset_size",
+  "num_classes",
+  "image_size",
+] as const satisfies readonly SettingName[];
+export type DataSettings = Pick<GivenSettings, (typeof dataSettingNames)[number]>;
+
+/** A short name for where the data comes from. */
+export function dataName({ synthetic, data_dir, train_data_dir }: DataSettings): string {
+  return synthetic === true ? "synthetic pictures" : (train_data_dir ?? data_dir ?? "no data");
+}
 
 /** @throws DataError, UsageError */
 export async function openRunData(
-  dataDir: string,
   given: DataSettings,
   options: { readonly seed: number; readonly evalOnly?: boolean },
   report: (event: PreparingEvent | BadImageEvent | WarningEvent) => void,
 ): Promise<RunData> {
+  const sets = limited(
+    given.synthetic === true
+      ? synthetic(given, options)
+      : await openGiven(given, { ...options, ...openOptions(given, report) }),
+    given,
+  );
+  for (const records of new Set([sets.train.records, sets.validation?.records])) {
+    for (const { shard, record, offset, reason, lost } of records?.badRecords ?? []) {
+      const more = lost > 1 ? `; ${lost - 1} more are lost behind it` : "";
+      report({ event: "bad_image", file: `${shard}#${record}, byte ${offset}`, reason: reason + more });
+    }
+  }
+  return { ...sets, close: () => closeAll([sets.train, sets.validation]) };
+}
+
+/** The sets at the paths given. */
+async function openGiven(
+  { data_dir, train_data_dir, eval_data_dir }: DataSettings,
+  options: OpenOptions,
+): Promise<Sets> {
+  const trainDir = train_data_dir ?? data_dir;
+  // With --train_data_dir, --data_dir is where the validation pictures are.
+  const evalDir = eval_data_dir ?? (train_data_dir === undefined ? undefined : data_dir);
+  if (options.evalOnly === true) return openDatasets(evalDir ?? (trainDir as string), options);
+  if (evalDir === undefined) return openDatasets(trainDir as string, options);
+  return openPair(trainDir as string, evalDir, options);
+}
+
+function openOptions(
+  given: DataSettings,
+  report: (event: PreparingEvent | WarningEvent) => void,
+): Pick<OpenOptions, "valSplit" | "records"> {
   let clock = { started: performance.now(), records: 0 };
-  const sets = await openDatasets(dataDir, {
-    ...options,
+  return {
     valSplit: given.val_split,
     records: {
       keys: given.keys === undefined ? undefined : parseKeys(given.keys),
@@ -52,14 +103,57 @@ export async function openRunData(
       },
       onNotice: (what) => report({ event: "warning", what }),
     },
-  });
-  for (const records of new Set([sets.train.records, sets.validation?.records])) {
-    for (const { shard, record, offset, reason, lost } of records?.badRecords ?? []) {
-      const more = lost > 1 ? `; ${lost - 1} more are lost behind it` : "";
-      report({ event: "bad_image", file: `${shard}#${record}, byte ${offset}`, reason: reason + more });
-    }
+  };
+}
+
+/** As many classes and training pictures as ImageNet has where nothing is given; validation only where it is. */
+function synthetic(given: DataSettings, { seed, evalOnly = false }: { seed: number; evalOnly?: boolean }): Sets {
+  if (given.data_dir !== undefined || given.train_data_dir !== undefined || given.eval_data_dir !== undefined) {
+    throw new UsageError({
+      what: "--synthetic true takes the place of data, and data is given",
+      where: "option --synthetic",
+      expected: "one of the two",
+      found: `--synthetic true and ${dataName({ ...given, synthetic: false })}`,
+      safe: "Nothing was read or written",
+      hint: "Leave --data_dir out, or --synthetic",
+    });
   }
-  return { ...sets, close: () => closeAll([sets.train, sets.validation]) };
+  const { train_dataset_size = IMAGENET.images, eval_dataset_size } = given;
+  const common = {
+    classes: given.num_classes ?? IMAGENET.classes,
+    imageSize: given.image_size ?? table.image_size.default,
+  };
+  const validation =
+    eval_dataset_size === undefined
+      ? undefined
+      : syntheticSet({ ...common, size: eval_dataset_size, seed: seed + 1 });
+  if (evalOnly && validation === undefined) {
+    throw new UsageError({
+      what: "how many synthetic pictures are to be evaluated is not said",
+      where: "option --eval_dataset_size",
+      expected: "a number of pictures",
+      found: "nothing",
+      safe: "Nothing was written",
+    });
+  }
+  const train = syntheticSet({ ...common, size: train_dataset_size, seed });
+  return { train, validation, classes: train.classes };
+}
+
+/** What the published training set left after its skipped pictures. */
+const IMAGENET = { images: 1_281_144, classes: 1000 } as const;
+
+/** No more pictures than are asked for. */
+function limited(sets: Sets, { train_dataset_size, eval_dataset_size }: DataSettings): Sets {
+  const { train, validation } = sets;
+  return {
+    ...sets,
+    train: train_dataset_size === undefined ? train : spread(train, train_dataset_size, "--train_dataset_size"),
+    validation:
+      validation === undefined || eval_dataset_size === undefined
+        ? validation
+        : spread(validation, eval_dataset_size, "--eval_dataset_size"),
+  };
 }
 
 /** What events say of a set of records. */
@@ -110,7 +204,7 @@ export async function withCache(
     return { ...data, train };
   }
   const folder = await cacheFolder(
-    settings.data_dir as string,
+    dataName(settings),
     settings.cache_dir,
     data.train,
     options.shorterSide,
@@ -119,7 +213,7 @@ export async function withCache(
   return { ...data, train, cacheFolder: folder, close: () => closeAll([train, data]) };
 }
 
-type CacheSettings = Partial<Pick<Settings, "cache" | "cache_dir" | "data_dir">> &
+type CacheSettings = Partial<Pick<Settings, "cache" | "cache_dir" | "data_dir" | "train_data_dir">> &
   Pick<Settings, "image_size">;
 
 function sideOf({ image_size }: CacheSettings): number {

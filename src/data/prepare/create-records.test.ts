@@ -18,7 +18,7 @@ import { DataError, ResourceError, RiffleError, UsageError } from "../../core/er
 import { decodeExample, type Feature } from "../../formats/tf-example.js";
 import { RecordReader } from "../../formats/tfrecord.js";
 import { encodeBoxes } from "../imagenet/boxes.js";
-import { readManifest } from "../record-manifest.js";
+import { readManifest } from "../records/record-manifest.js";
 import { createRecords, type CreateResult, type CreateSettings, SKIPPED_FILE } from "./create-records.js";
 import { PLAN_FILE, SHARD_LOG, shardName } from "./record-plan.js";
 

@@ -24,7 +24,7 @@ import { permutation } from "../../core/random.js";
 import { crc32c, hex32 } from "../../formats/crc32c.js";
 import { readBoxes } from "../imagenet/boxes.js";
 import { readMetadata } from "../imagenet/metadata.js";
-import { MANIFEST_FILE, writeManifest } from "../record-manifest.js";
+import { MANIFEST_FILE, writeManifest } from "../records/record-manifest.js";
 import type { PictureRow } from "./build-record.js";
 import { RecordBuilders } from "./record-builders.js";
 import { type FinishedShard, RecordFolder, type RecordPlan, shardName } from "./record-plan.js";

@@ -18,7 +18,7 @@ import { DataError } from "../../core/error.js";
 import { crc32c, hex32 } from "../../formats/crc32c.js";
 import { encodeExample, type Feature } from "../../formats/tf-example.js";
 import { frameRecord } from "../../formats/tfrecord.js";
-import { writeManifest } from "../record-manifest.js";
+import { writeManifest } from "../records/record-manifest.js";
 import { type DataProblem, verifyData, type VerifyReport } from "./verify.js";
 
 const scratch = mkdtempSync(join(tmpdir(), "riffle-verify-"));

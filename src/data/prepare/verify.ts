@@ -20,7 +20,7 @@ import { crc32c, hex32 } from "../../formats/crc32c.js";
 import { decodeExample } from "../../formats/tf-example.js";
 import { frameRecordInto, RECORD_OVERHEAD, RecordReader } from "../../formats/tfrecord.js";
 import type { Dataset } from "../dataset.js";
-import { readClasses } from "../record-dataset.js";
+import { readClasses } from "../records/record-dataset.js";
 import {
   boxesOf,
   detectKeys,
@@ -28,7 +28,7 @@ import {
   pictureOf,
   type RecordKeys,
   type RequestedKeys,
-} from "../record-keys.js";
+} from "../records/record-keys.js";
 import {
   compareWithManifest,
   type FoundShard,
@@ -37,7 +37,7 @@ import {
   MANIFEST_FILE,
   readManifest,
   type RecordManifest,
-} from "../record-manifest.js";
+} from "../records/record-manifest.js";
 import type { Encoded, ObjectBox, Pixels } from "../render.js";
 import { findShards, openDatasets } from "../sets.js";
 import { decodingProblem } from "./jpeg-check.js";

@@ -10,8 +10,8 @@ import { join } from "node:path";
 
 import { z } from "zod";
 
-import { errorCode, writeFlushed } from "../core/durable.js";
-import { DataError } from "../core/error.js";
+import { errorCode, writeFlushed } from "../../core/durable.js";
+import { DataError } from "../../core/error.js";
 
 export const MANIFEST_FILE = "manifest.json";
 

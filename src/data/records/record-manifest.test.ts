@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, suite, test } from "node:test";
 
-import { DataError } from "../core/error.js";
+import { DataError } from "../../core/error.js";
 import {
   compareWithManifest,
   isShardName,

@@ -13,12 +13,12 @@ import { readFile, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 
-import { errorCode } from "../core/durable.js";
-import { DataError, RiffleError, UsageError } from "../core/error.js";
-import { decodeExample } from "../formats/tf-example.js";
-import { RECORD_OVERHEAD, unframeRecord } from "../formats/tfrecord.js";
-import type { Dataset, RecordsOrigin } from "./dataset.js";
-import { imageInfo } from "./image-info.js";
+import { errorCode } from "../../core/durable.js";
+import { DataError, RiffleError, UsageError } from "../../core/error.js";
+import { decodeExample } from "../../formats/tf-example.js";
+import { RECORD_OVERHEAD, unframeRecord } from "../../formats/tfrecord.js";
+import type { Dataset, RecordsOrigin } from "../dataset.js";
+import { imageInfo } from "../image-info.js";
 import {
   type BadRecord,
   type IndexOptions,
@@ -28,8 +28,8 @@ import {
 } from "./record-index.js";
 import { boxesOf, pictureOf } from "./record-keys.js";
 import { MANIFEST_FILE } from "./record-manifest.js";
-import type { Encoded } from "./render.js";
-import { Scratch } from "./scratch.js";
+import type { Encoded } from "../render.js";
+import { Scratch } from "../scratch.js";
 
 export interface RecordOptions extends IndexOptions {
   /** Names by label; a validation set takes those of its training set. */

@@ -17,10 +17,10 @@ import { join } from "node:path";
 import { after, suite, test } from "node:test";
 import { gzipSync } from "node:zlib";
 
-import { DataError } from "../core/error.js";
-import { crc32c, hex32 } from "../formats/crc32c.js";
-import { encodeExample } from "../formats/tf-example.js";
-import { frameRecord } from "../formats/tfrecord.js";
+import { DataError } from "../../core/error.js";
+import { crc32c, hex32 } from "../../formats/crc32c.js";
+import { encodeExample } from "../../formats/tf-example.js";
+import { frameRecord } from "../../formats/tfrecord.js";
 import { indexPieces, openRecordIndex, type IndexOptions } from "./record-index.js";
 import { parseKeys } from "./record-keys.js";
 import { writeManifest } from "./record-manifest.js";

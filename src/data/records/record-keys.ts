@@ -5,9 +5,9 @@
  * Boxes are shares of the picture's width and height.
  */
 
-import { DataError, UsageError } from "../core/error.js";
-import type { Feature } from "../formats/tf-example.js";
-import type { ObjectBox } from "./render.js";
+import { DataError, UsageError } from "../../core/error.js";
+import type { Feature } from "../../formats/tf-example.js";
+import type { ObjectBox } from "../render.js";
 
 const ROLES = ["image", "label", "xmin", "ymin", "xmax", "ymax"] as const;
 type Role = (typeof ROLES)[number];

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 
-import { DataError, UsageError } from "../core/error.js";
-import type { Feature } from "../formats/tf-example.js";
+import { DataError, UsageError } from "../../core/error.js";
+import type { Feature } from "../../formats/tf-example.js";
 import { boxesOf, detectKeys, labelOf, parseKeys, pictureOf } from "./record-keys.js";
 
 const ints = (...values: bigint[]): Feature => ({ kind: "ints", values });

@@ -20,12 +20,12 @@ import { basename, dirname, isAbsolute, join } from "node:path";
 
 import { z } from "zod";
 
-import { errorCode, writeFlushed } from "../core/durable.js";
-import { DataError } from "../core/error.js";
-import { crc32c } from "../formats/crc32c.js";
-import { readFully } from "../formats/npy.js";
-import { decodeExample } from "../formats/tf-example.js";
-import { RECORD_OVERHEAD, RecordReader } from "../formats/tfrecord.js";
+import { errorCode, writeFlushed } from "../../core/durable.js";
+import { DataError } from "../../core/error.js";
+import { crc32c } from "../../formats/crc32c.js";
+import { readFully } from "../../formats/npy.js";
+import { decodeExample } from "../../formats/tf-example.js";
+import { RECORD_OVERHEAD, RecordReader } from "../../formats/tfrecord.js";
 import { detectKeys, labelOf, pictureOf, type RecordKeys, type RequestedKeys } from "./record-keys.js";
 import { compareWithManifest, listShards, readManifest, type RecordManifest } from "./record-manifest.js";
 

@@ -15,15 +15,15 @@ import { after, before, suite, test } from "node:test";
 
 import sharp from "sharp";
 
-import { needs, sharedPath } from "../../test/golden/shared.js";
-import { DataError, RiffleError, UsageError } from "../core/error.js";
-import { crc32c, hex32 } from "../formats/crc32c.js";
-import { encodeExample, type Feature } from "../formats/tf-example.js";
-import { frameRecord } from "../formats/tfrecord.js";
+import { needs, sharedPath } from "../../../test/golden/shared.js";
+import { DataError, RiffleError, UsageError } from "../../core/error.js";
+import { crc32c, hex32 } from "../../formats/crc32c.js";
+import { encodeExample, type Feature } from "../../formats/tf-example.js";
+import { frameRecord } from "../../formats/tfrecord.js";
 import { openRecords, type RecordOptions } from "./record-dataset.js";
 import { parseKeys } from "./record-keys.js";
 import { writeManifest } from "./record-manifest.js";
-import { openDatasets } from "./sets.js";
+import { openDatasets } from "../sets.js";
 
 const root = mkdtempSync(join(tmpdir(), "riffle-records-"));
 after(() => rmSync(root, { recursive: true }));
