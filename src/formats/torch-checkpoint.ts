@@ -331,7 +331,10 @@ function parseLegacy(bytes: Uint8Array, where: string): TorchCheckpoint {
   }
   const protocol = readPickle(bytes, where, plain, magic.end);
   if (protocol.value !== LEGACY_PROTOCOL) {
-    const numbers = { expected: `${LEGACY_PROTOCOL}`, found: String(protocol.value).slice(0, 40) };
+    const numbers = {
+      expected: `${LEGACY_PROTOCOL}`,
+      found: typeof protocol.value === "number" ? `${protocol.value}` : "no number",
+    };
     throw new FormatError({ where, what: "an unknown protocol", ...numbers }, magic.end);
   }
   const system = readPickle(bytes, where, plain, protocol.end);
