@@ -11,6 +11,7 @@ import { demoCommand } from "./demo.js";
 import { doctorCommand } from "./doctor.js";
 import { evaluateCommand } from "./evaluate.js";
 import { exploreImagenetCommand } from "./explore-imagenet.js";
+import { exportCommand } from "./export.js";
 import { helpCommand } from "./help.js";
 import { inspectCommand } from "./inspect.js";
 import { predictCommand } from "./predict.js";
@@ -28,6 +29,7 @@ export const commands: readonly CliCommand[] = [
   exploreImagenetCommand,
   createTfrecordsCommand,
   verifyDataCommand,
+  exportCommand,
   benchCommand,
   doctorCommand,
   demoCommand,

@@ -749,7 +749,7 @@ class ModelReader {
       [valueField.metadata],
     );
     if (name === "" || type === undefined) this.#fail(`the value ${show(name)} has no name or no type`);
-    return { name, ...(type as Omit<OnnxValue, "name">) };
+    return { name, ...type };
   }
 
   #type(): Omit<OnnxValue, "name"> {
@@ -805,7 +805,7 @@ class ModelReader {
       if (seen.has(field) && !repeated.includes(field)) this.#fail(`${name} has field ${field} twice`);
       seen.add(field);
       this.#wire = wire;
-      (read as () => void)();
+      read();
     }
     if (this.#reader.pos !== end) this.#fail(`a field leaves ${name}, which ends at byte ${end}`);
   }

@@ -1,0 +1,147 @@
+/** `riffle export`: a trained network for ONNX Runtime, PyTorch, TensorFlow, or whatever reads safetensors. */
+
+import { UsageError } from "../core/error.js";
+import {
+  type ExportFormat,
+  exportFormats,
+  type ExportResult,
+  exportedWeights,
+  exportRun,
+} from "../export/export-run.js";
+import { onnxInputs } from "../export/onnx.js";
+import type { CliCommand, Invocation } from "./command.js";
+import { bytes, count, printable, shellWord } from "./format.js";
+import { shortPath, titled } from "./report-run.js";
+import type { Terminal } from "./terminal.js";
+
+export const exportCommand: CliCommand = {
+  name: "export",
+  arguments: "<run>",
+  purpose: "Writes a trained network as safetensors, ONNX or a TensorFlow checkpoint, and proves the file.",
+  examples: [
+    "riffle export runs/a --format onnx",
+    "riffle export runs/a/step-1200 --format safetensors --weights raw --output a.safetensors",
+    "riffle export model_1p --format tf-checkpoint --output tf/",
+  ],
+  settings: ["threads"],
+  options: [
+    {
+      name: "format",
+      value: `<${exportFormats.join("|")}>`,
+      group: "File",
+      help: "what to write; has to be given",
+    },
+    {
+      name: "output",
+      value: "<path>",
+      group: "File",
+      help: "the file; for tf-checkpoint the folder",
+      default: "beside the checkpoint: runs/a/best.onnx for runs/a/best",
+    },
+    { name: "overwrite", group: "File", help: "replace a file that exists" },
+    {
+      name: "weights",
+      value: `<${exportedWeights.join("|")}>`,
+      group: "Network",
+      help: "the averages, or the weights as trained",
+      default: "average where averages were kept (--average_decay), else raw",
+    },
+    {
+      name: "keep_batch_norm",
+      group: "ONNX",
+      help: "keep batch norm's nodes; else they are folded into the convolutions",
+    },
+    {
+      name: "input",
+      value: `<${onnxInputs.join("|")}>`,
+      group: "ONNX",
+      help: "what the graph takes: normalised as in its metadata, or RGB pixels from 0 to 255",
+      default: "normalised, as exports from PyTorch do",
+    },
+  ],
+  run: exportFile,
+};
+
+async function exportFile(invocation: Invocation, terminal: Terminal): Promise<number> {
+  const [run = ""] = invocation.arguments;
+  const format = choice(invocation, "format", exportFormats);
+  if (format === undefined) {
+    throw new UsageError({
+      what: "there is no --format",
+      where: "option --format",
+      expected: exportFormats.join(", "),
+      found: "nothing",
+      safe: "Nothing was written",
+    });
+  }
+  const weights = choice(invocation, "weights", exportedWeights);
+  const input = choice(invocation, "input", onnxInputs);
+  const output = invocation.own.get("output");
+  const { threads } = invocation.settings;
+  const result = await exportRun(run, {
+    format,
+    keepBatchNorm: invocation.own.has("keep_batch_norm"),
+    overwrite: invocation.own.has("overwrite"),
+    ...(typeof output === "string" ? { output } : {}),
+    ...(weights === undefined ? {} : { weights }),
+    ...(input === undefined ? {} : { input }),
+    ...(threads === undefined ? {} : { threads }),
+  });
+  terminal.emit({ event: "export", ...result });
+  terminal.print(titled("Network", `${result.network}, ${count(result.classes)} classes`));
+  terminal.print(
+    titled(
+      "Weights",
+      `${weightsInWords[result.weights]}, ${printable(shortPath(result.checkpoint))}, after step ${count(result.step)}`,
+    ),
+  );
+  terminal.print(titled("Saved", `${printable(shortPath(result.output))}, ${bytes(result.bytes)}`));
+  terminal.print(titled("Checked", checkInWords(result)));
+  terminal.print(titled("Next", nextCommand(result)));
+  return 0;
+}
+
+const weightsInWords = {
+  average: "averages",
+  raw: "as trained",
+  both: "as trained, with averages and momentum",
+} as const satisfies Record<ExportResult["weights"], string>;
+
+function checkInWords({ check }: ExportResult): string {
+  if (check.compared === "tensors") return `read again: ${count(check.tensors)} tensors, equal bit for bit`;
+  const { pictures, largest_difference: difference, largest_logit: logit, tolerance } = check;
+  return (
+    `read again and run on ${pictures} drawn pictures: logits up to ${logit.toFixed(2)} differ from the engine's ` +
+    `by at most ${difference.toExponential(1)} (allowed ${tolerance.toExponential(0)})`
+  );
+}
+
+/** One line that opens the file in Python. */
+function nextCommand({ format, output, classes, network }: ExportResult): string {
+  const file = JSON.stringify(shortPath(output));
+  const width = /[\d.]+(?=x)/.exec(network)?.[0].replace(".", "_");
+  const script: Record<ExportFormat, string> = {
+    onnx: `import onnxruntime as ort; print(ort.InferenceSession(${file}).get_modelmeta().custom_metadata_map)`,
+    safetensors: `from safetensors import safe_open; print(safe_open(${file}, "np").metadata())`,
+    "safetensors-torchvision":
+      `import torchvision, safetensors.torch as st; ` +
+      `torchvision.models.shufflenet_v2_x${width}(num_classes=${classes}).load_state_dict(st.load_file(${file}))`,
+    "tf-checkpoint": `import tensorflow as tf; print(tf.train.list_variables(${file}))`,
+  };
+  return `python -c ${shellWord(script[format])}`;
+}
+
+/** The value of an own option that is one of a few words. */
+function choice<T extends string>(invocation: Invocation, name: string, words: readonly T[]): T | undefined {
+  const text = invocation.own.get(name);
+  if (text === undefined) return undefined;
+  const word = words.find((one) => one === text);
+  if (word !== undefined) return word;
+  throw new UsageError({
+    what: `--${name} cannot be ${JSON.stringify(text)}`,
+    where: `option --${name}`,
+    expected: words.join(", "),
+    found: JSON.stringify(text),
+    safe: "Nothing was written",
+  });
+}
