@@ -111,8 +111,26 @@ export function buildParser(
   return program;
 }
 
+/**
+ * A command line that names no command, as the documented one does not (`--mode train --data_dir …`), with the command
+ * that its mode means; and `train --mode evaluate` as what it is.
+ */
+export function withCommand(argv: readonly string[]): readonly string[] {
+  const [first = ""] = argv;
+  const isMode = (argument: string): boolean => /^--mode(=|$)/.test(argument);
+  const at = argv.findIndex(isMode);
+  const mode = at < 0 ? undefined : (argv[at]?.split("=")[1] ?? argv[at + 1]);
+  const command = mode === "evaluate" ? "evaluate" : "train";
+  if (first === "train") return [command, ...argv.slice(1)];
+  const isBare =
+    first.startsWith("--") &&
+    (at >= 0 || argv.some((argument) => /^--(train_)?data[_-]dir|^--synthetic/.test(argument)));
+  return isBare ? [command, ...argv] : argv;
+}
+
 /** Options in the table's spelling, whichever of its spellings was typed. */
-export function normaliseArguments(commands: readonly CliCommand[], argv: readonly string[]): string[] {
+export function normaliseArguments(commands: readonly CliCommand[], given: readonly string[]): string[] {
+  const argv = withCommand(given);
   const command = commands.find((c) => c.name === argv.find((argument) => !argument.startsWith("-")));
   const end = argv.indexOf("--");
   return argv.map((argument, i) => {

@@ -12,7 +12,7 @@ import { objectClasses } from "../data/draw/classes.js";
 import { evaluate } from "../train/evaluate.js";
 import { predict } from "../train/predict.js";
 import { openRunData } from "../train/run-data.js";
-import type { GivenSettings } from "../train/settings.js";
+import type { GivenSettings, SettingName } from "../train/settings.js";
 import { train } from "../train/trainer.js";
 import type { CliCommand, Invocation } from "./command.js";
 import { count, duration, percent, printable, shellWord } from "./format.js";
@@ -29,12 +29,21 @@ const DEFAULTS = { width: 0.5, image_size: 96, max_epochs: 24 } as const satisfi
 /** Tried on them: a smaller crop may leave nothing of the object to see, in training and in evaluation. */
 const DRAWN_DEFAULTS = { lr: 0.1, crop_area_min: 0.6, eval_crop: 0.875 } as const satisfies GivenSettings;
 const LOOKED_AT = 5;
+/** Settings that say where else the pictures come from, or leave nothing to try at the end. */
+const NOT_HERE: readonly SettingName[] = [
+  "resume",
+  "mode",
+  "do_checkpoint",
+  "synthetic",
+  "train_data_dir",
+  "eval_data_dir",
+];
 
 export const demoCommand: CliCommand = {
   name: "demo",
   purpose: "Trains a small network from nothing, evaluates it and tries it; on drawn pictures, or on yours.",
   examples: ["npm start", "npm start -- --data_dir photos/", "riffle demo --max_epochs 5"],
-  settings: (trainCommand.settings ?? []).filter((name) => name !== "resume"),
+  settings: (trainCommand.settings ?? []).filter((name) => !NOT_HERE.includes(name)),
   defaults: {
     ...DEFAULTS,
     log_dir: `${FOLDER}, or the next free number`,
@@ -71,7 +80,7 @@ async function demo({ settings }: Invocation, terminal: Terminal): Promise<numbe
       return stop.exitCode;
     }
 
-    const data = await openRunData(dataDir, given, { seed: settings.seed ?? 0 }, () => {});
+    const data = await openRunData(given, { seed: settings.seed ?? 0 }, () => {});
     const { validation } = data;
     await data.close();
     if (validation !== undefined) {

@@ -1,7 +1,9 @@
 /** `riffle evaluate`: loss, top-1 and top-5 on a whole validation set. */
 
+import { UsageError } from "../core/error.js";
 import { evaluate, type EvaluateEvent } from "../train/evaluate.js";
-import { settingNames, settings as table } from "../train/settings.js";
+import { evaluationLine } from "../train/plain-log.js";
+import { type GivenSettings, settingNames, settings as table } from "../train/settings.js";
 import type { CliCommand } from "./command.js";
 import { count, percent, printable } from "./format.js";
 import { startProgress } from "./progress.js";
@@ -9,16 +11,22 @@ import { preparing, recordLines, shortPath, titled } from "./report-run.js";
 
 export const evaluateCommand: CliCommand = {
   name: "evaluate",
-  arguments: "<run>",
+  arguments: "[run]",
   purpose: "Scores a run's best weights, or any checkpoint, on a whole validation set.",
+  // Here there is one batch size, and the documented command line calls it so.
+  aliases: { batch_size: "eval_batch_size", train_batch_size: "eval_batch_size" },
   examples: [
     "riffle evaluate runs/a",
     "riffle evaluate runs/a --data_dir other/photos --json",
-    "riffle evaluate runs/a/step-1200 --data_dir test.npz",
+    "riffle --mode evaluate --checkpoint_dir model_1p --data_dir data",
   ],
   settings: settingNames.filter((name) => (table[name].commands as readonly string[]).includes("evaluate")),
   async run(invocation, terminal) {
+    const [run] = invocation.arguments;
+    const { settings } = invocation;
+    refuseContradictions(run, settings);
     const progress = startProgress(terminal);
+    let step = 0;
     const report = (event: EvaluateEvent): void => {
       if (event.event !== "evaluating" && event.event !== "preparing") terminal.emit(event);
       switch (event.event) {
@@ -29,6 +37,7 @@ export const evaluateCommand: CliCommand = {
           progress.note(`warning: ${printable(event.what)}`);
           return;
         case "start":
+          step = event.step;
           terminal.note(titled("Weights", `${shortPath(event.checkpoint)}, after step ${count(event.step)}`));
           terminal.note(titled("Data", `${shortPath(event.data_dir)}, ${count(event.images)} pictures`));
           for (const line of recordLines(event.records)) terminal.note(line);
@@ -44,15 +53,37 @@ export const evaluateCommand: CliCommand = {
       }
     };
     try {
-      const scores = await evaluate(invocation.arguments[0] ?? "", invocation.settings, report);
+      const scores = await evaluate(run, settings, report);
       progress.end();
       terminal.print(
         `${count(scores.images)} pictures  loss ${scores.loss.toFixed(4)}  ` +
           `top-1 ${percent(scores.top1, 2)}  top-5 ${percent(scores.top5, 2)}`,
       );
+      // Who evaluates by the documented command line looks for its words.
+      if (run === undefined) terminal.print(evaluationLine(scores, step));
       return 0;
     } finally {
       progress.end();
     }
   },
 };
+
+/** Two answers to the question what is evaluated. */
+function refuseContradictions(
+  run: string | undefined,
+  { mode, checkpoint_dir, log_dir }: GivenSettings,
+): void {
+  const other = [
+    ...(checkpoint_dir === undefined ? [] : [`--checkpoint_dir ${checkpoint_dir}`]),
+    ...(log_dir === undefined ? [] : [`--log_dir ${log_dir}`]),
+    ...(mode === undefined || mode === "evaluate" ? [] : [`--mode ${mode}`]),
+  ];
+  if (other.length === 0 || (run === undefined && (mode === undefined || mode === "evaluate"))) return;
+  throw new UsageError({
+    what: run === undefined ? "evaluating is another mode" : "there are two answers to what is evaluated",
+    where: "riffle evaluate",
+    expected: run === undefined ? "--mode evaluate" : "a run or checkpoint, or --checkpoint_dir",
+    found: [...(run === undefined ? [] : [run]), ...other].join(" and "),
+    safe: "Nothing was read or written",
+  });
+}

@@ -21,6 +21,7 @@ import type {
   StepEvent,
   TrainEvent,
 } from "../train/events.js";
+import { passes } from "../train/plain-log.js";
 import type { Settings } from "../train/settings.js";
 import { count, duration, millions, percent, printable, rate } from "./format.js";
 import { type ProgressState, startProgress } from "./progress.js";
@@ -67,7 +68,7 @@ export function reportRun(terminal: Terminal): RunReport {
     if (
       event.event !== "evaluating" &&
       event.event !== "preparing" &&
-      (event.event !== "step" || isLogged(event, start))
+      (event.event !== "step" || passes(step, event.step, Number(start?.settings["log_steps"] ?? 1)))
     )
       terminal.emit(event);
     switch (event.event) {
@@ -192,7 +193,7 @@ function heading(event: StartEvent): string[] {
     ),
     ...recordLines(event.records),
     ...cacheLines(s.cache, event.cache_folder),
-    titled("Machine", machineLine(event.backend, s.threads)),
+    titled("Machine", machineLine(event.backend, s.threads) + precision(s.precision_mode)),
     titled("Recipe", `${event.recipe}: ${learning.join(", ")}`),
     ...(event.resumed === null
       ? []
@@ -212,6 +213,12 @@ function cacheLines(cache: Settings["cache"] | undefined, folder: string | null)
   return [titled("Cache", `${cache} pictures ${where} · trained on in place of the originals`)];
 }
 
+/** An "allow_…" mode permits f16 and is met without it; that is said. */
+function precision(mode: Settings["precision_mode"] | undefined): string {
+  if (mode === undefined || mode === "must_keep_origin_dtype") return " · f32";
+  return ` · f32 (${mode} would permit f16, which this engine does not have)`;
+}
+
 function machineLine(backend: string, threads: number | undefined): string {
   if (backend !== "native") return `${backend} engine`;
   try {
@@ -222,9 +229,4 @@ function machineLine(backend: string, threads: number | undefined): string {
     if (error instanceof RiffleError) return backend;
     throw error;
   }
-}
-
-/** As often as events.jsonl has them. */
-function isLogged(event: StepEvent, start: StartEvent | undefined): boolean {
-  return event.step % Number(start?.settings["log_steps"] ?? 1) === 0;
 }

@@ -108,8 +108,7 @@ async function showData(invocation: Invocation, terminal: Terminal): Promise<num
   const progress = startProgress(terminal);
   const evalOnly = split === "validation";
   const data = await openRunData(
-    invocation.arguments[0] ?? "",
-    settings,
+    { ...settings, data_dir: invocation.arguments[0] ?? "" },
     { seed: options.seed, evalOnly },
     (event) => {
       if (event.event === "preparing") progress.show(preparing(event));

@@ -47,6 +47,10 @@ export function stopping(step: number): string {
 /** Where everything is, and the commands that come next. */
 function printResult(result: TrainResult, terminal: Terminal): void {
   const run = shellWord(shortPath(result.run));
+  if (result.checkpoint === null) {
+    terminal.print(titled("Saved", `no checkpoint · log ${shortPath(`${result.run}/events.jsonl`)}`));
+    return;
+  }
   if (result.stopped) {
     terminal.print(titled("Saved", shortPath(result.checkpoint)));
     terminal.print(titled("Resume", `npx riffle train --resume ${run}`));

@@ -94,7 +94,8 @@ export function spread(set: Dataset, size: number, option: string): Dataset {
  * @throws DataError naming `where` when it has a class that is not among them.
  */
 export function relabelled(set: Dataset, classes: readonly string[], where: string): Dataset {
-  if (set.classes.length === classes.length && set.classes.every((name, i) => name === classes[i])) return set;
+  if (set.classes.length === classes.length && set.classes.every((name, i) => name === classes[i]))
+    return set;
   const labels = set.classes.map((name) => classes.indexOf(name));
   const unknown = labels.indexOf(-1);
   if (unknown >= 0) {
@@ -112,7 +113,9 @@ export function relabelled(set: Dataset, classes: readonly string[], where: stri
     label: (sample) => labels[set.label(sample)] ?? -1,
     name: (sample) => set.name(sample),
     read: (sample, scratch) => set.read(sample, scratch),
-    fingerprint: createHash("sha256").update(`${set.fingerprint}\n${labels.join(",")}`).digest("hex"),
+    fingerprint: createHash("sha256")
+      .update(`${set.fingerprint}\n${labels.join(",")}`)
+      .digest("hex"),
     ...(records === undefined ? {} : { records }),
     close: async () => set.close?.(),
   };

@@ -527,8 +527,8 @@ function sha256(pieces: readonly Uint8Array[]): string {
   return hash.digest("hex");
 }
 
-/** Steps of the folders `step-N`, newest first. */
-async function listSteps(runDir: string): Promise<number[]> {
+/** Steps of the checkpoints in a run's folder, newest first. */
+export async function listSteps(runDir: string): Promise<number[]> {
   const steps = (await readdir(runDir)).flatMap((name) => stepOf(name) ?? []);
   return steps.sort((a, b) => b - a);
 }

@@ -7,10 +7,11 @@
 import { resolve } from "node:path";
 
 import type { InferenceRun, Weights } from "../backends/backend.js";
-import { DataError, UsageError } from "../core/error.js";
-import { evaluationDecodings } from "../data/augment.js";
+import { CheckpointError, DataError, UsageError } from "../core/error.js";
+import { evaluationDecodings, evaluationSide } from "../data/augment.js";
 import type { Dataset } from "../data/dataset.js";
 import { type BatchSource, evaluationBatches, type LoadedBatch } from "../data/loader.js";
+import { prefixesIn, stepOf } from "../formats/tf-checkpoint-state.js";
 import { shuffleNetV2 } from "../models/shufflenet-v2.js";
 import { compile } from "../program/compile.js";
 import type { Program } from "../program/program.js";
@@ -18,14 +19,26 @@ import { chooseBackend } from "./backend.js";
 import {
   type Checkpoint,
   findCheckpoint,
+  listSteps,
   loadWeights,
   type ModelDescription,
+  newestValid,
   type Scores,
+  stepFolder,
 } from "./checkpoint.js";
 import type { BadImageEvent, EvaluatingEvent, PreparingEvent, RecordsEvent, WarningEvent } from "./events.js";
 import { ScoreKeeper } from "./metrics.js";
-import { badImageLimit, openRunData, recordsEvent, type RunData } from "./run-data.js";
+import {
+  badImageLimit,
+  dataName,
+  type DataSettings,
+  dataSettingNames,
+  openRunData,
+  recordsEvent,
+  type RunData,
+} from "./run-data.js";
 import { type GivenSettings, readSettings, settings as table } from "./settings.js";
+import { importTfCheckpoint, type TfCheckpoint } from "./tf-checkpoint.js";
 
 export interface EvaluationStartEvent {
   readonly event: "start";
@@ -52,21 +65,25 @@ export interface LoadedNetwork {
 }
 
 /**
- * Scores a checkpoint (a run's folder means its `best/`) on the validation set it was trained with, or on
- * `given.data_dir`.
+ * Scores a checkpoint (a run's folder means its `best/`) on the validation set it was trained with, or on the data given.
+ * Without a path it is the newest whole checkpoint in `given.checkpoint_dir`, else in `given.log_dir`, of either format.
  *
  * @throws CheckpointError, DataError
  */
 export async function evaluate(
-  checkpointPath: string,
+  checkpointPath: string | undefined,
   given: GivenSettings,
   report: (event: EvaluateEvent) => void = () => undefined,
   signal?: AbortSignal,
 ): Promise<Scores> {
-  const checkpoint = await findCheckpoint(resolve(checkpointPath));
-  const opened = await openValidation(checkpoint, given, report);
+  const trained =
+    checkpointPath === undefined
+      ? await newestOf(resolve(given.checkpoint_dir ?? given.log_dir ?? table.log_dir.default))
+      : ofRiffle(await findCheckpoint(resolve(checkpointPath)));
+  for (const what of trained.passedOver) report({ event: "warning", what: `passed over ${what}` });
+  const opened = await openValidation(trained, given, report);
   try {
-    return await evaluateOn(opened, checkpoint, given, report, signal);
+    return await evaluateOn(opened, trained, given, report, signal);
   } finally {
     await opened.data.close();
   }
@@ -74,18 +91,18 @@ export async function evaluate(
 
 async function evaluateOn(
   { dataDir, dataset, model }: Validation,
-  checkpoint: Checkpoint,
+  trained: Trained,
   given: GivenSettings,
   report: (event: EvaluateEvent) => void,
   signal: AbortSignal | undefined,
 ): Promise<Scores> {
   const network = await loadNetwork(model, given.eval_batch_size, given.threads);
   try {
-    const weights = await loadWeights(checkpoint, network.program);
+    const weights = await trained.weights(network.program);
     report({
       event: "start",
-      checkpoint: checkpoint.path,
-      step: checkpoint.state.step,
+      checkpoint: trained.path,
+      step: trained.step,
       data_dir: dataDir,
       images: dataset.size,
       records: recordsEvent(dataset),
@@ -188,32 +205,131 @@ interface Validation {
   readonly model: ModelDescription;
 }
 
+/** Weights of a checkpoint in either format, and what is known of how they were trained. */
+interface Trained {
+  readonly path: string;
+  readonly step: number;
+  /** Of the run; empty where the checkpoint does not say. */
+  readonly settings: GivenSettings;
+  /** How its network is fed, given the classes of the data. */
+  model(given: GivenSettings, classes: readonly string[]): ModelDescription;
+  weights(program: Program): Promise<Weights>;
+  /** Newer checkpoints that are not whole. */
+  readonly passedOver: readonly string[];
+}
+
+function ofRiffle(checkpoint: Checkpoint, passedOver: readonly string[] = []): Trained {
+  const { path, state } = checkpoint;
+  return {
+    path,
+    step: state.step,
+    settings: readSettings(state.settings),
+    passedOver,
+    weights: (program) => loadWeights(checkpoint, program),
+    model: (given) => {
+      const image_size = given.image_size ?? state.model.image_size;
+      const eval_resize = Math.round((state.model.eval_resize * image_size) / state.model.image_size);
+      return { ...state.model, image_size, eval_resize: given.eval_resize ?? eval_resize };
+    },
+  };
+}
+
+/** The lineage evaluates averages; its checkpoints say neither the size of the pictures nor the names of the classes. */
+function ofTensorFlow(checkpoint: TfCheckpoint): Trained {
+  const { path, step = 0, parameters, averages, statistics, width, classes, passedOver } = checkpoint;
+  return {
+    path,
+    step,
+    settings: {},
+    passedOver,
+    weights: () => Promise.resolve({ parameters: averages ?? parameters, statistics }),
+    model: (given, class_names) => {
+      const image_size = given.image_size ?? table.image_size.default;
+      return {
+        variant: "tensorflow",
+        width,
+        classes,
+        image_size,
+        eval_resize: given.eval_resize ?? evaluationSide(image_size, table.eval_crop.default),
+        pipeline: "tensorflow",
+        class_names,
+      };
+    },
+  };
+}
+
+/** The newest whole checkpoint of a folder, ours or TensorFlow's. @throws CheckpointError when there is none. */
+async function newestOf(folder: string): Promise<Trained> {
+  const foreign = await prefixesIn(folder);
+  const own = await listSteps(folder);
+  const newestOwn = own[0] ?? -1;
+  if (foreign.length > 0 && (stepOf(foreign[0] as string) ?? 0) > newestOwn) {
+    return ofTensorFlow(await importTfCheckpoint(folder));
+  }
+  if (own.length === 0) return ofRiffle(await findCheckpoint(folder));
+  const { checkpoint, damaged } = await newestValid(folder);
+  return ofRiffle(
+    checkpoint,
+    damaged.map(({ step, problem }) => `${stepFolder(step)}: ${problem.message}`),
+  );
+}
+
 /** The data given, or else what the checkpoint's run held out; read as the run read it where it is the same. */
 async function openValidation(
-  checkpoint: Checkpoint,
+  trained: Trained,
   given: GivenSettings,
   report: (event: EvaluateEvent) => void,
 ): Promise<Validation> {
-  const recorded = readSettings(checkpoint.state.settings);
-  const dataDir = resolve(given.data_dir ?? (recorded.data_dir as string));
-  const own = dataDir === recorded.data_dir ? recorded : {};
-  const settings = {
-    val_split: given.val_split ?? own.val_split,
-    keys: given.keys ?? own.keys,
-    skip_bad_records: given.skip_bad_records ?? own.skip_bad_records,
-    label_offset: given.label_offset ?? own.label_offset,
-  };
-  const options = { seed: recorded.seed as number, evalOnly: true };
-  const data = await openRunData(dataDir, settings, options, report);
-  if (data.validation === undefined) {
-    await data.close();
-    throw new DataError({ where: dataDir, what: "holds nothing to evaluate on" });
+  const settings = evaluatedData(given, trained.settings);
+  const options = { seed: trained.settings.seed ?? table.seed.default, evalOnly: true };
+  const { data_dir, train_data_dir, eval_data_dir, synthetic } = settings;
+  if (synthetic !== true && (data_dir ?? train_data_dir ?? eval_data_dir) === undefined) {
+    throw new UsageError({
+      what: "the checkpoint does not say what to evaluate on",
+      where: trained.path,
+      expected: "--data_dir or --eval_data_dir",
+      found: "neither",
+      safe: "Nothing was written",
+    });
   }
-  const model = {
-    ...checkpoint.state.model,
-    eval_resize: given.eval_resize ?? checkpoint.state.model.eval_resize,
-  };
-  return { dataDir, data, dataset: data.validation, model };
+  const data = await openRunData(settings, options, report);
+  const dataDir = (synthetic === true ? undefined : (eval_data_dir ?? data_dir)) ?? dataName(settings);
+  try {
+    if (data.validation === undefined) {
+      throw new DataError({ where: dataDir, what: "holds nothing to evaluate on" });
+    }
+    const model = trained.model(given, data.classes);
+    const { num_classes = model.classes } = given;
+    if (num_classes !== model.classes || data.classes.length > model.classes) {
+      throw new CheckpointError({
+        what: "the network has another number of outputs",
+        where: trained.path,
+        expected: given.num_classes === undefined ? `at least ${data.classes.length}` : `${num_classes}`,
+        found: `${model.classes}`,
+        safe: "The checkpoint is untouched",
+      });
+    }
+    return { dataDir, data, dataset: data.validation, model };
+  } catch (error) {
+    await data.close();
+    throw error;
+  }
+}
+
+/** The run's own data, with changes given; or other data, of which nothing is known but what is given. */
+function evaluatedData(given: GivenSettings, recorded: GivenSettings): DataSettings {
+  const paths = ["data_dir", "eval_data_dir"] as const;
+  const asked: Partial<Record<(typeof dataSettingNames)[number], unknown>> = Object.fromEntries(
+    dataSettingNames.map((name) => [name, given[name]]),
+  );
+  for (const name of paths) if (given[name] !== undefined) asked[name] = resolve(given[name]);
+  const isOther =
+    given.synthetic === true ||
+    paths.some((name) => asked[name] !== undefined && asked[name] !== recorded[name]);
+  const own = isOther ? { image_size: recorded.image_size } : recorded;
+  const values = dataSettingNames.map((name) => [name, asked[name] ?? own[name]] as const);
+  // How much of the training part is used says nothing here.
+  return { ...(Object.fromEntries(values) as DataSettings), train_dataset_size: undefined };
 }
 
 /** The network's output for each label of the set, matched by class name. */

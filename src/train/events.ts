@@ -61,7 +61,7 @@ export interface StartEvent {
   readonly resumed: { readonly checkpoint: string; readonly step: number } | null;
 }
 
-/** After every step; of these, events.jsonl keeps one in `log_steps`. */
+/** At the end of every loop of `iterations_per_loop` steps; of these, events.jsonl keeps one in `log_steps` steps. */
 export interface StepEvent {
   readonly event: "step";
   /** Updates made, this one counted. */
@@ -124,7 +124,8 @@ export interface StoppedEvent {
   readonly event: "stopped";
   readonly step: number;
   readonly epoch: number;
-  readonly checkpoint: string;
+  /** null where none was to be written. */
+  readonly checkpoint: string | null;
 }
 
 /** The last event of a run that reached its end. */
@@ -138,7 +139,8 @@ export interface EndEvent {
   readonly top5: number;
   /** Training alone, waiting for pictures counted; evaluation and saving are not. */
   readonly images_per_second: number;
-  readonly checkpoint: string;
+  /** null where none was to be written. */
+  readonly checkpoint: string | null;
 }
 
 export type TrainEvent =

@@ -10,8 +10,8 @@ import { CheckpointError, UsageError } from "../core/error.js";
 import { evaluationSide } from "../data/augment.js";
 import { type Checkpoint, findResumable, type ModelDescription, stepFolder } from "./checkpoint.js";
 import type { Reporter } from "./events.js";
-import { resolveSettings, type ResolvedSettings } from "./recipe.js";
-import { openRunData, type RunData, trainingFingerprint, withCache } from "./run-data.js";
+import { refuseUnsupported, resolveSettings, type ResolvedSettings } from "./recipe.js";
+import { dataName, openRunData, type RunData, trainingFingerprint, withCache } from "./run-data.js";
 import {
   type GivenSettings,
   readSettings,
@@ -44,12 +44,8 @@ export async function planRun(
   const checked =
     given.resume === undefined ? await checkNew(given, runDir) : await checkResumed(given, runDir);
   const { settings } = checked;
-  const data = await openRunData(
-    settings.data_dir,
-    settings,
-    { seed: settings.seed ?? table.seed.default },
-    report,
-  );
+  refuseUnsupported(settings);
+  const data = await openRunData(settings, { seed: settings.seed ?? table.seed.default }, report);
   try {
     const plan = isResumed(checked) ? planResumed(checked, runDir, data) : planNew(checked, runDir, data);
     return { ...plan, data: await withCache(data, plan.settings, report, signal) };
@@ -59,11 +55,8 @@ export async function planRun(
   }
 }
 
-/** Settings with the data they name. */
-type WithData = GivenSettings & { readonly data_dir: string };
-
 interface CheckedNew {
-  readonly settings: WithData;
+  readonly settings: GivenSettings;
 }
 
 interface CheckedResumed extends CheckedNew {
@@ -76,7 +69,7 @@ function isResumed(checked: CheckedNew): checked is CheckedResumed {
 }
 
 async function checkNew(given: GivenSettings, runDir: string): Promise<CheckedNew> {
-  if (given.data_dir === undefined) {
+  if (given.data_dir === undefined && given.train_data_dir === undefined && given.synthetic !== true) {
     throw new UsageError({
       what: "there is no data to train on",
       where: "option --data_dir",
@@ -87,12 +80,12 @@ async function checkNew(given: GivenSettings, runDir: string): Promise<CheckedNe
     });
   }
   await refuseOccupied(runDir);
-  const paths = {
-    data_dir: resolve(given.data_dir),
-    log_dir: runDir,
-    ...(given.cache_dir === undefined ? {} : { cache_dir: resolve(given.cache_dir) }),
-  };
-  return { settings: { ...given, ...paths } };
+  const places = ["data_dir", "train_data_dir", "eval_data_dir", "cache_dir"] as const;
+  const paths = places.flatMap((name) => {
+    const path = given[name];
+    return path === undefined ? [] : [[name, resolve(path)] as const];
+  });
+  return { settings: { ...given, ...Object.fromEntries(paths), log_dir: runDir } };
 }
 
 function planNew({ settings: given }: CheckedNew, runDir: string, data: RunData): Plan {
@@ -124,7 +117,7 @@ async function checkResumed(given: GivenSettings, runDir: string): Promise<Check
   const { checkpoint, damaged } = await findResumable(resolve(given.resume as string));
   const recorded = readSettings(checkpoint.state.settings);
   const settings = { ...recorded, ...changesOf(given, recorded, checkpoint, runDir) };
-  return { settings: settings as WithData, checkpoint, damaged };
+  return { settings, checkpoint, damaged };
 }
 
 function planResumed(
@@ -138,7 +131,7 @@ function planResumed(
   if (fingerprint !== state.data.fingerprint) {
     throw new CheckpointError({
       what: "the training data is not that of the checkpoint, so the run cannot continue to the same bits",
-      where: known.data_dir,
+      where: dataName(known),
       expected: `${state.data.train_images} pictures, fingerprint ${state.data.fingerprint}`,
       found: `${data.train.size} pictures, fingerprint ${fingerprint}`,
       safe: "The checkpoint is untouched",

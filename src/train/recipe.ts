@@ -212,6 +212,45 @@ export function describeDefault(name: SettingName): string {
   return (all ? parts : [...parts, `else ${withUnit(fallback)}`]).join("; ");
 }
 
+/** What the table accepts because the original had it, and this version cannot do. @throws UsageError */
+export function refuseUnsupported(given: GivenSettings): void {
+  const refuse = (what: string, name: SettingName, expected: string, hint: string): never => {
+    throw new UsageError({
+      what,
+      where: `option --${name}`,
+      expected,
+      found: `--${name} ${String(given[name])}`,
+      safe: "Nothing was read or written",
+      hint,
+    });
+  };
+  if ((given.rank_size ?? 1) > 1) {
+    refuse("this version trains with one process", "rank_size", "1", "Leave --rank_size out");
+  }
+  if (given.precision_mode === "force_fp16") {
+    refuse(
+      "the engine computes in f32 and has no f16",
+      "precision_mode",
+      "must_keep_origin_dtype, or allow_mix_precision or allow_fp32_to_fp16, which permit f32",
+      "Leave --precision_mode out",
+    );
+  }
+  if (given.mode === "evaluate") {
+    refuse("evaluating is not training", "mode", "train or train_and_evaluate", "riffle evaluate RUN");
+  }
+  if (given.log_name !== undefined && (/[\\/]/.test(given.log_name) || OUR_FILES.test(given.log_name))) {
+    refuse(
+      "the log needs a file name of its own",
+      "log_name",
+      "a name without folders that no other file of a run has",
+      "--log_name train.log",
+    );
+  }
+}
+
+/** Names that mean something in a run's folder. */
+const OUR_FILES = /^(\..*|events\.jsonl|recipe\.json|best|step-\d+|checkpoint|model\.ckpt.*)$/;
+
 /** Combinations that no single setting's range can refuse. */
 function refuseContradictions(s: Settings): void {
   const refuse = (what: string, expected: string, found: string): never => {
@@ -229,6 +268,13 @@ function refuseContradictions(s: Settings): void {
       "the learning rate would rise instead of fall",
       `--end_learning_rate at most --lr ${s.lr}`,
       `--end_learning_rate ${s.end_learning_rate}`,
+    );
+  }
+  if (s.checkpoint_format === "tf" && s.variant !== "tensorflow") {
+    refuse(
+      "TensorFlow's lineage has another network than this variant",
+      "--variant tensorflow for --checkpoint_format tf",
+      `--variant ${s.variant}`,
     );
   }
   if (s.eval_resize !== undefined && s.eval_resize < s.image_size) {

@@ -107,8 +107,15 @@ function openOptions(
 }
 
 /** As many classes and training pictures as ImageNet has where nothing is given; validation only where it is. */
-function synthetic(given: DataSettings, { seed, evalOnly = false }: { seed: number; evalOnly?: boolean }): Sets {
-  if (given.data_dir !== undefined || given.train_data_dir !== undefined || given.eval_data_dir !== undefined) {
+function synthetic(
+  given: DataSettings,
+  { seed, evalOnly = false }: { seed: number; evalOnly?: boolean },
+): Sets {
+  if (
+    given.data_dir !== undefined ||
+    given.train_data_dir !== undefined ||
+    given.eval_data_dir !== undefined
+  ) {
     throw new UsageError({
       what: "--synthetic true takes the place of data, and data is given",
       where: "option --synthetic",
@@ -148,7 +155,8 @@ function limited(sets: Sets, { train_dataset_size, eval_dataset_size }: DataSett
   const { train, validation } = sets;
   return {
     ...sets,
-    train: train_dataset_size === undefined ? train : spread(train, train_dataset_size, "--train_dataset_size"),
+    train:
+      train_dataset_size === undefined ? train : spread(train, train_dataset_size, "--train_dataset_size"),
     validation:
       validation === undefined || eval_dataset_size === undefined
         ? validation
@@ -203,12 +211,7 @@ export async function withCache(
     const train = await decodedCache(data.train, { ...options, memory });
     return { ...data, train };
   }
-  const folder = await cacheFolder(
-    dataName(settings),
-    settings.cache_dir,
-    data.train,
-    options.shorterSide,
-  );
+  const folder = await cacheFolder(dataName(settings), settings.cache_dir, data.train, options.shorterSide);
   const train = await resizedCache(data.train, folder, options);
   return { ...data, train, cacheFolder: folder, close: () => closeAll([train, data]) };
 }

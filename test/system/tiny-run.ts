@@ -86,7 +86,8 @@ export function hashes(folder: string): Record<string, string> {
 }
 
 /** The bits of all that training carries: weights, moving statistics, momentum, averages. */
-export function trainedBits(checkpoint: string): string {
+export function trainedBits(checkpoint: string | null): string {
+  if (checkpoint === null) throw new Error("the run wrote no checkpoint");
   return sha256(join(checkpoint, "weights.safetensors"));
 }
 

@@ -1,0 +1,117 @@
+/**
+ * A run's log for people and for grep: the lines that TensorFlow's estimators print, under the same words.
+ *
+ *     global_step/sec: 1.87
+ *     loss = 2.3141, step = 20 (5.35 sec)
+ *     evaluation: accuracy = 0.612, top5_accuracy = 0.941, global_step = 188, loss = 1.2034
+ *
+ * Accuracies are fractions. `global_step/sec` is training alone over the last steps: evaluation and saving are not in it.
+ */
+
+import { appendFile } from "node:fs/promises";
+
+import type { Scores } from "./checkpoint.js";
+import type { StartEvent, StepEvent, TrainEvent } from "./events.js";
+
+/** Turns events into lines; keeps what a line needs of the events before. */
+export class PlainLines {
+  #start: StartEvent | undefined;
+  #step = 0;
+
+  of(event: TrainEvent): string[] {
+    switch (event.event) {
+      case "start":
+        this.#start = event;
+        this.#step = event.resumed?.step ?? 0;
+        return startLines(event);
+      case "step":
+        return this.#stepLines(event);
+      case "evaluation":
+        // The first of an evaluation is of the weights that count.
+        if (event.weights === "parameters" && Number(this.#start?.settings["average_decay"]) > 0) return [];
+        return [evaluationLine(event, event.step)];
+      case "save":
+        return [`saved ${event.checkpoint}`];
+      case "warning":
+        return [`warning: ${event.what}`];
+      case "bad_image":
+        return [`left out: ${event.file}: ${event.reason}`];
+      case "stopped":
+        return [`stopped after step ${event.step}`];
+      case "end":
+        return [`ended after step ${event.step}, ${event.images_per_second.toFixed(2)} images/sec`];
+      case "preparing":
+      case "evaluating":
+        return [];
+    }
+  }
+
+  #stepLines({ step, loss, images_per_second }: StepEvent): string[] {
+    const { batch_size, log_steps, iterations_per_loop } = this.#start?.settings ?? {};
+    const interval = Math.max(Number(log_steps), Number(iterations_per_loop));
+    if (!passes(this.#step, step, interval) && step !== this.#start?.steps) return [];
+    const perSecond = images_per_second / Number(batch_size);
+    const seconds = (step - this.#step) / perSecond;
+    this.#step = step;
+    return [
+      `global_step/sec: ${perSecond.toPrecision(6)}`,
+      `loss = ${loss.toPrecision(8)}, step = ${step} (${seconds.toFixed(3)} sec)`,
+    ];
+  }
+}
+
+/** "evaluation: accuracy = 0.5, top5_accuracy = 0.9, global_step = 10, loss = 1.5" */
+export function evaluationLine({ top1, top5, loss }: Omit<Scores, "images">, step: number): string {
+  return (
+    `evaluation: accuracy = ${top1.toPrecision(6)}, top5_accuracy = ${top5.toPrecision(6)}, ` +
+    `global_step = ${step}, loss = ${loss.toPrecision(8)}`
+  );
+}
+
+/** Whether a multiple of `interval` lies after `before` and not after `step`. */
+export function passes(before: number, step: number, interval: number): boolean {
+  return Math.floor(step / interval) > Math.floor(before / interval);
+}
+
+/** Appends lines to a file. Like events.jsonl, a full disk does not stop training: the next line says how many are missing. */
+export class PlainLog {
+  readonly #path: string;
+  readonly #lines = new PlainLines();
+  #pending: string[] = [];
+  #lost = 0;
+
+  constructor(path: string) {
+    this.#path = path;
+  }
+
+  add(event: TrainEvent): void {
+    this.#pending.push(...this.#lines.of(event));
+  }
+
+  async flush(): Promise<void> {
+    if (this.#pending.length === 0) return;
+    const lines = this.#pending;
+    this.#pending = [];
+    const note = this.#lost === 0 ? [] : [`${this.#lost} lines could not be written here`];
+    try {
+      await appendFile(this.#path, [...note, ...lines].map((line) => `${oneLine(line)}\n`).join(""));
+      this.#lost = 0;
+    } catch {
+      this.#lost += lines.length;
+    }
+  }
+}
+
+function startLines(event: StartEvent): string[] {
+  const { network, classes, image_size, parameters, train_images, validation_images, steps, recipe } = event;
+  return [
+    `network ${network}, ${classes} classes, ${image_size} px, ${parameters} parameters`,
+    `data ${train_images} pictures, ${validation_images} for validation; ${steps} steps, recipe ${recipe}`,
+    ...(event.resumed === null ? [] : [`resuming after step ${event.resumed.step}`]),
+  ];
+}
+
+/** Names of files may hold a line break; a line of the log does not. */
+function oneLine(text: string): string {
+  return text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g, " ");
+}
