@@ -27,6 +27,7 @@ import type { ParameterTable } from "../models/initialise.js";
 import { type VariantName, variantNames, type Width, widths } from "../models/variants.js";
 import { tensorsOf } from "../models/weights.js";
 import { errorCode, exists, recoverFolders, removeFolder, replaceFolder } from "../core/durable.js";
+import { isHead, matchNetwork, openForeign, readInto } from "./foreign-weights.js";
 
 const weightsFile = "weights.safetensors";
 const stateFile = "state.json";
@@ -300,25 +301,92 @@ export async function loadWeights(checkpoint: Checkpoint, layout: ParameterTable
 }
 
 /**
- * Starts from foreign weights: fills what fits, and leaves the classifier as it is when it has another
- * number of classes.
+ * Starts from weights that are there already: a checkpoint or run of ours, or any file that foreign-weights.ts reads.
+ *
+ * Fills what fits, and leaves as it is what the file does not have of the classifier and conv5 (a detector's backbone
+ * has neither), and a classifier of another number of classes.
  *
  * @returns the names of tensors left as they were.
  * @throws CheckpointError when any other tensor is missing or has another shape.
  */
 export async function initialiseFrom(
   path: string,
+  variant: VariantName,
   layout: ParameterTable,
   weights: Weights,
 ): Promise<string[]> {
-  const bare = path.endsWith(".safetensors") && basename(path) !== weightsFile;
+  if (!(await isOwn(path))) return initialiseFromForeign(path, variant, layout, weights);
   const optional = new Set(
     layout.parameters.filter(({ role }) => role === "linear" || role === "bias").map(({ name }) => name),
   );
-  const slots = slotsOf(layout, { kind: "weights", weights });
-  if (bare) return fill(path, slots, optional);
   const checkpoint = await findCheckpoint(path);
-  return fill(join(checkpoint.path, weightsFile), slots, optional);
+  return fill(join(checkpoint.path, weightsFile), slotsOf(layout, { kind: "weights", weights }), optional);
+}
+
+/** A checkpoint or a run, which have checksums to be verified by. */
+async function isOwn(path: string): Promise<boolean> {
+  if (basename(path) === weightsFile) return true;
+  const found = await stat(path).catch(() => undefined);
+  if (found?.isDirectory() !== true) return false;
+  const names = await readdir(path);
+  return names.some((name) => name === sumsFile || name === "best" || stepOf(name) !== undefined);
+}
+
+async function initialiseFromForeign(
+  path: string,
+  variant: VariantName,
+  layout: ParameterTable,
+  weights: Weights,
+): Promise<string[]> {
+  try {
+    const file = await openForeign(path);
+    try {
+      const { scheme, found, missing, wrong } = matchNetwork(file, layout);
+      if (scheme !== "canonical" && scheme !== variant) throw otherVariant(path, variant, scheme);
+      const [misfit] = wrong;
+      if (misfit !== undefined) {
+        throw otherNetwork(path, misfit[1], misfit[0].shape, file.tensors.get(misfit[1])?.shape);
+      }
+      const needed = missing.find(({ canonical }) => !isHead(canonical));
+      if (needed !== undefined) throw otherNetwork(path, needed.name, needed.shape, undefined);
+      const skipped = missing.map(({ canonical }) => canonical);
+      for (const [tensor, name] of found) {
+        const { shape } = file.tensors.get(name) as { readonly shape: readonly number[] };
+        if (sameShape(shape, tensor.shape)) await readInto(file, [tensor, name], weights);
+        else skipped.push(tensor.canonical);
+      }
+      return skipped;
+    } finally {
+      await file.close();
+    }
+  } catch (error) {
+    throw asCheckpointError(error, path);
+  }
+}
+
+/** The three networks compute different things with the same shapes, so the file's names decide. */
+function otherVariant(path: string, variant: VariantName, found: VariantName): CheckpointError {
+  return new CheckpointError({
+    what: "the weights are of another variant of the network",
+    where: path,
+    expected: variant,
+    found: `${found}'s names`,
+    ...untouched,
+    hint: `Give --variant ${found}`,
+  });
+}
+
+/**
+ * Weights as one file that says what network it is; `--init_from` and other programs read it.
+ *
+ * @returns its bytes, in pieces
+ */
+export function encodeWeights(
+  layout: ParameterTable,
+  weights: Weights,
+  model: ModelDescription,
+): Uint8Array[] {
+  return encodeSafetensors(slotsOf(layout, { kind: "weights", weights }), metadataOf(model));
 }
 
 /** Every tensor's name and shape, and the memory it is read into or written from. */
@@ -563,7 +631,7 @@ function damaged(path: string, name: string, what: string): CheckpointError {
 }
 
 /** File-system and format errors in the words of this room; anything else is passed on. */
-function asCheckpointError(error: unknown, path: string): unknown {
+export function asCheckpointError(error: unknown, path: string): unknown {
   if (error instanceof FormatError) {
     const { what, expected, found, where } = error.problem;
     return new CheckpointError(

@@ -51,7 +51,16 @@ export interface ForeignEntry {
 }
 
 /** Moving averages of the weights where the file keeps them, or the weights as the last update left them. */
-export type WeightChoice = "averages" | "raw";
+export const weightChoices = ["average", "raw"] as const;
+export type WeightChoice = (typeof weightChoices)[number];
+
+/** Tensors of a network, with their names in the file. A classifier is found whatever its size. */
+export interface Match {
+  readonly found: readonly (readonly [WeightTensor, string])[];
+  readonly missing: readonly WeightTensor[];
+  /** Of another shape than the network's. */
+  readonly wrong: readonly (readonly [WeightTensor, string])[];
+}
 
 /** A network found in a file. */
 export interface Recognised {
@@ -130,21 +139,12 @@ export function recognise(
   return first;
 }
 
-/**
- * The tensors of one network, wherever in the file they are.
- *
- * @throws CheckpointError where a tensor has another shape; classifiers are not compared.
- */
+/** The tensors of one network, wherever in the file they are. @throws CheckpointError where no names are known. */
 export function matchNetwork(
   file: ForeignWeights,
   layout: ParameterTable,
-  weights?: WeightChoice,
-): {
-  readonly scheme: Scheme;
-  readonly found: Recognised["found"];
-  readonly missing: readonly WeightTensor[];
-} {
-  const place = findPlace(file, weights);
+): Match & { readonly scheme: Scheme } {
+  const place = findPlace(file, "average");
   return { scheme: place.scheme, ...matchLayout(file, place, layout) };
 }
 
@@ -278,7 +278,7 @@ function toFloat32(path: string, name: string, data: unknown): Float32Array {
 }
 
 /** Of several networks in a file the averages where they are asked for or nothing is, then the largest. */
-function findPlace(file: ForeignWeights, wanted: WeightChoice = "averages"): Place {
+function findPlace(file: ForeignWeights, wanted: WeightChoice = "average"): Place {
   const places: Place[] = [];
   for (const name of file.tensors.keys()) {
     for (const [scheme, anchor] of anchors) {
@@ -296,7 +296,7 @@ function findPlace(file: ForeignWeights, wanted: WeightChoice = "averages"): Pla
   }
   const names = [...file.tensors.keys()];
   const sizes = new Map(places.map((p) => [p, names.filter((name) => name.startsWith(p.prefix)).length]));
-  const asWanted = (p: Place): number => Number(p.averages === (wanted === "averages"));
+  const asWanted = (p: Place): number => Number(p.averages === (wanted === "average"));
   const [best] = places.sort(
     (a, b) => asWanted(b) - asWanted(a) || (sizes.get(b) as number) - (sizes.get(a) as number),
   );
@@ -309,23 +309,18 @@ function findPlace(file: ForeignWeights, wanted: WeightChoice = "averages"): Pla
   });
 }
 
-interface Match {
-  readonly found: (readonly [WeightTensor, string])[];
-  readonly missing: WeightTensor[];
-  /** Tensors of another shape than the network's, without the classifier's. */
-  readonly wrong: (readonly [WeightTensor, string])[];
-}
-
 function matchLayout(file: ForeignWeights, place: Place, layout: ParameterTable): Match {
-  const match: Match = { found: [], missing: [], wrong: [] };
+  const found: [WeightTensor, string][] = [];
+  const missing: WeightTensor[] = [];
+  const wrong: [WeightTensor, string][] = [];
   for (const tensor of tensorsOf(layout, place.scheme)) {
     const name = nameIn(file, place, tensor.name);
-    if (name === undefined) match.missing.push(tensor);
+    if (name === undefined) missing.push(tensor);
     else if (tensor.canonical.startsWith("classifier.") || sameShape(file.tensors.get(name), tensor)) {
-      match.found.push([tensor, name]);
-    } else match.wrong.push([tensor, name]);
+      found.push([tensor, name]);
+    } else wrong.push([tensor, name]);
   }
-  return match;
+  return { found, missing, wrong };
 }
 
 function matchWith(

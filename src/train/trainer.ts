@@ -8,6 +8,7 @@
  *     RUN/recipe.json     every setting and who decided it
  *     RUN/events.jsonl    what happened, a line each
  *     RUN/step-N/         checkpoints; RUN/best/ the best weights so far
+ *     RUN/events.out.*    summaries for TensorBoard (summaries.ts)
  *     RUN/model.ckpt-N.*  the same for TensorFlow, with --checkpoint_format tf
  *     RUN/<log_name>      a plain log, where it is asked for
  */
@@ -45,7 +46,7 @@ import {
 } from "./checkpoint.js";
 import { probeFolder, writeFlushed } from "../core/durable.js";
 import { score } from "./evaluate.js";
-import { EventLog, type Reporter, type TrainEvent } from "./events.js";
+import { type EvaluationEvent, EventLog, type Reporter, type StepEvent, type TrainEvent } from "./events.js";
 import { estimateMemory, refuseTooLargeBatch } from "./memory.js";
 import { passes, PlainLog } from "./plain-log.js";
 import { type Plan, planRun } from "./plan.js";
@@ -54,6 +55,7 @@ import { badImageLimit, recordsEvent } from "./run-data.js";
 import { averageDecay, learningRate, type Schedule } from "./schedule.js";
 import { type GivenSettings, settings as table } from "./settings.js";
 import { StepClock } from "./step-clock.js";
+import { Summaries } from "./summaries.js";
 import { writeTfCheckpoint } from "./tf-checkpoint.js";
 
 export interface TrainResult {
@@ -114,6 +116,7 @@ class Training {
   readonly #backend: Backend;
   readonly #report: Reporter;
   readonly #log: EventLog;
+  readonly #summaries: Summaries;
   readonly #plainLog: PlainLog | undefined;
   readonly #network: Network;
   readonly #program: Program;
@@ -216,6 +219,18 @@ class Training {
     this.#scores = checkpoint?.state.scores ?? null;
     this.#best = checkpoint?.state.best ?? null;
     if (checkpoint !== undefined) this.#saved = { step: this.#step, evaluatedStep: this.#evaluatedStep };
+    this.#summaries = new Summaries(plan.runDir, {
+      program,
+      ...prepared.state,
+      weightDecay: settings.weight_decay,
+      scheme: plan.model.variant === "tensorflow" ? "tensorflow" : "canonical",
+      interval: settings.save_summary_steps,
+      loop: settings.iterations_per_loop,
+      lastStep: this.#steps,
+      step: this.#step,
+      evaluatedStep: this.#evaluatedStep,
+      warn: (what) => this.#emit({ event: "warning", what }),
+    });
   }
 
   async run(signal: AbortSignal | undefined): Promise<TrainResult> {
@@ -265,6 +280,7 @@ class Training {
   async close(): Promise<void> {
     this.#run.close();
     this.#evaluation?.run.close();
+    await this.#summaries.close();
     await this.#flush();
   }
 
@@ -300,6 +316,7 @@ class Training {
       ...(mask === undefined ? {} : { dropoutMask: mask }),
     };
     const input: Batch = { images: batch.images, labels: batch.labels };
+    this.#summaries.before(this.#step + 1);
     const result = await this.#run.step(input, loss, {
       learningRate: rate,
       momentum: settings.momentum,
@@ -318,7 +335,7 @@ class Training {
     this.#lastStep = result;
     this.#clock.step(source.waited);
     if (this.#step % settings.iterations_per_loop !== 0 && this.#step !== this.#steps) return;
-    const event: TrainEvent = {
+    const event: StepEvent = {
       event: "step",
       step: this.#step,
       epoch: this.#epoch(),
@@ -329,6 +346,7 @@ class Training {
       learning_rate: rate,
       ...this.#clock.recent(this.#steps - this.#step),
     };
+    this.#summaries.step(event, batch.images);
     this.#report(event);
     this.#plainLog?.add(event);
     if (passes(this.#reported, this.#step, settings.log_steps)) this.#log.add(event);
@@ -363,14 +381,16 @@ class Training {
     const best = this.#best === null || chosen.top1 > this.#best.top1;
     if (best) this.#best = { step: this.#step, top1: chosen.top1 };
     candidates.forEach(({ name }, i) => {
-      this.#emit({
+      const event: EvaluationEvent = {
         event: "evaluation",
         step: this.#step,
         epoch: this.#epoch(),
         weights: name,
         ...(scored[i] as Scores),
         best: best && i === 0,
-      });
+      };
+      this.#emit(event);
+      this.#summaries.evaluation(event, i === 0);
     });
     if (!best || !settings.do_checkpoint) return;
     await this.#trySave("between", () =>
@@ -589,7 +609,10 @@ async function startingState(
   const skipped =
     settings.init_from === undefined
       ? []
-      : await initialiseFrom(resolve(settings.init_from), program, { parameters, statistics });
+      : await initialiseFrom(resolve(settings.init_from), plan.model.variant, program, {
+          parameters,
+          statistics,
+        });
   const state = {
     parameters,
     statistics,
@@ -600,7 +623,7 @@ async function startingState(
   const warnings =
     skipped.length === 0
       ? []
-      : [`${skipped.join(", ")} start from the seed: the weights given have another number of classes`];
+      : [`${skipped.join(", ")} start from the seed: not in the weights given, or of another number of classes`];
   return { state, warnings };
 }
 
