@@ -36,6 +36,10 @@ export interface SummaryOptions {
   readonly scheme: Scheme;
   /** Steps between summaries; 0 for none. */
   readonly interval: number;
+  /** Steps between reports: a summary waits for the end of its loop. */
+  readonly loop: number;
+  /** The run's last step, which ends a loop as well. */
+  readonly lastStep: number;
   /** What the run goes on from: 0 and -1 for a new one. */
   readonly step: number;
   readonly evaluatedStep: number;
@@ -60,6 +64,7 @@ export class Summaries {
   readonly #writers = new Map<string, EventWriter>();
   /** Weights before the update of a step that is due. */
   #before: Float32Array | undefined;
+  #due = -1;
   #pending: Promise<void> = Promise.resolve();
   #warned = false;
 
@@ -75,8 +80,8 @@ export class Summaries {
 
   /** Call before `step` is made: keeps the weights if the step gets a summary. */
   before(step: number): void {
-    const { interval, parameters } = this.#options;
-    if (interval === 0 || (step !== 1 && step % interval !== 0)) return;
+    if (!this.#isDue(step)) return;
+    const { parameters } = this.#options;
     this.#before ??= new Float32Array(parameters.length);
     this.#before.set(parameters);
     this.#due = step;
@@ -132,7 +137,13 @@ export class Summaries {
     this.#writers.clear();
   }
 
-  #due = -1;
+  /** At the end of the first loop, and of each in which a multiple of the interval lies. */
+  #isDue(step: number): boolean {
+    const { interval, loop, lastStep } = this.#options;
+    if (interval === 0 || (step % loop !== 0 && step !== lastStep)) return false;
+    const begin = Math.floor((step - 1) / loop) * loop;
+    return begin === 0 || Math.floor(step / interval) > Math.floor(begin / interval);
+  }
 
   /** Of all tensors and their gradients, which are those of the whole loss: the decay's share is added. */
   #histograms(weights: Float32Array): SummaryValue[] {
