@@ -84,7 +84,7 @@ export function buildParser(
   const program = new Command("riffle")
     .description("Trains, evaluates and runs ShuffleNet V2 image classifiers.")
     .version(version, "--version", "print the version")
-    .helpOption("--help", "print this help")
+    .helpOption("-h, --help", "print this help")
     .helpCommand(false)
     .usage("COMMAND [options]")
     .addHelpText("after", "\nriffle COMMAND --help explains one; riffle help recipes, the sets of defaults.")
@@ -96,7 +96,7 @@ export function buildParser(
     const command = program
       .command(`${spec.name} ${spec.arguments ?? ""}`.trim())
       .description(spec.purpose)
-      .helpOption("--help", "print this help")
+      .helpOption("-h, --help", "print this help")
       .configureHelp({ formatHelp: (command, helper) => formatHelp(spec, command, helper) })
       .action(async (...received: unknown[]) => {
         ended(await spec.run(readInvocation(spec, received.at(-1) as Command), terminal));

@@ -16,6 +16,7 @@ import { helpCommand } from "./help.js";
 import { inspectCommand } from "./inspect.js";
 import { predictCommand } from "./predict.js";
 import { showDataCommand } from "./show-data.js";
+import { launchCommand } from "./launch.js";
 import type { Terminal } from "./terminal.js";
 import { trainCommand } from "./train.js";
 import { verifyDataCommand } from "./verify-data.js";
@@ -24,6 +25,7 @@ export const commands: readonly CliCommand[] = [
   trainCommand,
   evaluateCommand,
   predictCommand,
+  launchCommand,
   showDataCommand,
   inspectCommand,
   exploreImagenetCommand,

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Trains a few steps on one process, for their speed.
+#   bash test/train_performance_1p.sh --data_path=DIR [--NAME=VALUE ...]      -h explains; output goes to ./output/<device id>/
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+program=$root/dist/src/cli/main.js
+if [[ ! -f $program ]]; then
+  echo "riffle is not built: run 'npm ci && npm run build' in $root" >&2
+  exit 6
+fi
+exec node "$program" launch train_performance_1p "$@"
