@@ -13,6 +13,7 @@ import { evaluateCommand } from "./evaluate.js";
 import { exploreImagenetCommand } from "./explore-imagenet.js";
 import { exportCommand } from "./export.js";
 import { helpCommand } from "./help.js";
+import { importCommand } from "./import.js";
 import { inspectCommand } from "./inspect.js";
 import { predictCommand } from "./predict.js";
 import { showDataCommand } from "./show-data.js";
@@ -27,6 +28,7 @@ export const commands: readonly CliCommand[] = [
   predictCommand,
   launchCommand,
   showDataCommand,
+  importCommand,
   inspectCommand,
   exploreImagenetCommand,
   createTfrecordsCommand,

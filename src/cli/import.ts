@@ -1,0 +1,273 @@
+/** `riffle import`: weights from PyTorch, TensorFlow or safetensors become a run of ours; --list only looks. */
+
+import { readFile, stat } from "node:fs/promises";
+
+import Table from "cli-table3";
+
+import { UsageError } from "../core/error.js";
+import { challengeClasses } from "../data/imagenet/challenge-classes.js";
+import {
+  classifierChoices,
+  type Imported,
+  importWeights,
+  writeImportedFile,
+  writeImportedRun,
+} from "../export/import-weights.js";
+import { importAsRun } from "../export/tf-checkpoint.js";
+import { asCheckpointError } from "../train/checkpoint.js";
+import { openForeign, weightChoices } from "../train/foreign-weights.js";
+import type { CliCommand, Invocation } from "./command.js";
+import { count, millions, printable, shellWord } from "./format.js";
+import type { Terminal } from "./terminal.js";
+
+export const importCommand: CliCommand = {
+  name: "import",
+  arguments: "<file>",
+  purpose: "Makes weights of PyTorch, TensorFlow or safetensors a run to predict with and to train from.",
+  examples: [
+    "riffle import shufflenetv2_x1.pth --log_dir runs/imagenet",
+    "riffle import old.pth.tar --num_classes 5 --classifier drop --output start.safetensors",
+    "riffle import model.ckpt-5 --resumable --log_dir runs/b --data_dir photos",
+  ],
+  settings: [
+    "log_dir",
+    "variant",
+    "num_classes",
+    "image_size",
+    "eval_resize",
+    "seed",
+    "data_dir",
+    "recipe",
+    "batch_size",
+    "max_epochs",
+  ],
+  defaults: {
+    log_dir: "none: --output or this has to be given",
+    variant: "what names and shapes say",
+    num_classes: "as the file has",
+    image_size: 224,
+    eval_resize: "8/7 of the image size",
+  },
+  options: [
+    {
+      name: "output",
+      value: "<path>",
+      group: "File",
+      help: "write one safetensors file instead of a run's folder",
+    },
+    {
+      name: "list",
+      group: "File",
+      help: "print names, types and shapes of what is in the file, and write nothing",
+    },
+    {
+      name: "classifier",
+      value: `<${classifierChoices.join("|")}>`,
+      group: "Network",
+      help: "with another --num_classes: keep the outputs that there are, or draw all anew",
+      default: "a classifier of another size is refused",
+    },
+    {
+      name: "classes",
+      value: "<file|imagenet>",
+      group: "Network",
+      help: "names of the outputs: a text file with a name a line, or ImageNet's WordNet ids in order",
+      default: "the file's; imagenet for 1,000 outputs in PyTorch's names",
+    },
+    {
+      name: "weights",
+      value: `<${weightChoices.join("|")}>`,
+      group: "Network",
+      help: "the moving averages, or the weights they were taken of",
+      default: "average where the file has averages",
+    },
+    {
+      name: "resumable",
+      group: "TensorFlow",
+      help: "take momentum, averages and step too, as a run on --data_dir that riffle train --resume continues",
+    },
+  ],
+  run: importFile,
+};
+
+async function importFile(invocation: Invocation, terminal: Terminal): Promise<number> {
+  const [file = ""] = invocation.arguments;
+  const { settings, own } = invocation;
+  if (own.has("list")) return list(file, terminal);
+  const output = own.get("output");
+  if ((output === undefined) === (settings.log_dir === undefined)) {
+    throw new UsageError({
+      what: "where to write has to be said, in one way",
+      where: "options --log_dir and --output",
+      expected: "--log_dir FOLDER for a run, or --output FILE for safetensors",
+      found: output === undefined ? "neither" : "both",
+      safe: "Nothing was written",
+    });
+  }
+  if (own.has("resumable")) return importResumable(file, invocation, terminal);
+  refuseTrainingSettings(invocation);
+  const imported = await importWeights(file, {
+    variant: settings.variant,
+    classes: settings.num_classes,
+    imageSize: settings.image_size,
+    evalResize: settings.eval_resize,
+    seed: settings.seed,
+    classifier: choice(invocation, "classifier", classifierChoices),
+    weights: choice(invocation, "weights", weightChoices),
+    classNames: await classNames(own.get("classes")),
+  });
+  if (typeof output === "string") await writeImportedFile(imported, output);
+  else await writeImportedRun(imported, settings.log_dir as string);
+  report(
+    imported,
+    typeof output === "string" ? output : (settings.log_dir as string),
+    output !== undefined,
+    terminal,
+  );
+  return 0;
+}
+
+function report(imported: Imported, written: string, isFile: boolean, terminal: Terminal): void {
+  const { model, recognised, layout, form, notices } = imported;
+  const { variant, width, classes, image_size, eval_resize, pipeline } = model;
+  const { scheme, prefix, averages, missing, leftOver } = recognised;
+  terminal.emit({
+    event: "imported",
+    written,
+    form,
+    scheme,
+    prefix,
+    averages,
+    network: {
+      variant,
+      width,
+      classes,
+      image_size,
+      eval_resize,
+      pipeline,
+      parameters: layout.parameterCount,
+    },
+    tensors: recognised.found.length,
+    missing: missing.map(({ name }) => name),
+    left_over: leftOver,
+    notices,
+  });
+  const network = `shufflenet-v2 ${width.toFixed(1)}x (${variant}), ${count(classes)} outputs`;
+  terminal.print(`${form}, ${scheme} names: ${network}, ${millions(layout.parameterCount)} parameters`);
+  for (const notice of notices) terminal.print(`  ${printable(notice)}`);
+  terminal.print(`  pictures: shorter side ${eval_resize}, centre ${image_size} px, the ${pipeline} way`);
+  terminal.print(`Written to ${printable(written)}`);
+  const path = shellWord(written);
+  if (!isFile) terminal.print(`  riffle predict ${path} photo.jpg`);
+  terminal.print(
+    `  riffle train --init_from ${path} --variant ${variant} --width ${width.toFixed(1)} --data_dir photos`,
+  );
+}
+
+/** All of training, which only TensorFlow's checkpoints hold in a known form. */
+async function importResumable(file: string, invocation: Invocation, terminal: Terminal): Promise<number> {
+  const { settings, own } = invocation;
+  const other = [...own.keys()].find((name) => ["output", "classifier", "classes", "weights"].includes(name));
+  if (other !== undefined) {
+    throw new UsageError({
+      what: `--${other} does not go with --resumable, which takes all there is`,
+      where: `option --${other}`,
+      safe: "Nothing was written",
+    });
+  }
+  const run = await importAsRun(file, settings.log_dir as string, settings);
+  terminal.emit({
+    event: "imported",
+    written: run.run,
+    step: run.step,
+    steps: run.steps,
+    notices: run.notices,
+  });
+  terminal.print(`TensorFlow checkpoint at step ${count(run.step)} of ${count(run.steps)}`);
+  for (const notice of run.notices) terminal.print(`  ${printable(notice)}`);
+  terminal.print(`Written to ${printable(run.checkpoint)}`);
+  terminal.print(`  riffle train --resume ${shellWord(run.run)}`);
+  return 0;
+}
+
+async function list(path: string, terminal: Terminal): Promise<number> {
+  try {
+    const file = await openForeign(path);
+    try {
+      const table = new Table({
+        head: ["tensor", "type", "shape"],
+        style: { head: [], border: [], compact: true },
+      });
+      for (const [name, { dtype, shape }] of file.tensors) {
+        terminal.emit({ event: "tensor", name, dtype, shape });
+        if (!terminal.json)
+          table.push([printable(name), dtype, shape.length === 0 ? "scalar" : shape.join(" x ")]);
+      }
+      terminal.emit({ event: "file", form: file.form, tensors: file.tensors.size });
+      terminal.print(`${printable(path)}: ${file.form}, ${count(file.tensors.size)} tensors`);
+      terminal.print(table.toString());
+    } finally {
+      await file.close();
+    }
+  } catch (error) {
+    throw asCheckpointError(error, path);
+  }
+  return 0;
+}
+
+/** Settings of a run that is to go on; without one they would be accepted and ignored. */
+function refuseTrainingSettings({ settings }: Invocation): void {
+  const name = (["data_dir", "recipe", "batch_size", "max_epochs"] as const).find(
+    (n) => settings[n] !== undefined,
+  );
+  if (name === undefined) return;
+  throw new UsageError({
+    what: `--${name} is for a run that goes on`,
+    where: `option --${name}`,
+    expected: "--resumable beside it",
+    found: "weights only",
+    safe: "Nothing was written",
+  });
+}
+
+/** A few hundred thousand names; a file of pictures given by mistake is not read as one. */
+const MAX_NAMES_BYTES = 16 * 2 ** 20;
+
+async function classNames(given: string | true | undefined): Promise<readonly string[] | undefined> {
+  if (given === undefined || given === true) return undefined;
+  if (given === "imagenet") return challengeClasses;
+  const problem = (found: string): UsageError =>
+    new UsageError({
+      what: "the names of the classes cannot be read",
+      where: `option --classes, ${given}`,
+      expected: "a text file with a name a line",
+      found,
+      safe: "Nothing was written",
+    });
+  const size = await stat(given).then(
+    (file) => (file.isFile() ? file.size : Infinity),
+    () => undefined,
+  );
+  if (size === undefined) throw problem("no such file");
+  if (size > MAX_NAMES_BYTES) throw problem("something else");
+  const lines = (await readFile(given, "utf8")).split(/\r?\n/);
+  if (lines.at(-1) === "") lines.pop();
+  const blank = lines.findIndex((line) => line.trim() === "");
+  if (blank >= 0 || lines.length === 0)
+    throw problem(lines.length === 0 ? "an empty file" : `line ${blank + 1} is empty`);
+  return lines;
+}
+
+function choice<T extends string>({ own }: Invocation, name: string, choices: readonly T[]): T | undefined {
+  const given = own.get(name);
+  if (given === undefined) return undefined;
+  const known = choices.find((value) => value === given);
+  if (known !== undefined) return known;
+  throw new UsageError({
+    what: `--${name} cannot be ${JSON.stringify(given)}`,
+    where: `option --${name}`,
+    expected: choices.join(" or "),
+    found: JSON.stringify(given),
+    safe: "Nothing was written",
+  });
+}
