@@ -289,6 +289,8 @@ class TableReader {
       if (byte === undefined) return this.fail(offset, "a number is cut off");
       value += (byte & 0x7f) * 2 ** (7 * i);
       if (byte < 0x80) {
+        // Nor a longer form than it needs, or two different files would be the same table.
+        if (byte === 0 && i > 0) return this.fail(offset, "a number in a longer form than it needs");
         if (value > Number.MAX_SAFE_INTEGER) return this.fail(offset, "a number above 2^53");
         return { value, length: i + 1 };
       }
@@ -339,7 +341,7 @@ class BlockBuilder {
 function shortSuccessor(key: Uint8Array): Uint8Array {
   const at = key.findIndex((byte) => byte !== 0xff);
   if (at < 0) return key;
-  const short = key.slice(0, at + 1);
+  const short = Uint8Array.from(key.subarray(0, at + 1));
   short[at] = (short[at] as number) + 1;
   return short;
 }
@@ -349,7 +351,7 @@ function shortSeparator(key: Uint8Array, next: Uint8Array): Uint8Array {
   const at = commonPrefix(key, next);
   const byte = key[at];
   if (byte === undefined || byte === 0xff || byte + 1 >= (next[at] as number)) return key;
-  const short = key.slice(0, at + 1);
+  const short = Uint8Array.from(key.subarray(0, at + 1));
   short[at] = byte + 1;
   return short;
 }

@@ -92,14 +92,36 @@ export function bundlePrefix(path: string): string {
 export async function readBundle(prefix: string): Promise<TensorBundle> {
   const path = `${prefix}.index`;
   if (!(await isThere(path))) throw await noIndex(prefix);
-  const { shards, entries } = parseBundleIndex(await readWhole(path, MAX_INDEX_BYTES), path);
-  const files = Array.from({ length: shards }, (_, shard) => dataFile(prefix, shard, shards));
-  const sizes = await Promise.all(files.map(sizeOf));
+  return openBundle(prefix, await readWhole(path, MAX_INDEX_BYTES), dataFileAt);
+}
+
+/** One of a checkpoint's data files. */
+export interface BundleShard {
+  /** Undefined where it is not there. */
+  readonly bytes: number | undefined;
+  /** Fills `into` from byte `position` on; what is asked for lies within `bytes`. */
+  read(into: Uint8Array, position: number): Promise<void>;
+}
+
+/**
+ * The checkpoint of an index's bytes, its data files opened by `shardAt`.
+ *
+ * @throws CheckpointError
+ */
+export async function openBundle(
+  prefix: string,
+  index: Uint8Array,
+  shardAt: (path: string) => Promise<BundleShard>,
+): Promise<TensorBundle> {
+  const { shards: count, entries } = parseBundleIndex(index, `${prefix}.index`);
+  const paths = Array.from({ length: count }, (_, shard) => dataFile(prefix, shard, count));
+  const shards: BundleShard[] = [];
+  for (const path of paths) shards.push(await shardAt(path));
   for (const [name, { shard, offset, bytes }] of entries) {
-    const size = sizes[shard];
+    const size = shards[shard]?.bytes;
     if (size !== undefined && offset + bytes > size) {
       throw problem(`tensor ${quote(name)} lies beyond the end of its file; is the file complete?`, {
-        where: files[shard] as string,
+        where: paths[shard] as string,
         expected: `at least ${offset + bytes} bytes`,
         found: `${size}`,
       });
@@ -108,8 +130,17 @@ export async function readBundle(prefix: string): Promise<TensorBundle> {
   return {
     prefix,
     entries,
-    missing: files.filter((_, i) => sizes[i] === undefined),
-    read: (name) => readTensor(path, files, entries.get(name), name),
+    missing: paths.filter((_, i) => shards[i]?.bytes === undefined),
+    read: async (name) => {
+      const entry = entries.get(name);
+      if (entry === undefined) {
+        throw problem("the checkpoint has no such tensor", {
+          where: `${prefix}.index, tensor ${quote(name)}`,
+        });
+      }
+      const where = `${paths[entry.shard]}, tensor ${quote(name)}`;
+      return readTensor(entry, shards[entry.shard] as BundleShard, where);
+    },
   };
 }
 
@@ -269,15 +300,8 @@ function isReadable(dtype: BundleEntry["dtype"]): dtype is BundleDtype {
   return byDtype.has(dtype);
 }
 
-async function readTensor(
-  index: string,
-  files: readonly string[],
-  entry: BundleEntry | undefined,
-  name: string,
-): Promise<BundleTensor> {
-  const where = `${index}, tensor ${quote(name)}`;
-  if (entry === undefined) throw problem("the checkpoint has no such tensor", { where });
-  const { dtype, shape, shard, offset, bytes, crc, slices } = entry;
+async function readTensor(entry: BundleEntry, file: BundleShard, where: string): Promise<BundleTensor> {
+  const { dtype, shape, offset, bytes, crc, slices } = entry;
   if (slices > 0) {
     throw problem("is a partitioned variable, which is not read", {
       where,
@@ -290,34 +314,39 @@ async function readTensor(
   if (type === undefined) {
     throw problem("is of a type that is not read", { where, expected: "numbers or booleans", found: dtype });
   }
-  const path = files[shard] as string;
+  // Before anything is allocated: without its file an entry's size is only a claim.
+  if (file.bytes === undefined) {
+    throw problem("the checkpoint's data is not there: its index gives names and shapes only", { where });
+  }
   const memory = new Uint8Array(bytes);
   try {
-    const file = await open(path);
-    try {
-      await readAt(file, memory, offset);
-    } finally {
-      await file.close();
-    }
+    await file.read(memory, offset);
   } catch (cause) {
-    const gone = errorCode(cause) === "ENOENT";
-    throw problem(
-      gone
-        ? "the checkpoint's data is not there: only names and shapes can be read from its index"
-        : `cannot be read: ${cause instanceof Error ? cause.message : String(cause)}`,
-      { where: `${path}, tensor ${quote(name)}` },
-      cause,
-    );
+    throw asProblem(cause, where);
   }
   const found = maskedCrc32c(memory);
   if (found !== crc) {
     throw problem("the tensor is damaged: its checksum does not fit its bytes", {
-      where: `${path}, tensor ${quote(name)}, bytes ${offset} to ${offset + bytes}`,
+      where: `${where}, bytes ${offset} to ${offset + bytes}`,
       expected: hex32(crc),
       found: hex32(found),
     });
   }
   return { dtype: type.dtype, shape, data: new type.array(memory.buffer) } as BundleTensor;
+}
+
+async function dataFileAt(path: string): Promise<BundleShard> {
+  return {
+    bytes: await sizeOf(path),
+    read: async (into, position) => {
+      const file = await open(path);
+      try {
+        await readAt(file, into, position);
+      } finally {
+        await file.close();
+      }
+    },
+  };
 }
 
 /** Why there is no index: it may be a checkpoint of the older format, or nothing at all. */

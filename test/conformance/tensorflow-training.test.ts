@@ -7,18 +7,23 @@
  */
 
 import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
 
 import type { Backend, TrainingState } from "../../src/backends/backend.js";
 import { nativeBackend } from "../../src/backends/native/index.js";
 import { referenceBackend } from "../../src/backends/reference/reference.js";
+import { type BundleTensor, writeBundle } from "../../src/formats/tf-bundle.js";
 import { shuffleNetV2 } from "../../src/models/shufflenet-v2.js";
 import { takeTensor, tensorsOf, type WeightTensor } from "../../src/models/weights.js";
 import { compile } from "../../src/program/compile.js";
 import type { Program } from "../../src/program/program.js";
+import { importTfCheckpoint } from "../../src/train/tf-checkpoint.js";
 import { assertClose } from "../golden/compare.js";
 import { needs } from "../golden/shared.js";
-import { emptyState, readArrays, readText, readWeights, thin } from "../golden/tf-reference.js";
+import { type Arrays, emptyState, readArrays, readText, readWeights, thin } from "../golden/tf-reference.js";
 import { stateInDoubles } from "../golden/tiny-network.js";
 
 const STEPS = 5;
@@ -29,6 +34,8 @@ const WEIGHT_DECAY = 4e-5;
 interface Precision {
   readonly backend: Backend;
   state(program: Program): TrainingState;
+  /** Fills the state from start/* of the archive, and gives the step to begin with. */
+  readonly start?: (warm: Arrays, program: Program, state: TrainingState) => Promise<number>;
   /** Shares of the scale allowed: losses, by step; logits; first gradients. */
   readonly losses: readonly number[];
   readonly logits: number;
@@ -36,6 +43,15 @@ interface Precision {
   /** What counts as zero where a gradient is zero in exact arithmetic. */
   readonly zero: number;
 }
+
+const onNative = {
+  backend: nativeBackend,
+  state: emptyState,
+  losses: [1e-5, 1e-5, 1e-5, 3e-5, 3e-5], // from the fourth step on as near as TensorFlow's own f32
+  logits: 1e-3, // a ReLU that falls moves single logits more than the loss
+  gradients: 1e-4,
+  zero: 1e-7,
+};
 
 const precisions: Record<string, Precision> = {
   "the reference backend in f64": {
@@ -46,14 +62,8 @@ const precisions: Record<string, Precision> = {
     gradients: 1e-7, // and of what takeTensor returns
     zero: 1e-12,
   },
-  "the native backend": {
-    backend: nativeBackend,
-    state: emptyState,
-    losses: [1e-5, 1e-5, 1e-5, 3e-5, 3e-5], // from the fourth step on as near as TensorFlow's own f32
-    logits: 1e-3, // a ReLU that falls moves single logits more than the loss
-    gradients: 1e-4,
-    zero: 1e-7,
-  },
+  "the native backend": onNative,
+  "the native backend, from a TensorFlow checkpoint": { ...onNative, start: throughCheckpoint },
 };
 
 for (const [name, precision] of Object.entries(precisions)) {
@@ -75,8 +85,8 @@ async function followCurve(precision: Precision): Promise<void> {
     mode: "train",
   });
   const state = precision.state(program);
-  readWeights(program, warm, "start/", state);
-  state.averages.set(state.parameters);
+  const firstStep = await (precision.start ?? fromArchive)(warm, program, state);
+  assert.equal(firstStep, 0);
   const run = precision.backend.train(program, state, { threads: 1 });
   const tensors = tensorsOf(program, "tensorflow");
   const trained = tensors.filter((tensor) => tensor.array === "parameters");
@@ -141,6 +151,40 @@ async function followCurve(precision: Precision): Promise<void> {
   assert.equal(tensors.length, 282);
   assert.equal(trained.length, 170);
   run.close();
+}
+
+async function fromArchive(warm: Arrays, program: Program, state: TrainingState): Promise<number> {
+  readWeights(program, warm, "start/", state);
+  state.averages.set(state.parameters);
+  return 0;
+}
+
+/** The start written under TensorFlow's names (averages = weights, momentum 0, step 0), then imported. */
+async function throughCheckpoint(warm: Arrays, _: Program, state: TrainingState): Promise<number> {
+  const tensors = new Map<string, BundleTensor>([
+    ["global_step", { dtype: "I64", shape: [], data: BigInt64Array.of(0n) }],
+  ]);
+  for (const name of warm.names.filter((key) => key.startsWith("start/"))) {
+    const { shape, data } = warm.numbers(name);
+    const tensor = { dtype: "F32", shape, data: Float32Array.from(data) } as const;
+    const variable = name.slice("start/".length);
+    tensors.set(variable, tensor);
+    if (/moving_(mean|variance)$/.test(variable)) continue;
+    tensors.set(`${variable}/ExponentialMovingAverage`, tensor);
+    tensors.set(`optimizer/${variable}/Momentum`, { ...tensor, data: new Float32Array(data.length) });
+  }
+  assert.equal(tensors.size, 623);
+  const folder = mkdtempSync(join(tmpdir(), "riffle-warm-"));
+  try {
+    await writeBundle(join(folder, "model.ckpt-0"), tensors);
+    const imported = await importTfCheckpoint(join(folder, "model.ckpt-0"));
+    for (const array of ["parameters", "statistics", "averages", "momentum"] as const) {
+      state[array].set(imported[array] ?? []);
+    }
+    return imported.step ?? -1;
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 }
 
 function norm(values: readonly number[]): number {
