@@ -9,10 +9,12 @@
 import { Command, CommanderError, type Help, Option } from "commander";
 
 import { UsageError } from "../core/error.js";
-import { describeDefault } from "../train/recipe.js";
+import { describeDefault, type RecipeName } from "../train/recipe.js";
 import {
   findSetting,
   type GivenSettings,
+  type Group,
+  readSetting,
   readSettings,
   type Setting,
   type SettingName,
@@ -61,7 +63,7 @@ export interface Invocation {
   readonly debug: boolean;
 }
 
-const GROUP_TITLES: Readonly<Record<string, string>> = {
+export const groupTitles: Readonly<Record<Group, string>> = {
   data: "Data",
   pictures: "Pictures",
   network: "Network",
@@ -170,7 +172,7 @@ export function wholeNumber(invocation: Invocation, name: string, fallback: numb
   });
 }
 
-function settingOption(name: SettingName, { defaults, aliases: further }: CliCommand): Option {
+function settingOption(name: SettingName, spec: CliCommand): Option {
   const setting: Setting<unknown> = settings[name];
   const value = {
     integer: "<n>",
@@ -180,16 +182,25 @@ function settingOption(name: SettingName, { defaults, aliases: further }: CliCom
     path: "<path>",
     text: "<text>",
   }[setting.type];
+  return new Option(`--${name} ${value}`, settingHelp(name, spec)).helpGroup(groupTitles[setting.group]);
+}
+
+/** What a setting does and its default here, or as `recipe` has it. */
+function settingHelp(
+  name: SettingName,
+  { defaults, aliases: further }: CliCommand,
+  recipe?: RecipeName,
+): string {
+  const setting: Setting<unknown> = settings[name];
   const aliases = [
     ...(setting.aliases ?? []),
     ...Object.keys(further ?? {}).filter((alias) => further?.[alias] === name),
   ];
   const own = defaults?.[name];
-  const help = described(
+  return described(
     setting.help + (aliases.length > 0 ? `; also --${aliases.join(", --")}` : ""),
-    own === undefined ? describeDefault(name) : [own, setting.unit].filter(Boolean).join(" "),
+    own === undefined ? describeDefault(name, recipe) : [own, setting.unit].filter(Boolean).join(" "),
   );
-  return new Option(`--${name} ${value}`, help).helpGroup(GROUP_TITLES[setting.group] ?? setting.group);
 }
 
 function described(help: string, fallback: string | undefined): string {
@@ -214,6 +225,17 @@ function formatHelp(spec: CliCommand, command: Command, helper: Help): string {
   const width = Math.max(60, Math.min(helper.helpWidth ?? 80, 110));
   const lines = [spec.purpose, "", `Usage: riffle ${spec.name} ${command.usage()}`.trimEnd(), "", "Examples"];
   for (const example of spec.examples) lines.push(`  ${example}`);
+  const recipe = recipeAsked(command);
+  const takesRecipe = spec.settings?.includes("recipe") === true && spec.defaults?.recipe === undefined;
+  if (takesRecipe) {
+    lines.push(
+      "",
+      recipe === undefined
+        ? "Defaults are those of recipe small-set below 100,000 training pictures, else documented."
+        : `Defaults are those of recipe ${recipe}.`,
+      "--recipe NAME --help shows another recipe's, riffle help recipes all of them.",
+    );
+  }
 
   const groups = new Map<string, Option[]>();
   for (const option of helper.visibleOptions(command)) {
@@ -224,7 +246,9 @@ function formatHelp(spec: CliCommand, command: Command, helper: Help): string {
   for (const [title, options] of groups) {
     lines.push("", title);
     for (const option of options) {
-      const text = option.description
+      const setting = findSetting(option.attributeName());
+      const isOfRecipe = recipe !== undefined && setting !== undefined && spec.settings?.includes(setting);
+      const text = (isOfRecipe ? settingHelp(setting, spec, recipe) : option.description)
         .split("\n")
         .flatMap((line) => helper.boxWrap(line, width - indent).split("\n"));
       const flags = `  ${option.flags}`;
@@ -234,4 +258,10 @@ function formatHelp(spec: CliCommand, command: Command, helper: Help): string {
     }
   }
   return `${lines.join("\n")}\n`;
+}
+
+/** The recipe named on the command line that asks for help. */
+function recipeAsked(command: Command): RecipeName | undefined {
+  const { recipe } = command.opts<Record<string, string | true>>();
+  return typeof recipe === "string" ? readSetting("recipe", recipe) : undefined;
 }

@@ -1,27 +1,30 @@
-/** `riffle help [topic]`: the commands, one command's options, or the recipes as tables. */
+/** `riffle help [topic] [name]`: the commands, one command's options, the recipes, or the page of all parameters. */
 
 import Table from "cli-table3";
 
 import { UsageError } from "../core/error.js";
-import { type RecipeName, recipes } from "../train/recipe.js";
-import { settingNames } from "../train/settings.js";
+import { type RecipeName, recipes, resolveSettings, smallSetLimit } from "../train/recipe.js";
+import { readSetting, settingNames, settings } from "../train/settings.js";
 import type { CliCommand } from "./command.js";
+import { languages, parametersPage } from "./parameters-page.js";
 import type { Terminal } from "./terminal.js";
 
 /** `showHelp` prints the help of one command, or of all for undefined. */
 export function helpCommand(showHelp: (command: string | undefined) => boolean): CliCommand {
   return {
     name: "help",
-    arguments: "[topic]",
-    purpose: "Explains a command, or the recipes.",
-    examples: ["riffle help", "riffle help train", "riffle help recipes"],
+    arguments: "[topic] [name]",
+    purpose: "Explains a command, the recipes or one of them, or all parameters (in English or zh-CN).",
+    examples: ["riffle help train", "riffle help recipes original", "riffle help parameters zh-CN"],
     run(invocation, terminal) {
-      const [topic] = invocation.arguments;
-      if (topic === "recipes") printRecipes(terminal);
+      const [topic, name] = invocation.arguments;
+      if (topic === "recipes" && name !== undefined) printRecipe(readSetting("recipe", name), terminal);
+      else if (topic === "recipes") printRecipes(terminal);
+      else if (topic === "parameters") printParameters(name ?? "en", terminal);
       else if (!showHelp(topic)) {
         throw new UsageError({
           what: `there is no help on ${JSON.stringify(topic)}`,
-          expected: "a command, or recipes",
+          expected: "a command, recipes or parameters",
           hint: "riffle help lists the commands",
         });
       }
@@ -49,4 +52,32 @@ function printRecipes(terminal: Terminal): void {
   }
   terminal.print(`\n${table.toString()}\n`);
   terminal.print("-  the option's own default holds (riffle train --help).");
+}
+
+/** Every setting with the value that the recipe stands for. */
+function printRecipe(name: RecipeName, terminal: Terminal): void {
+  const { title, source } = recipes[name];
+  // Of a set large enough for every recipe: only --recipe itself looks at its size.
+  const { settings: values, origins } = resolveSettings({ recipe: name }, smallSetLimit);
+  terminal.emit({ recipe: name, title, source, values, origins });
+  terminal.print(`${terminal.colour.bold(name)}: ${title}`);
+  terminal.print(`  from: ${source}\n`);
+  const table = new Table({ head: ["", "value", "from"], style: { head: [], border: [] } });
+  for (const setting of settingNames) {
+    const value = values[setting];
+    const from = origins[setting] === "default" ? settings[setting].source : `recipe ${name}`;
+    table.push([setting, value === undefined ? "-" : String(value), from]);
+  }
+  terminal.print(table.toString());
+}
+
+function printParameters(name: string, terminal: Terminal): void {
+  const language = languages.find((each) => each.toLowerCase() === name.toLowerCase());
+  if (language === undefined) {
+    throw new UsageError({
+      what: `there is no page of parameters in ${JSON.stringify(name)}`,
+      expected: languages.join(" or "),
+    });
+  }
+  terminal.print(parametersPage(language).trimEnd());
 }

@@ -192,19 +192,21 @@ export function resolveSettings(given: GivenSettings, trainImages: number): Reso
   return { settings: resolved, origins: origins as ResolvedSettings["origins"] };
 }
 
-/** The default of a setting as help shows it: "64 images (fits …)" or one value per recipe. */
-export function describeDefault(name: SettingName): string {
+/** The default of a setting as help shows it: "64 images (fits …)" or one value per recipe, or the value in `recipe`. */
+export function describeDefault(name: SettingName, recipe?: RecipeName): string {
   const { default: fallback, source, unit } = settings[name];
   const withUnit = (value: unknown): string => `${String(value)}${unit === undefined ? "" : ` ${unit}`}`;
-  const named = (Object.keys(recipes) as RecipeName[]).flatMap((recipe) => {
-    const value = recipes[recipe].values[name];
-    return value === undefined ? [] : [{ recipe, value }];
+  const chosen = recipe === undefined ? undefined : name === "recipe" ? recipe : recipes[recipe].values[name];
+  if (chosen !== undefined) return `${withUnit(chosen)} (recipe ${recipe})`;
+  const named = (Object.keys(recipes) as RecipeName[]).flatMap((each) => {
+    const value = recipes[each].values[name];
+    return value === undefined || recipe !== undefined ? [] : [{ recipe: each, value }];
   });
   if (named.length === 0) return fallback === undefined ? source : `${withUnit(fallback)} (${source})`;
   const distinct = new Map<string, string[]>();
-  for (const { recipe, value } of named) {
+  for (const { recipe: of, value } of named) {
     const text = String(value);
-    distinct.set(text, [...(distinct.get(text) ?? []), recipe]);
+    distinct.set(text, [...(distinct.get(text) ?? []), of]);
   }
   const all = named.length === Object.keys(recipes).length;
   if (distinct.size === 1 && all) return withUnit(named[0]?.value);

@@ -1,0 +1,132 @@
+/** The table of settings in Chinese, for docs/zh-CN/parameters.md: most readers of the original read Chinese. */
+
+import type { Group, SettingName } from "../train/settings.js";
+
+export interface ChineseSetting {
+  readonly help: string;
+  /** What holds where neither the user nor the recipe gives a value; for settings without a default. */
+  readonly unset?: string;
+}
+
+export const chineseGroups: Readonly<Record<Group, string>> = {
+  data: "数据",
+  pictures: "图像",
+  network: "网络",
+  learning: "学习",
+  run: "运行",
+};
+
+export const chineseUnits: Readonly<Record<string, string>> = {
+  px: "像素",
+  images: "张图像",
+  files: "个文件",
+  records: "条记录",
+  epochs: "轮",
+  steps: "步",
+  checkpoints: "个检查点",
+  threads: "个线程",
+  processes: "个进程",
+};
+
+export const chineseSettings: Readonly<Record<SettingName, ChineseSetting>> = {
+  data_dir: {
+    help: "数据所在目录：图像目录 train/<类别>/* 与 val/<类别>/*，或配合 --val_split 使用的 <类别>/*；TFRecord 分片目录 train_shards/ 与 val_shards/，或配合 --val_split 使用的分片；也可以是 .npz 文件",
+    unset: "必须给出",
+  },
+  train_data_dir: {
+    help: "单独指定训练图像或分片的目录，代替 --data_dir 中的训练部分",
+    unset: "取自 data_dir",
+  },
+  eval_data_dir: {
+    help: "单独指定验证图像或分片的目录，代替 --data_dir 中的验证部分",
+    unset: "取自 data_dir",
+  },
+  synthetic: { help: "用生成的噪声图像代替数据：用于测速，不需要 --data_dir" },
+  train_dataset_size: {
+    help: "使用多少张训练图像，在整个数据集中均匀选取；超过实际数量则拒绝运行",
+    unset: "全部；--synthetic 时为 1281144",
+  },
+  eval_dataset_size: {
+    help: "使用多少张验证图像，在整个数据集中均匀选取；超过实际数量则拒绝运行",
+    unset: "全部；--synthetic 时没有验证集",
+  },
+  val_split: { help: "没有验证集时，每个类别留作验证的比例", unset: "使用数据自带的验证集" },
+  num_classes: { help: "网络的输出个数，不得少于数据的类别数", unset: "数据的类别数" },
+  max_bad_images: { help: "允许跳过多少个无法解码的文件，超过则停止" },
+  skip_bad_records: { help: "允许从记录集中剔除多少条损坏的记录，超过则拒绝使用该数据" },
+  keys: {
+    help: "他人制作的记录中各字段的名称：image=键,label=键；有标注框时再加 xmin=键,ymin=键,xmax=键,ymax=键",
+    unset: "image、label、xmin 等，或 image/encoded、image/class/label、image/object/bbox/xmin 等",
+  },
+  label_offset: { help: "记录中第一个类别的标签；若 0 表示背景，则为 1" },
+  cache: {
+    help: "在预先缩小一次的图像（短边 256 像素）上训练：resized 存于磁盘，decoded 存于内存",
+  },
+  cache_dir: { help: "--cache resized 使用的目录", unset: "数据旁的 .riffle-cache，否则为用户的缓存目录" },
+  shuffle: { help: "每一轮重新打乱顺序；false 则按文件顺序训练" },
+  image_size: { help: "网络输入的高和宽" },
+  augment: { help: "训练图像的增强方式" },
+  crop_area_min: { help: "训练裁剪至少覆盖图像面积的比例" },
+  flip: { help: "将一半的训练图像左右翻转" },
+  eval_resize: {
+    help: "评估和预测时，中心裁剪之前图像短边的长度",
+    unset: "image_size / eval_crop，四舍五入",
+  },
+  eval_crop: { help: "评估和预测时，中心裁剪占短边的比例" },
+  variant: { help: "采用哪一家的 ShuffleNet V2：填充、批归一化和输入方式各不相同" },
+  width: { help: "网络的宽度系数" },
+  version: { help: "权重的初始化方式" },
+  init_from: {
+    help: "新训练的起始权重：训练目录、检查点或权重文件",
+    unset: "由随机种子生成",
+  },
+  recipe: {
+    help: "一组命名的默认值，用于未给出的参数（riffle help recipes）",
+    unset: "训练图像少于 100,000 张时为 small-set，否则为 documented",
+  },
+  batch_size: { help: "每个训练步的图像数" },
+  lr: { help: "学习率的峰值" },
+  end_learning_rate: { help: "衰减结束时的学习率" },
+  schedule: { help: "学习率从峰值下降的方式" },
+  max_epochs: { help: "遍历训练图像的轮数" },
+  max_train_steps: { help: "训练到这一步即停止；学习率仍按 max_epochs 变化", unset: "跑完所有轮" },
+  warmup_epochs: { help: "学习率升至峰值所用的轮数" },
+  weight_decay: { help: "权重的 L2 惩罚系数" },
+  weight_decay_on: {
+    help: "哪些参数参与权重衰减：variant 与该网络原来的训练一致，matrices 为除批归一化和偏置以外的全部",
+  },
+  momentum: { help: "SGD 的动量" },
+  nesterov: { help: "使用 Nesterov 动量" },
+  label_smoothing: { help: "标签平滑：均匀分给所有类别的目标比例" },
+  average_decay: { help: "权重滑动平均的衰减系数；0 表示不保留滑动平均" },
+  seed: { help: "决定本次训练的全部随机数" },
+  mode: {
+    help: "train 只训练；train_and_evaluate 训练与评估交替进行；evaluate 评估检查点（与 riffle evaluate 相同）",
+  },
+  log_dir: { help: "训练输出目录：检查点、best/、events.jsonl、recipe.json" },
+  log_name: {
+    help: "log_dir 中纯文本日志的文件名，日志行与 TensorFlow 的写法一致：global_step/sec: 1.2，loss = 3.4, step = 10",
+    unset: "不写",
+  },
+  checkpoint_dir: {
+    help: "评估该目录中最新的完整检查点：本系统的训练目录，或 TensorFlow 的检查点",
+    unset: "log_dir",
+  },
+  resume: { help: "要继续的训练目录或检查点；结果与从未中断时逐位相同", unset: "开始新的训练" },
+  do_checkpoint: { help: "是否写检查点；不写则无法继续训练、评估或使用" },
+  checkpoint_format: {
+    help: "tf 表示在自有格式之外同时写 TensorFlow 检查点（model.ckpt-N），仅限 tensorflow 网络",
+  },
+  save_checkpoints_steps: { help: "两次保存检查点之间的步数" },
+  keep_checkpoint_max: { help: "除 best/ 外保留最新的检查点个数" },
+  epochs_between_evals: { help: "两次在验证集上评估之间的轮数；最后一步总会评估" },
+  eval_batch_size: { help: "评估或预测时每批的图像数；不影响结果" },
+  log_steps: { help: "events.jsonl 中两行训练记录之间的步数" },
+  iterations_per_loop: { help: "两次报告之间的步数：日志行、进度和摘要都在一个循环结束时产生" },
+  save_summary_steps: { help: "两次写 TensorBoard 摘要之间的步数；0 表示不写" },
+  precision_mode: {
+    help: "允许使用的数值格式；本引擎以 f32 计算，除 force_fp16 外的各模式都允许 f32",
+  },
+  rank_size: { help: "共同训练的进程数；本版本为 1" },
+  threads: { help: "引擎的线程数；不影响结果", unset: "每个可用核心一个线程" },
+};
