@@ -15,9 +15,6 @@ for (const [language, page] of [
   ["zh-CN", join(docs, "zh-CN", "parameters.md")],
 ]) {
   mkdirSync(dirname(page), { recursive: true });
-  writeFileSync(
-    page,
-    await format(parametersPage(language), { ...(await resolveConfig(page)), filepath: page }),
-  );
+  writeFileSync(page, parametersPage(language));
   console.log(page);
 }
