@@ -332,7 +332,7 @@ function describe({ state }: Checkpoint, network: Network, weights: ExportedWeig
       JSON.stringify({
         resize_shorter_side: model.eval_resize,
         interpolation:
-          filter === "pillow" ? "bilinear, antialiased" : "bilinear, not antialiased, corners at 0",
+          filter === "tensorflow" ? "bilinear, not antialiased, corners at 0" : "bilinear, antialiased",
         crop: model.image_size,
         layout: "NCHW",
         ...normalisation(network.input),

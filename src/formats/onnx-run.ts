@@ -2,7 +2,8 @@
  * Runs an ONNX graph as the operators' definitions say, in f64 and plain loops: the judge of an export.
  *
  * It knows the operators that our exports use and refuses every other one, and every attribute of theirs
- * that it does not obey, so a result is never that of another graph. Slow beside any engine: a 1.0x
+ * that it does not obey, so a result is never that of another graph. It is for files that we wrote: a
+ * stranger's graph could ask for more memory than there is. Slow beside any engine: a 1.0x
  * network at 224 pixels takes about a second an image.
  *
  * Values lie row-major, images as [images, channels, rows, columns].
@@ -184,7 +185,8 @@ function windowOf(inputs: NodeInputs, h: number, w: number) {
   const [top = 0, left = 0, bottom = 0, right = 0] = inputs.ints("pads", [0, 0, 0, 0]);
   const oh = Math.floor((top + h + bottom - kh) / strideY) + 1;
   const ow = Math.floor((left + w + right - kw) / strideX) + 1;
-  if (!(kh > 0 && kw > 0 && strideY > 0 && strideX > 0 && oh > 0 && ow > 0)) {
+  const padded = Math.max(top, bottom) < kh && Math.max(left, right) < kw;
+  if (!(padded && kw > 0 && strideY > 0 && strideX > 0 && oh > 0 && ow > 0)) {
     refuse(inputs.node, `its window of ${kh} x ${kw} does not fit ${h} x ${w} pixels`);
   }
   return { kh, kw, strideY, strideX, top, left, oh, ow };

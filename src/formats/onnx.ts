@@ -15,7 +15,7 @@ import { open } from "node:fs/promises";
 
 import { BinaryReader, BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
 
-import { FormatError } from "../core/error.js";
+import { DataError, FormatError } from "../core/error.js";
 import { readFully } from "./npy.js";
 import type { SafetensorsDtype } from "./safetensors.js";
 
@@ -149,11 +149,11 @@ export function floatsOf({ dtype, bytes }: OnnxTensor): Float32Array {
   return new Float32Array(new Uint8Array(bytes).buffer);
 }
 
-/** The elements as whole numbers. @throws RangeError for another type than I64, or beyond 2^53. */
+/** The elements as whole numbers. @throws RangeError for another type than I64, DataError beyond 2^53. */
 export function integersOf({ dtype, bytes }: OnnxTensor): number[] {
   if (dtype !== "I64") throw new RangeError(`a tensor of ${dtype} where I64 is expected`);
   return Array.from(new BigInt64Array(new Uint8Array(bytes).buffer), (value) => {
-    if (value !== BigInt(Number(value))) throw new RangeError(`the number ${value} is beyond 2^53`);
+    if (value !== BigInt(Number(value))) throw new DataError({ what: `the number ${value} is beyond 2^53` });
     return Number(value);
   });
 }
