@@ -18,7 +18,18 @@ function riffle(...argv: string[]): { status: number | null; stdout: string; std
 suite("riffle export", () => {
   before(async () => {
     await drawFolder({ folder: join(scratch, "photos"), seed: 3, size: 64, train: 40, validation: 20 });
-    const small = ["--width", "0.5", "--image_size", "64", "--batch_size", "20", "--max_epochs", "2"];
+    const small = [
+      "--variant",
+      "tensorflow",
+      "--width",
+      "0.5",
+      "--image_size",
+      "64",
+      "--batch_size",
+      "20",
+      "--max_epochs",
+      "2",
+    ];
     const { status, stderr } = riffle("train", "--data_dir", "photos", "--log_dir", "a run", ...small);
     assert.equal(status, 0, stderr);
   });
