@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { after, suite, test } from "node:test";
 
 import { ResourceError } from "./error.js";
-import { recoverFolders, removeFolder, replaceFolder } from "./durable.js";
+import { recoverFolders, removeFolder, replaceFile, replaceFolder } from "./durable.js";
 
 const base = mkdtempSync(join(tmpdir(), "durable-"));
 after(() => rmSync(base, { recursive: true }));
@@ -69,6 +69,26 @@ suite("replaceFolder", () => {
 });
 
 /** Every state that a kill can leave, in the order of replaceFolder and removeFolder. */
+suite("replaceFile", () => {
+  test("writes a file, and replaces it, over what a kill left, leaving nothing else", async () => {
+    const parent = newParent();
+    writeFileSync(join(parent, ".saving-x"), "half");
+    await replaceFile(join(parent, "x"), [Buffer.from("one")]);
+    await replaceFile(join(parent, "x"), [Buffer.from("tw"), Buffer.from("o")]);
+    assert.deepEqual(readdirSync(parent), ["x"]);
+    assert.equal(readFileSync(join(parent, "x"), "utf8"), "two");
+  });
+
+  test("leaves what stands there where it cannot be replaced", async () => {
+    const parent = newParent();
+    put(parent, "x", "a folder");
+    await assert.rejects(replaceFile(join(parent, "x"), [Buffer.from("new")]), ResourceError);
+    await assert.rejects(replaceFile(join(parent, "none", "x"), [Buffer.from("new")]), ResourceError);
+    assert.deepEqual(readdirSync(parent), ["x"]);
+    assert.deepEqual(readdirSync(join(parent, "x")), ["a"]);
+  });
+});
+
 suite("recoverFolders after a kill", () => {
   test("while writing: the old one stands, the half is gone", async () => {
     const parent = newParent();

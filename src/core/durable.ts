@@ -76,11 +76,13 @@ export async function replaceFolder(parent: string, name: string, content: Folde
 export async function replaceFile(path: string, pieces: readonly Uint8Array[]): Promise<void> {
   const temporary = join(dirname(path), `.saving-${basename(path)}`);
   try {
+    await refuseFullDisk(dirname(path), contentBytes(new Map([["", pieces]])), path);
     await writeFlushed(temporary, pieces);
     await rename(temporary, path);
     await flushFolder(dirname(path));
   } catch (cause) {
     await unlink(temporary).catch(() => undefined);
+    if (cause instanceof ResourceError) throw cause;
     throw new ResourceError(
       {
         what: `cannot be written: ${reason(cause)}`,

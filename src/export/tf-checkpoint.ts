@@ -7,7 +7,7 @@
 import { resolve } from "node:path";
 
 import { makeFolder, probeFolder } from "../core/durable.js";
-import { CheckpointError, UsageError } from "../core/error.js";
+import { CheckpointError, ResourceError, UsageError } from "../core/error.js";
 import { shuffleNetV2 } from "../models/shufflenet-v2.js";
 import { compile } from "../program/compile.js";
 import {
@@ -78,7 +78,17 @@ export async function exportTfCheckpoint(
     const weights = await loadWeights(checkpoint, layout);
     state = { ...weights, averages: weights.parameters };
   }
-  await makeFolder(resolve(folder));
+  await makeFolder(resolve(folder)).catch((cause: unknown) => {
+    throw new ResourceError(
+      {
+        what: `the folder cannot be made: ${cause instanceof Error ? cause.message : String(cause)}`,
+        where: folder,
+        safe: "Nothing was written",
+        hint: "Name another folder, or one that you may write into",
+      },
+      cause,
+    );
+  });
   return writeTfCheckpoint(resolve(folder), layout, step, state, options);
 }
 

@@ -151,6 +151,12 @@ suite("the newest whole checkpoint of a folder", () => {
     );
   });
 
+  test("is none that a kill left unfinished: data without an index, or an index under its temporary name", async () => {
+    writeFileSync(join(folder, "model.ckpt-11.data-00000-of-00001"), "1234");
+    writeFileSync(join(folder, ".saving-model.ckpt-11.index"), "12");
+    assert.deepEqual(await found(undefined), { value: 10, passedOver: "checkpoint: not there" });
+  });
+
   test("is not searched for beside a text file that is a folder", async () => {
     mkdirSync(join(folder, "checkpoint"));
     const { value, passedOver } = await found(undefined);

@@ -127,7 +127,8 @@ export async function prefixesIn(folder: string): Promise<string[]> {
     );
   }
   const prefixes = names
-    .filter((name) => name.endsWith(".index"))
+    // Hidden ones are still being written, or a kill left them.
+    .filter((name) => name.endsWith(".index") && !name.startsWith("."))
     .map((name) => name.slice(0, -".index".length));
   return prefixes.sort((a, b) => (stepOf(b) ?? -1) - (stepOf(a) ?? -1) || (a < b ? -1 : 1));
 }

@@ -15,7 +15,7 @@ import { stat, unlink } from "node:fs/promises";
 import { join } from "node:path";
 
 import type { Weights } from "../backends/backend.js";
-import { errorCode, exists } from "../core/durable.js";
+import { errorCode, exists, recoverFolders } from "../core/durable.js";
 import { CheckpointError } from "../core/error.js";
 import {
   bundlePrefix,
@@ -112,7 +112,8 @@ export async function importTfCheckpoint(path: string): Promise<TfCheckpoint> {
 }
 
 /**
- * Writes `folder/model.ckpt-STEP` and names it in the folder's file `checkpoint`.
+ * Writes `folder/model.ckpt-STEP` and names it in the folder's file `checkpoint`. What a kill left of an earlier call is
+ * removed; nobody else may write there meanwhile.
  *
  * @returns its prefix
  * @throws ResourceError when the disk refuses; earlier checkpoints stand.
@@ -125,6 +126,9 @@ export async function writeTfCheckpoint(
   { keep = Infinity, replace = false }: WriteTfOptions = {},
 ): Promise<string> {
   const name = `${PREFIX}-${step}`;
+  await recoverFolders(folder, (file) =>
+    /^(checkpoint|model\.ckpt-\d+\.(index|data-00000-of-00001))$/.test(file),
+  );
   await writeBundle(join(folder, name), tfTensors(layout, step, state), { replace });
   const earlier: string[] = [];
   for (const path of (await readCheckpointState(folder))?.all ?? []) {

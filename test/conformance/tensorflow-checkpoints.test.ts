@@ -1,7 +1,7 @@
 /** Checkpoints of TensorFlow's lineage: imported, exported, and gone on from. */
 
 import assert from "node:assert/strict";
-import { mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { suite, test } from "node:test";
 
@@ -167,9 +167,16 @@ suite("a run exported as a TensorFlow checkpoint", () => {
     const state = emptyState(layout);
     await writeTfCheckpoint(kept, layout, 1, state);
     rmSync(join(kept, "checkpoint"));
+    writeFileSync(join(kept, ".saving-model.ckpt-2.index"), "what a kill left");
+    writeFileSync(join(kept, ".saving-other"), "somebody else's");
     for (const step of [2, 3, 4, 5]) await writeTfCheckpoint(kept, layout, step, state, { keep: 2 });
-    const indexes = Object.keys(hashes(kept)).filter((name) => name.endsWith(".index"));
-    assert.deepEqual(indexes, ["model.ckpt-1.index", "model.ckpt-4.index", "model.ckpt-5.index"]);
+    const names = Object.keys(hashes(kept)).filter((name) => /index$|other$/.test(name));
+    assert.deepEqual(names, [
+      ".saving-other",
+      "model.ckpt-1.index",
+      "model.ckpt-4.index",
+      "model.ckpt-5.index",
+    ]);
     assert.equal(readFileSync(join(kept, "checkpoint"), "utf8"), 'model_checkpoint_path: "model.ckpt-5"\nall_model_checkpoint_paths: "model.ckpt-4"\nall_model_checkpoint_paths: "model.ckpt-5"\n'); // prettier-ignore
   });
 

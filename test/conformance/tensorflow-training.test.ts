@@ -153,10 +153,10 @@ async function followCurve(precision: Precision): Promise<void> {
   run.close();
 }
 
-async function fromArchive(warm: Arrays, program: Program, state: TrainingState): Promise<number> {
+function fromArchive(warm: Arrays, program: Program, state: TrainingState): Promise<number> {
   readWeights(program, warm, "start/", state);
   state.averages.set(state.parameters);
-  return 0;
+  return Promise.resolve(0);
 }
 
 /** The start written under TensorFlow's names (averages = weights, momentum 0, step 0), then imported. */
