@@ -147,7 +147,7 @@ void ReadSpec(const double* spec, size_t out_length, Job* job) {
   job->height = Whole(spec, kHeight, 1, kMaxSide);
   job->channels = Whole(spec, kChannels, 1, 3);
   decode::Transform& t = job->transform;
-  t.filter = Whole(spec, kFilter, 0, 1) ? decode::Filter::kPillow : decode::Filter::kTensorflow;
+  t.filter = static_cast<decode::Filter>(Whole(spec, kFilter, 0, 2));
   t.box_x = Number(spec, kBoxX, 0, kMaxSide);
   t.box_y = Number(spec, kBoxY, 0, kMaxSide);
   t.box_w = Number(spec, kBoxWidth, 0, kMaxSide);
@@ -188,8 +188,8 @@ void ReadSpec(const double* spec, size_t out_length, Job* job) {
   }
   const bool whole = std::floor(t.box_x) == t.box_x && std::floor(t.box_y) == t.box_y &&
                      std::floor(t.box_w) == t.box_w && std::floor(t.box_h) == t.box_h;
-  if (t.filter == decode::Filter::kTensorflow && (!whole || t.box_w < 1 || t.box_h < 1))
-    throw BadArgument{"transform: TensorFlow's filter takes boxes in whole pixels"};
+  if (t.filter != decode::Filter::kPillow && (!whole || t.box_w < 1 || t.box_h < 1))
+    throw BadArgument{"transform: this filter takes boxes in whole pixels"};
   if (t.box_w <= 0 || t.box_h <= 0 || t.box_x + t.box_w > static_cast<double>(source_w) ||
       t.box_y + t.box_h > static_cast<double>(source_h))
     throw BadArgument{"transform: the box leaves the picture"};

@@ -108,6 +108,7 @@ struct Taps {
   };
   std::vector<Span> spans;
   std::vector<float> weights;  // span i's begin at i * stride
+  std::vector<double> exact;   // the same before rounding
   size_t stride;
 };
 
@@ -120,17 +121,18 @@ Taps TriangleTaps(double box, double length, size_t resized, size_t window, size
   taps.stride = static_cast<size_t>(std::ceil(support)) * 2 + 1;
   taps.spans.resize(count);
   taps.weights.resize(count * taps.stride);
+  taps.exact.resize(count * taps.stride);
   for (size_t i = 0; i < count; ++i) {
     const double centre = box + (static_cast<double>(window + i) + 0.5) * scale;
     const size_t first = static_cast<size_t>(std::max(centre - support + 0.5, std::floor(box)));
     const size_t end = static_cast<size_t>(std::min(centre + support + 0.5, std::ceil(box + length)));
-    float* weights = taps.weights.data() + i * taps.stride;
+    double* exact = taps.exact.data() + i * taps.stride;
+    const double per_pixel = 1.0 / support;
     double total = 0;
     for (size_t k = first; k < end; ++k)
-      total += std::max(0.0, 1 - std::abs((static_cast<double>(k) + 0.5 - centre) / support));
-    for (size_t k = first; k < end; ++k)
-      weights[k - first] = static_cast<float>(
-          std::max(0.0, 1 - std::abs((static_cast<double>(k) + 0.5 - centre) / support)) / total);
+      total += exact[k - first] = std::max(0.0, 1 - std::abs((static_cast<double>(k) - centre + 0.5) * per_pixel));
+    for (size_t k = 0; k < end - first; ++k)
+      taps.weights[i * taps.stride + k] = static_cast<float>(exact[k] /= total);
     taps.spans[i] = {first, end - first};
   }
   return taps;
@@ -235,6 +237,71 @@ void ResizePillow(const Transform& t, RowSource& source, Out* out) {
   }
 }
 
+// Pillow's resampling in 8 bits (src/libImaging/Resample.c): weights are multiples of 2^-22, sums are rounded
+// halves up and clipped to a byte.
+constexpr int kWeightBits = 32 - 8 - 2;
+
+std::vector<int32_t> FixedPoint(const Taps& taps) {
+  std::vector<int32_t> fixed(taps.exact.size());
+  for (size_t i = 0; i < fixed.size(); ++i) fixed[i] = static_cast<int32_t>(0.5 + taps.exact[i] * (1 << kWeightBits));
+  return fixed;
+}
+
+inline uint8_t RoundToByte(int32_t sum) {
+  return static_cast<uint8_t>(std::clamp((sum + (1 << (kWeightBits - 1))) >> kWeightBits, 0, 255));
+}
+
+// One source row to `count` pixels, 8-bit again.
+void ResampleRow(const uint8_t* pixels, const Taps& xs, const std::vector<int32_t>& fixed, size_t count, uint8_t* out) {
+  for (size_t i = 0; i < count; ++i) {
+    const Taps::Span span = xs.spans[i];
+    const int32_t* weights = fixed.data() + i * xs.stride;
+    const uint8_t* p = pixels + 3 * span.first;
+    int32_t r = 0, g = 0, b = 0;
+    for (size_t k = 0; k < span.count; ++k) {
+      r += weights[k] * p[3 * k];
+      g += weights[k] * p[3 * k + 1];
+      b += weights[k] * p[3 * k + 2];
+    }
+    out[3 * i] = RoundToByte(r), out[3 * i + 1] = RoundToByte(g), out[3 * i + 2] = RoundToByte(b);
+  }
+}
+
+// sums += weight * row, `count` values.
+RIFFLE_WIDE void AddRow(const uint8_t* row, int32_t weight, size_t count, int32_t* __restrict sums) {
+  for (size_t i = 0; i < count; ++i) sums[i] += weight * row[i];
+}
+
+template <typename Out>
+void ResizePillowBytes(const Transform& t, RowSource& source, Out* out) {
+  const size_t x0 = static_cast<size_t>(t.box_x), y0 = static_cast<size_t>(t.box_y);
+  const size_t window_x = t.flip ? t.resized_w - t.window_x - t.out_size : t.window_x;
+  // Places count from the box, as if it had been cut out first: Pillow's rounding sees those.
+  const Taps xs = TriangleTaps(0, t.box_w, t.resized_w, window_x, t.out_size);
+  const Taps ys = TriangleTaps(0, t.box_h, t.resized_h, t.window_y, t.out_size);
+  const std::vector<int32_t> across = FixedPoint(xs), down = FixedPoint(ys);
+
+  // The last `kept` rows, resampled across; row k lies at k % kept.
+  const size_t kept = ys.stride, width = 3 * t.out_size;
+  std::vector<uint8_t> resampled(kept * width);
+  std::vector<int32_t> sums(width);
+  std::vector<float> row(width + 1);
+  size_t next = ys.spans.front().first;
+  for (size_t y = 0; y < t.out_size; ++y) {
+    const Taps::Span rows = ys.spans[y];
+    for (; next < rows.first + rows.count; ++next)
+      ResampleRow(source.Row(y0 + next) + 3 * x0, xs, across, t.out_size, resampled.data() + next % kept * width);
+    std::fill(sums.begin(), sums.end(), 0);
+    for (size_t k = 0; k < rows.count; ++k)
+      AddRow(resampled.data() + (rows.first + k) % kept * width, down[y * ys.stride + k], width, sums.data());
+    for (size_t i = 0; i < t.out_size; ++i) {
+      const size_t from = 3 * (t.flip ? t.out_size - 1 - i : i);
+      for (size_t c = 0; c < 3; ++c) row[3 * i + c] = RoundToByte(sums[from + c]);
+    }
+    FinishRow(t, row.data(), t.out_size, out + y * width);
+  }
+}
+
 }  // namespace
 
 size_t RowsKept(const Transform& t) {
@@ -245,10 +312,14 @@ size_t RowsKept(const Transform& t) {
 
 template <typename Out>
 void ResizeInto(const Transform& t, RowSource& source, Out* out) {
-  if (t.filter == Filter::kTensorflow)
-    ResizeTensorflow(t, source, out);
-  else
-    ResizePillow(t, source, out);
+  switch (t.filter) {
+    case Filter::kTensorflow:
+      return ResizeTensorflow(t, source, out);
+    case Filter::kPillow:
+      return ResizePillow(t, source, out);
+    case Filter::kPillowBytes:
+      return ResizePillowBytes(t, source, out);
+  }
 }
 
 template void ResizeInto(const Transform&, RowSource&, uint8_t*);

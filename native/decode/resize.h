@@ -2,14 +2,17 @@
 //
 // A rectangle of the source (the box) is resized to resized_w x resized_h, and the window out_size x out_size at
 // (window_x, window_y) of that is written. Random crops have a window of the whole; evaluation resizes the
-// whole picture and takes the centre. Two filters:
+// whole picture and takes the centre. Three filters:
 //
 //   kTensorflow  TensorFlow 1's resize_bilinear: source = destination * f32(in / out), no half-pixel centres, no
 //                antialiasing. TensorFlow goes x first, then y, in f32; here y first, over fewer values, which moves the
 //                last bit of f32. The box must have whole coordinates.
 //   kPillow      Pillow's BILINEAR: a triangle as wide as the reduction, half-pixel centres. Pillow rounds to
 //                8 bits between its two passes and goes x first; here y first, in f32, rounded once, so
-//                single values may differ from Pillow's by one level.
+//                single values may differ from Pillow's by one level. For training.
+//   kPillowBytes Pillow's BILINEAR to the byte: x first, in fixed point, rounded to 8 bits between the passes. A level
+//                in a sixth of the values moves logits by 0.1, so published networks are evaluated this way. The box
+//                must have whole coordinates.
 //
 // 8-bit output is rounded at the very end, halves up: at most half a level from the f32 output, which is in [0, 1]
 // and never rounded. The plain twin is src/data/resize-reference.ts.
@@ -20,7 +23,7 @@
 
 namespace decode {
 
-enum class Filter { kTensorflow, kPillow };
+enum class Filter { kTensorflow, kPillow, kPillowBytes };
 
 struct Transform {
   double box_x, box_y, box_w, box_h;  // in pixels of the source

@@ -14,9 +14,10 @@ import type { ObjectBox } from "./render.js";
 
 /**
  * `tensorflow`: TensorFlow 1's resize_bilinear (no half-pixel centres, no antialiasing). `pillow`: Pillow's
- * BILINEAR, antialiased, as torchvision's transforms use. native/decode/resize.h has both rules.
+ * BILINEAR, antialiased, as torchvision's transforms use, single values a level off; `pillow-bytes`: the same to the byte,
+ * slower. native/decode/resize.h has the rules.
  */
-export type Filter = "tensorflow" | "pillow";
+export type Filter = "tensorflow" | "pillow" | "pillow-bytes";
 
 /** How a picture becomes size x size x 3 bytes. */
 export interface Transform {
@@ -121,7 +122,7 @@ export const augmentations = {
   },
   /** Every picture as evaluation would show it. */
   none: {
-    filter: "pillow",
+    filter: "pillow-bytes",
     decoding: { fastDct: false, scaled: false },
     crop: "centre",
     flip: 0,
@@ -132,7 +133,7 @@ export const augmentations = {
 
 export const evaluationDecodings = {
   tensorflow: { filter: "tensorflow", decoding: { fastDct: true, scaled: false } },
-  torchvision: { filter: "pillow", decoding: { fastDct: false, scaled: false } },
+  torchvision: { filter: "pillow-bytes", decoding: { fastDct: false, scaled: false } },
 } as const satisfies { readonly [name: string]: Omit<EvaluationResize, "shorterSide"> };
 
 /** Share of the shorter side that the central crop covers as everybody has it: 224 of 256. */

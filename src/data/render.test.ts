@@ -353,29 +353,35 @@ suite("against Pillow", () => {
     cases: Case[];
   };
   for (const { width, height, box, resized, out } of cases) {
-    test(`BILINEAR of ${box.join(",")} to ${resized.join(" x ")}: within the level that its two roundings cost`, async () => {
-      const data = Uint8Array.from(
-        { length: width * height * 3 },
-        (_, i) => i * i * 31 + i * 7 + Math.floor(i / 5),
-      );
-      const expected = Buffer.from(out, "hex");
-      const size = Math.min(...resized);
-      for (const y of steps(resized[1], size)) {
-        for (const x of steps(resized[0], size)) {
-          const transform: Transform = {
-            ...whole,
-            box: { x: box[0], y: box[1], width: box[2], height: box[3] },
-            resized: { width: resized[0], height: resized[1] },
-            window: { x, y },
-            size,
-            filter: "pillow",
-          };
-          const window = cut(expected, resized[0], x, y, size);
-          const actual = await render({ kind: "pixels", data, width, height, channels: 3 }, transform);
-          assertClose("pixels", actual, window, { ofScale: 0, absolute: 1 });
+    const name = `BILINEAR of ${box.join(",")} to ${resized.join(" x ")}`;
+    for (const [filter, absolute, how] of [
+      ["pillow", 1, "within the level that its two roundings cost"],
+      ["pillow-bytes", 0, "to the byte"],
+    ] as const) {
+      test(`${name} by ${filter}: ${how}`, async () => {
+        const data = Uint8Array.from(
+          { length: width * height * 3 },
+          (_, i) => i * i * 31 + i * 7 + Math.floor(i / 5),
+        );
+        const expected = Buffer.from(out, "hex");
+        const size = Math.min(...resized);
+        for (const y of steps(resized[1], size)) {
+          for (const x of steps(resized[0], size)) {
+            const transform: Transform = {
+              ...whole,
+              box: { x: box[0], y: box[1], width: box[2], height: box[3] },
+              resized: { width: resized[0], height: resized[1] },
+              window: { x, y },
+              size,
+              filter,
+            };
+            const window = cut(expected, resized[0], x, y, size);
+            const actual = await render({ kind: "pixels", data, width, height, channels: 3 }, transform);
+            assertClose("pixels", actual, window, { ofScale: 0, absolute });
+          }
         }
-      }
-    });
+      });
+    }
   }
 });
 

@@ -192,7 +192,7 @@ function spec(
     window.x,
     window.y,
     transform.size,
-    transform.filter === "pillow" ? 1 : 0,
+    filterNumbers[transform.filter],
     transform.flip ? 1 : 0,
     shift[0],
     shift[1],
@@ -207,6 +207,12 @@ function spec(
     outOffset,
   );
 }
+
+const filterNumbers: Readonly<Record<Transform["filter"], number>> = {
+  tensorflow: 0,
+  pillow: 1,
+  "pillow-bytes": 2,
+};
 
 /** The fewest eighths at which the box is no smaller than what it is resized to. */
 function reduction({ box, resized }: Transform): 1 | 2 | 4 | 8 {
