@@ -13,7 +13,7 @@ import { latestCheckpoint } from "../../src/formats/tf-checkpoint-state.js";
 import { shuffleNetV2 } from "../../src/models/shufflenet-v2.js";
 import type { Width } from "../../src/models/variants.js";
 import { compile } from "../../src/program/compile.js";
-import { openCheckpoint, saveCheckpoint } from "../../src/train/checkpoint.js";
+import { loadTraining, openCheckpoint, saveCheckpoint } from "../../src/train/checkpoint.js";
 import { importTfCheckpoint, tfTensors, writeTfCheckpoint } from "../../src/train/tf-checkpoint.js";
 import { train } from "../../src/train/trainer.js";
 import { assertClose } from "../golden/compare.js";
@@ -60,6 +60,22 @@ suite("the checkpoint after five steps", needs("tf-reference", "ckpt-0.5x-10"), 
   test("is the same from the name of one of its files", async () => {
     const imported = await importTfCheckpoint(join(reference, "model.ckpt-0.index"));
     assert.deepEqual([imported.path, imported.step], [join(reference, "model.ckpt-0"), 0]);
+  });
+
+  test("becomes a run that goes on from its step, with its momentum and averages", async () => {
+    const run = join(folder, "from-tensorflow");
+    const given = tinySettings(writeTinySet(folder, "for-tensorflow.npz"), run);
+    const { checkpoint, step, notices } = await importAsRun(reference, run, given);
+    assert.deepEqual([step, notices], [5, []]);
+    const imported = await importTfCheckpoint(reference);
+    const state = await loadTraining(await openCheckpoint(checkpoint), imported.layout);
+    for (const array of ["parameters", "statistics", "momentum", "averages"] as const) {
+      assert.deepEqual(state[array], imported[array], array);
+      assert.ok(state[array].some((value) => value !== 0), array); // prettier-ignore
+    }
+    const { events } = await trainAndWatch({ resume: run });
+    const trained = events.flatMap((event) => (event.event === "step" ? [event.step] : []));
+    assert.deepEqual([trained[0], trained.at(-1)], [6, steps]);
   });
 
   test("is written again as the same two files, byte for byte", async () => {
