@@ -82,13 +82,14 @@ function upperBound(value: number): number {
 function withoutEmpty(all: Float64Array): Pick<Histogram, "limits" | "counts"> {
   const limits: number[] = [];
   const counts: number[] = [];
-  defaultLimits.forEach((limit, i) => {
+  for (let i = 0; i < defaultLimits.length; i++) {
+    const limit = defaultLimits[i] as number;
     const count = all[i] as number;
-    if (count === 0 && counts.at(-1) === 0) limits[limits.length - 1] = limit;
+    if (count === 0 && i > 0 && all[i - 1] === 0) limits[limits.length - 1] = limit;
     else {
       limits.push(limit);
       counts.push(count);
     }
-  });
+  }
   return { limits: Float64Array.from(limits), counts: Float64Array.from(counts) };
 }

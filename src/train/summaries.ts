@@ -151,7 +151,7 @@ export class Summaries {
     return this.#tensors.flatMap(({ tag, offset, size, decay }) => {
       const tensor = weights.subarray(offset, offset + size);
       const own = gradients.subarray(offset, offset + size);
-      const whole = decay ? own.map((value, i) => value + weightDecay * (tensor[i] as number)) : own;
+      const whole = decay ? sumOf(own, weightDecay, tensor) : own;
       return [...histogram(`${tag}_hist`, tensor), ...histogram(`${tag}_grad_hist`, whole)];
     });
   }
@@ -190,6 +190,13 @@ export class Summaries {
     this.#writers.set(folder, writer);
     return writer;
   }
+}
+
+/** a + factor * b */
+function sumOf(a: Float32Array, factor: number, b: Float32Array): Float32Array {
+  const sum = new Float32Array(a.length);
+  for (let i = 0; i < a.length; i++) sum[i] = (a[i] as number) + factor * (b[i] as number);
+  return sum;
 }
 
 /** One value, or none where a number is not finite: the run ends at that by itself. */
