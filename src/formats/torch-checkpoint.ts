@@ -218,16 +218,6 @@ async function parseZip(bytes: Uint8Array, where: string): Promise<TorchCheckpoi
     throw new FormatError({ where, what: "a zip file, but no PyTorch checkpoint", ...numbers }, 0);
   }
   const folder = pickleName.slice(0, -"data.pkl".length);
-  if (
-    members.has(`${folder}constants.pkl`) ||
-    [...members.keys()].some((n) => n.startsWith(`${folder}code/`))
-  ) {
-    const hint = "Save the state_dict of the module instead";
-    throw new FormatError(
-      { where, what: "a TorchScript archive, which holds code and is not read", hint },
-      0,
-    );
-  }
   const order = contentOf(`${folder}byteorder`);
   if (order !== undefined && Buffer.from(order).toString("latin1").trim() !== "little") {
     const found = JSON.stringify(Buffer.from(order.subarray(0, 16)).toString("latin1"));
