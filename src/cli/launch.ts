@@ -19,6 +19,7 @@ import { join, resolve } from "node:path";
 import { DataError, RiffleError, UsageError } from "../core/error.js";
 import type { EndEvent, TrainEvent } from "../train/events.js";
 import { PlainLines } from "../train/plain-log.js";
+import { refuseUnsupported } from "../train/recipe.js";
 import { settingNames, settings as table, type GivenSettings, type SettingName } from "../train/settings.js";
 import { train, type TrainResult } from "../train/trainer.js";
 import type { CliCommand, Invocation, OwnOption } from "./command.js";
@@ -171,8 +172,8 @@ function plan(invocation: Invocation): Launch {
   const dataPath = invocation.own.get("data_path");
   if (typeof dataPath !== "string" || dataPath === "") {
     throw new UsageError({
-      what: "the data is not given",
-      where: "option --data_path",
+      what: "the data is not given: --data_path",
+      where: "launch script",
       expected: "a folder of train_shards/ and eval_shards/",
       found: "nothing",
       safe: "Nothing was written",
@@ -201,6 +202,7 @@ function plan(invocation: Invocation): Launch {
     eval_data_dir: join(dataPath, "eval_shards"),
     log_dir: join(output, "ckpt"),
   };
+  refuseUnsupported(settings);
   return { kind: kind as Launch["kind"], dataPath, device, output, settings };
 }
 
