@@ -23,6 +23,7 @@ export {
 } from "./train/predict.js";
 export { inspect, type InspectOptions, type LayerReport, type NetworkReport } from "./train/inspect.js";
 export { bench, type BenchOptions, type BenchResult, type LayerTiming } from "./train/bench.js";
+export { benchData, type DataBenchOptions, type DataBenchResult } from "./train/bench-data.js";
 export { doctor, type DoctorReport, type Finding } from "./train/doctor.js";
 export type { Mode, ProgramSettings } from "./train/workload.js";
 export type { Reporter, TrainEvent } from "./train/events.js";
@@ -50,6 +51,19 @@ export {
 } from "./train/recipe.js";
 export type { Dataset } from "./data/dataset.js";
 export { openDatasets, type OpenOptions, type Sets } from "./data/sets.js";
+export { openRecords, type RecordOptions } from "./data/records/record-dataset.js";
+export { explore, type ExploreReport, type ExploreSettings } from "./data/imagenet/explore.js";
+export { createRecords, type CreateResult, type CreateSettings } from "./data/prepare/create-records.js";
+export { verifyData, type VerifyReport, type VerifySettings } from "./data/prepare/verify.js";
+export {
+  importWeights,
+  type Imported,
+  type ImportOptions,
+  writeImportedFile,
+  writeImportedRun,
+} from "./export/import-weights.js";
+export { exportRun, type ExportOptions, type ExportResult } from "./export/export-run.js";
+export { exportTfCheckpoint, importAsRun, type ImportedRun } from "./export/tf-checkpoint.js";
 export { drawFolder, type DrawProgress, type DrawSettings } from "./data/draw/draw-folder.js";
 export { type ObjectClass, objectClasses } from "./data/draw/classes.js";
 export { openSafetensors, type SafetensorsFile, type TensorEntry } from "./formats/safetensors.js";
