@@ -14,7 +14,13 @@ import { findSetting } from "../src/train/settings.js";
 
 const here = dirname(fileURLToPath(import.meta.url));
 const root = join(here, "..", "..");
-const pages = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", ...markdownUnder("docs")];
+const pages = [
+  "README.md",
+  "README.zh-CN.md",
+  "ARCHITECTURE.md",
+  "CONTRIBUTING.md",
+  ...markdownUnder("docs"),
+];
 
 suite("the README's example", () => {
   const [example] = blocks(read("README.md"), "ts");

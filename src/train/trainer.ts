@@ -158,7 +158,7 @@ class Training {
     const programOf = (batch: number): Program =>
       compile(network, { batch, imageSize: model.image_size, mode: "train" });
     const evaluation =
-      data.validation === undefined
+      data.validation === undefined || settings.mode === "train"
         ? undefined
         : compile(network, { batch: settings.eval_batch_size, imageSize: model.image_size, mode: "infer" });
     refuseTooLargeBatch(settings.batch_size, (batch) => estimateMemory(programOf(batch), evaluation));
@@ -623,7 +623,9 @@ async function startingState(
   const warnings =
     skipped.length === 0
       ? []
-      : [`${skipped.join(", ")} start from the seed: not in the weights given, or of another number of classes`];
+      : [
+          `${skipped.join(", ")} start from the seed: not in the weights given, or of another number of classes`,
+        ];
   return { state, warnings };
 }
 
