@@ -257,6 +257,13 @@ async function readDirectory(bytes: Uint8Array, where: string): Promise<Map<stri
     const zip = await fromBufferPromise(buffer, { strictFileNames: true });
     for await (const entry of zip.eachEntry()) {
       const { fileName, compressionMethod, compressedSize, uncompressedSize } = entry;
+      if (/^[^/]+\/(code\/|constants\.pkl$)/.test(fileName)) {
+        const hint = "Save the state_dict of the module instead";
+        throw new FormatError(
+          { where, what: "a TorchScript archive, which holds code and is not read", hint },
+          0,
+        );
+      }
       if (!isPlainName(fileName))
         throw refuse(entry, "the member's name is empty, too long or not printable");
       if (entry.isEncrypted()) throw refuse(entry, "encrypted, which is not read");
