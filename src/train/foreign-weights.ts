@@ -351,6 +351,10 @@ function nameIn(file: ForeignWeights, { prefix, suffix, scheme }: Place, name: s
     const staged = name.replace(/^features\.(\d+)\./, (_, unit: string) => stagedUnit(Number(unit)));
     spellings.push(`${prefix}${staged}`);
   }
+  // Checkpoints of ours keep averages beside the weights; moving statistics are not averaged and stand once.
+  if (scheme === "canonical" && prefix.endsWith("averages/") && /\.moving_(mean|variance)$/.test(name)) {
+    spellings.push(`${prefix.slice(0, -"averages/".length)}${name}`);
+  }
   return spellings.find((spelling) => file.tensors.has(spelling));
 }
 

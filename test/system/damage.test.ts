@@ -189,9 +189,16 @@ suite("using a network", () => {
     });
   }
 
+  test("starts from a copy of a checkpoint's weights, whatever it is called", async () => {
+    const path = join(folder, "copy.safetensors");
+    cpSync(join(straight, "step-8", "weights.safetensors"), path);
+    const { step } = await train({ ...tinySettings(data, join(folder, "from-copy")), init_from: path });
+    assert.equal(step, steps);
+  });
+
   test("refuses weights that are not finite, naming the tensor and the element", async () => {
     const path = join(folder, "nan.safetensors");
-    const whole = readFileSync(join(straight, "step-8", "weights.safetensors"));
+    const whole = readFileSync(join(straight, "best", "weights.safetensors"));
     const header = JSON.parse(whole.toString("utf8", 8, 8 + whole.readUInt32LE(0))) as Tensors;
     whole.writeFloatLE(NaN, 8 + whole.readUInt32LE(0) + header["conv1.weight"].data_offsets[0] + 4 * 7);
     writeFileSync(path, whole);
