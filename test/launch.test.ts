@@ -65,7 +65,7 @@ function makeRecords(photos: string, target: string): void {
 
 /** The last four lines, taken apart. */
 function finalBlock({ stdout }: Outcome): { fps: number; accuracy: string; seconds: number } {
-  const [title, fps, accuracy, seconds] = stdout.trimEnd().split("\n").slice(-4) as string[];
+  const [title, fps, accuracy, seconds] = stdout.trimEnd().split("\n").slice(-4);
   assert.equal(title, "------------------ Final result ------------------");
   const value = (line: string | undefined, pattern: RegExp): string => {
     const [, found] = pattern.exec(line ?? "") ?? [];
