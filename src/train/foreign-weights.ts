@@ -332,7 +332,11 @@ function matchWith(
   const classifier = match.found.find(([{ canonical }]) => canonical === "classifier.weight");
   const shape = classifier && file.tensors.get(classifier[1])?.shape;
   const used = new Set(match.found.map(([, name]) => name));
-  const known = new Set([...used, ...match.found.map(([{ name }]) => `${place.prefix}${name}`)]);
+  const known = new Set([
+    "global_step",
+    ...used,
+    ...match.found.map(([{ name }]) => `${place.prefix}${name}`),
+  ]);
   const leftOver = [...file.tensors.keys()].filter((name) => !known.has(name) && !known.has(weightOf(name)));
   return {
     ...place,
