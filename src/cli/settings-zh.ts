@@ -77,7 +77,7 @@ export const chineseSettings: Readonly<Record<SettingName, ChineseSetting>> = {
   width: { help: "网络的宽度系数" },
   version: { help: "权重的初始化方式" },
   init_from: {
-    help: "新训练的起始权重：训练目录、检查点或权重文件",
+    help: "新训练的起始权重：训练目录、检查点或权重文件（safetensors、PyTorch、TensorFlow）",
     unset: "由随机种子生成",
   },
   recipe: {

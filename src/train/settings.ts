@@ -267,7 +267,7 @@ export const settings = {
   init_from: path({
     group: "network",
     commands: train,
-    help: "run folder, checkpoint or .safetensors file whose weights a new run starts from",
+    help: "run folder, checkpoint or file of weights (safetensors, PyTorch, TensorFlow) that a new run starts from",
     default: undefined,
     source: "weights drawn from the seed",
     mayChange: false,
