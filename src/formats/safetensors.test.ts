@@ -189,7 +189,7 @@ suite("safetensors", () => {
           }
         },
       ),
-      { numRuns: Number(process.env["RIFFLE_FUZZ"] ?? 5000) },
+      { numRuns: Number(process.env["RIFFLE_FUZZ"] ?? 20_000) },
     );
     assert.equal(Object.getOwnPropertyNames(Object.prototype).length, before);
   });
