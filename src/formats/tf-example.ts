@@ -31,7 +31,8 @@ export function examplePieces(features: Iterable<readonly [string, Feature]>): U
   const entries = [...features].map(([key, feature]) => measure(key, feature));
   entries.sort((a, b) => Buffer.compare(a.key, b.key));
   entries.forEach(({ key }, i) => {
-    if (i > 0 && key.equals(entries[i - 1]?.key as Buffer)) throw new RangeError(`key "${key.toString()}" comes twice`);
+    if (i > 0 && key.equals(entries[i - 1]?.key as Buffer))
+      throw new RangeError(`key "${key.toString()}" comes twice`);
   });
   const pieces: Uint8Array[] = [];
   const writer = new BinaryWriter();

@@ -152,7 +152,10 @@ suite("recipes", () => {
   });
 
   test("help says each default with its recipe", () => {
-    assert.equal(describeDefault("batch_size"), "128 in documented, original, torchvision, megvii; 32 in small-set");
+    assert.equal(
+      describeDefault("batch_size"),
+      "128 in documented, original, torchvision, megvii; 32 in small-set",
+    );
     assert.equal(describeDefault("keep_checkpoint_max"), "5 checkpoints (TensorFlow's default)");
     assert.equal(describeDefault("momentum"), "0.9");
   });
