@@ -18,6 +18,7 @@ import { Draws, streams } from "../src/core/random.js";
 import { encodeEvent, eventsOf, SESSION_START, type TfEvent } from "../src/formats/tf-events.js";
 import { histogramOf } from "../src/formats/tf-histogram.js";
 import { frameRecord, RecordReader } from "../src/formats/tfrecord.js";
+import { mutate } from "./mutate.js";
 
 Object.freeze(Object.prototype);
 
@@ -137,35 +138,4 @@ function memoryReader(bytes: Buffer): RecordReader {
     return Promise.resolve({ bytesRead: part.length });
   };
   return new RecordReader("fuzz", { read, close: () => Promise.resolve() }, bytes.length);
-}
-
-/** One to three changes: a bit, a byte, a piece cut out or doubled, a cut at the end. */
-function mutate(seed: Uint8Array, draws: Draws): Buffer {
-  let bytes = Buffer.from(seed);
-  for (let changes = 1 + draws.below(3); changes > 0 && bytes.length > 0; changes--) {
-    const at = draws.below(bytes.length);
-    const end = Math.min(at + 1 + draws.below(16), bytes.length);
-    switch (draws.below(6)) {
-      case 0:
-        bytes[at] = (bytes[at] as number) ^ (1 << draws.below(8));
-        break;
-      case 1:
-        bytes[at] = draws.below(256);
-        break;
-      case 2:
-        // A tag or a length that is used elsewhere.
-        bytes[at] = bytes[draws.below(bytes.length)] as number;
-        break;
-      case 3:
-        bytes = Buffer.concat([bytes.subarray(0, at), bytes.subarray(end)]);
-        break;
-      case 4:
-        bytes = Buffer.concat([bytes.subarray(0, end), bytes.subarray(at)]);
-        break;
-      default:
-        if (draws.below(4) === 0) bytes = bytes.subarray(0, at);
-        else bytes.fill(0xff, at, end);
-    }
-  }
-  return bytes;
 }

@@ -23,6 +23,7 @@ import {
   verifyBundle,
 } from "../src/formats/tf-bundle.js";
 import { encodeCheckpointState, parseCheckpointState } from "../src/formats/tf-checkpoint-state.js";
+import { mutate } from "./mutate.js";
 import { tableOf, varint } from "./sstable-bytes.js";
 
 Object.freeze(Object.prototype);
@@ -171,38 +172,3 @@ function indexFor(bytes: Uint8Array): Uint8Array {
   }
   return encodeBundle(changed).index;
 }
-
-function mutate(seed: Uint8Array, draws: Draws): Uint8Array {
-  let bytes = Buffer.from(seed);
-  for (let changes = 1 + draws.below(3); changes > 0 && bytes.length > 0; changes--) {
-    const at = draws.below(bytes.length);
-    const length = Math.min(1 + draws.below(12), bytes.length - at);
-    switch (draws.below(8)) {
-      case 0:
-      case 1:
-        bytes[at] = (bytes[at] as number) ^ (1 << draws.below(8));
-        break;
-      case 2:
-        bytes[at] = draws.below(256);
-        break;
-      case 3:
-        if (at + 4 <= bytes.length) bytes.writeUInt32LE(HURTFUL[draws.below(HURTFUL.length)] as number, at);
-        break;
-      case 4:
-        bytes[at] = bytes[draws.below(bytes.length)] as number;
-        break;
-      case 5:
-        bytes = Buffer.concat([bytes.subarray(0, at), bytes.subarray(at + length)]);
-        break;
-      case 6:
-        bytes = Buffer.concat([bytes.subarray(0, at + length), bytes.subarray(at)]);
-        break;
-      default:
-        if (draws.below(4) === 0) bytes = bytes.subarray(0, at);
-        else bytes.fill(draws.below(256), at, at + length);
-    }
-  }
-  return bytes;
-}
-
-const HURTFUL = [0, 1, 0x7fffffff, 0x80000000, 0xffffffff, 0xfffffffe, 0x10000, 0x3fffffff, 0xffff];

@@ -3,7 +3,7 @@
 import type { Draws } from "../src/core/random.js";
 
 /** One to four changes: a bit, a byte, a word that hurts, a piece cut out, doubled or moved, a cut at the end. */
-export function mutate(seed: Uint8Array, draws: Draws): Uint8Array {
+export function mutate(seed: Uint8Array, draws: Draws): Buffer {
   let bytes = Buffer.from(seed);
   for (let changes = 1 + draws.below(4); changes > 0; changes--) {
     if (bytes.length === 0) return bytes;

@@ -17,7 +17,7 @@ import {
   type Picture,
   trainingTransform,
 } from "./augment.js";
-import type { ObjectBox } from "./render.js";
+import type { ObjectBox } from "./augment.js";
 
 const drawsFor = (sample: number, seed = 1) => new Draws(seed, streams.augment, 0, sample);
 

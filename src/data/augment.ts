@@ -10,7 +10,6 @@
 
 import { DataError, UsageError } from "../core/error.js";
 import type { Draws } from "../core/random.js";
-import type { ObjectBox } from "./render.js";
 
 /**
  * `tensorflow`: TensorFlow 1's resize_bilinear (no half-pixel centres, no antialiasing). `pillow`: Pillow's
@@ -49,6 +48,14 @@ export interface Picture {
   readonly height: number;
   /** Where its objects are; none when absent or empty. */
   readonly boxes?: readonly ObjectBox[] | undefined;
+}
+
+/** A rectangle around an object, as shares of the picture's width and height, 0 to 1. */
+export interface ObjectBox {
+  readonly xmin: number;
+  readonly ymin: number;
+  readonly xmax: number;
+  readonly ymax: number;
 }
 
 /** How JPEGs are decoded; PNG and WebP have one way. */

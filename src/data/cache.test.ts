@@ -28,7 +28,8 @@ import {
 } from "./cache.js";
 import type { Dataset } from "./dataset.js";
 import { imageInfo } from "./image-info.js";
-import type { Encoded, ObjectBox, Pixels } from "./render.js";
+import type { ObjectBox } from "./augment.js";
+import type { Encoded, Pixels } from "./render.js";
 
 const folder = mkdtempSync(join(tmpdir(), "riffle-cache-"));
 after(() => rmSync(folder, { recursive: true, force: true }));

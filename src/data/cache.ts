@@ -33,7 +33,8 @@ import type { Dataset } from "./dataset.js";
 import { imageInfo, MAX_PIXELS } from "./image-info.js";
 import { openRecords } from "./records/record-dataset.js";
 import { MANIFEST_FILE, readManifest, type ShardEntry, writeManifest } from "./records/record-manifest.js";
-import type { Encoded, ObjectBox, Pixels } from "./render.js";
+import type { ObjectBox } from "./augment.js";
+import type { Encoded, Pixels } from "./render.js";
 
 export interface CacheProgress {
   /** Pictures made so far by this process, and to make. */

@@ -15,7 +15,8 @@ import { Draws, permutation, streams } from "../core/random.js";
 import { asItIs, type Augmentation, type Box, trainingTransform, type Transform } from "./augment.js";
 import type { Dataset } from "./dataset.js";
 import { imageInfo } from "./image-info.js";
-import { type ObjectBox, renderInto, type Source } from "./render.js";
+import type { ObjectBox } from "./augment.js";
+import { renderInto, type Source } from "./render.js";
 
 export interface SheetOptions {
   readonly augmentation: Augmentation;

@@ -13,7 +13,7 @@ import sharp from "sharp";
 
 import { loadAddon } from "../core/addon.js";
 import { DataError } from "../core/error.js";
-import type { Transform } from "./augment.js";
+import type { ObjectBox, Transform } from "./augment.js";
 import { imageInfo, type ImageInfo, MAX_PIXELS } from "./image-info.js";
 
 /** A file's bytes: JPEG, PNG or WebP. */
@@ -22,14 +22,6 @@ export interface Encoded {
   readonly bytes: Uint8Array;
   /** Where the objects in it are, for crops that must hold some of one; none when absent or empty. */
   readonly boxes?: readonly ObjectBox[];
-}
-
-/** A rectangle around an object, as shares of the picture's width and height, 0 to 1. */
-export interface ObjectBox {
-  readonly xmin: number;
-  readonly ymin: number;
-  readonly xmax: number;
-  readonly ymax: number;
 }
 
 /** Decoded pixels, [height, width, channels]. */

@@ -38,7 +38,8 @@ import {
   readManifest,
   type RecordManifest,
 } from "../records/record-manifest.js";
-import type { Encoded, ObjectBox, Pixels } from "../render.js";
+import type { ObjectBox } from "../augment.js";
+import type { Encoded, Pixels } from "../render.js";
 import { findShards, openDatasets } from "../sets.js";
 import { decodingProblem } from "./jpeg-check.js";
 import { PLAN_FILE } from "./record-plan.js";
