@@ -326,7 +326,7 @@ suite("every checkpoint at hand that TensorFlow wrote", needs("tf-checkpoints"),
   ];
 
   test("is in this list", (t) => {
-    if (!existsSync(root)) return t.skip();
+    if (!existsSync(root)) return t.skip(`${root} is not there`);
     const found = readdirSync(root, { recursive: true, encoding: "utf8" }).filter((path) =>
       path.endsWith(".index"),
     );
