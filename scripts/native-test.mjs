@@ -72,14 +72,16 @@ async function buildObjects() {
     ...mode.flags,
     ...sets.flatMap((set) => (set.macro ? [`-D${set.macro}`] : [])),
   ];
-  const sources = (room) => readdirSync(join(native, room)).filter((file) => file.endsWith(".cc"));
+  // Neither Node-API nor libjpeg is linked: jpeg.cc is then empty.
+  const sources = (room) =>
+    readdirSync(join(native, room)).filter((file) => file.endsWith(".cc") && file !== "binding.cc");
   const units = [
     ...sets.map((set) => ({
       source: "kernels/table.cc",
       object: `kernels-${set.name}.o`,
       flags: [...set.flags, ...kernelDefines(set)],
     })),
-    ...["runtime", "test"].flatMap((room) =>
+    ...["runtime", "decode", "test"].flatMap((room) =>
       sources(room).map((file) => ({ source: `${room}/${file}`, object: `${room}-${file}.o`, flags: [] })),
     ),
   ];

@@ -1,4 +1,7 @@
-// Node-API door of native/decode: readFile, transformJpeg and transformPixels, each one job on libuv's thread pool.
+// Node-API door of native/decode: readFiles, readRecords and transform, each one job on libuv's thread pool.
+//
+// A job takes several pictures, because handing one over and hearing that it is done costs the JavaScript thread as much
+// as a twentieth of decoding a photograph, and more than decoding a small one.
 //
 // JavaScript validates first and words the errors (src/data/render.ts); sizes are checked again here,
 // because this is the last door before memory.
@@ -6,6 +9,7 @@
 #include <node_api.h>
 
 #include <cmath>
+#include <cstdint>
 #include <cstring>
 #include <memory>
 #include <new>
@@ -15,6 +19,7 @@
 #include "jpeg.h"
 #include "pixels.h"
 #include "read_file.h"
+#include "read_record.h"
 #include "resize.h"
 
 void RegisterDecode(napi_env env, napi_value exports);
@@ -27,68 +32,78 @@ constexpr double kMaxSide = 1 << 20;
 // A long thin picture's longer side after its shorter one was brought to the network's size.
 constexpr double kMaxResized = 1ull << 33;
 
-struct Job {
-  napi_async_work work = nullptr;
-  napi_deferred deferred = nullptr;
-  napi_ref in_ref = nullptr, out_ref = nullptr;  // keep both buffers alive while the job runs
+constexpr double kMaxSafeInteger = 9007199254740991.0;
 
-  const uint8_t* in = nullptr;
-  size_t in_length = 0;
-  // One of them: 8 bits or f32.
-  uint8_t* bytes = nullptr;
-  float* floats = nullptr;
-  bool jpeg = false;
-  size_t width = 0, height = 0, channels = 3;
-  decode::JpegRegion region{};
-  decode::Transform transform{};
+#ifdef RIFFLE_HAVE_LIBJPEG
+constexpr bool kDecodesJpeg = true;
+#else
+constexpr bool kDecodesJpeg = false;
+#endif
 
-  std::string error;  // empty: done
+// Work for a thread of the pool, and the promise of what comes of it.
+class Job {
+ public:
+  virtual ~Job() = default;
+  // On a thread of the pool; touches no JavaScript value.
+  virtual void Run() = 0;
+  // What the promise resolves to. Reasons are ordinary answers: a rejection would cost an Error object.
+  virtual napi_value Result(napi_env env) = 0;
+
+  // Keeps a buffer, or an array of buffers that nobody changes, alive while the job runs.
+  void Hold(napi_env env, napi_value value) {
+    napi_ref reference;
+    if (napi_create_reference(env, value, 1, &reference) == napi_ok) held_.push_back(reference);
+  }
+
+  static napi_value Start(napi_env env, std::unique_ptr<Job> job) {
+    napi_value promise, name;
+    napi_create_promise(env, &job->deferred_, &promise);
+    napi_create_string_utf8(env, "riffle:pictures", NAPI_AUTO_LENGTH, &name);
+    const auto run = [](napi_env, void* data) { static_cast<Job*>(data)->Run(); };
+    napi_create_async_work(env, nullptr, name, run, Complete, job.get(), &job->work_);
+    napi_queue_async_work(env, job->work_);
+    job.release();  // Complete takes it back
+    return promise;
+  }
+
+ private:
+  static void Complete(napi_env env, napi_status, void* data) {
+    const std::unique_ptr<Job> job(static_cast<Job*>(data));
+    for (napi_ref reference : job->held_) napi_delete_reference(env, reference);
+    napi_delete_async_work(env, job->work_);
+    napi_resolve_deferred(env, job->deferred_, job->Result(env));
+  }
+
+  napi_async_work work_ = nullptr;
+  napi_deferred deferred_ = nullptr;
+  std::vector<napi_ref> held_;
 };
 
-std::unique_ptr<decode::RowSource> OpenSource(const Job& job) {
-  const size_t kept = decode::RowsKept(job.transform);
-#ifdef RIFFLE_HAVE_LIBJPEG
-  if (job.jpeg) return decode::OpenJpeg(job.in, job.in_length, job.width, job.height, job.region, kept);
-#endif
-  return std::make_unique<decode::PixelRows>(job.in, job.width, job.height, job.channels, kept);
-}
-
-void Execute(napi_env, void* data) {
-  Job& job = *static_cast<Job*>(data);
-  try {
-    const std::unique_ptr<decode::RowSource> source = OpenSource(job);
-    if (job.bytes)
-      decode::ResizeInto(job.transform, *source, job.bytes);
+// An array of the pictures' reasons, undefined for those that have none; undefined when none has.
+napi_value Reasons(napi_env env, const std::vector<std::string>& reasons) {
+  napi_value result, undefined, reason;
+  napi_get_undefined(env, &undefined);
+  bool any = false;
+  for (const std::string& text : reasons) any = any || !text.empty();
+  if (!any) return undefined;
+  napi_create_array_with_length(env, reasons.size(), &result);
+  for (size_t i = 0; i < reasons.size(); ++i) {
+    if (reasons[i].empty())
+      reason = undefined;
     else
-      decode::ResizeInto(job.transform, *source, job.floats);
-  } catch (const std::bad_alloc&) {
-    job.error = "no memory to decode it";
-  } catch (const std::exception& error) {
-    job.error = error.what();
+      napi_create_string_utf8(env, reasons[i].c_str(), reasons[i].size(), &reason);
+    napi_set_element(env, result, static_cast<uint32_t>(i), reason);
   }
-}
-
-void Complete(napi_env env, napi_status, void* data) {
-  std::unique_ptr<Job> job(static_cast<Job*>(data));
-  napi_delete_reference(env, job->in_ref);
-  napi_delete_reference(env, job->out_ref);
-  napi_delete_async_work(env, job->work);
-  // The reason as a string, or undefined: a rejection would cost an Error object for what is an ordinary answer.
-  napi_value result;
-  if (job->error.empty())
-    napi_get_undefined(env, &result);
-  else
-    napi_create_string_utf8(env, job->error.c_str(), job->error.size(), &result);
-  napi_resolve_deferred(env, job->deferred, result);
+  return result;
 }
 
 struct BadArgument {
   std::string what;
 };
 
-// The numbers of src/data/render.ts's `spec`, in its order.
+// The numbers of src/data/render.ts's `writeSpec`, in its order.
 enum Field {
-  kWidth, kHeight, kChannels,
+  kJpeg, kWidth, kHeight, kChannels,
   kBoxX, kBoxY, kBoxWidth, kBoxHeight,
   kResizedWidth, kResizedHeight, kWindowX, kWindowY, kSize,
   kFilter, kFlip, kRed, kGreen, kBlue, kGrayscale,
@@ -110,25 +125,19 @@ size_t Whole(const double* spec, Field field, double low, double high) {
   return static_cast<size_t>(number);
 }
 
-const uint8_t* Bytes(napi_env env, napi_value value, size_t* length) {
+uint8_t* Bytes(napi_env env, napi_value value, size_t* length) {
   napi_typedarray_type type;
   void* data;
   if (napi_get_typedarray_info(env, value, &type, length, &data, nullptr, nullptr) != napi_ok ||
       type != napi_uint8_array)
-    throw BadArgument{"transform: the input is not a Uint8Array"};
-  return static_cast<const uint8_t*>(data);
+    throw BadArgument{"not a Uint8Array where one is expected"};
+  return static_cast<uint8_t*>(data);
 }
 
-// The output buffer, by its type; returns how many values it holds.
-size_t Output(napi_env env, napi_value value, Job* job) {
-  napi_typedarray_type type;
-  size_t length;
-  void* data;
-  if (napi_get_typedarray_info(env, value, &type, &length, &data, nullptr, nullptr) == napi_ok) {
-    if (type == napi_uint8_array) return job->bytes = static_cast<uint8_t*>(data), length;
-    if (type == napi_float32_array) return job->floats = static_cast<float*>(data), length;
-  }
-  throw BadArgument{"transform: the output is neither a Uint8Array nor a Float32Array"};
+uint32_t ArrayLength(napi_env env, napi_value value) {
+  uint32_t length;
+  if (napi_get_array_length(env, value, &length) != napi_ok) throw BadArgument{"not an array where one is expected"};
+  return length;
 }
 
 const double* Doubles(napi_env env, napi_value value, size_t count) {
@@ -137,16 +146,31 @@ const double* Doubles(napi_env env, napi_value value, size_t count) {
   void* data;
   if (napi_get_typedarray_info(env, value, &type, &length, &data, nullptr, nullptr) != napi_ok ||
       type != napi_float64_array || length != count)
-    throw BadArgument{"transform: the fields are not a Float64Array of their number"};
+    throw BadArgument{"the fields are not a Float64Array of their number"};
   return static_cast<const double*>(data);
 }
 
+// One picture of a job.
+struct Picture {
+  const uint8_t* in = nullptr;
+  size_t in_length = 0;
+  bool jpeg = false;
+  size_t width = 0, height = 0, channels = 3;
+  decode::JpegRegion region{};
+  decode::Transform transform{};
+  size_t out_offset = 0;
+};
+
 // Checks the fields against each other and the buffers.
-void ReadSpec(const double* spec, size_t out_length, Job* job) {
-  job->width = Whole(spec, kWidth, 1, kMaxSide);
-  job->height = Whole(spec, kHeight, 1, kMaxSide);
-  job->channels = Whole(spec, kChannels, 1, 3);
-  decode::Transform& t = job->transform;
+Picture ReadSpec(const double* spec, const uint8_t* in, size_t in_length, size_t out_length) {
+  Picture picture;
+  picture.in = in;
+  picture.in_length = in_length;
+  picture.jpeg = Whole(spec, kJpeg, 0, kDecodesJpeg ? 1 : 0) != 0;
+  picture.width = Whole(spec, kWidth, 1, kMaxSide);
+  picture.height = Whole(spec, kHeight, 1, kMaxSide);
+  picture.channels = Whole(spec, kChannels, 1, 3);
+  decode::Transform& t = picture.transform;
   t.filter = static_cast<decode::Filter>(Whole(spec, kFilter, 0, 2));
   t.box_x = Number(spec, kBoxX, 0, kMaxSide);
   t.box_y = Number(spec, kBoxY, 0, kMaxSide);
@@ -162,28 +186,24 @@ void ReadSpec(const double* spec, size_t out_length, Job* job) {
   t.green = static_cast<float>(Number(spec, kGreen, -2, 2));
   t.blue = static_cast<float>(Number(spec, kBlue, -2, 2));
   t.grayscale = Whole(spec, kGrayscale, 0, 1) != 0;
-  const size_t offset = Whole(spec, kOutOffset, 0, 9007199254740991.0);
+  picture.out_offset = Whole(spec, kOutOffset, 0, kMaxSafeInteger);
 
   if (t.window_x + t.out_size > t.resized_w || t.window_y + t.out_size > t.resized_h)
     throw BadArgument{"transform: the window leaves the resized picture"};
-  if (offset > out_length || out_length - offset < 3 * t.out_size * t.out_size)
+  if (picture.out_offset > out_length || out_length - picture.out_offset < 3 * t.out_size * t.out_size)
     throw BadArgument{"transform: the output buffer is too short"};
-  if (job->bytes)
-    job->bytes += offset;
-  else
-    job->floats += offset;
 
   // Rows the filter may ask for: the picture itself, or the JPEG's decoded region.
-  size_t source_w = job->width, source_h = job->height;
-  if (job->jpeg) {
-    decode::JpegRegion& r = job->region;
+  size_t source_w = picture.width, source_h = picture.height;
+  if (picture.jpeg) {
+    decode::JpegRegion& r = picture.region;
     r.x = Whole(spec, kRegionX, 0, kMaxSide);
     r.y = Whole(spec, kRegionY, 0, kMaxSide);
     r.width = source_w = Whole(spec, kRegionWidth, 1, kMaxSide);
     r.height = source_h = Whole(spec, kRegionHeight, 1, kMaxSide);
     r.eighths = Whole(spec, kEighths, 1, 8);
     r.fast_dct = Whole(spec, kFastDct, 0, 1) != 0;
-  } else if (job->channels == 2 || job->in_length != job->width * job->height * job->channels) {
+  } else if (picture.channels == 2 || picture.in_length != picture.width * picture.height * picture.channels) {
     throw BadArgument{"transform: the pixels are not width * height * channels bytes"};
   }
   const bool whole = std::floor(t.box_x) == t.box_x && std::floor(t.box_y) == t.box_y &&
@@ -193,111 +213,219 @@ void ReadSpec(const double* spec, size_t out_length, Job* job) {
   if (t.box_w <= 0 || t.box_h <= 0 || t.box_x + t.box_w > static_cast<double>(source_w) ||
       t.box_y + t.box_h > static_cast<double>(source_h))
     throw BadArgument{"transform: the box leaves the picture"};
+  return picture;
 }
 
-// transform*(input: Uint8Array, spec: Float64Array, out: Uint8Array | Float32Array): Promise<string | undefined>
-napi_value Start(napi_env env, napi_callback_info info, bool jpeg) {
-  size_t argc = 3;
-  napi_value argv[3];
-  napi_get_cb_info(env, info, &argc, argv, nullptr, nullptr);
-  auto job = std::make_unique<Job>();
+class Transforming : public Job {
+ public:
+  void Run() override {
+    for (size_t i = 0; i < pictures.size(); ++i) {
+      try {
+        const std::unique_ptr<decode::RowSource> source = Open(pictures[i]);
+        if (bytes)
+          decode::ResizeInto(pictures[i].transform, *source, bytes + pictures[i].out_offset);
+        else
+          decode::ResizeInto(pictures[i].transform, *source, floats + pictures[i].out_offset);
+      } catch (const std::bad_alloc&) {
+        reasons[i] = "no memory to decode it";
+      } catch (const std::exception& error) {
+        reasons[i] = error.what();
+      }
+    }
+  }
+  napi_value Result(napi_env env) override { return Reasons(env, reasons); }
+
+  // Takes the output buffer by its type; returns how many values it holds.
+  size_t TakeOutput(napi_env env, napi_value value) {
+    napi_typedarray_type type;
+    size_t length;
+    void* data;
+    if (napi_get_typedarray_info(env, value, &type, &length, &data, nullptr, nullptr) == napi_ok) {
+      if (type == napi_uint8_array) return bytes = static_cast<uint8_t*>(data), length;
+      if (type == napi_float32_array) return floats = static_cast<float*>(data), length;
+    }
+    throw BadArgument{"transform: the output is neither a Uint8Array nor a Float32Array"};
+  }
+
+  std::vector<Picture> pictures;
+  std::vector<std::string> reasons;  // empty: done
+  // One of them: 8 bits or f32.
+  uint8_t* bytes = nullptr;
+  float* floats = nullptr;
+
+ private:
+  static std::unique_ptr<decode::RowSource> Open(const Picture& picture) {
+    const size_t kept = decode::RowsKept(picture.transform);
+#ifdef RIFFLE_HAVE_LIBJPEG
+    if (picture.jpeg)
+      return decode::OpenJpeg(picture.in, picture.in_length, picture.width, picture.height, picture.region, kept);
+#endif
+    return std::make_unique<decode::PixelRows>(picture.in, picture.width, picture.height, picture.channels, kept);
+  }
+};
+
+// transform(inputs: Uint8Array[], specs: Float64Array, out: Uint8Array | Float32Array):
+//     Promise<undefined | (string | undefined)[]>
+napi_value Transform(napi_env env, napi_value* argv) {
+  auto job = std::make_unique<Transforming>();
+  const uint32_t count = ArrayLength(env, argv[0]);
+  const double* specs = Doubles(env, argv[1], count * static_cast<size_t>(kFields));
+  const size_t out_length = job->TakeOutput(env, argv[2]);
+  job->reasons.resize(count);
+  for (uint32_t i = 0; i < count; ++i) {
+    napi_value input;
+    napi_get_element(env, argv[0], i, &input);
+    size_t length;
+    const uint8_t* bytes = Bytes(env, input, &length);
+    job->pictures.push_back(ReadSpec(specs + i * kFields, bytes, length, out_length));
+  }
+  job->Hold(env, argv[0]);
+  job->Hold(env, argv[2]);
+  return Job::Start(env, std::move(job));
+}
+
+class ReadingFiles : public Job {
+ public:
+  void Run() override {
+    for (size_t i = 0; i < paths.size(); ++i) {
+      try {
+        reasons[i] = decode::ReadFile(paths[i], limit, &contents[i]);
+      } catch (const std::bad_alloc&) {
+        reasons[i] = "no memory to read it";
+      }
+    }
+  }
+  napi_value Result(napi_env env) override {
+    napi_value result, one;
+    napi_create_array_with_length(env, paths.size(), &result);
+    for (size_t i = 0; i < paths.size(); ++i) {
+      napi_value buffer;
+      void* bytes = nullptr;
+      const size_t size = contents[i].size();
+      if (reasons[i].empty() && napi_create_arraybuffer(env, size, &bytes, &buffer) == napi_ok) {
+        if (size > 0) std::memcpy(bytes, contents[i].data(), size);
+        napi_create_typedarray(env, napi_uint8_array, size, buffer, 0, &one);
+      } else {
+        napi_create_string_utf8(env, reasons[i].c_str(), reasons[i].size(), &one);
+      }
+      napi_set_element(env, result, static_cast<uint32_t>(i), one);
+    }
+    return result;
+  }
+
+  std::vector<std::string> paths;
+  std::vector<std::string> reasons;  // empty: read
+  std::vector<std::vector<uint8_t>> contents;
+  size_t limit = 0;
+};
+
+// readFiles(paths: string[], limit: number): Promise<(Uint8Array | string)[]>; a string says why not. One job of the
+// pool where fs.readFile takes four and, for small pictures, as long as decoding them.
+napi_value ReadFiles(napi_env env, napi_value* argv) {
+  auto job = std::make_unique<ReadingFiles>();
+  const uint32_t count = ArrayLength(env, argv[0]);
+  double limit;
+  if (napi_get_value_double(env, argv[1], &limit) != napi_ok || !(limit >= 0 && limit <= kMaxSafeInteger))
+    throw BadArgument{"readFiles: no such limit"};
+  job->limit = static_cast<size_t>(limit);
+  job->paths.resize(count), job->reasons.resize(count), job->contents.resize(count);
+  for (uint32_t i = 0; i < count; ++i) {
+    napi_value path;
+    size_t length;
+    napi_get_element(env, argv[0], i, &path);
+    if (napi_get_value_string_utf8(env, path, nullptr, 0, &length) != napi_ok)
+      throw BadArgument{"readFiles: a path is no string"};
+    job->paths[i].resize(length);
+    napi_get_value_string_utf8(env, path, job->paths[i].data(), length + 1, &length);
+  }
+  return Job::Start(env, std::move(job));
+}
+
+class ReadingRecords : public Job {
+ public:
+  struct Record {
+    int file;
+    uint64_t offset;
+    size_t size;
+    uint8_t* framed;
+  };
+  void Run() override {
+    for (size_t i = 0; i < records.size(); ++i) {
+      const Record& record = records[i];
+      if (!decode::ReadRecord(record.file, record.offset, record.size, record.framed)) damaged.push_back(i);
+    }
+  }
+  napi_value Result(napi_env env) override {
+    napi_value result, number;
+    napi_create_array_with_length(env, damaged.size(), &result);
+    for (size_t i = 0; i < damaged.size(); ++i) {
+      napi_create_uint32(env, static_cast<uint32_t>(damaged[i]), &number);
+      napi_set_element(env, result, static_cast<uint32_t>(i), number);
+    }
+    return result;
+  }
+
+  std::vector<Record> records;
+  std::vector<size_t> damaged;
+};
+
+// readRecords(places: Float64Array, into: Uint8Array): Promise<number[]>; places holds descriptor, offset and size of
+// each framed record. They are put one behind another; the numbers are those of the records that are not whole.
+napi_value ReadRecords(napi_env env, napi_value* argv) {
+  auto job = std::make_unique<ReadingRecords>();
+  size_t room;
+  uint8_t* into = Bytes(env, argv[1], &room);
+  napi_typedarray_type type;
+  size_t count;
+  void* data;
+  if (napi_get_typedarray_info(env, argv[0], &type, &count, &data, nullptr, nullptr) != napi_ok ||
+      type != napi_float64_array || count % 3 != 0)
+    throw BadArgument{"readRecords: the places are not a Float64Array of threes"};
+  const double* places = static_cast<const double*>(data);
+  for (size_t i = 0; i < count; i += 3) {
+    const double file = places[i], offset = places[i + 1], size = places[i + 2];
+    if (!(file >= 0 && file <= INT32_MAX && offset >= 0 && offset <= kMaxSafeInteger &&
+          size >= decode::kRecordOverhead && size <= static_cast<double>(room)))
+      throw BadArgument{"readRecords: place " + std::to_string(i / 3) + " is out of range"};
+    job->records.push_back({static_cast<int>(file), static_cast<uint64_t>(offset), static_cast<size_t>(size), into});
+    into += static_cast<size_t>(size);
+    room -= static_cast<size_t>(size);
+  }
+  job->Hold(env, argv[1]);
+  return Job::Start(env, std::move(job));
+}
+
+// A function of `count` arguments whose bad ones are thrown as a TypeError.
+template <size_t count, napi_value (*function)(napi_env, napi_value*)>
+napi_value Checked(napi_env env, napi_callback_info info) {
+  size_t given = count;
+  napi_value argv[count];
+  napi_get_cb_info(env, info, &given, argv, nullptr, nullptr);
   try {
-    if (argc < 3) throw BadArgument{"transform: takes (input, spec, out)"};
-    job->jpeg = jpeg;
-    job->in = Bytes(env, argv[0], &job->in_length);
-    const size_t out_length = Output(env, argv[2], job.get());
-    ReadSpec(Doubles(env, argv[1], kFields), out_length, job.get());
+    if (given < count) throw BadArgument{"too few arguments"};
+    return function(env, argv);
   } catch (const BadArgument& bad) {
     napi_throw_type_error(env, nullptr, bad.what.c_str());
     return nullptr;
   }
-  napi_value promise, name;
-  napi_create_promise(env, &job->deferred, &promise);
-  napi_create_reference(env, argv[0], 1, &job->in_ref);
-  napi_create_reference(env, argv[2], 1, &job->out_ref);
-  napi_create_string_utf8(env, "riffle:decode", NAPI_AUTO_LENGTH, &name);
-  napi_create_async_work(env, nullptr, name, Execute, Complete, job.get(), &job->work);
-  napi_queue_async_work(env, job->work);
-  job.release();  // Complete takes it back
-  return promise;
 }
 
-// A file being read, and what came of it.
-struct Reading {
-  napi_async_work work = nullptr;
-  napi_deferred deferred = nullptr;
-  std::string path;
-  size_t limit = 0;
-  std::vector<uint8_t> bytes;
-  std::string error;
-};
-
-void ExecuteRead(napi_env, void* data) {
-  Reading& reading = *static_cast<Reading*>(data);
-  try {
-    reading.error = decode::ReadFile(reading.path, reading.limit, &reading.bytes);
-  } catch (const std::bad_alloc&) {
-    reading.error = "no memory to read it";
-  }
+template <size_t count, napi_value (*function)(napi_env, napi_value*)>
+void Export(napi_env env, napi_value exports, const char* name) {
+  napi_value value;
+  napi_create_function(env, name, NAPI_AUTO_LENGTH, Checked<count, function>, nullptr, &value);
+  napi_set_named_property(env, exports, name, value);
 }
-
-void CompleteRead(napi_env env, napi_status, void* data) {
-  std::unique_ptr<Reading> reading(static_cast<Reading*>(data));
-  napi_delete_async_work(env, reading->work);
-  napi_value result, buffer;
-  void* bytes = nullptr;
-  const size_t size = reading->bytes.size();
-  if (reading->error.empty() && napi_create_arraybuffer(env, size, &bytes, &buffer) == napi_ok) {
-    if (size > 0) std::memcpy(bytes, reading->bytes.data(), size);
-    napi_create_typedarray(env, napi_uint8_array, size, buffer, 0, &result);
-  } else {
-    napi_create_string_utf8(env, reading->error.c_str(), reading->error.size(), &result);
-  }
-  napi_resolve_deferred(env, reading->deferred, result);
-}
-
-// readFile(path: string, limit: number): Promise<Uint8Array | string>; the string says why not. One job of the
-// pool where fs.readFile takes four and, for small pictures, as long as decoding them.
-napi_value ReadFile(napi_env env, napi_callback_info info) {
-  size_t argc = 2;
-  napi_value argv[2];
-  napi_get_cb_info(env, info, &argc, argv, nullptr, nullptr);
-  size_t length;
-  double limit;
-  if (argc < 2 || napi_get_value_string_utf8(env, argv[0], nullptr, 0, &length) != napi_ok ||
-      napi_get_value_double(env, argv[1], &limit) != napi_ok || !(limit >= 0 && limit <= 9007199254740991.0)) {
-    napi_throw_type_error(env, nullptr, "readFile takes (path, limit)");
-    return nullptr;
-  }
-  auto reading = std::make_unique<Reading>();
-  reading->path.resize(length);
-  napi_get_value_string_utf8(env, argv[0], reading->path.data(), length + 1, &length);
-  reading->limit = static_cast<size_t>(limit);
-  napi_value promise, name;
-  napi_create_promise(env, &reading->deferred, &promise);
-  napi_create_string_utf8(env, "riffle:read", NAPI_AUTO_LENGTH, &name);
-  napi_create_async_work(env, nullptr, name, ExecuteRead, CompleteRead, reading.get(), &reading->work);
-  napi_queue_async_work(env, reading->work);
-  reading.release();  // CompleteRead takes it back
-  return promise;
-}
-
-napi_value TransformPixels(napi_env env, napi_callback_info info) { return Start(env, info, false); }
-#ifdef RIFFLE_HAVE_LIBJPEG
-napi_value TransformJpeg(napi_env env, napi_callback_info info) { return Start(env, info, true); }
-#endif
 
 }  // namespace
 
-// Exports readFile, transformPixels, and transformJpeg where libjpeg-turbo was found when the addon was built.
+// Exports readFiles, readRecords, transform, and whether the last decodes JPEGs: where libjpeg-turbo was found when the
+// addon was built.
 void RegisterDecode(napi_env env, napi_value exports) {
-  napi_value function;
-  napi_create_function(env, "readFile", NAPI_AUTO_LENGTH, ReadFile, nullptr, &function);
-  napi_set_named_property(env, exports, "readFile", function);
-  napi_create_function(env, "transformPixels", NAPI_AUTO_LENGTH, TransformPixels, nullptr, &function);
-  napi_set_named_property(env, exports, "transformPixels", function);
-#ifdef RIFFLE_HAVE_LIBJPEG
-  napi_create_function(env, "transformJpeg", NAPI_AUTO_LENGTH, TransformJpeg, nullptr, &function);
-  napi_set_named_property(env, exports, "transformJpeg", function);
-#endif
+  Export<2, ReadFiles>(env, exports, "readFiles");
+  Export<2, ReadRecords>(env, exports, "readRecords");
+  Export<3, Transform>(env, exports, "transform");
+  napi_value decodes;
+  napi_get_boolean(env, kDecodesJpeg, &decodes);
+  napi_set_named_property(env, exports, "decodesJpeg", decodes);
 }

@@ -216,6 +216,7 @@ void TestDepthwise(const KernelTable& kernels);
 void TestStem(const KernelTable& kernels);
 void TestHead(const KernelTable& kernels);
 void TestUpdate(const KernelTable& kernels);
+void TestDecode();
 void TestThreadPool();
 void TestExecutor(const KernelTable& kernels);
 

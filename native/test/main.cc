@@ -1,5 +1,5 @@
 // Tests of the C++ engine without Node: every kernel of every instruction set that this processor runs, against
-// its definition in f64, and programs on several threads.
+// its definition in f64, programs on several threads, and what decoding threads do beside libjpeg.
 //
 //     kernel-tests            everything
 //     kernel-tests avx512 7   one instruction set, every 7th shape of the long lists (for emulators)
@@ -39,6 +39,7 @@ int main(int argc, char** argv) {
   const std::string only = argc > 1 ? argv[1] : "";
   if (argc > 2) Test::every = std::max(1, std::atoi(argv[2]));
   TestThreadPool();
+  if (only == "") TestDecode();
   for (const riffle::KernelTable* table : Tables()) {
     if (only != "" && only != "threads" && only != table->name) continue;
     if (only != "threads") {

@@ -29,7 +29,7 @@ import { crc32c, hex32 } from "../formats/crc32c.js";
 import { encodeExample, type Feature } from "../formats/tf-example.js";
 import { frameRecord, RecordReader } from "../formats/tfrecord.js";
 import { evaluationSide } from "./augment.js";
-import type { Dataset } from "./dataset.js";
+import { type Dataset, orDataError } from "./dataset.js";
 import { imageInfo, MAX_PIXELS } from "./image-info.js";
 import { openRecords } from "./records/record-dataset.js";
 import { MANIFEST_FILE, readManifest, type ShardEntry, writeManifest } from "./records/record-manifest.js";
@@ -124,12 +124,17 @@ export async function resizedCache(
   }
   return {
     ...viewOf(dataset, cachedFingerprint(dataset, "resized", options.shorterSide)),
-    async read(sample, scratch) {
-      const source = await records.read(sample, scratch);
-      // The place of a picture that could not be read: its own set says why.
-      return source.kind === "encoded" && source.bytes.length <= PLACEHOLDER.length
-        ? dataset.read(sample)
-        : source;
+    async read(sample) {
+      const source = await records.read(sample);
+      return isPlaceholder(source) ? dataset.read(sample) : source;
+    },
+    async readAll(samples, scratch) {
+      const sources: (Encoded | Pixels | DataError)[] = await records.readAll(samples, scratch);
+      for (const [i, source] of sources.entries()) {
+        if (source instanceof DataError || !isPlaceholder(source)) continue;
+        sources[i] = await orDataError(dataset.read(samples[i] as number));
+      }
+      return sources;
     },
     close: async () => records.close?.(),
   };
@@ -197,6 +202,10 @@ const SHARD_RECORDS = 1024;
 
 /** What stands for a picture that could not be read; no picture is as short. */
 const PLACEHOLDER = Uint8Array.of(0);
+
+function isPlaceholder(source: Encoded | Pixels): boolean {
+  return source.kind === "encoded" && source.bytes.length <= PLACEHOLDER.length;
+}
 
 /** Pictures converted to estimate what all of them take. */
 const TRIAL = 32;

@@ -21,12 +21,13 @@ export interface Dataset {
   label(sample: number): number;
   /** The file's path, or `file.npz#17`. */
   name(sample: number): string;
+  /** @throws DataError when the file cannot be read. */
+  read(sample: number): Promise<Encoded | Pixels>;
   /**
-   * Into `scratch` where it is given and the set can use it: the result is then valid until that is used again.
-   *
-   * @throws DataError when the file cannot be read.
+   * Several at once, for sets that do so in fewer hops between threads; {@link readAll} serves them all. Results may
+   * lie in `scratch`, and are valid until that is used again; a DataError stands for each that cannot be read.
    */
-  read(sample: number, scratch?: Scratch): Promise<Encoded | Pixels>;
+  readAll?(samples: readonly number[], scratch: Scratch): Promise<readonly (Encoded | Pixels | DataError)[]>;
   /** SHA-256 over names, sizes and labels, in hexadecimal: has the set changed since the checkpoint? */
   readonly fingerprint: string;
   /** Where the samples are when they are records. */
@@ -44,6 +45,26 @@ export interface RecordsOrigin {
   readonly badRecords: readonly BadRecord[];
 }
 
+/** Reads several samples: what came of each, in their order. Valid until `scratch` is used again. */
+export async function readAll(
+  set: Dataset,
+  samples: readonly number[],
+  scratch: Scratch,
+): Promise<readonly (Encoded | Pixels | DataError)[]> {
+  if (set.readAll !== undefined) return set.readAll(samples, scratch);
+  return Promise.all(samples.map((sample) => orDataError(set.read(sample))));
+}
+
+/** A DataError as the result that it stands for. */
+export async function orDataError<T>(result: Promise<T>): Promise<T | DataError> {
+  try {
+    return await result;
+  } catch (error) {
+    if (error instanceof DataError) return error;
+    throw error;
+  }
+}
+
 /** The samples of `set` named in `samples`, under new numbers. */
 export function subset(set: Dataset, samples: Uint32Array): Dataset {
   const at = (sample: number): number => {
@@ -58,7 +79,8 @@ export function subset(set: Dataset, samples: Uint32Array): Dataset {
     size: samples.length,
     label: (sample) => set.label(at(sample)),
     name: (sample) => set.name(at(sample)),
-    read: (sample, scratch) => set.read(at(sample), scratch),
+    read: (sample) => set.read(at(sample)),
+    readAll: (samples, scratch) => readAll(set, samples.map(at), scratch),
     fingerprint: hash.digest("hex"),
     ...(set.records === undefined ? {} : { records: set.records }),
     close: async () => set.close?.(),
@@ -112,7 +134,8 @@ export function relabelled(set: Dataset, classes: readonly string[], where: stri
     size: set.size,
     label: (sample) => labels[set.label(sample)] ?? -1,
     name: (sample) => set.name(sample),
-    read: (sample, scratch) => set.read(sample, scratch),
+    read: (sample) => set.read(sample),
+    readAll: (samples, scratch) => readAll(set, samples, scratch),
     fingerprint: createHash("sha256")
       .update(`${set.fingerprint}\n${labels.join(",")}`)
       .digest("hex"),

@@ -12,7 +12,7 @@ import { join } from "node:path";
 
 import { DataError } from "../core/error.js";
 import type { Dataset } from "./dataset.js";
-import { type Encoded, readPicture } from "./render.js";
+import { type Encoded, readPictures } from "./render.js";
 
 /** Opens a folder; `validation` is there when it has one of its own. */
 export function openImageFolder(root: string): {
@@ -63,8 +63,14 @@ class ImageFiles implements Dataset {
     return this.root === "" ? name : join(this.root, name);
   }
 
-  read(sample: number): Promise<Encoded> {
-    return readPicture(this.name(sample));
+  async read(sample: number): Promise<Encoded> {
+    const [picture] = await readPictures([this.name(sample)]);
+    if (picture instanceof DataError) throw picture;
+    return picture as Encoded;
+  }
+
+  readAll(samples: readonly number[]): Promise<(Encoded | DataError)[]> {
+    return readPictures(samples.map((sample) => this.name(sample)));
   }
 
   #check(sample: number): number {

@@ -22,8 +22,8 @@ import {
   trainingTransform,
   type Transform,
 } from "./augment.js";
-import type { Dataset } from "./dataset.js";
-import { type Decoder, type Encoded, type Pixels, renderInto } from "./render.js";
+import { type Dataset, readAll } from "./dataset.js";
+import { type Decoder, renderAll, type Rendering, type Source } from "./render.js";
 import { Sampler } from "./sampler.js";
 import { Scratch } from "./scratch.js";
 
@@ -153,8 +153,11 @@ export function evaluationBatches(dataset: Dataset, options: EvaluationOptions):
 
 const DEFAULT_PREFETCH = 3;
 
-/** Pictures being read or decoded at a time: twice libuv's four threads, so that none idles. */
-const IN_FLIGHT = 8;
+/** Groups of pictures being read or decoded at a time: more than libuv's four threads, so that none idles. */
+const IN_FLIGHT = 6;
+
+/** Pictures that one thread reads, then decodes, in one go: with eight, hops between threads hardly show. */
+const LARGEST_GROUP = 8;
 
 /** One place of a batch. */
 interface Place {
@@ -163,7 +166,7 @@ interface Place {
   substitute(attempt: number): number | undefined;
   transform(
     sample: number,
-    source: Encoded | Pixels,
+    source: Source,
     picture: { readonly width: number; readonly height: number },
   ): Transform;
 }
@@ -185,10 +188,15 @@ interface Slot {
   readonly samples: Uint32Array;
 }
 
-/** What became of a place: the sample in it, if any, and the bad ones before it. */
-interface Filled {
-  readonly sample: number | undefined;
-  readonly bad: readonly BadImage[];
+/** A place being filled, and at last what became of it. */
+interface Filling {
+  readonly place: Place;
+  /** In the batch. */
+  readonly index: number;
+  sample: number;
+  /** Tried before. */
+  readonly bad: BadImage[];
+  leftOut: boolean;
 }
 
 class Loader implements BatchSource {
@@ -199,7 +207,7 @@ class Loader implements BatchSource {
   readonly #plan: Plan;
   readonly #free: Slot[];
   readonly #started: Promise<
-    { readonly slot: Slot; readonly filled: readonly Filled[] } | { readonly error: unknown }
+    { readonly slot: Slot; readonly filled: readonly Filling[] } | { readonly error: unknown }
   >[] = [];
   readonly #bad = new Set<number>();
   #next = 0;
@@ -258,17 +266,17 @@ class Loader implements BatchSource {
   }
 
   /** Closes the gaps of places left out, so that images and labels are the first `count`. */
-  #assemble(slot: Slot, filled: readonly Filled[]): LoadedBatch {
+  #assemble(slot: Slot, filled: readonly Filling[]): LoadedBatch {
     const { images, labels, samples } = slot;
     const bytes = this.#plan.imageSize ** 2 * 3;
     let count = 0;
-    filled.forEach(({ sample }, place) => {
-      if (sample === undefined) return;
-      if (count !== place) images.copyWithin(count * bytes, place * bytes, (place + 1) * bytes);
+    for (const { sample, index, leftOut } of filled) {
+      if (leftOut) continue;
+      if (count !== index) images.copyWithin(count * bytes, index * bytes, (index + 1) * bytes);
       labels[count] = this.#dataset.label(sample);
       samples[count] = sample;
       count++;
-    });
+    }
     images.fill(0, count * bytes);
     labels.fill(0, count);
     samples.fill(0, count);
@@ -304,44 +312,27 @@ class Loader implements BatchSource {
     while (!this.#closed && this.#next < this.#plan.batches) {
       const slot = this.#free.pop();
       if (slot === undefined) return;
-      const places = this.#plan.plan(this.#next++);
-      const filling = Promise.all(places.map((place, i) => this.#fill(place, slot, i)));
-      this.#started.push(filling.then((filled) => ({ slot, filled })).catch((error: unknown) => ({ error })));
+      const places = this.#plan
+        .plan(this.#next++)
+        .map((place, index): Filling => ({ place, index, sample: place.sample, bad: [], leftOut: false }));
+      const filling = Promise.all(inGroups(places).map((group) => this.#fill(group, slot)));
+      this.#started.push(
+        filling.then(() => ({ slot, filled: places })).catch((error: unknown) => ({ error })),
+      );
     }
   }
 
-  /** Renders the place's sample, or the next good one in its stead. */
-  async #fill(place: Place, slot: Slot, index: number): Promise<Filled> {
-    const bad: BadImage[] = [];
-    for (let attempt = 0; ; attempt++) {
-      const sample = attempt === 0 ? place.sample : place.substitute(attempt);
-      // Past the allowed number the batch will be refused, whatever is in it.
-      if (sample === undefined || bad.length > this.#plan.maxBadImages) return { sample: undefined, bad };
-      try {
-        await this.#render(place, sample, slot, index);
-        return { sample, bad };
-      } catch (error) {
-        if (!(error instanceof DataError)) throw error;
-        const { where = this.#dataset.name(sample), what } = error.problem;
-        bad.push({ file: where, reason: what, sample });
-      }
-    }
-  }
-
-  async #render(place: Place, sample: number, slot: Slot, index: number): Promise<void> {
+  /** Renders the samples of a group, or the next good one in a bad one's stead. */
+  async #fill(group: readonly Filling[], slot: Slot): Promise<void> {
     const permit = this.#permits.pop() ?? (await new Promise<Scratch>((go) => this.#queue.push(go)));
     try {
-      if (this.#closed) return;
-      const source = await this.#dataset.read(sample, permit);
-      const offset = index * this.#plan.imageSize ** 2 * 3;
-      await renderInto(
-        source,
-        this.#dataset.name(sample),
-        (picture) => place.transform(sample, source, picture),
-        slot.images,
-        offset,
-        this.#plan.decoder,
-      );
+      for (let open = group; open.length > 0 && !this.#closed;) {
+        const errors = await this.#render(open, slot, permit);
+        open = open.filter((filling, i) => {
+          const error = errors[i];
+          return error !== undefined && this.#replace(filling, error);
+        });
+      }
     } finally {
       // The permit goes to the one who waits longest.
       const waiting = this.#queue.shift();
@@ -349,9 +340,48 @@ class Loader implements BatchSource {
       else waiting(permit);
     }
   }
+
+  /** Why each that is bad is so; the others lie in the slot. */
+  async #render(
+    open: readonly Filling[],
+    slot: Slot,
+    scratch: Scratch,
+  ): Promise<readonly (DataError | undefined)[]> {
+    const samples = open.map(({ sample }) => sample);
+    const sources = await readAll(this.#dataset, samples, scratch);
+    const bytes = this.#plan.imageSize ** 2 * 3;
+    const renderings = open.map(({ place, index, sample }, i): Rendering => {
+      const source = sources[i] as Source | DataError;
+      return {
+        source,
+        where: this.#dataset.name(sample),
+        plan: (picture) => place.transform(sample, source as Source, picture),
+        offset: index * bytes,
+      };
+    });
+    return renderAll(renderings, slot.images, this.#plan.decoder);
+  }
+
+  /** Takes the next sample for the place; false when there is none, or no more bad ones are allowed. */
+  #replace(filling: Filling, error: DataError): boolean {
+    const { place, sample, bad } = filling;
+    const { where = this.#dataset.name(sample), what } = error.problem;
+    bad.push({ file: where, reason: what, sample });
+    // Past the allowed number the batch will be refused, whatever is in it.
+    const next = bad.length > this.#plan.maxBadImages ? undefined : place.substitute(bad.length);
+    filling.leftOut = next === undefined;
+    filling.sample = next ?? sample;
+    return next !== undefined;
+  }
+}
+
+/** As large as is good for speed, but small enough that a single batch keeps several threads busy. */
+function inGroups<T>(all: readonly T[]): T[][] {
+  const size = Math.max(1, Math.min(LARGEST_GROUP, Math.floor(all.length / 4)));
+  return Array.from({ length: Math.ceil(all.length / size) }, (_, i) => all.slice(i * size, (i + 1) * size));
 }
 
 /** Arrays of the network's own size are used as they are; files always go through the recipe's resize. */
-function isOfSize(source: Encoded | Pixels, size: number): boolean {
+function isOfSize(source: Source, size: number): boolean {
   return source.kind === "pixels" && source.width === size && source.height === size;
 }

@@ -41,78 +41,133 @@ export type Source = Encoded | Pixels;
 /** `auto`: libjpeg-turbo for JPEGs where the addon has it. `sharp`: sharp decodes everything. */
 export type Decoder = "auto" | "sharp";
 
+/** One picture, and where it goes. */
+export interface Rendering {
+  /** A DataError, for one that could not be read, is passed on. */
+  readonly source: Source | DataError;
+  /** Its name in errors. */
+  readonly where: string;
+  /** Asked for the transform once the picture's size is known. */
+  readonly plan: (picture: { readonly width: number; readonly height: number }) => Transform;
+  /** Of its first value in the output. */
+  readonly offset: number;
+}
+
 /**
- * Writes size x size x 3 values into `out` from `offset`: 0..255 into bytes, 0..1 into floats. `plan` is asked for the
- * transform once the picture's size is known.
+ * Writes size x size x 3 values of each picture into `out`, 0..255 into bytes, 0..1 into floats. One thread makes all
+ * of them, so that whoever has many groups of pictures in flight pays for fewer hops between threads.
  *
- * @throws DataError naming `where` when the picture cannot be decoded; `out` is then undefined from `offset` on.
+ * @returns for each picture why it cannot be decoded, if so; `out` is then undefined where it would be.
+ */
+export async function renderAll(
+  renderings: readonly Rendering[],
+  out: Uint8Array | Float32Array,
+  jpegs: Decoder = "auto",
+): Promise<(DataError | undefined)[]> {
+  const errors = renderings.map((): DataError | undefined => undefined);
+  const planned: number[] = [];
+  const inputs: Uint8Array[] = [];
+  const specs = new Float64Array(renderings.length * SPEC_FIELDS);
+  for (const [index, rendering] of renderings.entries()) {
+    try {
+      let decoding = planDecoding(rendering, jpegs);
+      if (decoding instanceof Promise) decoding = await decoding;
+      writeSpec(specs, inputs.length * SPEC_FIELDS, decoding, rendering.offset);
+      inputs.push(decoding.input);
+      planned.push(index);
+    } catch (error) {
+      if (!(error instanceof DataError)) throw error;
+      errors[index] = error;
+    }
+  }
+  const reasons = await native().transform(inputs, specs.subarray(0, inputs.length * SPEC_FIELDS), out);
+  reasons?.forEach((reason, i) => {
+    if (reason === undefined) return;
+    const index = planned[i] as number;
+    const { where } = renderings[index] as Rendering;
+    errors[index] = new DataError({ where, what: `does not decode: ${reason}` });
+  });
+  return errors;
+}
+
+/**
+ * The same for one picture.
+ *
+ * @throws DataError naming `where` when it cannot be decoded.
  */
 export async function renderInto(
   source: Source,
   where: string,
-  plan: (picture: { readonly width: number; readonly height: number }) => Transform,
+  plan: Rendering["plan"],
   out: Uint8Array | Float32Array,
   offset: number,
-  jpegs: Decoder = "auto",
+  jpegs?: Decoder,
 ): Promise<void> {
-  const decoder = native();
-  let reason: string | undefined;
-  if (source.kind === "encoded") {
-    const info = imageInfo(source.bytes, where);
-    const transform = plan(info);
-    if (info.format === "jpeg" && jpegs === "auto" && decoder.transformJpeg !== undefined) {
-      reason = await decoder.transformJpeg(
-        source.bytes,
-        spec(transform, info, jpegRegion(transform), offset),
-        out,
-      );
-    } else {
-      const pixels = await decodeWithSharp(source.bytes, info.format, where);
-      reason = await decoder.transformPixels(pixels.data, spec(transform, pixels, wholePicture, offset), out);
-    }
-  } else {
-    reason = await decoder.transformPixels(
-      source.data,
-      spec(plan(source), source, wholePicture, offset),
-      out,
-    );
-  }
-  if (reason !== undefined) throw new DataError({ where, what: `does not decode: ${reason}` });
+  const [error] = await renderAll([{ source, where, plan, offset }], out, jpegs);
+  if (error !== undefined) throw error;
 }
 
 /** Larger files are refused unread: {@link MAX_PIXELS} need no more, even as PNG. */
 const MAX_FILE_BYTES = 128 * 2 ** 20;
 
-/** @throws DataError when the file cannot be read. */
-export async function readPicture(path: string): Promise<Encoded> {
-  const bytes = await native().readFile(path, MAX_FILE_BYTES);
-  if (typeof bytes === "string") throw new DataError({ where: path, what: `cannot be read: ${bytes}` });
-  return { kind: "encoded", bytes };
+/** The files' bytes, or why one cannot be read. */
+export async function readPictures(paths: readonly string[]): Promise<(Encoded | DataError)[]> {
+  const files = await native().readFiles(paths, MAX_FILE_BYTES);
+  return files.map((bytes, i) =>
+    typeof bytes === "string"
+      ? new DataError({ where: paths[i] as string, what: `cannot be read: ${bytes}` })
+      : { kind: "encoded", bytes },
+  );
 }
 
 /** Which library decodes JPEGs here; for `riffle doctor`. */
 export function jpegDecoder(): "libjpeg-turbo" | "sharp" {
-  return native().transformJpeg === undefined ? "sharp" : "libjpeg-turbo";
+  return native().decodesJpeg ? "libjpeg-turbo" : "sharp";
 }
 
-/** The functions of native/decode/binding.cc: undefined when done, otherwise why the picture is not whole. */
+/** What of native/decode/binding.cc this file calls. */
 interface Native {
-  readFile(path: string, limit: number): Promise<Uint8Array | string>;
-  transformPixels: NativeTransform;
-  transformJpeg?: NativeTransform;
+  readFiles(paths: readonly string[], limit: number): Promise<(Uint8Array | string)[]>;
+  /** Undefined when all are done, otherwise why each picture is not whole. */
+  transform(
+    inputs: readonly Uint8Array[],
+    specs: Float64Array,
+    out: Uint8Array | Float32Array,
+  ): Promise<(string | undefined)[] | undefined>;
+  readonly decodesJpeg: boolean;
 }
-
-type NativeTransform = (
-  input: Uint8Array,
-  spec: Float64Array,
-  out: Uint8Array | Float32Array,
-) => Promise<string | undefined>;
 
 let loaded: Native | undefined;
 
 function native(): Native {
   loaded ??= loadAddon() as unknown as Native;
   return loaded;
+}
+
+/** What native code is asked to do with one picture. */
+interface Decoding {
+  readonly input: Uint8Array;
+  /** Otherwise pixels. */
+  readonly jpeg: boolean;
+  readonly picture: { readonly width: number; readonly height: number; readonly channels?: number };
+  readonly transform: Transform;
+  readonly region: Region;
+}
+
+/** A promise only where sharp decodes first: waiting costs a JPEG more than all of this. */
+function planDecoding({ source, where, plan }: Rendering, jpegs: Decoder): Decoding | Promise<Decoding> {
+  if (source instanceof DataError) throw source;
+  if (source.kind === "pixels") return ofPixels(source, plan(source));
+  const info = imageInfo(source.bytes, where);
+  const transform = plan(info);
+  if (info.format === "jpeg" && jpegs === "auto" && native().decodesJpeg) {
+    return { input: source.bytes, jpeg: true, picture: info, transform, region: jpegRegion(transform) };
+  }
+  return decodeWithSharp(source.bytes, info.format, where).then((pixels) => ofPixels(pixels, transform));
+}
+
+function ofPixels(pixels: Pixels, transform: Transform): Decoding {
+  return { input: pixels.data, jpeg: false, picture: pixels, transform, region: wholePicture };
 }
 
 async function decodeWithSharp(
@@ -158,19 +213,23 @@ function jpegRegion(transform: Transform): Region {
   return { x, y, width, height, eighths };
 }
 
+/** Of `enum Field` in native/decode/binding.cc. */
+const SPEC_FIELDS = 26;
+
 /**
- * The fields of native/decode/binding.cc, in its order; flags are 0 or 1. An array, because reading two dozen
- * properties through Node-API takes a third of the time of decoding a small JPEG.
+ * Puts the fields of native/decode/binding.cc, in its order, into `specs` from `at`; flags are 0 or 1. Numbers, because
+ * reading two dozen properties through Node-API takes a third of the time of decoding a small JPEG.
  */
-function spec(
-  transform: Transform,
-  picture: { readonly width: number; readonly height: number; readonly channels?: number },
-  region: Region,
+function writeSpec(
+  specs: Float64Array,
+  at: number,
+  { jpeg, picture, transform, region }: Decoding,
   outOffset: number,
-): Float64Array {
+): void {
   const { box, resized, window, shift } = transform;
   const scale = region.eighths / 8;
-  return Float64Array.of(
+  const fields = [
+    jpeg ? 1 : 0,
     picture.width,
     picture.height,
     picture.channels ?? 3,
@@ -197,7 +256,8 @@ function spec(
     region.eighths,
     transform.decoding.fastDct ? 1 : 0,
     outOffset,
-  );
+  ];
+  specs.set(fields, at);
 }
 
 const filterNumbers: Readonly<Record<Transform["filter"], number>> = {

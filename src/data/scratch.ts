@@ -1,5 +1,5 @@
 /**
- * Memory that one picture after another is read into.
+ * Memory that one group of pictures after another is read into.
  *
  * A photograph is 100 kB; a buffer of its own for each makes V8 collect garbage some ten times a second, which costs
  * the main thread a quarter of its time at a thousand pictures a second.
@@ -18,7 +18,7 @@ export class Scratch {
   }
 }
 
-const MOST_KEPT = 2 ** 20;
+const MOST_KEPT = 2 ** 22;
 
 /** To a power of two, so that growing ends soon. */
 function roundedUp(length: number): number {

@@ -86,6 +86,11 @@ export function unframeRecord(framed: Uint8Array, path: string, record: number, 
   return checkPayload(framed, length, place);
 }
 
+/** The payload of a record whose frame has been checked. */
+export function payloadOf(framed: Uint8Array): Uint8Array {
+  return framed.subarray(HEADER_BYTES, framed.length - (RECORD_OVERHEAD - HEADER_BYTES));
+}
+
 /** Reads a shard from its start. Records come whole or with the reason why not; iterating throws that reason. */
 export class RecordReader implements AsyncIterable<TfRecord> {
   /** Of the file, when it was opened. */

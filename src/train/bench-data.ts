@@ -8,7 +8,7 @@
 import { DataError, UsageError } from "../core/error.js";
 import { Draws, streams } from "../core/random.js";
 import { type Augmentation, trainingTransform } from "../data/augment.js";
-import type { Dataset } from "../data/dataset.js";
+import { type Dataset, readAll } from "../data/dataset.js";
 import { trainingBatches } from "../data/loader.js";
 import { type Decoder, jpegDecoder, renderInto } from "../data/render.js";
 import { openDatasets } from "../data/sets.js";
@@ -202,10 +202,13 @@ async function readShare(set: Dataset, { augmentation, imageSize, seed, decoder 
 /** The set, and how many bytes have been read from it. */
 function countingBytes(set: Dataset): { readonly set: Dataset; bytes(): number } {
   let bytes = 0;
-  const read: Dataset["read"] = async (sample, scratch) => {
-    const source = await set.read(sample, scratch);
-    bytes += source.kind === "encoded" ? source.bytes.length : source.data.length;
-    return source;
+  const readAndCount: NonNullable<Dataset["readAll"]> = async (samples, scratch) => {
+    const sources = await readAll(set, samples, scratch);
+    for (const source of sources) {
+      if (source instanceof DataError) continue;
+      bytes += source.kind === "encoded" ? source.bytes.length : source.data.length;
+    }
+    return sources;
   };
   return {
     set: {
@@ -213,7 +216,8 @@ function countingBytes(set: Dataset): { readonly set: Dataset; bytes(): number }
       size: set.size,
       label: (sample) => set.label(sample),
       name: (sample) => set.name(sample),
-      read,
+      read: (sample) => set.read(sample),
+      readAll: readAndCount,
       fingerprint: set.fingerprint,
     },
     bytes: () => bytes,

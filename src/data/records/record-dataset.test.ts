@@ -23,6 +23,8 @@ import { frameRecord } from "../../formats/tfrecord.js";
 import { openRecords, type RecordOptions } from "./record-dataset.js";
 import { parseKeys } from "./record-keys.js";
 import { writeManifest } from "./record-manifest.js";
+import type { Source } from "../render.js";
+import { Scratch } from "../scratch.js";
 import { openDatasets } from "../sets.js";
 
 const root = mkdtempSync(join(tmpdir(), "riffle-records-"));
@@ -63,6 +65,13 @@ function folder(files: Record<string, readonly Uint8Array[] | string> = {}): str
   return path;
 }
 
+/** What was read, its bytes copied out of memory that will be used again; of an error its message. */
+function plain(read: Source | DataError | undefined): unknown {
+  if (read instanceof DataError) return read.message;
+  if (read?.kind !== "encoded") return read;
+  return { ...read, bytes: Buffer.from(read.bytes).toString("latin1") };
+}
+
 const rejects = (path: string, message: RegExp, options: RecordOptions = {}) =>
   assert.rejects(openRecords(path, options), (error: unknown) => {
     assert.ok(error instanceof DataError, String(error));
@@ -99,6 +108,55 @@ suite("a set of records", () => {
     assert.throws(() => set.label(3), RangeError);
     await set.close();
     assert.equal((await set.read(0)).bytes.length, jpeg.length + 2, "a closed set opens again");
+    await set.close();
+  });
+
+  test("reads several at once as it reads them one by one, into memory that is used again", async () => {
+    const path = folder({
+      "a.tfrecords": [record(0, "a0"), record(1, "a1", [[0.1, 0.2, 0.3, 0.4]])],
+      "b.tfrecords": [record(2, "b0"), record(0, "a longer picture")],
+    });
+    const set = await openRecords(path);
+    const scratch = new Scratch();
+    for (const samples of [[2, 0, 1], [3], [], [1, 1, 3, 0]]) {
+      const together = await set.readAll(samples, scratch);
+      assert.equal(together.length, samples.length);
+      for (const [i, sample] of samples.entries())
+        assert.deepEqual(plain(together[i]), plain(await set.read(sample)));
+    }
+    await set.close();
+  });
+
+  test("finds damage in any byte of three records read at once, in the right one, and says of it what read() says", async () => {
+    const records = [record(0, "a0"), record(1, "a1", [[0.1, 0.2, 0.3, 0.4]]), record(0, "a2")];
+    const path = folder({ "a.tfrecords": records });
+    const set = await openRecords(path, { skipBadRecords: 3 });
+    const scratch = new Scratch();
+    const good = await Promise.all([0, 1, 2].map(async (sample) => plain(await set.read(sample))));
+    const bytes = Buffer.concat(records);
+    // The set holds the file open, so what is written behind its back is what it reads.
+    const file = await openFile(join(path, "a.tfrecords"), "r+");
+    let at = 0;
+    for (const [hit, { length }] of records.entries()) {
+      for (const end = at + length; at < end; at++) {
+        const byte = bytes[at] as number;
+        await file.write(Buffer.of(byte ^ (1 << (at % 8))), 0, 1, at);
+        const together = await set.readAll([0, 1, 2], scratch);
+        const alone = await set.read(hit).catch((error: unknown) => error);
+        await file.write(Buffer.of(byte), 0, 1, at);
+        assert.ok(alone instanceof DataError, `byte ${at}`);
+        for (const sample of [0, 1, 2]) {
+          const expected: unknown = sample === hit ? alone.message : good[sample];
+          assert.deepEqual(plain(together[sample]), expected, `record ${sample}, byte ${at} damaged`);
+        }
+      }
+    }
+    assert.equal(set.records.badRecords.length, 3);
+    await file.truncate(bytes.length - 1);
+    const [, whole, cut] = await set.readAll([0, 1, 2], scratch);
+    assert.deepEqual(plain(whole), good[1]);
+    assert.match(String(plain(cut)), /a\.tfrecords, byte \d+: became shorter/);
+    await file.close();
     await set.close();
   });
 
