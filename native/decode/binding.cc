@@ -1,4 +1,4 @@
-// Node-API door of native/decode: readFiles, readRecords and transform, each one job on libuv's thread pool.
+// Node-API door of native/decode: readFiles, readRecords and transform, each one job on libuv's thread pool; and crc32c.
 //
 // A job takes several pictures, because handing one over and hearing that it is done costs the JavaScript thread as much
 // as a twentieth of decoding a photograph, and more than decoding a small one.
@@ -16,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include "crc32c.h"
 #include "jpeg.h"
 #include "pixels.h"
 #include "read_file.h"
@@ -395,6 +396,17 @@ napi_value ReadRecords(napi_env env, napi_value* argv) {
   return Job::Start(env, std::move(job));
 }
 
+// crc32c(bytes: Uint8Array, previous: number): number, at once.
+napi_value Crc32c(napi_env env, napi_value* argv) {
+  size_t length;
+  const uint8_t* bytes = Bytes(env, argv[0], &length);
+  uint32_t previous;
+  if (napi_get_value_uint32(env, argv[1], &previous) != napi_ok) throw BadArgument{"crc32c: the previous CRC is no number"};
+  napi_value crc;
+  napi_create_uint32(env, decode::Crc32c(bytes, length, previous), &crc);
+  return crc;
+}
+
 // A function of `count` arguments whose bad ones are thrown as a TypeError.
 template <size_t count, napi_value (*function)(napi_env, napi_value*)>
 napi_value Checked(napi_env env, napi_callback_info info) {
@@ -419,12 +431,13 @@ void Export(napi_env env, napi_value exports, const char* name) {
 
 }  // namespace
 
-// Exports readFiles, readRecords, transform, and whether the last decodes JPEGs: where libjpeg-turbo was found when the
-// addon was built.
+// Exports the four functions, and whether transform decodes JPEGs: where libjpeg-turbo was found when the addon was
+// built.
 void RegisterDecode(napi_env env, napi_value exports) {
   Export<2, ReadFiles>(env, exports, "readFiles");
   Export<2, ReadRecords>(env, exports, "readRecords");
   Export<3, Transform>(env, exports, "transform");
+  Export<2, Crc32c>(env, exports, "crc32c");
   napi_value decodes;
   napi_get_boolean(env, kDecodesJpeg, &decodes);
   napi_set_named_property(env, exports, "decodesJpeg", decodes);

@@ -1,7 +1,6 @@
-// CRC-32C (Castagnoli), the checksum of TFRecord files, and TensorFlow's mask of it.
+// CRC-32C (Castagnoli), the checksum of TFRecord files and TensorFlow's checkpoints, and TensorFlow's mask of it.
 //
-// src/formats/crc32c.ts has the same through a library, which serves whatever runs on the JavaScript thread; this one
-// is for records that a decoding thread reads. Source: RFC 3720 section 12.1; tsl/lib/hash/crc32c.h for the mask.
+// Source: RFC 3720 section 12.1; tsl/lib/hash/crc32c.h for the mask.
 #pragma once
 
 #include <cstddef>
@@ -9,11 +8,11 @@
 
 namespace decode {
 
-// With the processor's instruction where it has one.
-uint32_t Crc32c(const uint8_t* bytes, size_t length);
+// With the processor's instruction where it has one; `previous` continues a CRC over the bytes before these.
+uint32_t Crc32c(const uint8_t* bytes, size_t length, uint32_t previous = 0);
 
 // The definition, a byte at a time by a table.
-uint32_t Crc32cPlain(const uint8_t* bytes, size_t length);
+uint32_t Crc32cPlain(const uint8_t* bytes, size_t length, uint32_t previous = 0);
 
 // As a file stores it: rotated right by 15 bits, plus a constant.
 inline uint32_t MaskedCrc32c(const uint8_t* bytes, size_t length) {

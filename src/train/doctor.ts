@@ -98,7 +98,7 @@ function records(): Finding {
       ? `checked by CRC-32C at ${(rate / 1e9).toFixed(1)} GB/s`
       : "a CRC-32C that computes wrongly",
     verdict: !right ? "missing" : rate >= ENOUGH_CRC ? "good" : "slow",
-    advice: !right ? "Install the packages again: npm ci" : "",
+    advice: !right ? "Build the engine again: npm run build" : "",
   };
 }
 
