@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <csetjmp>
 #include <cstdio>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,10 @@ constexpr int kMaxScans = 500;
 
 // Chroma is interpolated from one sample on either side, which is two pixels.
 constexpr size_t kMargin = 2;
+
+// Rows begin a byte behind a multiple of this, on purpose. Where a row is aligned to its vectors, libjpeg-turbo writes
+// past the caches (jdcolext-*.asm, "movnt"), and reading it back from memory takes as long as resizing it.
+constexpr size_t kLine = 64;
 
 struct Failure {
   jpeg_error_mgr manager;
@@ -65,7 +70,10 @@ class JpegRows : public RowSource {
     progress_.progress_monitor = LimitScans;
     try {
       Start(bytes, length, picture_width, picture_height);
-      rows_.resize(kept_ * stride_);
+      rows_.resize(kept_ * stride_ + 2 * kLine);
+      void* first = rows_.data();
+      size_t room = rows_.size();
+      first_row_ = static_cast<uint8_t*>(std::align(kLine, kept_ * stride_ + 1, first, room)) + 1;
     } catch (...) {
       jpeg_destroy_decompress(&info_);
       throw;
@@ -80,7 +88,7 @@ class JpegRows : public RowSource {
 
   const uint8_t* Row(size_t y) override {
     if (next_ <= y) ReadThrough(y);
-    return rows_.data() + (y % kept_) * stride_ + left_;
+    return first_row_ + (y % kept_) * stride_ + left_;
   }
 
  private:
@@ -111,14 +119,14 @@ class JpegRows : public RowSource {
     JDIMENSION width = static_cast<JDIMENSION>(std::min<size_t>(right + kMargin, info_.output_width) - first);
     if (width < info_.output_width) jpeg_crop_scanline(&info_, &x, &width);
     left_ = 3 * (region_.x - x);
-    stride_ = 3 * static_cast<size_t>(width) + 4;
+    stride_ = (3 * static_cast<size_t>(width) + kRowPadding + kLine - 1) / kLine * kLine;
     if (region_.y > 0) jpeg_skip_scanlines(&info_, static_cast<JDIMENSION>(region_.y));
   }
 
   void ReadThrough(size_t y) {
     if (setjmp(failure_.jump)) throw BadJpeg(failure_.message);
     for (; next_ <= y; ++next_) {
-      JSAMPROW row = rows_.data() + (next_ % kept_) * stride_;
+      JSAMPROW row = first_row_ + (next_ % kept_) * stride_;
       jpeg_read_scanlines(&info_, &row, 1);
     }
   }
@@ -132,6 +140,7 @@ class JpegRows : public RowSource {
   size_t left_ = 0;    // bytes before the region in a decoded row
   size_t stride_ = 0;  // bytes
   std::vector<uint8_t> rows_;
+  uint8_t* first_row_ = nullptr;  // in rows_
 };
 
 }  // namespace

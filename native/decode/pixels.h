@@ -31,7 +31,7 @@ class PixelRows : public RowSource {
   }
 
  private:
-  size_t stride() const { return 3 * width_ + 4; }
+  size_t stride() const { return 3 * width_ + kRowPadding; }
 
   const uint8_t* data_;
   size_t width_, height_, channels_, kept_;

@@ -5,8 +5,7 @@
 // whole picture and takes the centre. Three filters:
 //
 //   kTensorflow  TensorFlow 1's resize_bilinear: source = destination * f32(in / out), no half-pixel centres, no
-//                antialiasing. TensorFlow goes x first, then y, in f32; here y first, over fewer values, which moves the
-//                last bit of f32. The box must have whole coordinates.
+//                antialiasing; x first, then y, in f32. The box must have whole coordinates.
 //   kPillow      Pillow's BILINEAR: a triangle as wide as the reduction, half-pixel centres. Pillow rounds to
 //                8 bits between its two passes and goes x first; here y first, in f32, rounded once, so
 //                single values may differ from Pillow's by one level. For training.
@@ -35,8 +34,11 @@ struct Transform {
   bool grayscale;           // after the colour shift; 0.2989 R + 0.587 G + 0.114 B
 };
 
+// Bytes behind a row that may be read, so that loads need not end with the last pixel.
+constexpr size_t kRowPadding = 8;
+
 // Rows of RGB from the top down. Row(y) stays valid while rows up to y + kept - 1 are asked for, and
-// is followed by at least 4 readable bytes. Rows may only be asked for again while they are kept.
+// is followed by kRowPadding readable bytes. Rows may only be asked for again while they are kept.
 class RowSource {
  public:
   virtual ~RowSource() = default;
@@ -49,7 +51,8 @@ class RowSource {
 size_t RowsKept(const Transform& t);
 
 // Writes out_size * out_size * 3 values; Out is uint8_t (0..255) or float (0..1). The box lies within the source.
+// `plain` does without AVX2 where there is some, for tests: the values are the same.
 template <typename Out>
-void ResizeInto(const Transform& t, RowSource& source, Out* out);
+void ResizeInto(const Transform& t, RowSource& source, Out* out, bool plain = false);
 
 }  // namespace decode

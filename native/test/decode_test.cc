@@ -137,7 +137,7 @@ void TestResize() {
         Memory memory;
         const uint8_t* pixels = memory.Input(RandomBytes(numbers, s.width * s.height * s.channels));
         const size_t values = 3 * s.size * s.size;
-        float* floats = memory.Output(values);
+        float *floats = memory.Output(values), *plain = memory.Output(values);
         uint8_t* bytes = memory.Output<uint8_t>(values);
         decode::Transform t{.box_x = static_cast<double>(s.x), .box_y = static_cast<double>(s.y),
                             .box_w = static_cast<double>(s.w), .box_h = static_cast<double>(s.h),
@@ -145,9 +145,12 @@ void TestResize() {
                             .window_x = s.window_x, .window_y = s.window_y, .out_size = s.size,
                             .filter = filter, .flip = flip, .red = 0, .green = 0, .blue = 0, .grayscale = false};
         const size_t kept = decode::RowsKept(t);
-        decode::PixelRows once(pixels, s.width, s.height, s.channels, kept), again(pixels, s.width, s.height, s.channels, kept);
-        decode::ResizeInto(t, once, floats);
-        decode::ResizeInto(t, again, bytes);
+        const auto rows = [&] { return decode::PixelRows(pixels, s.width, s.height, s.channels, kept); };
+        decode::PixelRows first = rows(), second = rows(), third = rows();
+        decode::ResizeInto(t, first, floats);
+        decode::ResizeInto(t, second, bytes);
+        decode::ResizeInto(t, third, plain, true);
+        test.True(std::memcmp(floats, plain, values * sizeof(float)) == 0, "other values without AVX2");
         for (size_t i = 0; i < values; ++i) {
           const long index = static_cast<long>(i);
           // 8 bits are the floats rounded; halves may fall either way, since floats were scaled first.

@@ -16,11 +16,11 @@ suite("Scratch", () => {
     assert.notEqual(scratch.take(1025).buffer, first.buffer);
   });
 
-  test("does not keep what is longer than a megabyte", () => {
+  test("does not keep what is longer than four megabytes", () => {
     const scratch = new Scratch();
-    const large = scratch.take(2 ** 20 + 1);
-    assert.equal(large.length, 2 ** 20 + 1);
-    assert.notEqual(scratch.take(2 ** 20 + 1).buffer, large.buffer);
-    assert.equal(scratch.take(2 ** 20).length, 2 ** 20);
+    const large = scratch.take(2 ** 22 + 1);
+    assert.equal(large.length, 2 ** 22 + 1);
+    assert.notEqual(scratch.take(2 ** 22 + 1).buffer, large.buffer);
+    assert.equal(scratch.take(2 ** 22).length, 2 ** 22);
   });
 });
