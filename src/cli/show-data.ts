@@ -1,9 +1,9 @@
 /** `riffle show-data`: a contact sheet of what a network would see of a data set. */
 
-import { readFile, rename, stat, unlink } from "node:fs/promises";
-import { basename, dirname, extname, join, resolve } from "node:path";
+import { readFile, stat } from "node:fs/promises";
+import { dirname, extname, resolve } from "node:path";
 
-import { exists, probeFolder, writeFlushed } from "../core/durable.js";
+import { errorCode, probeFolder, replaceFile } from "../core/durable.js";
 import { UsageError } from "../core/error.js";
 import {
   SHEET_MARK,
@@ -105,6 +105,7 @@ async function showData(invocation: Invocation, terminal: Terminal): Promise<num
     epoch: wholeNumber(invocation, "epoch", 1),
     seed: settings.seed ?? table.seed.default,
   };
+  await probeFolder(dirname(output), "--output");
   const progress = startProgress(terminal);
   const evalOnly = split === "validation";
   const data = await openRunData(
@@ -129,11 +130,9 @@ async function showData(invocation: Invocation, terminal: Terminal): Promise<num
     progress.end();
     await data.close();
   }
-  await probeFolder(dirname(output));
-  await writeWhole(
-    output,
+  await replaceFile(output, [
     kind === ".png" ? await sheetPng(rows, options) : Buffer.from(await sheetHtml(rows, options)),
-  );
+  ]);
   for (const row of rows) terminal.emit(withoutPixels(row));
   const refused = rows.filter((row) => "problem" in row);
   for (const row of refused) {
@@ -167,8 +166,19 @@ function textOf(invocation: Invocation, name: string, fallback: string): string 
 
 /** A sheet drawn earlier is drawn over; a file that is no sheet of ours stays. */
 async function refuseForeign(path: string): Promise<void> {
-  if (!(await exists(path))) return;
-  const found = await stat(path);
+  let found;
+  try {
+    found = await stat(path);
+  } catch (error) {
+    const code = errorCode(error);
+    if (code === "ENOENT") return;
+    throw new UsageError({
+      what: `the sheet cannot be written under that name: ${code ?? String(error)}`,
+      where: "option --output",
+      found: printable(path),
+      safe: "Nothing was read or written",
+    });
+  }
   if (found.isFile() && found.size < LARGEST_SHEET && (await readFile(path)).includes(SHEET_MARK)) return;
   throw new UsageError({
     what: "the file that the sheet would replace is no contact sheet",
@@ -179,14 +189,3 @@ async function refuseForeign(path: string): Promise<void> {
 }
 
 const LARGEST_SHEET = 2 ** 28;
-
-async function writeWhole(path: string, content: Uint8Array): Promise<void> {
-  const temporary = join(dirname(path), `.${basename(path)}.${process.pid}.unfinished`);
-  try {
-    await writeFlushed(temporary, [content]);
-    await rename(temporary, path);
-  } catch (error) {
-    await unlink(temporary).catch(() => undefined);
-    throw error;
-  }
-}

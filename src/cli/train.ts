@@ -29,7 +29,9 @@ export const trainCommand: CliCommand = {
     } catch (error) {
       if (!stop.signal.aborted || error !== stop.signal.reason) throw error;
       terminal.note(
-        "Stopped before the first step. What was made of the cache is kept; the same command goes on.",
+        settings.cache === "resized"
+          ? "Stopped before the first step. What was made of the cache is kept; the same command goes on."
+          : "Stopped before the first step. Nothing was trained.",
       );
       return stop.exitCode;
     } finally {

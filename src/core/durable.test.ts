@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { after, suite, test } from "node:test";
 
 import { ResourceError } from "./error.js";
-import { recoverFolders, removeFolder, replaceFile, replaceFolder } from "./durable.js";
+import { probeFolder, recoverFolders, removeFolder, replaceFile, replaceFolder } from "./durable.js";
 
 const base = mkdtempSync(join(tmpdir(), "durable-"));
 after(() => rmSync(base, { recursive: true }));
@@ -29,6 +29,22 @@ function put(parent: string, name: string, text: string): void {
 }
 
 const isOurs = (name: string): boolean => name === "x";
+
+suite("probeFolder", () => {
+  test("makes the folder and leaves nothing in it", async () => {
+    const folder = join(newParent(), "a", "b");
+    await probeFolder(folder);
+    assert.deepEqual(readdirSync(folder), []);
+  });
+
+  test("names the option that leads to another folder, and leaves nothing where it fails half-way", async () => {
+    const parent = newParent();
+    // Renaming onto a folder fails after the file was written, as a full disk may.
+    mkdirSync(join(parent, `.probe-${process.pid}-renamed`));
+    await assert.rejects(probeFolder(parent, "--cache_dir"), /cannot be written.*--cache_dir/);
+    assert.deepEqual(readdirSync(parent), [`.probe-${process.pid}-renamed`]);
+  });
+});
 
 suite("replaceFolder", () => {
   test("writes a folder, and replaces it whole, leaving nothing else", async () => {

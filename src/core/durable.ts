@@ -125,9 +125,9 @@ export async function recoverFolders(parent: string, isOurs: (name: string) => b
 /**
  * Creates a folder, and proves that files can be made in it, flushed, renamed and removed.
  *
- * @throws ResourceError
+ * @throws ResourceError whose hint names `option` as the way to another folder.
  */
-export async function probeFolder(folder: string): Promise<void> {
+export async function probeFolder(folder: string, option = "--log_dir"): Promise<void> {
   const probe = join(folder, `.probe-${process.pid}`);
   try {
     await makeFolder(folder);
@@ -135,14 +135,16 @@ export async function probeFolder(folder: string): Promise<void> {
     await rename(probe, `${probe}-renamed`);
     await unlink(`${probe}-renamed`);
   } catch (cause) {
+    // On a full disk an empty file may have been made.
+    for (const left of [probe, `${probe}-renamed`]) await unlink(left).catch(() => undefined);
     throw new ResourceError(
       {
         what: `the output folder cannot be written: ${reason(cause)}`,
         where: folder,
         expected: "a folder in which files can be created",
         found: reason(cause),
-        safe: "Nothing was trained or written",
-        hint: "Name another folder with --log_dir",
+        safe: "Nothing was written",
+        hint: `Name another folder with ${option}`,
       },
       cause,
     );
@@ -193,7 +195,10 @@ export async function makeFolder(folder: string): Promise<void> {
   }
   const above = dirname(folder);
   if (above !== folder) await makeFolder(above);
-  await mkdir(folder);
+  await mkdir(folder).catch(async (error: unknown) => {
+    // Another process may have made it meanwhile.
+    if (errorCode(error) !== "EEXIST" || !(await stat(folder)).isDirectory()) throw error;
+  });
 }
 
 /** One piece may be longer than a single write takes (2 GiB). */
@@ -242,8 +247,8 @@ async function refuseFullDisk(parent: string, bytes: number, target: string): Pr
     where: target,
     expected: `${needed} bytes free`,
     found: `${free}`,
-    safe: "Earlier checkpoints are untouched",
-    hint: "Free space, or name a folder on another disk with --log_dir",
+    safe: "What stood there before is untouched",
+    hint: "Free space, or name a folder on another disk",
   });
 }
 

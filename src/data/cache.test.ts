@@ -17,6 +17,7 @@ import { after, before, suite, test } from "node:test";
 
 import sharp from "sharp";
 
+import { tryLock } from "../core/lock.js";
 import { DataError, ResourceError, UsageError } from "../core/error.js";
 import {
   cachedFingerprint,
@@ -219,7 +220,7 @@ suite("a cache that was stopped while it was made", () => {
     }
   });
 
-  test("makes a damaged shard again, and removes what a process that is gone left, nothing else", async () => {
+  test("makes a damaged shard again, and removes what a kill left", async () => {
     const damaged = join(folder, "damaged");
     cpSync(whole, damaged, { recursive: true });
     rmSync(join(damaged, "manifest.json"));
@@ -228,13 +229,44 @@ suite("a cache that was stopped while it was made", () => {
       statSync(join(whole, "shard-00001.tfrecords")).size - 1,
     );
     writeFileSync(join(damaged, ".saving-999999999-shard-00002.tfrecords"), "half");
-    writeFileSync(join(damaged, `.saving-${process.ppid}-shard-00002.tfrecords`), "of a living process");
     await (await resizedCache(setOf(copies), damaged, { shorterSide: 40 })).close?.();
-    const kept = `.saving-${process.ppid}-shard-00002.tfrecords`;
-    assert.deepEqual(filesIn(damaged), [kept, ...filesIn(whole)].sort());
+    assert.deepEqual(filesIn(damaged), filesIn(whole));
     for (const name of filesIn(whole)) {
       assert.ok(readFileSync(join(damaged, name)).equals(readFileSync(join(whole, name))), name);
     }
+  });
+});
+
+suite("a cache that two ask for at once", () => {
+  test("is made once; the second waits for it, and says so", async () => {
+    const [first, second] = [setOf(200), setOf(200)];
+    const notices: string[] = [];
+    const path = join(folder, "shared");
+    const options = { shorterSide: 40, onNotice: (text: string) => notices.push(text) };
+    const caches = await Promise.all([
+      resizedCache(first, path, options),
+      resizedCache(second, path, options),
+    ]);
+    assert.ok(Math.min(first.reads, second.reads) === 0, `${first.reads} and ${second.reads} pictures read`);
+    assert.equal(notices.length, 1);
+    assert.match(notices[0] ?? "", /process \d+ on .* is making the cache .*waiting for it/);
+    for (const cached of caches) {
+      assert.ok((await encodedOf(cached, 1)).bytes.length > 0);
+      await cached.close?.();
+    }
+    assert.ok(!readdirSync(path).some((name) => name.startsWith(".lock")));
+  });
+
+  test("stops waiting when it is stopped", async () => {
+    const path = join(folder, "waited-for");
+    mkdirSync(path);
+    const lock = await tryLock(path);
+    const stop = new AbortController();
+    const onNotice = (): void => stop.abort();
+    const waiting = resizedCache(setOf(), path, { shorterSide: 40, signal: stop.signal, onNotice });
+    await assert.rejects(waiting, (error) => error === stop.signal.reason);
+    assert.ok("release" in lock);
+    await lock.release();
   });
 });
 

@@ -17,21 +17,23 @@
  */
 
 import { createHash } from "node:crypto";
-import { mkdir, open, readdir, readFile, rename, statfs, unlink } from "node:fs/promises";
+import { open, readdir, readFile, rename, statfs, unlink } from "node:fs/promises";
 import { availableParallelism, homedir } from "node:os";
 import { dirname, join } from "node:path";
+import { setTimeout } from "node:timers/promises";
 
 import sharp, { type Sharp } from "sharp";
 
-import { errorCode, exists, probeFolder, writeFlushed } from "../core/durable.js";
+import { errorCode, exists, makeFolder, probeFolder, writeFlushed } from "../core/durable.js";
 import { DataError, ResourceError, RiffleError, UsageError } from "../core/error.js";
+import { LOCK_FILE, ownerText, tryLock } from "../core/lock.js";
 import { crc32c, hex32 } from "../formats/crc32c.js";
 import { encodeExample, type Feature } from "../formats/tf-example.js";
 import { frameRecord, RecordReader } from "../formats/tfrecord.js";
 import { evaluationSide } from "./augment.js";
 import { type Dataset, orDataError } from "./dataset.js";
 import { imageInfo, MAX_PIXELS } from "./image-info.js";
-import { openRecords } from "./records/record-dataset.js";
+import { openRecords, type RecordDataset } from "./records/record-dataset.js";
 import { MANIFEST_FILE, readManifest, type ShardEntry, writeManifest } from "./records/record-manifest.js";
 import type { ObjectBox } from "./augment.js";
 import type { Encoded, Pixels } from "./render.js";
@@ -48,6 +50,8 @@ export interface CacheOptions {
   /** S, in pixels. */
   readonly shorterSide: number;
   readonly progress?: (progress: CacheProgress) => void;
+  /** A sentence for the user: whom this one waits for. */
+  readonly onNotice?: ((text: string) => void) | undefined;
   /** When it aborts, making the cache ends with its reason; the shards made so far stay. */
   readonly signal?: AbortSignal | undefined;
 }
@@ -81,7 +85,7 @@ export async function cacheFolder(
 ): Promise<string> {
   const name = `resized-${shorterSide}-${dataset.fingerprint.slice(0, 16)}`;
   if (cacheDir !== undefined) {
-    await probeFolder(cacheDir);
+    await probeFolder(cacheDir, "--cache_dir");
     return join(cacheDir, name);
   }
   const beside = join(dataDir.toLowerCase().endsWith(".npz") ? dirname(dataDir) : dataDir, ".riffle-cache");
@@ -94,7 +98,7 @@ export async function cacheFolder(
     if (!(error instanceof ResourceError)) throw error;
   }
   const ofUser = join(process.env["XDG_CACHE_HOME"] || join(homedir(), ".cache"), "riffle");
-  await probeFolder(ofUser);
+  await probeFolder(ofUser, "--cache_dir");
   return join(ofUser, name);
 }
 
@@ -109,10 +113,16 @@ export async function resizedCache(
   folder: string,
   options: CacheOptions,
 ): Promise<Dataset> {
-  await mkdir(folder, { recursive: true });
-  await claimFolder(folder, dataset, options.shorterSide);
-  if ((await readManifest(folder)) === undefined) await makeRecords(dataset, folder, options);
-  const records = await openRecords(folder, {});
+  await makeFolder(folder).catch((cause: unknown) => {
+    throw new ResourceError(
+      { where: folder, what: `no folder can be made for the cache: ${String(cause)}` },
+      cause,
+    );
+  });
+  // A whole cache is only read, so it may lie where nothing can be written.
+  if ((await readManifest(folder)) === undefined) await makeAlone(dataset, folder, options);
+  else await claimFolder(folder, dataset, options.shorterSide);
+  const records = await openCache(folder);
   if (records.size !== dataset.size) {
     throw new DataError({
       where: folder,
@@ -235,7 +245,8 @@ async function claimFolder(folder: string, dataset: Dataset, shorterSide: number
     if (errorCode(error) !== "ENOENT") throw error;
   }
   if (found === text) return;
-  if (found !== undefined || (await readdir(folder)).length > 0) {
+  const others = (await readdir(folder)).filter((name) => !name.startsWith(LOCK_FILE));
+  if (found !== undefined || others.length > 0) {
     throw new DataError({
       where: folder,
       what: "not the cache of these pictures",
@@ -246,6 +257,43 @@ async function claimFolder(folder: string, dataset: Dataset, shorterSide: number
     });
   }
   await writeWhole(folder, RULE_FILE, (file) => writeFlushed(file, [Buffer.from(text)]));
+}
+
+/** Makes what is missing while no other process does; waits for one that is at it. */
+async function makeAlone(dataset: Dataset, folder: string, options: CacheOptions): Promise<void> {
+  let lock = await tryLock(folder);
+  if (!("release" in lock))
+    options.onNotice?.(`${ownerText(lock)} is making the cache ${folder}; waiting for it`);
+  while (!("release" in lock)) {
+    await setTimeout(POLL_MS);
+    options.signal?.throwIfAborted();
+    lock = await tryLock(folder);
+  }
+  try {
+    await claimFolder(folder, dataset, options.shorterSide);
+    if ((await readManifest(folder)) === undefined) await makeRecords(dataset, folder, options);
+  } finally {
+    await lock.release();
+  }
+}
+
+const POLL_MS = 500;
+
+/** Whatever is wrong with a cache, the pictures that it was made from are still there. */
+async function openCache(folder: string): Promise<RecordDataset> {
+  try {
+    return await openRecords(folder);
+  } catch (error) {
+    if (!(error instanceof DataError)) throw error;
+    throw new DataError(
+      {
+        ...error.problem,
+        safe: "The pictures it was made from are untouched",
+        hint: `Remove ${folder}, and the next run makes it again`,
+      },
+      error,
+    );
+  }
 }
 
 async function makeRecords(dataset: Dataset, folder: string, options: CacheOptions): Promise<void> {
@@ -368,20 +416,10 @@ async function writeWhole(
   }
 }
 
-/** Files that a process left which lives no more. */
+/** Files that a kill left: whoever has the lock is alone here. */
 async function removeLeftovers(folder: string): Promise<void> {
   for (const name of await readdir(folder)) {
-    const pid = /^\.saving-(\d+)-(shard-\d{5}\.tfrecords|cache\.json)$/.exec(name)?.[1];
-    if (pid !== undefined && !isAlive(Number(pid))) await unlink(join(folder, name));
-  }
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return errorCode(error) === "EPERM";
+    if (/^\.saving-\d+-(shard-\d{5}\.tfrecords|cache\.json)$/.test(name)) await unlink(join(folder, name));
   }
 }
 

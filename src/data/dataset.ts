@@ -38,6 +38,7 @@ export interface Dataset {
 
 /** Shards of TFRecords behind a set. */
 export interface RecordsOrigin {
+  readonly folder: string;
   readonly shards: number;
   /** The file that keeps their index; null where none could be written. */
   readonly index: string | null;

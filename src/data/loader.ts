@@ -77,6 +77,8 @@ export interface TrainingOptions extends Share {
   /** Batches decoded ahead. */
   readonly prefetch?: number;
   readonly decoder?: Decoder | undefined;
+  /** The command that goes on with this training: a run that stops at a bad picture has begun already. */
+  readonly resume?: string | undefined;
 }
 
 export interface EvaluationOptions extends Share {
@@ -177,6 +179,7 @@ interface Plan {
   readonly maxBadImages: number;
   readonly prefetch: number;
   readonly decoder?: Decoder | undefined;
+  readonly resume?: string | undefined;
   readonly batches: number;
   /** The places of the batch-th batch, from 0. */
   plan(batch: number): readonly Place[];
@@ -294,7 +297,7 @@ class Loader implements BatchSource {
     if (this.#bad.has(image.sample)) return;
     this.#bad.add(image.sample);
     this.badImages.push(image);
-    const { maxBadImages } = this.#plan;
+    const { maxBadImages, resume } = this.#plan;
     if (this.badImages.length <= maxBadImages) return;
     throw new DataError({
       where: image.file,
@@ -302,7 +305,7 @@ class Loader implements BatchSource {
       safe: "No image was used from it",
       hint:
         maxBadImages === 0
-          ? "Remove or replace it, or allow up to 5 such files: --max_bad_images 5"
+          ? `Remove or replace it, or allow up to 5 such files: ${resume === undefined ? "" : `${resume} `}--max_bad_images 5`
           : `${this.badImages.length} such files are more than --max_bad_images ${maxBadImages} allows; ` +
             `the first was ${this.badImages[0]?.file}`,
     });

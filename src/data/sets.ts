@@ -5,13 +5,14 @@
 import { stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 
+import { errorCode } from "../core/durable.js";
 import { DataError, UsageError } from "../core/error.js";
 import { Draws, streams } from "../core/random.js";
 import { type Dataset, relabelled, subset } from "./dataset.js";
 import { openImageFolder } from "./image-folder.js";
 import { openNpzDataset } from "./npz-dataset.js";
 import { openRecords, type RecordOptions } from "./records/record-dataset.js";
-import { isShardName, listShards } from "./records/record-manifest.js";
+import { holdsRecords, isShardName } from "./records/record-manifest.js";
 
 export interface Sets {
   readonly train: Dataset;
@@ -125,10 +126,10 @@ interface ShardPaths {
 
 /** Where a folder's shards are; undefined where it has none. */
 export async function findShards(root: string): Promise<ShardPaths | undefined> {
-  if ((await listShards(root)).length > 0) return { train: root };
+  if (await holdsRecords(root)) return { train: root };
   const find = async (names: readonly string[]): Promise<string | undefined> => {
     for (const path of names.map((name) => join(root, name))) {
-      if ((await isFolder(path, true)) && (await listShards(path)).length > 0) return path;
+      if ((await isFolder(path, true)) && (await holdsRecords(path))) return path;
     }
     return undefined;
   };
@@ -151,8 +152,11 @@ async function isFolder(path: string, mayBeMissing = false): Promise<boolean> {
   try {
     return (await stat(path)).isDirectory();
   } catch (error) {
-    if (mayBeMissing) return false;
-    throw new DataError({ where: path, what: "there is no such file or folder" }, error);
+    const code = errorCode(error);
+    const isMissing = code === "ENOENT" || code === "ENOTDIR";
+    if (isMissing && mayBeMissing) return false;
+    const what = isMissing ? "there is no such file or folder" : `cannot be read: ${code ?? String(error)}`;
+    throw new DataError({ where: path, what }, error);
   }
 }
 

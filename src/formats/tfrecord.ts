@@ -15,7 +15,7 @@
 import { open } from "node:fs/promises";
 
 import { FormatError } from "../core/error.js";
-import { hex32, maskedCrc32c } from "./crc32c.js";
+import { crc32c, hex32, maskedCrc32c } from "./crc32c.js";
 
 /** What framing adds to a payload. */
 export const RECORD_OVERHEAD = 16;
@@ -95,6 +95,8 @@ export function payloadOf(framed: Uint8Array): Uint8Array {
 export class RecordReader implements AsyncIterable<TfRecord> {
   /** Of the file, when it was opened. */
   readonly bytes: number;
+  /** CRC-32C, not masked, of the records given so far, with their frames: of the file once all were whole. */
+  crc = 0;
 
   readonly #path: string;
   readonly #file: RecordFile;
@@ -149,6 +151,7 @@ export class RecordReader implements AsyncIterable<TfRecord> {
     }
     const framed = await this.#take(offset, length + RECORD_OVERHEAD);
     this.#offset += framed.length;
+    this.crc = crc32c(framed, this.crc);
     try {
       return { record, offset, payload: checkPayload(framed, length, place) };
     } catch (error) {

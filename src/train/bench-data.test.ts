@@ -1,12 +1,15 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
 
 import { UsageError } from "../core/error.js";
 import { drawFolder } from "../data/draw/draw-folder.js";
-import { jpegDecoder } from "../data/render.js";
+import { type Encoded, jpegDecoder } from "../data/render.js";
+import { openDatasets } from "../data/sets.js";
+import { encodeExample } from "../formats/tf-example.js";
+import { frameRecord } from "../formats/tfrecord.js";
 import { benchData } from "./bench-data.js";
 
 const scratch = mkdtempSync(join(tmpdir(), "riffle-bench-"));
@@ -29,6 +32,35 @@ suite("benchData", () => {
       for (const share of [result.main_thread_share, result.read_share]) assert.ok(share > 0 && share <= 1);
     });
   }
+
+  test("loads the training part of records, not the smaller validation part", async () => {
+    const records = join(scratch, "records");
+    const sets = await openDatasets(folder, { seed: 0 });
+    for (const [part, set, pictures] of [
+      ["train_shards", sets.train, 20],
+      ["eval_shards", sets.validation, 10],
+    ] as const) {
+      const framed: Uint8Array[] = [];
+      for (let i = 0; i < pictures; i++) {
+        const picture = (await set?.read(i)) as Encoded;
+        const image = { kind: "bytes", values: [picture.bytes] } as const;
+        framed.push(
+          frameRecord(
+            encodeExample([
+              ["image", image],
+              ["label", { kind: "ints", values: [0n] }],
+            ]),
+          ),
+        );
+      }
+      mkdirSync(join(records, part), { recursive: true });
+      writeFileSync(join(records, part, "a.tfrecords"), Buffer.concat(framed));
+    }
+    const load = (batch_size: number) =>
+      benchData({ data_dir: records, image_size: 48, batch_size, images: 20 });
+    assert.equal((await load(20)).images, 20);
+    await assert.rejects(load(21), /at most 20, found 21/);
+  });
 
   test("says what is missing or too large", async () => {
     await assert.rejects(

@@ -5,13 +5,15 @@
  * wait. All rates are of this process, on all cores that it may use.
  */
 
+import { stat } from "node:fs/promises";
+
 import { DataError, UsageError } from "../core/error.js";
 import { Draws, streams } from "../core/random.js";
 import { type Augmentation, trainingTransform } from "../data/augment.js";
 import { type Dataset, readAll } from "../data/dataset.js";
 import { trainingBatches } from "../data/loader.js";
 import { type Decoder, jpegDecoder, renderInto } from "../data/render.js";
-import { openDatasets } from "../data/sets.js";
+import { findShards, openDatasets } from "../data/sets.js";
 import { augmentationOf } from "./augmentation.js";
 import { type GivenSettings, readSettings, type SettingName, settings as table } from "./settings.js";
 
@@ -95,9 +97,14 @@ export async function benchData(
   if (dataDir === undefined) {
     throw new UsageError({ what: "there is nothing to load", hint: "riffle bench data --data_dir FOLDER" });
   }
-  const opened = await openDatasets(dataDir, { seed, evalOnly: true });
-  const set = opened.train ?? opened.validation;
-  if (set === undefined) throw new DataError({ where: dataDir, what: "no pictures to load" });
+  // Of records, only the part that is measured is indexed.
+  const shards = (await stat(dataDir).catch(() => undefined))?.isDirectory()
+    ? await findShards(dataDir)
+    : undefined;
+  const { train: set } = await openDatasets(shards?.train ?? shards?.validation ?? dataDir, {
+    seed,
+    evalOnly: true,
+  });
   const counted = countingBytes(set);
   const augmentation = augmentationOf({ augment, crop_area_min: table.crop_area_min.default, flip: true });
   const source = trainingBatches(counted.set, {
@@ -122,7 +129,8 @@ export async function benchData(
     const now = performance.now();
     arrivals.push(now);
     arrived.release();
-    progress?.(loaded++ + 1, WARM_UP + batches);
+    loaded++;
+    progress?.(loaded, WARM_UP + batches);
     const earlier = arrivals[loaded - 1 - WINDOW];
     if (loaded > WARM_UP && earlier !== undefined) rates.push((1000 * WINDOW * batch) / (now - earlier));
     if (loaded === WARM_UP) {

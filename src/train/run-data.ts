@@ -5,6 +5,8 @@
  * the same numbers in all of them.
  */
 
+import { join } from "node:path";
+
 import { UsageError } from "../core/error.js";
 import { type Dataset, spread } from "../data/dataset.js";
 import {
@@ -65,7 +67,8 @@ export async function openRunData(
   for (const records of new Set([sets.train.records, sets.validation?.records])) {
     for (const { shard, record, offset, reason, lost } of records?.badRecords ?? []) {
       const more = lost > 1 ? `; ${lost - 1} more are lost behind it` : "";
-      report({ event: "bad_image", file: `${shard}#${record}, byte ${offset}`, reason: reason + more });
+      const file = `${join(records?.folder ?? "", shard)}#${record}, byte ${offset}`;
+      report({ event: "bad_image", file, reason: reason + more });
     }
   }
   return { ...sets, close: () => closeAll([sets.train, sets.validation]) };
@@ -196,7 +199,7 @@ export function trainingFingerprint(train: Dataset, settings: CacheSettings): st
 export async function withCache(
   data: RunData,
   settings: CacheSettings,
-  report: (event: PreparingEvent) => void,
+  report: (event: PreparingEvent | WarningEvent) => void,
   signal?: AbortSignal,
 ): Promise<RunData & { readonly cacheFolder?: string }> {
   const { cache = "none" } = settings;
@@ -204,6 +207,7 @@ export async function withCache(
   const options = {
     shorterSide: sideOf(settings),
     progress: (progress: CacheProgress) => report(caching(progress)),
+    onNotice: (what: string) => report({ event: "warning", what }),
     signal,
   };
   if (cache === "decoded") {

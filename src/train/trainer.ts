@@ -464,6 +464,7 @@ class Training {
       augmentation: augmentationOf(settings),
       shuffle: settings.shuffle,
       maxBadImages: badImageLimit(settings),
+      resume: `riffle train --resume ${this.#plan.runDir}`,
     });
   }
 

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import {
   copyFileSync,
   mkdirSync,
@@ -213,6 +214,21 @@ suite("a set of records", () => {
     }
   });
 
+  test("refuses a list of classes that leaves a label without a name, or is no text", async () => {
+    const shard = { "a.tfrecords": [record(0), record(1)] };
+    await rejects(
+      folder({ ...shard, "classes.txt": "cat\n\ndog\n" }),
+      /classes\.txt, line 2: names no class/,
+    );
+    await rejects(folder({ ...shard, "classes.txt": "" }), /classes\.txt, line 1: names no class/);
+    const path = folder(shard);
+    writeFileSync(join(path, "classes.txt"), Buffer.of(0x63, 0xff));
+    await rejects(path, /classes\.txt: holds bytes that are no UTF-8 text/);
+    const pipe = folder(shard);
+    execFileSync("mkfifo", [join(pipe, "classes.txt")]);
+    await rejects(pipe, /classes\.txt: not a regular file/);
+  });
+
   test("refuses a label that is no class, by record and byte, and knows classes counted from 1", async () => {
     const path = folder({ "a.tfrecords": [record(1), record(2)], "classes.txt": "ant\nbee\n" });
     await rejects(
@@ -296,6 +312,29 @@ suite("records as a data folder", () => {
     const sets = await openDatasets(path, { seed: 1, evalOnly: true });
     assert.equal(sets.validation?.size, 4);
     await assert.rejects(openDatasets(path, { seed: 1 }), /train_shards\/0\.tfrecords, byte 0: text/);
+  });
+
+  test("is not without a part only because that part's shards are gone", async () => {
+    const path = folder({ "train_shards/a.tfrecords": [record(0), record(1)] });
+    const bytes = Buffer.from(record(0));
+    for (const part of ["eval_shards", "val"]) {
+      const missing = join(path, part);
+      mkdirSync(missing);
+      await writeManifest(missing, {
+        format: "riffle-records-1",
+        records: 1,
+        classes: null,
+        shards: [{ name: "b.tfrecords", records: 1, bytes: bytes.length, crc32c: hex32(crc32c(bytes)) }],
+      });
+      await assert.rejects(
+        openDatasets(path, { seed: 0 }),
+        /b\.tfrecords: a shard that manifest\.json lists is missing/,
+      );
+      rmSync(missing, { recursive: true });
+    }
+    mkdirSync(join(path, "eval_shards"));
+    writeFileSync(join(path, "eval_shards", "b.tfrecords.gz"), "");
+    await assert.rejects(openDatasets(path, { seed: 0 }), /b\.tfrecords\.gz: compressed with gzip/);
   });
 
   test("refuses a validation label that training does not have", async () => {

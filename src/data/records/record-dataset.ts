@@ -137,7 +137,7 @@ export class RecordDataset implements Dataset {
     const badRecords = index.shards.flatMap(({ name, bad }) =>
       bad.map((record) => ({ shard: name, ...record })),
     );
-    this.records = { shards: index.shards.length, index: index.file, badRecords };
+    this.records = { folder: index.folder, shards: index.shards.length, index: index.file, badRecords };
     this.#firsts = new Uint32Array(index.shards.length + 1);
     index.shards.forEach(({ records }, i) => (this.#firsts[i + 1] = (this.#firsts[i] as number) + records));
     const hash = createHash("sha256").update(JSON.stringify([classes, labelOffset]));
@@ -392,8 +392,11 @@ export async function readClasses(folder: string): Promise<string[] | undefined>
     const json = await readText(encoding);
     if (json !== undefined) return classesOfEncoding(json, encoding);
     const list = join(place, "classes.txt");
-    const lines = (await readText(list))?.split(/\r?\n/).filter((line) => line.trim() !== "");
+    const lines = (await readText(list))?.replace(/(\r?\n)+$/, "").split(/\r?\n/);
     if (lines !== undefined) {
+      // Which line a name stands in is its label, so an empty one cannot be passed over.
+      const empty = lines.findIndex((line) => line.trim() === "");
+      if (empty >= 0) throw new DataError({ where: `${list}, line ${empty + 1}`, what: "names no class" });
       if (new Set(lines).size !== lines.length)
         throw new DataError({ where: list, what: "names a class twice" });
       return lines;
@@ -435,11 +438,14 @@ function classesOfEncoding(json: string, where: string): string[] {
 
 async function readText(path: string): Promise<string | undefined> {
   try {
-    const { size } = await stat(path);
-    if (size > MAX_CLASSES_BYTES)
+    const found = await stat(path);
+    if (!found.isFile()) throw new DataError({ where: path, what: "not a regular file" });
+    if (found.size > MAX_CLASSES_BYTES)
       throw new DataError({ where: path, what: "too long for a list of classes" });
     return new TextDecoder("utf-8", { fatal: true }).decode(await readFile(path));
   } catch (error) {
+    if (errorCode(error) === "ERR_ENCODING_INVALID_ENCODED_DATA")
+      throw new DataError({ where: path, what: "holds bytes that are no UTF-8 text" }, error);
     if (errorCode(error) === "ENOENT") return undefined;
     if (error instanceof DataError) throw error;
     throw new DataError({ where: path, what: `cannot be read: ${String(error)}` }, error);

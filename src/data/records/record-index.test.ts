@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import {
   appendFileSync,
   mkdirSync,
@@ -206,6 +207,30 @@ suite("the index of a folder of shards", () => {
     });
   });
 
+  test("is not waited for where a pipe has its name", async () => {
+    const folder = shards([5]);
+    execFileSync("mkfifo", [join(folder, ".riffle-index")]);
+    const { labels, notices } = await opening(folder);
+    assert.deepEqual(labels, [5]);
+    assert.match(notices[0] ?? "", /\.riffle-index: not a regular file; making the index again/);
+  });
+
+  test("is not made of shards that are still being written, or that stand there compressed", async () => {
+    const folder = shards([5], [6]);
+    writeFileSync(join(folder, "plan.json"), '{\n "format": "riffle-records-plan-1"\n}\n');
+    await rejects(
+      folder,
+      /unfinished: there is plan\.json but no manifest\.json.*Run the same riffle create-tfrecords again/,
+    );
+    await manifestOf(folder, [1, 1]);
+    assert.deepEqual((await opening(folder)).labels, [5, 6]);
+    const packed = shards([5], [6]);
+    writeFileSync(`${shardPath(packed, 1)}.gz`, gzipSync(readFileSync(shardPath(packed, 1))));
+    assert.deepEqual((await opening(packed)).labels, [5, 6], "the same beside it");
+    unlinkSync(shardPath(packed, 1));
+    await rejects(packed, /shard-0001\.tfrecords\.gz: compressed with gzip.*gunzip --keep/);
+  });
+
   test("refuses folders without shards, and paths that are not there", async () => {
     await rejects(shards(), /holds no shards of TFRecords.*\*\.tfrecords/);
     await rejects(join(root, "nowhere"), /no such file or folder/);
@@ -275,6 +300,20 @@ suite("damaged records", () => {
     });
   });
 
+  test("may be the first ones: the keys then come from another", async () => {
+    const folder = shards([0, 1]);
+    const empty = frameRecord(encodeExample([]));
+    writeFileSync(shardPath(folder, 0), Buffer.concat([empty, record(7)]));
+    await rejects(folder, /#0, byte 0: the record has no picture under a known key.*--keys/);
+    assert.deepEqual((await opening(folder, { skipBadRecords: 1 })).labels, [7]);
+    const length = Buffer.from(record(7));
+    length[0] = (length[0] as number) ^ 1;
+    writeFileSync(shardPath(folder, 0), length);
+    await rejects(folder, /holds no whole record.*shard-0000\.tfrecords#0, byte 8: record 0: wrong length CRC/, {
+      skipBadRecords: 1,
+    });
+  });
+
   test("that are no Example, or have no label, count too", async () => {
     const folder = shards([0], [1]);
     appendFileSync(shardPath(folder, 0), frameRecord(Buffer.from("noise")));
@@ -328,6 +367,21 @@ suite("a folder with a manifest", () => {
       /shard-0001.*records.*expected 3, found 2/,
     ],
   ];
+  test("is refused by the shard's name when a shard holds the same records in another order", async () => {
+    const folder = await complete();
+    writeFileSync(shardPath(folder, 1), Buffer.concat([record(3), record(2)]));
+    await rejects(
+      folder,
+      /shard-0001\.tfrecords: other records than manifest\.json was written for \(expected CRC/,
+    );
+  });
+
+  test("whose shards are all gone still says which is missing", async () => {
+    const folder = await complete();
+    for (const shard of [0, 1]) unlinkSync(shardPath(folder, shard));
+    await rejects(folder, /shard-0000\.tfrecords: a shard that manifest\.json lists is missing/);
+  });
+
   for (const [name, fault, message] of faults) {
     test(`is refused by the shard's name when ${name}, index or no index`, async () => {
       const folder = await complete();

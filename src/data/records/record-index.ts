@@ -14,6 +14,7 @@
  */
 
 import { createHash } from "node:crypto";
+import { constants } from "node:fs";
 import { mkdir, open, realpath, rename, stat, unlink } from "node:fs/promises";
 import { homedir } from "node:os";
 import { basename, dirname, isAbsolute, join } from "node:path";
@@ -22,12 +23,21 @@ import { z } from "zod";
 
 import { errorCode, writeFlushed } from "../../core/durable.js";
 import { DataError } from "../../core/error.js";
-import { crc32c } from "../../formats/crc32c.js";
+import { crc32c, hex32 } from "../../formats/crc32c.js";
 import { readFully } from "../../formats/npy.js";
 import { decodeExample } from "../../formats/tf-example.js";
 import { RECORD_OVERHEAD, RecordReader } from "../../formats/tfrecord.js";
 import { detectKeys, labelOf, pictureOf, type RecordKeys, type RequestedKeys } from "./record-keys.js";
-import { compareWithManifest, listShards, readManifest, type RecordManifest } from "./record-manifest.js";
+import {
+  compareWithManifest,
+  isUnfinished,
+  listShards,
+  MANIFEST_FILE,
+  PLAN_FILE,
+  readManifest,
+  type RecordManifest,
+  type ShardEntry,
+} from "./record-manifest.js";
 
 /** A record that fails a check and was left out. */
 export interface BadRecord {
@@ -94,8 +104,20 @@ export interface IndexOptions {
 export async function openRecordIndex(path: string, options: IndexOptions): Promise<RecordIndex> {
   const { folder, names, indexName } = await locate(path);
   const manifest = indexName === INDEX_FILE ? await readManifest(folder) : undefined;
+  if (indexName === INDEX_FILE && (await isUnfinished(folder))) {
+    throw new DataError({
+      where: folder,
+      what: `unfinished: there is ${PLAN_FILE} but no ${MANIFEST_FILE}`,
+      safe: "The shards that are there are whole",
+      hint: "Run the same riffle create-tfrecords again; it writes the missing ones",
+    });
+  }
   const found = await Promise.all(names.map((name) => statShard(folder, name)));
   refuseDifferent(manifest, found, folder);
+  if (names.length === 0) {
+    const expected = "files named *.tfrecords, *.tfrecord, *.record or *-00000-of-00010";
+    throw new DataError({ where: path, what: "holds no shards of TFRecords", expected });
+  }
   const requested = requestText(options.keys);
   const places = [join(folder, indexName), await cachePath(folder, indexName)];
   let index: StoredIndex | undefined;
@@ -171,12 +193,7 @@ async function locate(path: string) {
   }
   if (isFile)
     return { folder: dirname(path), names: [basename(path)], indexName: `.${basename(path)}.riffle-index` };
-  const names = await listShards(path);
-  if (names.length === 0) {
-    const expected = "files named *.tfrecords, *.tfrecord, *.record or *-00000-of-00010";
-    throw new DataError({ where: path, what: "holds no shards of TFRecords", expected });
-  }
-  return { folder: path, names, indexName: INDEX_FILE };
+  return { folder: path, names: await listShards(path), indexName: INDEX_FILE };
 }
 
 async function statShard(folder: string, name: string): Promise<FoundShard> {
@@ -211,11 +228,11 @@ async function scan(
   const keys = await firstKeys(folder, found, options);
   const limit = new BadRecordLimit(folder, options.skipBadRecords ?? 0);
   const meter = new Meter(found, options.onProgress);
-  const expected = new Map(manifest?.shards.map(({ name, records }) => [name, records]));
+  const declared = new Map(manifest?.shards.map((shard) => [shard.name, shard]));
   const stop = { requested: false };
   const running: Promise<Scanned>[] = [];
   const start = (shard: FoundShard) => {
-    const scanning = scanShard(folder, shard, keys, expected.get(shard.name), meter, stop);
+    const scanning = scanShard(folder, shard, keys, declared.get(shard.name), meter, stop);
     // Its failure is reported when its turn comes.
     scanning.catch(() => undefined);
     running.push(scanning);
@@ -265,14 +282,14 @@ async function scanShard(
   folder: string,
   shard: FoundShard,
   keys: RecordKeys,
-  expected: number | undefined,
+  declared: ShardEntry | undefined,
   meter: Meter,
   stop: { readonly requested: boolean },
 ): Promise<Scanned> {
   const path = join(folder, shard.name);
   const scanned: Scanned = { ...shard, bad: [], offsets: [], lengths: [], labels: [] };
   const leaveOut = (record: number, offset: number, error: DataError, last: boolean) => {
-    const lost = last && expected !== undefined ? Math.max(1, expected - record) : 1;
+    const lost = last && declared !== undefined ? Math.max(1, declared.records - record) : 1;
     const reason = reasonOf(error) + (last ? "; nothing after it in this shard can be found" : "");
     scanned.bad.push({ record, offset, reason, lost });
   };
@@ -280,7 +297,11 @@ async function scanShard(
   try {
     for (;;) {
       const found = await reader.next();
-      if (found === undefined || stop.requested) return scanned;
+      if (stop.requested) return scanned;
+      if (found === undefined) {
+        refuseOther(declared, scanned, reader.crc, path);
+        return scanned;
+      }
       const { record, offset } = found;
       if (found.error !== undefined) {
         if (found.foreign) throw found.error;
@@ -306,13 +327,28 @@ async function scanShard(
   }
 }
 
+/** A shard of the right size and number of records may still hold others; where some are damaged, that is said first. */
+function refuseOther(declared: ShardEntry | undefined, scanned: Scanned, crc: number, path: string): void {
+  if (declared === undefined || scanned.bad.length > 0) return;
+  if (declared.bytes !== scanned.bytes || declared.crc32c === hex32(crc)) return;
+  throw new DataError({
+    where: path,
+    what: `other records than ${MANIFEST_FILE} was written for`,
+    expected: `CRC ${declared.crc32c}`,
+    found: hex32(crc),
+    hint: `Fetch or make it again; without ${MANIFEST_FILE} the shards are read as they are`,
+  });
+}
+
 /** The keys that the first whole Example shows. */
 async function firstKeys(
   folder: string,
   found: readonly FoundShard[],
   options: IndexOptions,
 ): Promise<RecordKeys> {
-  const limit = new BadRecordLimit(folder, options.skipBadRecords ?? 0);
+  const { skipBadRecords = 0 } = options;
+  const limit = new BadRecordLimit(folder, skipBadRecords);
+  let first: DataError | undefined;
   for (const { name } of found) {
     const path = join(folder, name);
     const reader = await openShard(path);
@@ -323,22 +359,26 @@ async function firstKeys(
         if (next.error !== undefined && next.foreign) throw next.error;
         if (next.error === undefined) {
           const where = `${path}#${record}, byte ${offset}`;
-          let example;
           try {
-            example = decodeExample(next.payload, where);
+            return detectKeys(decodeExample(next.payload, where), options.keys, where);
           } catch (cause) {
-            if (!(cause instanceof DataError)) throw cause;
+            // Where nothing is to be skipped, the reason itself says more.
+            if (!(cause instanceof DataError) || skipBadRecords === 0) throw cause;
             error = cause;
           }
-          if (example !== undefined) return detectKeys(example, options.keys, where);
         }
+        first ??= error;
         if (error !== undefined) limit.add(name, [{ record, offset, reason: reasonOf(error), lost: 1 }]);
       }
     } finally {
       await reader.close();
     }
   }
-  throw new DataError({ where: folder, what: "holds no whole record" });
+  throw new DataError({
+    where: folder,
+    what: "holds no whole record",
+    ...(first === undefined ? {} : { found: first.message }),
+  });
 }
 
 async function openShard(path: string): Promise<RecordReader> {
@@ -445,9 +485,12 @@ async function load(
 ): Promise<StoredIndex | string | undefined> {
   let bytes: Uint8Array;
   try {
-    const file = await open(path);
+    // A pipe of that name would be waited for.
+    const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
     try {
-      const { size } = await file.stat();
+      const stats = await file.stat();
+      if (!stats.isFile()) return "not a regular file";
+      const { size } = stats;
       const records = found.reduce((sum, shard) => sum + Math.floor(shard.bytes / RECORD_OVERHEAD), 0);
       if (size > records * BYTES_PER_RECORD + MAX_JSON_BYTES) return "longer than these shards can need";
       bytes = new Uint8Array(size);

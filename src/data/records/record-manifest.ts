@@ -5,7 +5,7 @@
  * Sizes are in bytes.
  */
 
-import { readdir, readFile, rename, stat } from "node:fs/promises";
+import { open, readdir, readFile, rename, stat } from "node:fs/promises";
 import { join } from "node:path";
 
 import { z } from "zod";
@@ -15,6 +15,12 @@ import { DataError } from "../../core/error.js";
 
 export const MANIFEST_FILE = "manifest.json";
 
+/** What `riffle create-tfrecords` begins with; without a manifest beside it the folder is unfinished. */
+export const PLAN_FILE = "plan.json";
+
+const MANIFEST_FORMAT = "riffle-records-1";
+export const PLAN_FORMAT = "riffle-records-plan-1";
+
 export type RecordManifest = z.infer<typeof schema>;
 export type ShardEntry = RecordManifest["shards"][number];
 
@@ -23,10 +29,67 @@ export function isShardName(name: string): boolean {
   return /^[^.].*(\.tfrecords?|\.record|-[0-9]{5}-of-[0-9]{5})$/i.test(name);
 }
 
-/** The shards in a folder, by code point; empty where there are none. */
+/**
+ * The shards in a folder, by code point; empty where there are none.
+ *
+ * @throws DataError when it cannot be listed, or holds a shard only in compressed form.
+ */
 export async function listShards(folder: string): Promise<string[]> {
-  const names = await readdir(folder);
-  return names.filter(isShardName).sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
+  let names: string[];
+  try {
+    names = await readdir(folder);
+  } catch (error) {
+    throw new DataError(
+      { where: folder, what: `cannot be listed: ${errorCode(error) ?? String(error)}` },
+      error,
+    );
+  }
+  const shards = names.filter(isShardName);
+  const packed = names.find((name) => {
+    const [, shard = ""] = /^(.+)\.gz$/i.exec(name) ?? [];
+    return isShardName(shard) && !shards.includes(shard);
+  });
+  if (packed !== undefined) {
+    const path = join(folder, packed);
+    throw new DataError({
+      where: path,
+      what: "compressed with gzip, so records cannot be read by their place",
+      hint: `gunzip --keep ${path}`,
+    });
+  }
+  return shards.sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
+}
+
+/** Whether shards are, or by what stands beside them should be, in a folder. */
+export async function holdsRecords(folder: string): Promise<boolean> {
+  return (
+    (await listShards(folder)).length > 0 ||
+    (await isOfFormat(join(folder, MANIFEST_FILE), MANIFEST_FORMAT)) ||
+    (await isUnfinished(folder))
+  );
+}
+
+/** Whether the folder's shards are still being written, or were when a kill came. */
+export async function isUnfinished(folder: string): Promise<boolean> {
+  return (
+    (await isOfFormat(join(folder, PLAN_FILE), PLAN_FORMAT)) && (await readManifest(folder)) === undefined
+  );
+}
+
+/** Whether a file begins as ours of that format do; false where there is none. */
+async function isOfFormat(path: string, format: string): Promise<boolean> {
+  try {
+    if (!(await stat(path)).isFile()) return false;
+    const file = await open(path);
+    try {
+      const { buffer, bytesRead } = await file.read(Buffer.alloc(64), 0, 64, 0);
+      return buffer.toString("latin1", 0, bytesRead).includes(`"format": "${format}"`);
+    } finally {
+      await file.close();
+    }
+  } catch {
+    return false;
+  }
 }
 
 /** Undefined where the folder has none: other writers leave no manifest. */
@@ -34,7 +97,9 @@ export async function readManifest(folder: string): Promise<RecordManifest | und
   const path = join(folder, MANIFEST_FILE);
   let text: string;
   try {
-    const { size } = await stat(path);
+    const found = await stat(path);
+    const { size } = found;
+    if (!found.isFile()) throw new DataError({ where: path, what: "not a regular file" });
     if (size > MAX_BYTES) {
       const numbers = { expected: `at most ${MAX_BYTES} bytes`, found: `${size}` };
       throw new DataError({ where: path, what: "too long for a manifest of records", ...numbers });
@@ -125,7 +190,7 @@ const count = z.int().nonnegative();
 
 const schema = z
   .strictObject({
-    format: z.literal("riffle-records-1"),
+    format: z.literal(MANIFEST_FORMAT),
     records: count,
     /** By label; null where the writer did not know them. */
     classes: z.array(z.string().min(1).max(1024)).nullable(),
