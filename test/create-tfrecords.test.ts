@@ -297,6 +297,47 @@ suite("create-tfrecords, ended by force", () => {
   });
 });
 
+suite("verify-data, stopped or on copies", () => {
+  const cwd = join(scratch, "killed");
+
+  test("Ctrl-C ends with 130, and what was not looked at to its end is not called good", async () => {
+    const argv = [program, "verify-data", "whole", "--json"];
+    const child = spawn(process.execPath, argv, { cwd, stdio: ["ignore", "pipe", "pipe"] });
+    let [stdout, stderr] = ["", ""];
+    let asked = false;
+    child.stdout.on("data", (text) => (stdout += String(text)));
+    child.stderr.on("data", (text) => {
+      stderr += String(text);
+      // Once: a second one would end it at once.
+      if (!asked) asked = stderr.includes("img/s") && child.kill("SIGINT");
+    });
+    const [code] = (await once(child, "close")) as [number];
+    assert.equal(code, 130, stdout + stderr);
+    const end = JSON.parse(stdout.trimEnd().split("\n").at(-1) ?? "") as { ok: boolean; stopped: boolean };
+    assert.deepEqual([end.ok, end.stopped], [false, true]);
+    for (const [, done, total] of stderr.matchAll(/ ([0-9,]+)\/([0-9,]+) /g)) assert.notEqual(done, total);
+  });
+
+  test("copies are named: a few in text, more as JSON; they are no problem", () => {
+    // 3000 rows of 40 pictures, one of which is a PNG that was left out.
+    const { status, stdout } = riffle(cwd, "verify-data", "whole");
+    assert.equal(status, 0);
+    const named = stdout.split("\n").filter((line) => line.startsWith("copy "));
+    assert.equal(named.length, 3);
+    assert.match(
+      named[0] ?? "",
+      /^copy +whole\/shard-\d+\.tfrecords record \d+, byte \d+: the picture of whole/,
+    );
+    assert.match(stdout, /\.\.\. 2,886 copies in all; --json lists the first 100$/m);
+    const events = riffle(cwd, "verify-data", "whole", "--json")
+      .stdout.trimEnd()
+      .split("\n")
+      .map((line) => JSON.parse(line) as { event: string; duplicates?: number });
+    assert.equal(events.filter(({ event }) => event === "copy").length, 100);
+    assert.equal(events.find(({ event }) => event === "part")?.duplicates, 2886);
+  });
+});
+
 async function killedAfter(child: ChildProcess, milliseconds: number): Promise<void> {
   const ended = once(child, "exit");
   const timer = setTimeout(() => child.kill("SIGKILL"), milliseconds);

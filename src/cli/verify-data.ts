@@ -4,6 +4,8 @@ import Table from "cli-table3";
 
 import {
   type DataProblem,
+  MOST_COPIES,
+  type PicturePlace,
   verifyData,
   type VerifiedPart,
   type VerifyReport,
@@ -58,15 +60,18 @@ async function verify(invocation: Invocation, terminal: Terminal): Promise<numbe
   }
   print(report, terminal);
   for (const problem of report.problems) terminal.emit({ event: "problem", ...problem });
+  for (const copy of report.copies) terminal.emit({ event: "copy", ...copy });
   for (const part of report.parts) terminal.emit({ event: "part", ...part });
   const { ok, stopped, leaked, counts, seconds } = report;
   terminal.emit({ event: "end", ok, stopped, leaked, counts, seconds });
-  if (!ok) return 3;
+  if (report.problems.length > 0) return 3;
   return stopped ? stop.exitCode : 0;
 }
 
 /** Problems named on the terminal; --json has more. */
 const SHOWN = 20;
+/** Copies named there. */
+const SHOWN_COPIES = 3;
 
 function print(report: VerifyReport, terminal: Terminal): void {
   const { problems, counts, parts, seconds, stopped } = report;
@@ -79,13 +84,26 @@ function print(report: VerifyReport, terminal: Terminal): void {
     const shown = Object.entries(counts).map(([check, n]) => `${check} ${count(n)}`);
     terminal.print(`... ${count(total)} problems in all: ${shown.join(", ")}; --json lists them`);
   }
+  printCopies(report, terminal);
   const looked = parts.reduce((sum, part) => sum + part.pictures, 0);
   const verdict =
     total === 0 ? "No problem found" : `${count(total)} ${total === 1 ? "problem" : "problems"}`;
-  const paint = total === 0 ? terminal.colour.green : terminal.colour.red;
+  const { red, yellow, green } = terminal.colour;
+  const paint = total > 0 ? red : stopped ? yellow : green;
   terminal.print(
     `${paint(verdict)} in ${count(looked)} pictures${stopped ? " looked at before it was stopped" : ""} · ${duration(seconds)}`,
   );
+}
+
+/** No problems, so without colour. */
+function printCopies({ copies, parts }: VerifyReport, terminal: Terminal): void {
+  for (const { of, ...copy } of copies.slice(0, SHOWN_COPIES)) {
+    terminal.print(`${"copy".padEnd(13)} ${printable(`${placeOf(copy)}: the picture of ${placeOf(of)}`)}`);
+  }
+  const total = parts.reduce((sum, { duplicates }) => sum + duplicates, 0);
+  if (total <= SHOWN_COPIES) return;
+  const listed = total > MOST_COPIES ? `the first ${count(MOST_COPIES)}` : "them";
+  terminal.print(`... ${count(total)} copies in all; --json lists ${listed}`);
 }
 
 /** A column per part, a row per fact. */
@@ -122,7 +140,11 @@ function sizeOf(size: VerifiedPart["classes"]["smallest"]): string {
   return `${count(size.pictures)}: ${size.label}${size.name === null ? "" : ` ${size.name}`}`;
 }
 
-function lineOf({ file, record, offset, what }: DataProblem): string {
-  const place = record === null ? file : `${file} record ${record}, byte ${offset}`;
+function lineOf({ what, ...problem }: DataProblem): string {
+  const place = placeOf(problem);
   return what.startsWith(place) ? what : `${place}: ${what}`;
+}
+
+function placeOf({ file, record, offset }: PicturePlace): string {
+  return record === null ? file : `${file} record ${record}, byte ${offset}`;
 }

@@ -183,9 +183,19 @@ export function otherKind(bytes: Uint8Array): string {
   if (startsWith(bytes, "II*\0") || startsWith(bytes, "MM\0*")) return "a TIFF";
   if (startsWith(bytes, "ftyp", 4)) return "a HEIC, AVIF or video file";
   if (startsWith(bytes, "%PDF")) return "a PDF";
+  return isText(bytes) ? "a text file, not a picture" : "not a picture";
+}
+
+/** UTF-8 without control characters, as far as the first bytes tell. */
+function isText(bytes: Uint8Array): boolean {
   const start = bytes.subarray(0, 256);
-  const printable = start.every((c) => c >= 0x20 || c === 0x09 || c === 0x0a || c === 0x0d);
-  return printable ? "a text file, not a picture" : "not a picture";
+  try {
+    // The last character may go on behind them.
+    const text = new TextDecoder("utf-8", { fatal: true }).decode(start, { stream: bytes.length > 256 });
+    return !/[^\P{Cc}\t\n\r]/u.test(text);
+  } catch {
+    return false;
+  }
 }
 
 function startsWith(bytes: Uint8Array, text: string, at = 0): boolean {

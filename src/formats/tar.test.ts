@@ -161,6 +161,7 @@ suite("tarMembers", () => {
     ["an empty file", Buffer.alloc(0), /byte 0: the archive ends without its end mark/],
     ["a header with a flipped bit", flipped, /byte 0: no header of a tar archive: its checksum is wrong/],
     ["a picture", Buffer.alloc(2048, 0xd8), /no header of a tar archive/],
+    ["a gzipped archive", gzipSync(whole), /test\.tar, byte 0: compressed with gzip.*gunzip < test\.tar > /],
     [
       "an archive cut in a member",
       tarEntry({ name: "a.JPEG", size: 5000 }),

@@ -87,7 +87,7 @@ export async function* tarContents(
 ): AsyncGenerator<TarContent, void> {
   const file = openFile(path);
   try {
-    if (!isGzip(file)) {
+    if (!isGzip(file.readAt(0, 2))) {
       for (const member of tarMembers(file.readAt, { start: 0, end: file.size }, path)) {
         if (!wants(member.name)) continue;
         yield { name: member.name, bytes: file.readAt(member.offset, checkSize(member, maxBytes, path)) };
@@ -158,6 +158,7 @@ function* walkTar({ start, end }: TarRange, where: string): Generator<Wish, void
 
   for (;;) {
     const block = yield { kind: "read", at, length: BLOCK };
+    if (at === start && isGzip(block)) throw compressed(where, at);
     if (block.length < BLOCK) throw cut(where, at, block.length);
     if (block.every((byte) => byte === 0)) return;
     const header = parseHeader(block, where, at);
@@ -383,9 +384,26 @@ function checkSize(member: TarMember, maxBytes: number, where: string): number {
   );
 }
 
-function isGzip(file: OpenFile): boolean {
-  const [first, second] = file.readAt(0, 2);
+/** RFC 1952. No name in a header begins so: it would not be UTF-8. */
+function isGzip([first, second]: Uint8Array): boolean {
   return first === 0x1f && second === 0x8b;
+}
+
+function compressed(where: string, at: number): FormatError {
+  const unpacked = `${where.replace(/(\.tar)?\.t?gz$/i, "")}.tar`;
+  // An archive inside another stands further on, and is no file.
+  const isFile = at === 0;
+  return new FormatError(
+    {
+      where,
+      what: "compressed with gzip, so members cannot be read by their place",
+      expected: "a tar archive that is not compressed",
+      hint: isFile
+        ? `Unpack it once, and give that file: gunzip < ${where} > ${unpacked}`
+        : "Unpack the archive around it, and give the folder",
+    },
+    at,
+  );
 }
 
 async function* gzippedContents(

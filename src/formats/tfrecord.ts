@@ -12,6 +12,7 @@
  * Source: tensorflow/core/lib/io/record_writer.h, "Format of a single record".
  */
 
+import { constants } from "node:fs";
 import { open } from "node:fs/promises";
 
 import { FormatError } from "../core/error.js";
@@ -117,7 +118,8 @@ export class RecordReader implements AsyncIterable<TfRecord> {
 
   /** @throws FormatError when it is no regular file. */
   static async open(path: string): Promise<RecordReader> {
-    const file = await open(path);
+    // A pipe would be waited for.
+    const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
     try {
       const found = await file.stat();
       if (!found.isFile()) throw new FormatError({ where: path, what: "not a regular file" }, 0);
@@ -295,7 +297,7 @@ function kindOf(start: Uint8Array, path: string): readonly [what: string, hint?:
   if (text.startsWith("\x1f\x8b")) {
     return [
       "compressed with gzip, so records cannot be read by their place",
-      `gunzip --keep --suffix="" ${path} or write the records uncompressed`,
+      `mv ${path} ${path}.gz && gunzip --keep ${path}.gz, or write the records uncompressed`,
     ];
   }
   // RFC 1950: method 8, and the first two bytes are a multiple of 31.

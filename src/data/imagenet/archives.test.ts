@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, suite, test } from "node:test";
@@ -63,9 +63,45 @@ suite("pictureReader", () => {
     });
   }
 
+  test("names a picture that may not be read", () => {
+    const path = join(folder, "secret.JPEG");
+    writeFileSync(path, "secret");
+    chmodSync(path, 0);
+    chmodSync(folder, 0o755);
+    const refused = (look: () => unknown) =>
+      assert.throws(
+        look,
+        (error: unknown) =>
+          error instanceof DataError && /secret\.JPEG: cannot be read: no permission/.test(error.message),
+      );
+    asNobody(() => refused(() => reader.read(path)));
+    // What would be let through is asked of the real user, who stays root above.
+    if (process.getuid?.() !== 0) refused(() => reader.size(path));
+  });
+
+  // Its length and permissions are those of a file, but nothing is at its start.
+  const unreadable = "/proc/self/mem";
+  test("names a picture that the disk does not give", { skip: !existsSync(unreadable) }, () => {
+    assert.throws(
+      () => reader.read(unreadable),
+      (error: unknown) => error instanceof DataError && /self\/mem: cannot be read/.test(error.message),
+    );
+  });
+
   test("refuses an archive that holds a name twice", () => {
     const twice = join(folder, "twice.tar");
     writeFileSync(twice, tarBytes([{ name: "a" }, { name: "a" }]));
     assert.throws(() => reader.read(`${twice}::a`), /holds "a" twice/);
   });
 });
+
+/** Without root's rights, which no permission binds. */
+function asNobody(act: () => void): void {
+  if (process.geteuid?.() !== 0) return act();
+  process.seteuid?.(65534);
+  try {
+    act();
+  } finally {
+    process.seteuid?.(0);
+  }
+}

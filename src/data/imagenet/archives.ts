@@ -8,8 +8,9 @@
  * Reading is synchronous: it is meant for a thread of its own.
  */
 
-import { readFileSync, statSync } from "node:fs";
+import { accessSync, constants, readFileSync, statSync } from "node:fs";
 
+import { errorCode } from "../../core/durable.js";
 import { DataError } from "../../core/error.js";
 import { openFile, type OpenFile, tarMembers, type TarRange } from "../../formats/tar.js";
 
@@ -17,10 +18,10 @@ export interface PictureReader {
   /**
    * The bytes of a file or member.
    *
-   * @throws DataError when there is no such file or member, or it is no plain file.
+   * @throws DataError when there is no such file or member, it is no plain file, or it cannot be read.
    */
   read(path: string): Uint8Array;
-  /** How many bytes that are, without reading them. */
+  /** How many bytes that are, without reading them; refuses what {@link read} would not be let to. */
   size(path: string): number;
   /** Closes the archives. */
   close(): void;
@@ -42,13 +43,11 @@ export function pictureReader(): PictureReader {
   return {
     read(path) {
       const [outer, ...names] = path.split(MEMBER) as [string, ...string[]];
-      return names.length === 0 ? readPlain(path) : archive(outer).read(names);
+      return naming(path, () => (names.length === 0 ? readPlain(path) : archive(outer).read(names)));
     },
     size(path) {
       const [outer, ...names] = path.split(MEMBER) as [string, ...string[]];
-      if (names.length === 0) return plainSize(path);
-      const { start, end } = archive(outer).find(names);
-      return end - start;
+      return naming(path, () => (names.length === 0 ? plainSize(path) : archive(outer).size(names)));
     },
     close() {
       for (const { file } of archives.values()) file.close();
@@ -78,6 +77,11 @@ class Archive {
       expected: `${size} bytes`,
       found: `${bytes.length}`,
     });
+  }
+
+  size(names: readonly string[]): number {
+    const { start, end } = this.find(names);
+    return end - start;
   }
 
   find(names: readonly string[]): TarRange {
@@ -133,31 +137,46 @@ class Index {
 }
 
 function readPlain(path: string): Uint8Array {
-  plainSize(path);
+  checkPlain(path);
   return readFileSync(path);
 }
 
 function plainSize(path: string): number {
-  let status;
-  try {
-    status = statSync(path);
-  } catch (error) {
-    const missing = error instanceof Error && "code" in error && error.code === "ENOENT";
-    throw new DataError(
-      {
-        where: path,
-        what: missing ? "there is no such file" : `cannot be read: ${(error as Error).message}`,
-        ...(missing && !path.startsWith("/")
-          ? {
-              hint: "Relative paths count from the working directory: run this where riffle explore-imagenet ran",
-            }
-          : {}),
-      },
-      error,
-    );
-  }
+  const size = checkPlain(path);
+  accessSync(path, constants.R_OK);
+  return size;
+}
+
+function checkPlain(path: string): number {
+  const status = statSync(path);
   if (!status.isFile()) throw new DataError({ where: path, what: "no plain file" });
   return checkSize(status.size, path);
+}
+
+/** What the system refuses, as a problem of this picture. */
+function naming<T>(path: string, look: () => T): T {
+  try {
+    return look();
+  } catch (error) {
+    const code = errorCode(error);
+    if (code === undefined) throw error;
+    throw new DataError({ where: path, ...reasonOf(code, path) }, error);
+  }
+}
+
+function reasonOf(code: string, path: string): { readonly what: string; readonly hint?: string } {
+  if (code === "ENOENT") {
+    const what = "there is no such file";
+    if (path.startsWith("/")) return { what };
+    const hint =
+      "Relative paths count from the working directory: run this where riffle explore-imagenet ran";
+    return { what, hint };
+  }
+  if (code === "EACCES") {
+    const hint = "Check the permissions of the file and of the folders that it lies in";
+    return { what: "cannot be read: no permission", hint };
+  }
+  return { what: `cannot be read: ${code}` };
 }
 
 function checkSize(size: number, where: string): number {

@@ -16,7 +16,7 @@ import { gzipSync } from "node:zlib";
 
 import { needs, sharedPath } from "../../../test/golden/shared.js";
 import { tarBytes } from "../../../test/tar-bytes.js";
-import { DataError, UsageError } from "../../core/error.js";
+import { DataError, ResourceError, UsageError } from "../../core/error.js";
 import { pictureReader } from "./archives.js";
 import { readBoxes } from "./boxes.js";
 import { explore, type ExploreSettings } from "./explore.js";
@@ -139,6 +139,12 @@ suite("explore on ImageNet's own files", () => {
       rows.slice(0, 3).map(({ path, wordnetId }) => [path, encoding[wordnetId]]),
       [1, 2, 3].map((n, i) => [`${val}::ILSVRC2012_val_0000000${n}.JPEG`, [489, 360, 170][i]]),
     );
+  });
+
+  test("takes a class folder without pictures, since the devkit numbers the classes", material, async () => {
+    const root = place({ "train/n02119789/1.jpg": "", "train/n01440764/.keep": "" });
+    const result = await run(root, { devkit: sharedPath("imagenet-devkit") });
+    assert.deepEqual([result.classes, result.classes_with_pictures], [1000, 1]);
   });
 
   test(
@@ -347,6 +353,59 @@ suite("explore refuses, and writes nothing", () => {
       (root) => ({ train: tar(join(root, "train.tar")) }),
       /train\.tar, byte 0: no header of a tar archive/,
     ],
+    [
+      "a gzipped archive",
+      { "train.tar.gz": gzipSync(tarBytes([{ name: "a/1.jpg" }])) },
+      (root) => ({ train: tar(join(root, "train.tar.gz")) }),
+      /train\.tar\.gz, byte 0: compressed with gzip.*gunzip < \S+train\.tar\.gz > \S+train\.tar$/,
+    ],
+    [
+      "a class folder that reads like an archive",
+      { ...train, "train/x::y.tar::z/1.jpg": "" },
+      () => ({}),
+      /x::y\.tar::z.*: a path with :: in it/,
+    ],
+    [
+      "a picture that reads like a member",
+      { ...train, "train/a/x.tar::y.jpg": "" },
+      () => ({}),
+      /a\/x\.tar::y\.jpg: a path with :: in it/,
+    ],
+    [
+      "a folder of pictures that reads like an archive",
+      { "x.tar::y/a/1.jpg": "" },
+      (root) => ({ train: at(join(root, "x.tar::y")) }),
+      /a path with :: in it/,
+    ],
+    [
+      "an archive whose name reads like a member",
+      { "x::y.tar": tarBytes([{ name: "a/1.jpg" }]) },
+      (root) => ({ train: tar(join(root, "x::y.tar")) }),
+      /x::y\.tar: a path with :: in it/,
+    ],
+    [
+      "a numbered validation picture that reads like a member",
+      { ...train, "val/x::y_1.JPEG": "" },
+      val,
+      /val\/x::y_1\.JPEG: a path with :: in it/,
+    ],
+    [
+      "a class without pictures",
+      { ...train, "train/c/.keep": "" },
+      () => ({}),
+      /train\/c: a class without pictures/,
+    ],
+    [
+      "a class whose archive is empty",
+      {
+        "train.tar": tarBytes([
+          { name: "a.tar", data: tarBytes([{ name: "1.jpg" }]) },
+          { name: "b.tar", data: tarBytes([]) },
+        ]),
+      },
+      (root) => ({ train: tar(join(root, "train.tar")) }),
+      /train\.tar::b\.tar: a class without pictures/,
+    ],
   ];
   for (const [name, files, settings, words] of cases) {
     test(name, async () => {
@@ -360,6 +419,40 @@ suite("explore refuses, and writes nothing", () => {
       assert.equal(existsSync(join(root, "out")), false);
     });
   }
+
+  for (const [name, path] of [
+    ["a picture", "train/a/caf\xe9.jpg"],
+    ["a class folder", "train/caf\xe9/1.jpg"],
+  ] as const) {
+    test(`${name} whose name is not UTF-8, which no list can hold`, async (t) => {
+      const root = place({ ...train });
+      const bytes = Buffer.from(join(root, path), "latin1");
+      try {
+        mkdirSync(bytes.subarray(0, bytes.lastIndexOf("/")), { recursive: true });
+        writeFileSync(bytes, "");
+      } catch {
+        return t.skip("this file system takes UTF-8 names only");
+      }
+      await assert.rejects(
+        run(root),
+        (error: unknown) =>
+          error instanceof DataError && /a name that is not UTF-8 .*found caf\\xe9/.test(error.message),
+      );
+    });
+  }
+
+  test("an output that cannot be written, before anything is read", async () => {
+    const root = place({ file: "", "holds/file": "" });
+    for (const output of ["file", "file/below", "holds/file/far/below"]) {
+      await assert.rejects(run(root, { output: join(root, output) }), (error: unknown) => {
+        assert.ok(error instanceof ResourceError, String(error));
+        assert.match(error.message, /cannot be written.*Nothing was read or written.*--output/);
+        return error.problem.where === join(root, output);
+      });
+    }
+    assert.deepEqual(readdirSync(root).sort(), ["file", "holds"]);
+    await assert.rejects(run(root, { output: "/proc/riffle" }), ResourceError);
+  });
 
   const numbered = { "train/n02119789/1.jpg": "", "val/x_1.JPEG": "", "val/x_2.JPEG": "" };
   const truths: readonly (readonly [string, string | Uint8Array, RegExp])[] = [

@@ -13,9 +13,9 @@
 
 import { createReadStream } from "node:fs";
 import { open, rename, rm, stat } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join, resolve } from "node:path";
 
-import { makeFolder, writeFlushed } from "../../core/durable.js";
+import { errorCode, exists, makeFolder, probeFolder, writeFlushed } from "../../core/durable.js";
 import { DataError, ResourceError, UsageError } from "../../core/error.js";
 import { parseVocXml, type VocObject } from "../../formats/voc-xml.js";
 import { encodeBoxes } from "./boxes.js";
@@ -88,13 +88,15 @@ export type ExploreProgress = (part: "pictures" | "boxes", done: number, total: 
 /**
  * Lists, checks and writes; nothing is written before everything was read.
  *
- * @throws DataError when something is missing, contradicts itself or has no place; UsageError where files stand in the way.
+ * @throws DataError when something is missing, contradicts itself or has no place; UsageError where files stand in the way;
+ * ResourceError, before anything is read, where the output cannot be written.
  */
 export async function explore(
   settings: ExploreSettings,
   progress: ExploreProgress = () => {},
   signal?: AbortSignal,
 ): Promise<ExploreReport> {
+  await provePlace(settings.output);
   const leftOut = new Tally();
   const devkit = settings.devkit === undefined ? undefined : await readDevkit(settings.devkit);
   const pause = async (part: "pictures" | "boxes", done: number, total?: number): Promise<void> => {
@@ -103,8 +105,12 @@ export async function explore(
     await new Promise((resolve) => setImmediate(resolve));
     signal?.throwIfAborted();
   };
-  const events = { skipped: leftOut.add, pause: (done: number) => pause("pictures", done) };
-  const listed = await listByClass(settings.train, events);
+  const events = {
+    skipped: leftOut.add,
+    empty: () => {},
+    pause: (done: number) => pause("pictures", done),
+  };
+  const listed = await listByClass(settings.train, devkit ? events : { ...events, empty: refuseEmpty });
   progress("pictures", listed.length, listed.length);
   const classes = classesOf(devkit, listed);
   const training = trainingRows(listed, classes, settings.train.path, devkit);
@@ -136,6 +142,16 @@ export async function explore(
     left_out: leftOut.list(),
     files: [...files.keys()].map((name) => join(settings.output, name)),
   };
+}
+
+/** Without a devkit every class has a number, and training on the folders would refuse one without pictures. */
+function refuseEmpty(where: string): never {
+  throw new DataError({
+    where,
+    what: "a class without pictures",
+    safe: "Nothing was written",
+    hint: "Put its pictures there, or remove it: the classes are numbered by their sorted names",
+  });
 }
 
 /** Classes in the order of their labels. */
@@ -356,6 +372,27 @@ function pythonJson(entries: readonly (readonly [string, string | number])[]): B
     );
   const lines = entries.map(([key, item]) => `${value(key)}: ${value(item)}`);
   return Buffer.from(lines.length === 0 ? "{}" : `{\n${lines.join(",\n")}\n}`);
+}
+
+/** Proves that the folder can be written, or made; listing 1.3 million pictures first would be in vain. Leaves nothing. */
+async function provePlace(folder: string): Promise<void> {
+  try {
+    let place = resolve(folder);
+    while (!(await exists(place)) && place !== dirname(place)) place = dirname(place);
+    await probeFolder(place);
+  } catch (error) {
+    const reason = errorCode(error) ?? String(error);
+    throw new ResourceError(
+      {
+        what: `the output folder cannot be written: ${reason}`,
+        ...(error instanceof ResourceError ? error.problem : {}),
+        where: folder,
+        safe: "Nothing was read or written",
+        hint: "Name another folder with --output",
+      },
+      error,
+    );
+  }
 }
 
 /** Writes each file whole or not at all; a file that stands there with other content is not ours to replace. */

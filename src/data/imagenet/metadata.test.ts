@@ -29,7 +29,8 @@ suite("readMetadata", () => {
   });
 
   test("what encodeMetadata wrote is read as it was, whatever stands in a name", async () => {
-    const rows = ["a,b.JPEG", 'quo"te.JPEG', "new\nline.JPEG", "tar.tar::n1.tar::é.JPEG"].map((name) => ({
+    const names = ["a,b.JPEG", 'quo"te.JPEG', "new\nline.JPEG", "tar.tar::n1.tar::é.JPEG", "\ufffd.JPEG"];
+    const rows = names.map((name) => ({
       path: name,
       wordnetId: "n1",
       justName: justName(name),
@@ -52,6 +53,7 @@ suite("readMetadata", () => {
       Buffer.concat([Buffer.from("path,wordnet_id\n"), Buffer.of(0xff), Buffer.from(",n1\n")]),
       /line 2: holds bytes that are no UTF-8/,
     ],
+    ["a zero byte", "path,wordnet_id\na\0,n1\n", /line 2: holds a zero byte/],
   ];
   for (const [name, text, words] of refused) {
     test(`refuses ${name}`, async () => {

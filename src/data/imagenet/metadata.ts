@@ -6,6 +6,7 @@
  * to the working directory, as in the original; a member of a tar archive is written ARCHIVE.tar::member (archives.ts).
  */
 
+import { isUtf8 } from "node:buffer";
 import { readFile, stat } from "node:fs/promises";
 
 import { CsvError, parse } from "csv-parse/sync";
@@ -60,12 +61,14 @@ export async function readMetadata(csv: string): Promise<PictureRow[]> {
  */
 export function parseMetadata(bytes: Uint8Array, where: string): PictureRow[] {
   let rows: PictureRow[];
+  // What is no UTF-8 is read as U+FFFD, which may also stand in a name by right.
+  const isText = isUtf8(bytes);
   try {
     rows = parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength), {
       bom: true,
       columns: (header: string[]) => checkHeader(header, where),
       max_record_size: MAX_ROW_CHARACTERS,
-      on_record: (record, { lines }) => checkRow(record, lines, where),
+      on_record: (record, { lines }) => checkRow(record, lines, where, isText),
     });
   } catch (error) {
     if (!(error instanceof CsvError)) throw error;
@@ -110,7 +113,7 @@ function checkHeader(header: readonly string[], where: string): (string | false)
   return header.map((name) => (COLUMNS.has(name) ? name : false));
 }
 
-function checkRow(record: unknown, line: number, where: string): PictureRow {
+function checkRow(record: unknown, line: number, where: string, isText: boolean): PictureRow {
   const { path, wordnet_id, just_name } = record as Record<
     "path" | "wordnet_id" | "just_name",
     string | undefined
@@ -119,7 +122,10 @@ function checkRow(record: unknown, line: number, where: string): PictureRow {
   if (problem !== undefined || path === undefined || wordnet_id === undefined) {
     throw new DataError({ where: `${where}, line ${line}`, what: problem ?? "an incomplete row" });
   }
-  if (/[\0\ufffd]/.test(path + wordnet_id)) {
+  const text = path + wordnet_id;
+  if (text.includes("\0"))
+    throw new DataError({ where: `${where}, line ${line}`, what: "holds a zero byte" });
+  if (!isText && text.includes("\ufffd")) {
     throw new DataError({ where: `${where}, line ${line}`, what: "holds bytes that are no UTF-8 text" });
   }
   return { path, wordnetId: wordnet_id, justName: just_name || justName(path) };

@@ -3,9 +3,11 @@
  * files. Names only; no picture is opened.
  *
  * Everything comes sorted by code point, so the same files give the same lists on every machine. What systems and editors
- * leave behind is passed over; what has no place (a picture beside the class folders, a folder in a class) is refused.
+ * leave behind is passed over; what has no place (a picture beside the class folders, a folder in a class) is refused, and
+ * so is a name that a list would not give back as it is.
  */
 
+import { isUtf8 } from "node:buffer";
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 
@@ -48,6 +50,8 @@ export interface BoxFile {
 export interface ListEvents {
   /** A member of an archive that is left out, and why. */
   skipped(path: string, reason: string): void;
+  /** A class folder, or the archive of a class, that holds no pictures. */
+  empty(path: string): void;
   /** Awaited now and then, with the pictures found so far: reading is synchronous and would let nothing else run. */
   pause(done: number): Promise<void>;
 }
@@ -69,7 +73,7 @@ export function listFlat(source: Source, events: ListEvents): string[] | undefin
   if (source.kind === "folder") {
     const { folders, files } = list(source.path);
     if (folders.length > 0) return undefined;
-    return files.map((name) => join(source.path, name));
+    return files.map((name) => checkPath(join(source.path, name)));
   }
   const members = membersOf(source.path, events);
   if (members.some(({ name }) => name.endsWith(".tar"))) return undefined;
@@ -133,14 +137,15 @@ async function foldersOf(root: string, events: ListEvents): Promise<Listed[]> {
         what: "a folder inside a class folder; pictures lie directly in the folder of their class",
       });
     }
-    for (const name of inside.files) pictures.push({ folder, path: join(root, folder, name) });
+    if (inside.files.length === 0) events.empty(join(root, folder));
+    for (const name of inside.files) pictures.push({ folder, path: checkPath(join(root, folder, name)) });
     await events.pause(pictures.length);
   }
   return pictures;
 }
 
 async function archivesOf(path: string, events: ListEvents): Promise<Listed[]> {
-  const file = openFile(path);
+  const file = openFile(checkPath(path));
   try {
     const pictures: Listed[] = [];
     for (const member of usableMembers(file, { start: 0, end: file.size }, path, events)) {
@@ -158,9 +163,11 @@ async function archivesOf(path: string, events: ListEvents): Promise<Listed[]> {
       } else {
         const folder = baseName(member.name).slice(0, -".tar".length);
         const range = { start: member.offset, end: member.offset + member.size };
+        const before = pictures.length;
         for (const inside of usableMembers(file, range, where, events)) {
           pictures.push({ folder, path: `${where}${MEMBER}${inside.name}` });
         }
+        if (pictures.length === before) events.empty(where);
       }
       if (member.name.endsWith(".tar") || pictures.length % 1000 === 0) await events.pause(pictures.length);
     }
@@ -185,12 +192,23 @@ function sorted(pictures: readonly Listed[]): Listed[] {
 }
 
 function membersOf(path: string, events: ListEvents): TarMember[] {
-  const file = openFile(path);
+  const file = openFile(checkPath(path));
   try {
     return [...usableMembers(file, { start: 0, end: file.size }, path, events)];
   } finally {
     file.close();
   }
+}
+
+/** A file's path as the lists hold it: what stands before {@link MEMBER} would be read as an archive. */
+function checkPath(path: string): string {
+  if (!path.includes(MEMBER)) return path;
+  throw new DataError({
+    where: path,
+    what: `a path with ${MEMBER} in it, which parts an archive from its member in the lists`,
+    safe: "Nothing was written",
+    hint: "Rename it",
+  });
 }
 
 /** Members that are files, no junk, and can be named in a CSV. */
@@ -246,7 +264,8 @@ async function* archivedXml(path: string): AsyncGenerator<BoxFile, void> {
 function list(path: string): { readonly folders: string[]; readonly files: string[] } {
   let entries;
   try {
-    entries = readdirSync(path, { withFileTypes: true });
+    // Bytes: Node puts U+FFFD in the place of what is no UTF-8, and no file has that name.
+    entries = readdirSync(path, { withFileTypes: true, encoding: "buffer" });
   } catch (error) {
     const code = error instanceof Error && "code" in error ? error.code : "";
     const what =
@@ -260,13 +279,29 @@ function list(path: string): { readonly folders: string[]; readonly files: strin
   const folders: string[] = [];
   const files: string[] = [];
   for (const entry of entries) {
-    if (isJunk(entry.name)) continue;
-    const kind = entry.isSymbolicLink() ? statOf(join(path, entry.name)) : entry;
-    if (kind.isDirectory()) folders.push(entry.name);
-    else if (kind.isFile()) files.push(entry.name);
-    else throw new DataError({ where: join(path, entry.name), what: "neither a file nor a folder" });
+    const name = entry.name.toString();
+    if (isJunk(name)) continue;
+    if (!isUtf8(entry.name)) throw notText(path, entry.name);
+    const kind = entry.isSymbolicLink() ? statOf(join(path, name)) : entry;
+    if (kind.isDirectory()) folders.push(name);
+    else if (kind.isFile()) files.push(name);
+    else throw new DataError({ where: join(path, name), what: "neither a file nor a folder" });
   }
   return { folders: folders.sort(byCodePoint), files: files.sort(byCodePoint) };
+}
+
+function notText(folder: string, name: Uint8Array): DataError {
+  // As a shell takes it between $' and '.
+  const bytes = Array.from(name, (byte) =>
+    byte < 0x80 ? String.fromCharCode(byte) : `\\x${byte.toString(16)}`,
+  );
+  return new DataError({
+    where: folder,
+    what: "a name that is not UTF-8 text, so no list can hold it",
+    found: bytes.join(""),
+    safe: "Nothing was written",
+    hint: "Rename it; for many of them there is convmv -f latin1 -t utf8 --notest",
+  });
 }
 
 function statOf(path: string): ReturnType<typeof statSync> & object {

@@ -13,7 +13,7 @@
 
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
-import { type FileHandle, open, readFile, stat, statfs, unlink } from "node:fs/promises";
+import { type FileHandle, open, statfs, unlink } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 
 import { stringify } from "csv-stringify/sync";
@@ -24,8 +24,9 @@ import { permutation } from "../../core/random.js";
 import { crc32c, hex32 } from "../../formats/crc32c.js";
 import { readBoxes } from "../imagenet/boxes.js";
 import { readMetadata } from "../imagenet/metadata.js";
-import { MANIFEST_FILE, writeManifest } from "../records/record-manifest.js";
+import { MANIFEST_FILE, PLAN_FORMAT, writeManifest } from "../records/record-manifest.js";
 import type { PictureRow } from "./build-record.js";
+import { readLabels } from "./labels.js";
 import { RecordBuilders } from "./record-builders.js";
 import { type FinishedShard, RecordFolder, type RecordPlan, shardName } from "./record-plan.js";
 
@@ -371,7 +372,7 @@ class ShardWriter {
 
 async function planOf(settings: CreateSettings, rows: number): Promise<RecordPlan> {
   return {
-    format: "riffle-records-plan-1",
+    format: PLAN_FORMAT,
     rows,
     shards: settings.shards,
     records_per_shard: Math.ceil(rows / settings.shards),
@@ -427,37 +428,6 @@ async function readSource(settings: CreateSettings, { note }: CreateHooks): Prom
 }
 
 const noBoxes = new Float32Array(0);
-
-/** WordNet id to label. */
-async function readLabels(path: string): Promise<Map<string, number>> {
-  const bad = (what: string, cause?: unknown): DataError =>
-    new DataError(
-      { where: path, what, expected: '{"n01440764": 0, ...}', safe: "Nothing was written" },
-      cause,
-    );
-  let json: unknown;
-  try {
-    const { size } = await stat(path);
-    if (size > MAX_LABEL_BYTES) throw bad(`too long for labels: ${size} bytes`);
-    json = JSON.parse(await readFile(path, "utf8"));
-  } catch (error) {
-    if (error instanceof DataError) throw error;
-    throw bad(`cannot be read: ${error instanceof Error ? error.message : String(error)}`, error);
-  }
-  if (typeof json !== "object" || json === null || Array.isArray(json)) throw bad("holds no labels by class");
-  const labels = new Map<string, number>();
-  for (const [name, label] of Object.entries(json)) {
-    if (!Number.isSafeInteger(label) || (label as number) < 0) {
-      throw bad(`the label of ${JSON.stringify(name)} is no whole number from 0`);
-    }
-    labels.set(name, label as number);
-  }
-  if (labels.size === 0) throw bad("holds no labels");
-  return labels;
-}
-
-/** 21,841 classes of all of ImageNet take 400 KB. */
-const MAX_LABEL_BYTES = 64 * 2 ** 20;
 
 /** Names by label, where every label from 0 has exactly one. */
 function classesOf(labels: ReadonlyMap<string, number>): string[] | null {

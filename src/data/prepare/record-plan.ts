@@ -16,13 +16,13 @@ import { z } from "zod";
 
 import { errorCode, exists, probeFolder, writeFlushed } from "../../core/durable.js";
 import { DataError, ResourceError, UsageError } from "../../core/error.js";
+import { PLAN_FILE, PLAN_FORMAT } from "../records/record-manifest.js";
 
-export const PLAN_FILE = "plan.json";
 export const SHARD_LOG = "shards.jsonl";
 
 /** Everything that decides the bytes of the shards, but for the pictures themselves. */
 export interface RecordPlan {
-  readonly format: "riffle-records-plan-1";
+  readonly format: typeof PLAN_FORMAT;
   /** Rows of the metadata. */
   readonly rows: number;
   /** As asked for; fewer may be written. */

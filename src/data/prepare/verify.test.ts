@@ -5,6 +5,7 @@ import {
   readFileSync,
   renameSync,
   rmSync,
+  symlinkSync,
   truncateSync,
   writeFileSync,
 } from "node:fs";
@@ -18,8 +19,15 @@ import { DataError } from "../../core/error.js";
 import { crc32c, hex32 } from "../../formats/crc32c.js";
 import { encodeExample, type Feature } from "../../formats/tf-example.js";
 import { frameRecord } from "../../formats/tfrecord.js";
+import { openDatasets } from "../sets.js";
 import { writeManifest } from "../records/record-manifest.js";
-import { type DataProblem, verifyData, type VerifyReport } from "./verify.js";
+import {
+  type DataProblem,
+  MOST_COPIES,
+  verifyData,
+  type VerifyProgress,
+  type VerifyReport,
+} from "./verify.js";
 
 const scratch = mkdtempSync(join(tmpdir(), "riffle-verify-"));
 after(() => rmSync(scratch, { recursive: true, force: true }));
@@ -53,7 +61,11 @@ async function shards(...content: readonly Uint8Array[][]): Promise<string> {
   return folder;
 }
 
-async function writeShards(folder: string, content: readonly Uint8Array[][]): Promise<void> {
+async function writeShards(
+  folder: string,
+  content: readonly Uint8Array[][],
+  classes: string[] | null = ["cat", "dog"],
+): Promise<void> {
   mkdirSync(folder, { recursive: true });
   const entries = content.map((records, i) => {
     const name = `shard-000${i}.tfrecords`;
@@ -65,7 +77,7 @@ async function writeShards(folder: string, content: readonly Uint8Array[][]): Pr
   await writeManifest(folder, {
     format: "riffle-records-1",
     records,
-    classes: ["cat", "dog"],
+    classes,
     shards: entries,
   });
 }
@@ -154,10 +166,100 @@ suite("verify-data", () => {
     assert.match(problems[0]?.what ?? "", /label 2 is no class; there are 0 \.\. 1/);
   });
 
-  test("the same picture twice is counted; under two labels it is a problem", async () => {
+  test("a shard that cannot be opened is a problem, and the others are looked at", async () => {
+    const path = await good();
+    const [a, b] = ["shard-0000.tfrecords", "shard-0001.tfrecords"].map((name) => join(path, name));
+    for (const [spoil, words] of [
+      [() => mkdirSync(a ?? ""), /not a regular file/],
+      [() => symlinkSync("nowhere", a ?? ""), /there is no such file/],
+      [() => symlinkSync(a ?? "", a ?? ""), /ELOOP/],
+      [() => symlinkSync("/dev/zero", a ?? ""), /not a regular file/],
+    ] as const) {
+      rmSync(a ?? "", { recursive: true });
+      spoil();
+      const report = await verifyData({ path });
+      assert.deepEqual(
+        report.problems.map(({ check, file, record, offset }) => [check, file, record, offset]),
+        [["shard", a, null, null]],
+      );
+      assert.match(report.problems[0]?.what ?? "", words);
+      assert.deepEqual([report.ok, report.parts[0]?.pictures], [false, 4]);
+    }
+    rmSync(b ?? "");
+    mkdirSync(b ?? "");
+    assert.deepEqual((await verifyData({ path })).counts, { shard: 2 });
+  });
+
+  /** Both parts under other names for their labels, with these labels in them. */
+  async function pair(
+    trained: readonly [string[] | null, number[]],
+    validated: readonly [string[] | null, number[]],
+  ): Promise<string> {
+    const path = join(scratch, `pair-${folders++}`);
+    let next = 0;
+    const recordsOf = (labels: readonly number[]) =>
+      labels.map((label) => record(pictures[next++] as Buffer, label));
+    await writeShards(join(path, "train_shards"), [recordsOf(trained[1])], trained[0]);
+    await writeShards(join(path, "eval_shards"), [recordsOf(validated[1])], validated[0]);
+    return path;
+  }
+
+  type Part = readonly [classes: string[] | null, labels: number[]];
+  const different: readonly (readonly [string, Part, Part, DataProblem["check"], RegExp])[] = [
+    ["in another order", [["cat", "dog"], [0, 1]], [["dog", "cat"], [0]], "manifest", /label 0 .*expected cat, found dog/],
+    ["of other names", [["cat", "dog"], [0, 1]], [["cat", "cow"], [0]], "manifest", /label 1 .*expected dog, found cow/],
+    ["of another number", [["cat", "dog"], [0, 1]], [["cat"], [0]], "manifest", /label 1 .*expected dog, found 1 classes/],
+    ["where training has none", [null, [0, 1]], [["cat", "dog"], [0]], "manifest", /label 0 .*expected 0, found cat/],
+    ["that training does not have", [null, [0, 1]], [null, [2]], "label", /label 2 is no class; there are 0 \.\. 1/],
+  ]; // prettier-ignore
+  for (const [name, trained, validated, check, words] of different) {
+    test(`validation classes ${name}, which train refuses`, async () => {
+      const path = await pair(trained, validated);
+      await assert.rejects(openDatasets(path, { seed: 0 }), DataError);
+      const { problems } = await verifyData({ path });
+      assert.deepEqual(
+        problems.map((problem) => [problem.check, problem.part]),
+        [[check, "validation"]],
+      );
+      assert.match(problems[0]?.what ?? "", words);
+    });
+  }
+
+  test("validation classes that are those of training, named or not, are no problem", async () => {
+    for (const classes of [["cat", "dog"], null]) {
+      const path = await pair([classes, [0, 1]], [classes, [1]]);
+      assert.deepEqual((await verifyData({ path })).problems, []);
+      const { train, validation } = await openDatasets(path, { seed: 0 });
+      await train.close?.();
+      await validation?.close?.();
+    }
+  });
+
+  test("a label beyond what train takes where nothing names the classes", async () => {
+    const path = await shards([record(first, 0), record(pictures[1] as Buffer, 1_000_000)]);
+    rmSync(join(path, "manifest.json"));
+    await assert.rejects(openDatasets(path, { seed: 0 }), /expected 0 \.\. 999999/);
+    const { problems } = await verifyData({ path });
+    assert.deepEqual(
+      problems.map(({ check, what }) => [check, what]),
+      [["label", "label 1000000 is no class; there are 0 .. 999999"]],
+    );
+  });
+
+  test("the same picture twice is counted and told; under two labels it is a problem", async () => {
     const path = await shards([record(first, 0), record(first, 0)], [record(first, 1)]);
     const report = await verifyData({ path });
     assert.equal(report.parts[0]?.duplicates, 1);
+    const file = join(path, "shard-0000.tfrecords");
+    assert.deepEqual(report.copies, [
+      {
+        part: "data",
+        file,
+        record: 1,
+        offset: record(first, 0).length,
+        of: { file, record: 0, offset: 0 },
+      },
+    ]);
     assert.deepEqual(places(report), [["contradiction", 0, 0]]);
     assert.match(
       report.problems[0]?.what ?? "",
@@ -218,9 +320,15 @@ suite("verify-data", () => {
     const path = await good();
     rmSync(join(path, "manifest.json"));
     assert.ok((await verifyData({ path })).ok, "shards of others have no manifest");
-    writeFileSync(join(path, "plan.json"), "{}");
+    writeFileSync(join(path, "plan.json"), '{\n "format": "riffle-records-plan-1"\n}\n');
     const { problems } = await verifyData({ path });
     assert.match(problems[0]?.what ?? "", /unfinished.*run riffle create-tfrecords again/);
+  });
+
+  test("one shard of a run that was finished is not unfinished", async () => {
+    const path = await good();
+    writeFileSync(join(path, "plan.json"), '{\n "format": "riffle-records-plan-1"\n}\n');
+    assert.deepEqual((await verifyData({ path: join(path, "shard-0000.tfrecords") })).problems, []);
   });
 
   test("folders of pictures: what does not decode, copies, leaks", async () => {
@@ -246,16 +354,49 @@ suite("verify-data", () => {
       report.parts.map(({ duplicates }) => duplicates),
       [1, 0],
     );
+    assert.deepEqual(
+      report.copies.map(({ part, file, of }) => [part, file, of.file]),
+      [["train", join(path, "train/cat/copy.jpg"), join(path, "train/cat/a.jpg")]],
+    );
+  });
+
+  test("of very many copies all are counted and the first are told", async () => {
+    const path = await shards(Array.from({ length: MOST_COPIES + 10 }, () => record(first, 0)));
+    const report = await verifyData({ path });
+    assert.deepEqual(
+      [report.ok, report.parts[0]?.duplicates, report.copies.length],
+      [true, MOST_COPIES + 9, MOST_COPIES],
+    );
+    assert.deepEqual([report.copies[0]?.record, report.copies[0]?.of.record], [1, 0]);
   });
 
   test("a path with nothing behind it", async () => {
     await assert.rejects(verifyData({ path: join(scratch, "nothing") }), DataError);
   });
 
-  test("asked to stop, it tells what it saw", async () => {
+  test("asked to stop, it tells what it saw, and vouches for nothing", async () => {
+    const path = await good();
+    const early = await verifyData({ path }, { signal: AbortSignal.abort() });
+    assert.deepEqual([early.parts.length, early.ok, early.stopped], [0, false, true]);
+
     const stop = new AbortController();
-    stop.abort();
-    const report = await verifyData({ path: await good() }, { signal: stop.signal });
-    assert.deepEqual([report.parts.length, report.ok], [0, true]);
+    const seen: VerifyProgress[] = [];
+    const progress = (one: VerifyProgress): void => {
+      seen.push(one);
+      stop.abort();
+    };
+    const report = await verifyData({ path }, { signal: stop.signal, progress });
+    assert.deepEqual([report.parts[0]?.pictures, report.ok, report.stopped], [1, false, true]);
+    assert.deepEqual([report.problems, report.counts], [[], {}]);
+    assert.ok(seen.length > 0 && seen.every(({ done, total }) => done < total), JSON.stringify(seen));
+  });
+
+  test("asked to stop when all has been looked at, it has ended", async () => {
+    const stop = new AbortController();
+    const progress = ({ done, total }: VerifyProgress): void => {
+      if (done === total) stop.abort();
+    };
+    const report = await verifyData({ path: await good() }, { signal: stop.signal, progress });
+    assert.deepEqual([report.parts[0]?.pictures, report.ok, report.stopped], [8, true, false]);
   });
 });

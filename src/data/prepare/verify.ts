@@ -14,11 +14,11 @@ import { hash } from "node:crypto";
 import { stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 
-import { exists } from "../../core/durable.js";
+import { errorCode } from "../../core/durable.js";
 import { DataError } from "../../core/error.js";
-import { crc32c, hex32 } from "../../formats/crc32c.js";
+import { hex32 } from "../../formats/crc32c.js";
 import { decodeExample } from "../../formats/tf-example.js";
-import { frameRecordInto, RECORD_OVERHEAD, RecordReader } from "../../formats/tfrecord.js";
+import { type DamagedRecord, RecordReader, type TfRecord } from "../../formats/tfrecord.js";
 import type { Dataset } from "../dataset.js";
 import { readClasses } from "../records/record-dataset.js";
 import {
@@ -33,8 +33,10 @@ import {
   compareWithManifest,
   type FoundShard,
   isShardName,
+  isUnfinished,
   listShards,
   MANIFEST_FILE,
+  PLAN_FILE,
   readManifest,
   type RecordManifest,
 } from "../records/record-manifest.js";
@@ -42,7 +44,7 @@ import type { ObjectBox } from "../augment.js";
 import type { Encoded, Pixels } from "../render.js";
 import { findShards, openDatasets } from "../sets.js";
 import { decodingProblem } from "./jpeg-check.js";
-import { PLAN_FILE } from "./record-plan.js";
+import { MAX_CLASSES } from "../records/record-dataset.js";
 
 export interface VerifySettings {
   /** What `train` takes for its data: shards, a folder of pictures, `.npz`; or one shard. */
@@ -74,22 +76,33 @@ export type PartName = "train" | "validation" | "data";
 
 /** What a problem is about. */
 export type Check =
+  | "shard" // cannot be opened or read
   | "record" // framing and CRCs
   | "example" // the message in the record
   | "picture" // does not decode
   | "label" // no class
   | "boxes" // outside the picture, or without a side
-  | "manifest" // shards missing, extra, or others
+  | "manifest" // shards missing, extra, or others; other classes than training has
   | "contradiction" // the same picture under two labels
   | "leakage"; // the same picture in training and validation
 
-export interface DataProblem {
+export interface DataProblem extends PicturePlace {
   readonly check: Check;
   readonly part: PartName;
+  readonly what: string;
+}
+
+/** A picture that is a copy of an earlier one in its part, under the same label. */
+export interface CopiedPicture extends PicturePlace {
+  readonly part: PartName;
+  readonly of: PicturePlace;
+}
+
+/** A file, or a record in it. */
+export interface PicturePlace {
   readonly file: string;
   readonly record: number | null;
   readonly offset: number | null;
-  readonly what: string;
 }
 
 export interface VerifiedPart {
@@ -106,7 +119,7 @@ export interface VerifiedPart {
   /** Pictures with at least one box. */
   readonly boxed: number;
   readonly classes: ClassBalance;
-  /** Pictures that are a copy of an earlier one in this part, under the same label. */
+  /** How many pictures are a {@link CopiedPicture}. */
   readonly duplicates: number;
 }
 
@@ -126,10 +139,13 @@ export interface ClassSize {
 }
 
 export interface VerifyReport {
+  /** All was looked at, and nothing found. */
   readonly ok: boolean;
-  /** Looked at until it was stopped. */
+  /** Not all was looked at. */
   readonly stopped: boolean;
   readonly parts: readonly VerifiedPart[];
+  /** The first {@link MOST_COPIES}; the parts say how many there are. */
+  readonly copies: readonly CopiedPicture[];
   /** Validation pictures that are in training, too. */
   readonly leaked: number;
   /** How many of each kind; kinds without any are left out. */
@@ -142,6 +158,9 @@ export interface VerifyReport {
 /** Problems kept for listing; all are counted. */
 export const MOST_PROBLEMS = 10_000;
 
+/** Copies kept for listing; they are no problem, and all are counted. */
+export const MOST_COPIES = 100;
+
 /**
  * Looks at every picture of a data set.
  *
@@ -149,9 +168,7 @@ export const MOST_PROBLEMS = 10_000;
  */
 export async function verifyData(settings: VerifySettings, hooks: VerifyHooks = {}): Promise<VerifyReport> {
   const verification = new Verification(hooks);
-  for (const source of await openSources(settings)) {
-    if (hooks.signal?.aborted !== true) await verification.look(source);
-  }
+  for (const source of await openSources(settings)) await verification.look(source);
   return verification.report();
 }
 
@@ -163,6 +180,8 @@ interface Source {
   readonly manifest: boolean;
   /** Names by label, where something says. */
   readonly classes: readonly string[] | undefined;
+  /** Those that its manifest gives. */
+  readonly declared?: readonly string[] | null | undefined;
   /** The amount of work, in megabytes or pictures. */
   readonly total: number;
   readonly unit: VerifyProgress["unit"];
@@ -206,6 +225,8 @@ class Verification {
   readonly #started = performance.now();
   /** Decodings under way. */
   readonly #inFlight = new Set<Promise<void>>();
+  /** Names by label that training goes by: those of the part looked at before. */
+  #classes: readonly string[] | undefined;
   #reported = -Infinity;
   #pictures = 0;
   #stopped = false;
@@ -213,6 +234,7 @@ class Verification {
   constructor(private readonly hooks: VerifyHooks) {}
 
   async look(source: Source): Promise<void> {
+    if (this.#isStopped()) return;
     const { part } = source;
     const seen: Seen = { part, files: [], file: [], record: [], offset: [], label: [], hash: [], check: [] };
     this.#seen.push(seen);
@@ -222,13 +244,17 @@ class Verification {
     // Problems in order although decodings end in any: each keeps the place where it was found.
     const found: (Found & { readonly order: number })[] = [];
     let order = 0;
+    let done = 0;
+    for (const problem of otherClasses(source, this.#classes)) found.push({ ...problem, order });
+    const classes = (this.#classes ?? source.classes)?.length ?? MAX_CLASSES;
     for await (const one of source.read()) {
+      if (this.#isStopped()) break;
       order++;
       if ("check" in one) {
         found.push({ ...one, order });
         continue;
       }
-      for (const problem of this.#problemsOf(one, source)) found.push({ ...problem, order });
+      for (const problem of problemsOf(one, classes)) found.push({ ...problem, order });
       // The reader's buffer is about to be used again.
       const picture = ownCopy(one.picture);
       remember(seen, one, picture);
@@ -241,14 +267,12 @@ class Verification {
       await this.#decode(picture, file, (what) =>
         found.push({ check: "picture", file, record, offset, what, order: at }),
       );
-      this.#progress(source, one.done);
-      if (this.hooks.signal?.aborted) {
-        this.#stopped = true;
-        break;
-      }
+      done = one.done;
+      this.#progress(source, done);
     }
     await Promise.all(this.#inFlight);
-    this.#progress(source, source.total, true);
+    this.#progress(source, this.#stopped ? done : source.total, true);
+    this.#classes ??= source.classes ?? numbered(seen.label);
     found.sort((a, b) => a.order - b.order);
     for (const { check, file, record, offset, what } of found) {
       this.#add({ check, part, file, record, offset, what });
@@ -269,32 +293,17 @@ class Verification {
   }
 
   report(): VerifyReport {
-    const { duplicates, leaked } = this.#findCopies();
+    const { duplicates, copies, leaked } = this.#findCopies();
     return {
-      ok: this.#counts.size === 0,
+      ok: this.#counts.size === 0 && !this.#stopped,
       stopped: this.#stopped,
       parts: this.#parts.map((part, i) => ({ ...part, duplicates: duplicates[i] ?? 0 })),
+      copies,
       leaked,
       counts: Object.fromEntries(this.#counts),
       problems: this.#problems,
       seconds: (performance.now() - this.#started) / 1000,
     };
-  }
-
-  /** Labels and boxes, which need no pixel. */
-  #problemsOf({ file, record, offset, label, boxes }: Sample, { classes }: Source): Found[] {
-    const problems: Found[] = [];
-    if (label < 0 || label >= (classes?.length ?? Infinity)) {
-      const last = classes === undefined ? "?" : classes.length - 1;
-      const what = `label ${label} is no class; there are 0 .. ${last}`;
-      problems.push({ check: "label", file, record, offset, what });
-    }
-    boxes.forEach(({ xmin, ymin, xmax, ymax }, i) => {
-      if (xmin >= 0 && xmin < xmax && xmax <= 1 && ymin >= 0 && ymin < ymax && ymax <= 1) return;
-      const what = `box ${i} is no box: xmin ${xmin}, ymin ${ymin}, xmax ${xmax}, ymax ${ymax}`;
-      problems.push({ check: "boxes", file, record, offset, what });
-    });
-    return problems;
   }
 
   /** Begins to decode, once there is room; the others go on meanwhile. */
@@ -307,8 +316,13 @@ class Verification {
   }
 
   /** Copies within a part and between the parts. */
-  #findCopies(): { readonly duplicates: readonly number[]; readonly leaked: number } {
+  #findCopies(): {
+    readonly duplicates: readonly number[];
+    readonly copies: readonly CopiedPicture[];
+    readonly leaked: number;
+  } {
     const duplicates = this.#seen.map(() => 0);
+    const listed: CopiedPicture[] = [];
     let leaked = 0;
     for (const group of copies(this.#seen)) {
       for (const [part, seen] of this.#seen.entries()) {
@@ -316,8 +330,11 @@ class Verification {
         if (first === undefined) continue;
         for (const { sample } of more) {
           const [label, firstLabel] = [seen.label[sample], seen.label[first.sample]];
-          if (label === firstLabel) duplicates[part] = (duplicates[part] ?? 0) + 1;
-          else {
+          if (label === firstLabel) {
+            duplicates[part] = (duplicates[part] ?? 0) + 1;
+            if (listed.length < MOST_COPIES)
+              listed.push({ part: seen.part, ...at(seen, sample), of: at(seen, first.sample) });
+          } else {
             const what = `label ${label}; the same picture has label ${firstLabel} at ${placeOf(seen, first.sample)}`;
             this.#add({ check: "contradiction", part: seen.part, ...at(seen, sample), what });
           }
@@ -332,7 +349,13 @@ class Verification {
         this.#add({ check: "leakage", part: seen.part, ...at(seen, sample), what });
       }
     }
-    return { duplicates, leaked };
+    return { duplicates, copies: listed, leaked };
+  }
+
+  /** Once asked to stop, what is left is not looked at. */
+  #isStopped(): boolean {
+    this.#stopped ||= this.hooks.signal?.aborted === true;
+    return this.#stopped;
   }
 
   #add(problem: DataProblem): void {
@@ -349,6 +372,40 @@ class Verification {
   }
 }
 
+/** Labels and boxes, which need no pixel; labels are below `classes`. */
+function problemsOf({ file, record, offset, label, boxes }: Sample, classes: number): Found[] {
+  const problems: Found[] = [];
+  if (label < 0 || label >= classes) {
+    const what = `label ${label} is no class; there are 0 .. ${classes - 1}`;
+    problems.push({ check: "label", file, record, offset, what });
+  }
+  boxes.forEach(({ xmin, ymin, xmax, ymax }, i) => {
+    if (xmin >= 0 && xmin < xmax && xmax <= 1 && ymin >= 0 && ymin < ymax && ymax <= 1) return;
+    const what = `box ${i} is no box: xmin ${xmin}, ymin ${ymin}, xmax ${xmax}, ymax ${ymax}`;
+    problems.push({ check: "boxes", file, record, offset, what });
+  });
+  return problems;
+}
+
+/** A manifest that names the classes otherwise than training does; the labels then mean something else. */
+function otherClasses({ path, declared }: Source, classes: readonly string[] | undefined): Found[] {
+  if (declared == null || classes === undefined) return [];
+  const labels = Array.from({ length: Math.max(declared.length, classes.length) }, (_, label) => label);
+  const label = labels.find((i) => declared[i] !== classes[i]);
+  if (label === undefined) return [];
+  const expected = classes[label] ?? `${classes.length} classes`;
+  const found = declared[label] ?? `${declared.length} classes`;
+  const what = `other classes than the training set has: label ${label} means something else (expected ${expected}, found ${found})`;
+  return [{ check: "manifest", file: join(path, MANIFEST_FILE), record: null, offset: null, what }];
+}
+
+/** Names as training gives them where nothing else does: "0" .. the highest label; undefined where there is no label. */
+function numbered(labels: readonly number[]): string[] | undefined {
+  const highest = labels.reduce((most, label) => Math.max(most, label), -1);
+  if (highest < 0) return undefined;
+  return Array.from({ length: Math.min(highest + 1, MAX_CLASSES) }, (_, label) => String(label));
+}
+
 /** Twice libuv's four threads, so that none idles. */
 const IN_FLIGHT = 8;
 
@@ -362,7 +419,9 @@ async function openSources(settings: VerifySettings): Promise<Source[]> {
   try {
     isFolder = (await stat(path)).isDirectory();
   } catch (error) {
-    throw new DataError({ where: path, what: "there is no such file or folder" }, error);
+    const isMissing = ["ENOENT", "ENOTDIR"].includes(errorCode(error) ?? "");
+    const what = isMissing ? "there is no such file or folder" : unreadable(error);
+    throw new DataError({ where: path, what }, error);
   }
   if (!isFolder && isShardName(basename(path))) {
     return [await shardsSource("data", dirname(path), [basename(path)], undefined, settings)];
@@ -424,7 +483,13 @@ async function shardsSource(
   manifest: RecordManifest | undefined,
   { keys, labelOffset = 0 }: VerifySettings,
 ): Promise<Source> {
-  const sizes = await Promise.all(names.map(async (name) => (await stat(join(folder, name))).size));
+  // One that cannot be looked at is told in its turn.
+  const sizeOf = (name: string): Promise<number> =>
+    stat(join(folder, name)).then(
+      ({ size }) => size,
+      () => 0,
+    );
+  const sizes = await Promise.all(names.map(sizeOf));
   const total = sizes.reduce((sum, size) => sum + size, 0);
   const classes = manifest?.classes ?? (await readClasses(folder));
   return {
@@ -433,6 +498,7 @@ async function shardsSource(
     shards: names.length,
     manifest: manifest !== undefined,
     classes,
+    declared: manifest?.classes,
     total: total / 1e6,
     unit: "MB",
     read: () => readShards(folder, names, sizes, manifest, { keys, labelOffset }),
@@ -448,82 +514,93 @@ async function* readShards(
   asked: { readonly keys: RequestedKeys | undefined; readonly labelOffset: number },
 ): AsyncGenerator<Found | Sample> {
   const shards: FoundShard[] = [];
+  /** What the manifest says of them cannot be compared. */
+  const unread = new Set<string>();
   const declared = new Map(manifest?.shards.map((shard) => [shard.name, shard]));
   let before = 0;
   let keys: RecordKeys | undefined;
   for (const [i, name] of names.entries()) {
     const file = join(folder, name);
-    const reader = await RecordReader.open(file);
-    const crc = new FramedCrc();
+    let crc = "";
     let records = 0;
     let whole = true;
-    try {
-      for (let found = await reader.next(); found !== undefined; found = await reader.next()) {
-        const { record, offset } = found;
-        records++;
-        if (found.error !== undefined) {
-          whole = false;
-          yield { check: "record", file, record, offset, what: worded(found.error) };
-          continue;
-        }
-        crc.add(found.payload);
-        const where = `${file}#${record}, byte ${offset}`;
-        try {
-          const example = decodeExample(found.payload, where);
-          keys ??= detectKeys(example, asked.keys, where);
-          yield {
-            file,
-            record,
-            offset,
-            label: labelOf(example, keys, where) - asked.labelOffset,
-            picture: { kind: "encoded", bytes: pictureOf(example, keys, where) },
-            boxes: boxesOf(example, keys, where),
-            done: (before + offset + found.payload.length) / 1e6,
-          };
-        } catch (error) {
-          if (!(error instanceof DataError)) throw error;
-          yield { check: "example", file, record, offset, what: worded(error) };
-        }
+    for await (const found of recordsOf(file, (sum) => (crc = sum))) {
+      if (typeof found === "string") {
+        whole = false;
+        unread.add(file);
+        yield { check: "shard", file, record: null, offset: null, what: found };
+        continue;
       }
-    } finally {
-      await reader.close();
+      const { record, offset } = found;
+      records++;
+      if (found.error !== undefined) {
+        whole = false;
+        yield { check: "record", file, record, offset, what: worded(found.error) };
+        continue;
+      }
+      const where = `${file}#${record}, byte ${offset}`;
+      try {
+        const example = decodeExample(found.payload, where);
+        keys ??= detectKeys(example, asked.keys, where);
+        yield {
+          file,
+          record,
+          offset,
+          label: labelOf(example, keys, where) - asked.labelOffset,
+          picture: { kind: "encoded", bytes: pictureOf(example, keys, where) },
+          boxes: boxesOf(example, keys, where),
+          done: (before + offset + found.payload.length) / 1e6,
+        };
+      } catch (error) {
+        if (!(error instanceof DataError)) throw error;
+        yield { check: "example", file, record, offset, what: worded(error) };
+      }
     }
     const size = sizes[i] ?? 0;
     before += size;
     // Where a record is damaged, how many follow is not known.
     shards.push({ name, bytes: size, ...(whole ? { records } : {}) });
     const entry = declared.get(name);
-    if (whole && entry !== undefined && entry.bytes === size && entry.crc32c !== crc.hex()) {
-      const what = `other records than ${MANIFEST_FILE} was written for: CRC ${crc.hex()}, expected ${entry.crc32c}`;
+    if (whole && entry !== undefined && entry.bytes === size && entry.crc32c !== crc) {
+      const what = `other records than ${MANIFEST_FILE} was written for: CRC ${crc}, expected ${entry.crc32c}`;
       yield { check: "manifest", file, record: null, offset: null, what };
     }
   }
   const differences = manifest === undefined ? [] : compareWithManifest(manifest, shards, folder);
   for (const error of differences) {
     const file = error.problem.where ?? folder;
+    if (unread.has(file)) continue;
     yield { check: "manifest", file, record: null, offset: null, what: worded(error) };
   }
-  if (manifest === undefined && (await exists(join(folder, PLAN_FILE)))) {
+  if (await isUnfinished(folder)) {
     const what = `unfinished: there is ${PLAN_FILE} but no ${MANIFEST_FILE}; run riffle create-tfrecords again`;
     yield { check: "manifest", file: folder, record: null, offset: null, what };
   }
 }
 
-/** The CRC of a whole shard from its payloads: with its CRCs right, all else in it follows from them. */
-class FramedCrc {
-  #crc = 0;
-  #framed = new Uint8Array(0);
-
-  add(payload: Uint8Array): void {
-    const length = payload.length + RECORD_OVERHEAD;
-    if (this.#framed.length < length) this.#framed = new Uint8Array(2 * length);
-    frameRecordInto(this.#framed, 0, [payload]);
-    this.#crc = crc32c(this.#framed.subarray(0, length), this.#crc);
+/** A shard's records; where it cannot be opened, or read further, last of all the reason. Gives the CRC of them all. */
+async function* recordsOf(
+  path: string,
+  ended: (crc: string) => void,
+): AsyncGenerator<TfRecord | DamagedRecord | string> {
+  let reader: RecordReader | undefined;
+  try {
+    reader = await RecordReader.open(path);
+    for (let found = await reader.next(); found !== undefined; found = await reader.next()) yield found;
+    ended(hex32(reader.crc));
+  } catch (error) {
+    yield unreadable(error);
+  } finally {
+    await reader?.close();
   }
+}
 
-  hex(): string {
-    return hex32(this.#crc);
-  }
+function unreadable(error: unknown): string {
+  if (error instanceof DataError) return worded(error);
+  const code = errorCode(error);
+  if (code === undefined) throw error;
+  if (code === "ENOENT") return "there is no such file (a broken link?)";
+  return `cannot be read: ${code === "EACCES" ? "no permission" : code}`;
 }
 
 function ownCopy(picture: Encoded | Pixels): Encoded | Pixels {
@@ -545,7 +622,7 @@ function remember(seen: Seen, { file, record, offset, label }: Sample, picture: 
   seen.check.push(digest.readUIntBE(6, 6));
 }
 
-function at(seen: Seen, sample: number): Pick<DataProblem, "file" | "record" | "offset"> {
+function at(seen: Seen, sample: number): PicturePlace {
   const [record, offset] = [seen.record[sample] ?? -1, seen.offset[sample] ?? -1];
   return {
     file: seen.files[seen.file[sample] ?? -1] ?? "",

@@ -358,7 +358,7 @@ export class RecordDataset implements Dataset {
 }
 
 /** Larger labels are no classes, and would each get a name. */
-const MAX_CLASSES = 1_000_000;
+export const MAX_CLASSES = 1_000_000;
 
 const MAX_CLASSES_BYTES = 64 * 2 ** 20;
 

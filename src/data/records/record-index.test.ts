@@ -309,9 +309,13 @@ suite("damaged records", () => {
     const length = Buffer.from(record(7));
     length[0] = (length[0] as number) ^ 1;
     writeFileSync(shardPath(folder, 0), length);
-    await rejects(folder, /holds no whole record.*shard-0000\.tfrecords#0, byte 8: record 0: wrong length CRC/, {
-      skipBadRecords: 1,
-    });
+    await rejects(
+      folder,
+      /holds no whole record.*shard-0000\.tfrecords#0, byte 8: record 0: wrong length CRC/,
+      {
+        skipBadRecords: 1,
+      },
+    );
   });
 
   test("that are no Example, or have no label, count too", async () => {
