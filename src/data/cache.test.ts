@@ -186,6 +186,26 @@ suite("--cache resized", () => {
   });
 });
 
+test("a picture that breaks off at its end is not made whole by a cache", async () => {
+  const noise = Buffer.from(Uint8Array.from({ length: 320 * 320 * 3 }, (_, at) => (at * at * 7) >>> 3));
+  const whole = await sharp(noise, { raw: { width: 320, height: 320, channels: 3 } })
+    .jpeg()
+    .toBuffer();
+  const broken = Buffer.concat([whole.subarray(0, -200), Buffer.of(0xff, 0xd9)]);
+  const set: Dataset = {
+    ...setOf(1, "b".repeat(64)),
+    size: 2,
+    read: (sample) => Promise.resolve({ kind: "encoded", bytes: sample === 0 ? whole : broken }),
+  };
+  const resized = await resizedCache(set, join(folder, "broken"), { shorterSide: 40 });
+  assert.ok((await encodedOf(resized, 0)).bytes.length < whole.length);
+  assert.ok(broken.equals((await encodedOf(resized, 1)).bytes), "kept as it is, for training to refuse");
+  await resized.close?.();
+  const decoded = await decodedCache(set, { shorterSide: 40, memory: 2 ** 30 });
+  assert.equal((await decoded.read(0)).kind, "pixels");
+  await assert.rejects(decoded.read(1), /does not decode/);
+});
+
 suite("a cache that was stopped while it was made", () => {
   const copies = 400; // 2,400 pictures: three shards
   const whole = join(folder, "whole");

@@ -43,7 +43,7 @@ import {
 import type { ObjectBox } from "../augment.js";
 import type { Encoded, Pixels } from "../render.js";
 import { findShards, openDatasets } from "../sets.js";
-import { decodingProblem } from "./jpeg-check.js";
+import { decodingProblem } from "../jpeg-check.js";
 import { MAX_CLASSES } from "../records/record-dataset.js";
 
 export interface VerifySettings {

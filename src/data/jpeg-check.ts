@@ -6,9 +6,9 @@
  * arithmetic that turns it into pixels is spared.
  */
 
-import { DataError } from "../../core/error.js";
-import type { Transform } from "../augment.js";
-import { type Encoded, type Pixels, renderInto } from "../render.js";
+import { DataError } from "../core/error.js";
+import type { Transform } from "./augment.js";
+import { type Encoded, type Pixels, renderInto } from "./render.js";
 
 /** Why the picture does not decode; undefined when it does. */
 export async function decodingProblem(source: Encoded | Pixels, where: string): Promise<string | undefined> {
