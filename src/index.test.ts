@@ -69,6 +69,13 @@ suite("doctor", () => {
   test("finds nothing missing where the tests run", () => {
     delete process.env["RIFFLE_ISA"];
     assert.equal(doctor().ok, true);
+    const decoder = () => doctor().findings.find((finding) => finding.name === "JPEG decoder");
+    if (decoder()?.found.startsWith("libjpeg")) {
+      process.env["UV_THREADPOOL_SIZE"] = "1";
+      assert.match(JSON.stringify(decoder()), /on 1 threads/);
+      delete process.env["UV_THREADPOOL_SIZE"];
+      assert.match(JSON.stringify(decoder()), /on 4 threads/);
+    }
     assert.doesNotMatch(instructionSet()?.found ?? "", /forced/);
   });
 

@@ -23,7 +23,7 @@ import {
   type Transform,
 } from "./augment.js";
 import { type Dataset, readAll } from "./dataset.js";
-import { type Decoder, renderAll, type Rendering, type Source } from "./render.js";
+import { type Decoder, decodingThreads, renderAll, type Rendering, type Source } from "./render.js";
 import { Sampler } from "./sampler.js";
 import { Scratch } from "./scratch.js";
 
@@ -155,8 +155,8 @@ export function evaluationBatches(dataset: Dataset, options: EvaluationOptions):
 
 const DEFAULT_PREFETCH = 3;
 
-/** Groups of pictures being read or decoded at a time: more than libuv's four threads, so that none idles. */
-const IN_FLIGHT = 6;
+/** Groups of pictures in flight beyond the threads that there are, so that none idles. */
+const SPARE_GROUPS = 2;
 
 /** Pictures that one thread reads, then decodes, in one go: with eight, hops between threads hardly show. */
 const LARGEST_GROUP = 8;
@@ -215,7 +215,10 @@ class Loader implements BatchSource {
   readonly #bad = new Set<number>();
   #next = 0;
   /** A permit to read and decode is memory to read into. */
-  readonly #permits: Scratch[] = Array.from({ length: IN_FLIGHT }, () => new Scratch());
+  readonly #permits: Scratch[] = Array.from(
+    { length: decodingThreads() + SPARE_GROUPS },
+    () => new Scratch(),
+  );
   readonly #queue: ((permit: Scratch) => void)[] = [];
   #closed = false;
 

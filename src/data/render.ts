@@ -125,6 +125,12 @@ export function jpegDecoder(): "libjpeg-turbo" | "sharp" {
   return native().decodesJpeg ? "libjpeg-turbo" : "sharp";
 }
 
+/** How many threads read and decode: libuv's, which are four unless this variable, read by libuv, says otherwise. */
+export function decodingThreads(): number {
+  const asked = Number(process.env["UV_THREADPOOL_SIZE"] ?? 4);
+  return Number.isInteger(asked) ? Math.min(Math.max(asked, 1), 1024) : 4;
+}
+
 /** What of native/decode/binding.cc this file calls. */
 interface Native {
   readFiles(paths: readonly string[], limit: number): Promise<(Uint8Array | string)[]>;

@@ -8,6 +8,7 @@ import sharp from "sharp";
 import { machine, type Machine } from "../backends/native/index.js";
 import { RiffleError, UsageError } from "../core/error.js";
 import { crc32c } from "../formats/crc32c.js";
+import { decodingThreads } from "../data/render.js";
 import { availableMemory } from "./memory.js";
 
 export interface Finding {
@@ -68,7 +69,15 @@ function engine(): Finding[] {
       advice: found.threads > 1 ? "" : "Decoding and training share one core",
     },
     found.libjpeg
-      ? { name: "JPEG decoder", found: "libjpeg-turbo", verdict: "good", advice: "" }
+      ? {
+          name: "JPEG decoder",
+          found: `libjpeg-turbo, on ${decodingThreads()} threads`,
+          verdict: decodingThreads() < found.threads ? "slow" : "good",
+          advice:
+            decodingThreads() < found.threads
+              ? `UV_THREADPOOL_SIZE=${found.threads} in the environment lets that many threads decode`
+              : "",
+        }
       : {
           name: "JPEG decoder",
           found: `sharp ${sharp.versions.sharp ?? ""}`.trim(),
