@@ -14,8 +14,10 @@
 #include <arm_neon.h>
 #endif
 
-// Compiled for AVX2 as well and chosen when loaded, where the tools can. Without FMA, so results are the same.
-#if defined(__x86_64__) && defined(__linux__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
+// Compiled for AVX2 as well and chosen when loaded, where the tools can. Without FMA, so results are the same. Not under
+// ThreadSanitizer, which crashes where code runs before it has started, as what chooses does.
+#if defined(__x86_64__) && defined(__linux__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__) && \
+    !defined(__SANITIZE_THREAD__)
 #define RIFFLE_WIDE __attribute__((target_clones("avx2", "default")))
 #else
 #define RIFFLE_WIDE
