@@ -21,18 +21,25 @@ const jpegs = await Promise.all(
   ),
 );
 
-/** Eleven pictures; those in `bad` are text. Reading takes as long as `delay` says, so completion order varies. */
-function pictures(bad: readonly number[] = [], delay: (sample: number) => number = () => 0): Dataset {
+/**
+ * Eleven pictures, or `size` by repeating them; those in `bad` are text. Reading takes as long as `delay` says, so
+ * completion order varies.
+ */
+function pictures(
+  bad: readonly number[] = [],
+  delay: (sample: number) => number = () => 0,
+  size = jpegs.length,
+): Dataset {
   return {
     classes: ["even", "odd"],
-    size: jpegs.length,
+    size,
     label: (sample) => sample % 2,
     name: (sample) => `${sample}.jpg`,
     read: async (sample) => {
       await setTimeout(delay(sample));
       return {
         kind: "encoded",
-        bytes: bad.includes(sample) ? Buffer.from("no picture") : (jpegs[sample] as Buffer),
+        bytes: bad.includes(sample) ? Buffer.from("no picture") : (jpegs[sample % jpegs.length] as Buffer),
       };
     },
     fingerprint: "",
@@ -162,6 +169,44 @@ suite("trainingBatches", () => {
     );
     assert.deepEqual(new Set(source.badImages.map(({ sample }) => sample)), new Set(bad));
     assert.deepEqual(source.badImages.map(({ file }) => file).sort(), ["2.jpg", "7.jpg"]);
+  });
+
+  test("pictures are the same whether they are decoded in groups or one by one, bad neighbours among them", async () => {
+    const order = [...permutation(70, 5, 0)];
+    // Two of one group of eight, the one that takes the place of the second, and one of the last group.
+    const bad = [3, 4, 5, 31].map((at) => order[at] as number);
+    /** The pixels of each sample of epoch 0, in their order. */
+    const load = async (batch: number) => {
+      const found: [sample: number | undefined, pixels: string][] = [];
+      const source = trainingBatches(pictures(bad, undefined, 70), { ...training, batch, maxBadImages: 4 });
+      for await (const { images, samples, count, release } of source) {
+        for (let i = 0; i < count; i++) {
+          const pixels = images.subarray(i * 32 * 32 * 3, (i + 1) * 32 * 32 * 3);
+          found.push([samples[i], createHash("sha256").update(pixels).digest("hex")]);
+        }
+        release();
+        if (found.length >= 64) break;
+      }
+      return found.slice(0, 64);
+    };
+    const grouped = await load(32);
+    const places = order.slice(0, 64).map((_, at) => {
+      while (bad.includes(order[at] as number)) at++;
+      return order[at];
+    });
+    assert.deepEqual(
+      grouped.map(([sample]) => sample),
+      places,
+    );
+    assert.deepEqual(grouped, await load(4));
+  });
+
+  test("the command that goes on is named where there is one", async () => {
+    const source = trainingBatches(pictures([3]), { ...training, resume: "riffle train --resume runs/a" });
+    await assert.rejects(
+      take(source, 9),
+      /allow up to 5 such files: riffle train --resume runs\/a --max_bad_images 5/,
+    );
   });
 
   test("one bad file more than allowed stops the run", async () => {

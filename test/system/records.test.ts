@@ -141,6 +141,19 @@ suite("the road from a folder of pictures to a prediction", () => {
     assert.equal((guess["top"] as unknown[]).length, 5);
   });
 
+  test("a contact sheet's name that no file can have is refused before drawing", () => {
+    for (const [output, code, message] of [
+      [`${"x".repeat(300)}.png`, 2, /the sheet cannot be written under that name: ENAMETOOLONG/],
+      ["photos/train/star/star_0000.jpg/sheet.png", 2, /cannot be written under that name: ENOTDIR/],
+    ] as const) {
+      const argv = [program, "show-data", "data", "--images", "1", "--output", output];
+      const { status, stderr } = spawnSync(process.execPath, argv, { cwd: folder, encoding: "utf8" });
+      assert.match(stderr, message);
+      assert.doesNotMatch(stderr, /drawing/);
+      assert.equal(status, code);
+    }
+  });
+
   test("a file that is no contact sheet is not drawn over", () => {
     writeFileSync(join(folder, "holiday.png"), "mine");
     const argv = [program, "show-data", "data", "--images", "1", "--output", "holiday.png"];
