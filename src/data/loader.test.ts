@@ -179,12 +179,12 @@ suite("trainingBatches", () => {
     const load = async (batch: number) => {
       const found: [sample: number | undefined, pixels: string][] = [];
       const source = trainingBatches(pictures(bad, undefined, 70), { ...training, batch, maxBadImages: 4 });
-      for await (const { images, samples, count, release } of source) {
-        for (let i = 0; i < count; i++) {
-          const pixels = images.subarray(i * 32 * 32 * 3, (i + 1) * 32 * 32 * 3);
-          found.push([samples[i], createHash("sha256").update(pixels).digest("hex")]);
+      for await (const loaded of source) {
+        for (let i = 0; i < loaded.count; i++) {
+          const pixels = loaded.images.subarray(i * 32 * 32 * 3, (i + 1) * 32 * 32 * 3);
+          found.push([loaded.samples[i], createHash("sha256").update(pixels).digest("hex")]);
         }
-        release();
+        loaded.release();
         if (found.length >= 64) break;
       }
       return found.slice(0, 64);
