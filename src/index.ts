@@ -11,7 +11,7 @@
  */
 
 export { train, type TrainResult } from "./train/trainer.js";
-export { evaluate, type EvaluateEvent } from "./train/evaluate.js";
+export { evaluate, type EvaluateEvent } from "./inference/evaluate.js";
 export {
   openPredictor,
   predict,
@@ -20,20 +20,20 @@ export {
   type PredictOptions,
   type Predictor,
   type Refused,
-} from "./train/predict.js";
-export { inspect, type InspectOptions, type LayerReport, type NetworkReport } from "./train/inspect.js";
-export { bench, type BenchOptions, type BenchResult, type LayerTiming } from "./train/bench.js";
-export { benchData, type DataBenchOptions, type DataBenchResult } from "./train/bench-data.js";
-export { doctor, type DoctorReport, type Finding } from "./train/doctor.js";
-export type { Mode, ProgramSettings } from "./train/workload.js";
-export type { Reporter, TrainEvent } from "./train/events.js";
+} from "./inference/predict.js";
+export { inspect, type InspectOptions, type LayerReport, type NetworkReport } from "./measure/inspect.js";
+export { bench, type BenchOptions, type BenchResult, type LayerTiming } from "./measure/bench.js";
+export { benchData, type DataBenchOptions, type DataBenchResult } from "./measure/bench-data.js";
+export { doctor, type DoctorReport, type Finding } from "./measure/doctor.js";
+export type { Mode, ProgramSettings } from "./measure/workload.js";
+export type { Reporter, TrainEvent } from "./run/events.js";
 export {
   findCheckpoint,
   type Checkpoint,
   type CheckpointState,
   type ModelDescription,
   type Scores,
-} from "./train/checkpoint.js";
+} from "./run/checkpoint.js";
 export {
   readSettings,
   settings,
@@ -41,31 +41,32 @@ export {
   type Setting,
   type SettingName,
   type Settings,
-} from "./train/settings.js";
+} from "./settings/settings.js";
 export {
   recipes,
   resolveSettings,
   type Recipe,
   type RecipeName,
   type ResolvedSettings,
-} from "./train/recipe.js";
+} from "./settings/recipe.js";
 export type { Dataset } from "./data/dataset.js";
 export { openDatasets, type OpenOptions, type Sets } from "./data/sets.js";
 export { openRecords, type RecordOptions } from "./data/records/record-dataset.js";
-export { explore, type ExploreReport, type ExploreSettings } from "./data/imagenet/explore.js";
-export { createRecords, type CreateResult, type CreateSettings } from "./data/prepare/create-records.js";
-export { verifyData, type VerifyReport, type VerifySettings } from "./data/prepare/verify.js";
+export { explore, type ExploreReport, type ExploreSettings } from "./prepare/imagenet/explore.js";
+export { createRecords, type CreateResult, type CreateSettings } from "./prepare/records/create-records.js";
+export { verifyData, type VerifyReport, type VerifySettings } from "./prepare/verify-data.js";
 export {
   importWeights,
   type Imported,
   type ImportOptions,
   writeImportedFile,
   writeImportedRun,
-} from "./export/import-weights.js";
-export { exportRun, type ExportOptions, type ExportResult } from "./export/export-run.js";
-export { exportTfCheckpoint, importAsRun, type ImportedRun } from "./export/tf-checkpoint.js";
-export { drawFolder, type DrawProgress, type DrawSettings } from "./data/draw/draw-folder.js";
-export { type ObjectClass, objectClasses } from "./data/draw/classes.js";
+} from "./weights/import-weights.js";
+export { exportRun, type ExportOptions, type ExportResult } from "./weights/export-run.js";
+export { importAsRun, type ImportedRun } from "./train/import-tf-run.js";
+export { exportTfCheckpoint } from "./weights/export-tf-checkpoint.js";
+export { drawFolder, type DrawProgress, type DrawSettings } from "./prepare/draw/draw-folder.js";
+export { type ObjectClass, objectClasses } from "./prepare/draw/classes.js";
 export { openSafetensors, type SafetensorsFile, type TensorEntry } from "./formats/safetensors.js";
 export {
   CheckpointError,

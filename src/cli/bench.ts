@@ -2,16 +2,16 @@
  * `riffle bench`: how fast this machine runs a network, what share of its own peak that is, and how fast it loads
  * pictures.
  *
- * train/bench.ts and train/bench-data.ts measure; this file parses and prints.
+ * measure/bench.ts and measure/bench-data.ts measure; this file parses and prints.
  */
 
 import Table from "cli-table3";
 
 import { UsageError } from "../core/error.js";
 import type { Decoder } from "../data/render.js";
-import { bench, type BenchResult } from "../train/bench.js";
-import { benchData, type DataBenchResult, dataBenchSettings } from "../train/bench-data.js";
-import { programDefaults, programSettings } from "../train/workload.js";
+import { bench, type BenchResult } from "../measure/bench.js";
+import { benchData, type DataBenchResult, dataBenchSettings } from "../measure/bench-data.js";
+import { programDefaults, programSettings } from "../measure/workload.js";
 import { type CliCommand, type Invocation, wholeNumber } from "./command.js";
 import { count, percent, rate } from "./format.js";
 import { startProgress } from "./progress.js";

@@ -1,7 +1,7 @@
 /**
  * What a command is to the command line, and how one becomes a parser and a page of help.
  *
- * Options that are settings of a run come from the one table in train/settings.ts, with their unit,
+ * Options that are settings of a run come from the one table in settings/settings.ts, with their unit,
  * default and source; a command adds only options of its own. `--batch_size` and `--batch-size` are
  * the same option, and so are the aliases of the table.
  */
@@ -9,7 +9,7 @@
 import { Command, CommanderError, type Help, Option } from "commander";
 
 import { UsageError } from "../core/error.js";
-import { describeDefault, type RecipeName } from "../train/recipe.js";
+import { describeDefault, type RecipeName } from "../settings/recipe.js";
 import {
   findSetting,
   type GivenSettings,
@@ -19,7 +19,7 @@ import {
   type Setting,
   type SettingName,
   settings,
-} from "../train/settings.js";
+} from "../settings/settings.js";
 import type { Terminal } from "./terminal.js";
 
 /** One command of `riffle`, one file each. */

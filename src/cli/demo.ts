@@ -7,12 +7,12 @@ import { existsSync } from "node:fs";
 import { basename } from "node:path";
 
 import type { Dataset } from "../data/dataset.js";
-import { drawFolder } from "../data/draw/draw-folder.js";
-import { objectClasses } from "../data/draw/classes.js";
-import { evaluate } from "../train/evaluate.js";
-import { predict } from "../train/predict.js";
-import { openRunData } from "../train/run-data.js";
-import type { GivenSettings, SettingName } from "../train/settings.js";
+import { drawFolder } from "../prepare/draw/draw-folder.js";
+import { objectClasses } from "../prepare/draw/classes.js";
+import { evaluate } from "../inference/evaluate.js";
+import { predict } from "../inference/predict.js";
+import { openRunData } from "../run/run-data.js";
+import type { GivenSettings, SettingName } from "../settings/settings.js";
 import { train } from "../train/trainer.js";
 import type { CliCommand, Invocation } from "./command.js";
 import { count, duration, percent, printable, shellWord } from "./format.js";

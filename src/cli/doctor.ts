@@ -2,7 +2,7 @@
  * `riffle doctor`: what was found on this machine, and whether it is good enough, one line each.
  */
 
-import { doctor } from "../train/doctor.js";
+import { doctor } from "../measure/doctor.js";
 import type { CliCommand } from "./command.js";
 import { printable } from "./format.js";
 

@@ -1,9 +1,9 @@
 /** `riffle evaluate`: loss, top-1 and top-5 on a whole validation set. */
 
 import { UsageError } from "../core/error.js";
-import { evaluate, type EvaluateEvent } from "../train/evaluate.js";
-import { evaluationLine } from "../train/plain-log.js";
-import { type GivenSettings, settingNames, settings as table } from "../train/settings.js";
+import { evaluate, type EvaluateEvent } from "../inference/evaluate.js";
+import { evaluationLine } from "../run/plain-log.js";
+import { type GivenSettings, settingNames, settings as table } from "../settings/settings.js";
 import type { CliCommand } from "./command.js";
 import { count, percent, printable } from "./format.js";
 import { startProgress } from "./progress.js";

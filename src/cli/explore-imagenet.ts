@@ -8,8 +8,13 @@ import { join } from "node:path";
 import Table from "cli-table3";
 
 import { UsageError } from "../core/error.js";
-import { explore, type ExploreProgress, type ExploreReport, type Skips } from "../data/imagenet/explore.js";
-import type { Source } from "../data/imagenet/sources.js";
+import {
+  explore,
+  type ExploreProgress,
+  type ExploreReport,
+  type Skips,
+} from "../prepare/imagenet/explore.js";
+import type { Source } from "../prepare/imagenet/sources.js";
 import type { CliCommand, Invocation } from "./command.js";
 import { count, printable, rate, shellWord } from "./format.js";
 import { startProgress } from "./progress.js";

@@ -7,8 +7,8 @@ import {
   type ExportResult,
   exportedWeights,
   exportRun,
-} from "../export/export-run.js";
-import { onnxInputs } from "../export/onnx.js";
+} from "../weights/export-run.js";
+import { onnxInputs } from "../weights/onnx.js";
 import type { CliCommand, Invocation } from "./command.js";
 import { bytes, count, printable, shellWord } from "./format.js";
 import { shortPath, titled } from "./report-run.js";

@@ -5,17 +5,17 @@ import { readFile, stat } from "node:fs/promises";
 import Table from "cli-table3";
 
 import { UsageError } from "../core/error.js";
-import { challengeClasses } from "../data/imagenet/challenge-classes.js";
+import { challengeClasses } from "../prepare/imagenet/challenge-classes.js";
 import {
   classifierChoices,
   type Imported,
   importWeights,
   writeImportedFile,
   writeImportedRun,
-} from "../export/import-weights.js";
-import { importAsRun } from "../export/tf-checkpoint.js";
-import { asCheckpointError } from "../train/checkpoint.js";
-import { openForeign, weightChoices } from "../train/foreign-weights.js";
+} from "../weights/import-weights.js";
+import { importAsRun } from "../train/import-tf-run.js";
+import { asCheckpointError } from "../run/checkpoint.js";
+import { openForeign, weightChoices } from "../weights/foreign-weights.js";
 import type { CliCommand, Invocation } from "./command.js";
 import { count, millions, printable, shellWord } from "./format.js";
 import type { Terminal } from "./terminal.js";

@@ -4,8 +4,8 @@
 
 import Table from "cli-table3";
 
-import { inspect, type NetworkReport } from "../train/inspect.js";
-import { programDefaults, programSettings } from "../train/workload.js";
+import { inspect, type NetworkReport } from "../measure/inspect.js";
+import { programDefaults, programSettings } from "../measure/workload.js";
 import type { CliCommand } from "./command.js";
 import { bytes, count, millions, percent } from "./format.js";
 import type { Terminal } from "./terminal.js";

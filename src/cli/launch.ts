@@ -17,10 +17,15 @@ import { availableParallelism, machine as architecture } from "node:os";
 import { join, resolve } from "node:path";
 
 import { DataError, RiffleError, UsageError } from "../core/error.js";
-import type { EndEvent, TrainEvent } from "../train/events.js";
-import { PlainLines } from "../train/plain-log.js";
-import { refuseUnsupported } from "../train/recipe.js";
-import { settingNames, settings as table, type GivenSettings, type SettingName } from "../train/settings.js";
+import type { EndEvent, TrainEvent } from "../run/events.js";
+import { PlainLines } from "../run/plain-log.js";
+import { refuseUnsupported } from "../settings/recipe.js";
+import {
+  settingNames,
+  settings as table,
+  type GivenSettings,
+  type SettingName,
+} from "../settings/settings.js";
 import { train, type TrainResult } from "../train/trainer.js";
 import type { CliCommand, Invocation, OwnOption } from "./command.js";
 import { printable, shellWord } from "./format.js";

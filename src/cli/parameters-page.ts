@@ -1,11 +1,11 @@
 /**
- * docs/parameters.md and docs/zh-CN/parameters.md: every setting of a run, from the one table (train/settings.ts).
+ * docs/parameters.md and docs/zh-CN/parameters.md: every setting of a run, from the one table (settings/settings.ts).
  *
  * `riffle help parameters [zh-CN]` prints them, scripts/parameters-pages.mjs writes them, and a test fails when the
  * files and the table differ.
  */
 
-import { type RecipeName, recipes } from "../train/recipe.js";
+import { type RecipeName, recipes } from "../settings/recipe.js";
 import {
   expectation,
   type Group,
@@ -14,7 +14,7 @@ import {
   type SettingName,
   settingNames,
   settings,
-} from "../train/settings.js";
+} from "../settings/settings.js";
 import { groupTitles } from "./command.js";
 import { chineseGroups, chineseSettings, chineseUnits } from "./settings-zh.js";
 
@@ -39,7 +39,7 @@ const english: Words = {
     "# Parameters",
     "",
     "Every parameter of a run: of `riffle train`, `riffle evaluate` and `riffle predict`, as the column `of` says. Written `--batch_size 64`, " +
-      "`--batch_size=64` or `--batch-size 64`. Generated from `src/train/settings.ts` by " +
+      "`--batch_size=64` or `--batch-size 64`. Generated from `src/settings/settings.ts` by " +
       "`node scripts/parameters-pages.mjs`; do not edit. [中文](zh-CN/parameters.md)",
     "",
     "The documented command line names no command: `riffle --mode train …` is `riffle train …`, `riffle --mode evaluate …` " +
@@ -61,7 +61,7 @@ const chinese: Words = {
     "# 参数",
     "",
     "一次运行的全部参数，属于 `riffle train`、`riffle evaluate` 或 `riffle predict`（见“用于”一栏）。可写作 `--batch_size 64`、`--batch_size=64` 或 " +
-      "`--batch-size 64`。本页由 `node scripts/parameters-pages.mjs` 根据 `src/train/settings.ts` 生成，请勿手工修改。" +
+      "`--batch-size 64`。本页由 `node scripts/parameters-pages.mjs` 根据 `src/settings/settings.ts` 生成，请勿手工修改。" +
       "[English](../parameters.md)",
     "",
     "原文档的命令行不带子命令：`riffle --mode train …` 即 `riffle train …`，`riffle --mode evaluate …` 即 " +

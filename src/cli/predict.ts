@@ -1,8 +1,8 @@
 /** `riffle predict`: the likeliest classes of pictures. A picture that cannot be read is named, not fatal. */
 
 import { UsageError } from "../core/error.js";
-import { openPredictor, type Prediction, type Refused } from "../train/predict.js";
-import { settings as table } from "../train/settings.js";
+import { openPredictor, type Prediction, type Refused } from "../inference/predict.js";
+import { settings as table } from "../settings/settings.js";
 import { type CliCommand, type Invocation, wholeNumber } from "./command.js";
 import { findFiles } from "./find-files.js";
 import { count, percent, printable } from "./format.js";

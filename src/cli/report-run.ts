@@ -20,9 +20,9 @@ import type {
   StartEvent,
   StepEvent,
   TrainEvent,
-} from "../train/events.js";
-import { passes } from "../train/plain-log.js";
-import type { Settings } from "../train/settings.js";
+} from "../run/events.js";
+import { passes } from "../run/plain-log.js";
+import type { Settings } from "../settings/settings.js";
 import { count, duration, millions, percent, printable, rate } from "./format.js";
 import { type ProgressState, startProgress } from "./progress.js";
 import type { Terminal } from "./terminal.js";

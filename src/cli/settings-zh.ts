@@ -1,6 +1,6 @@
 /** The table of settings in Chinese, for docs/zh-CN/parameters.md: most readers of the original read Chinese. */
 
-import type { Group, SettingName } from "../train/settings.js";
+import type { Group, SettingName } from "../settings/settings.js";
 
 export interface ChineseSetting {
   readonly help: string;

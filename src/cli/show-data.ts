@@ -12,10 +12,10 @@ import {
   sheetPng,
   type SheetRow,
   sheetRows,
-} from "../data/contact-sheet.js";
-import { augmentationOf } from "../train/augmentation.js";
-import { openRunData } from "../train/run-data.js";
-import { settings as table } from "../train/settings.js";
+} from "../prepare/contact-sheet.js";
+import { augmentationOf } from "../settings/augmentation.js";
+import { openRunData } from "../run/run-data.js";
+import { settings as table } from "../settings/settings.js";
 import { type CliCommand, type Invocation, wholeNumber } from "./command.js";
 import { count, printable, shellWord } from "./format.js";
 import { startProgress } from "./progress.js";

@@ -1,6 +1,6 @@
 /** `riffle train`: trains a network on a folder of pictures, or goes on with a run. */
 
-import { settingNames, settings as table } from "../train/settings.js";
+import { settingNames, settings as table } from "../settings/settings.js";
 import { train, type TrainResult } from "../train/trainer.js";
 import type { CliCommand } from "./command.js";
 import { count, shellWord } from "./format.js";

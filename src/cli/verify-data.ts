@@ -9,7 +9,7 @@ import {
   verifyData,
   type VerifiedPart,
   type VerifyReport,
-} from "../data/prepare/verify.js";
+} from "../prepare/verify-data.js";
 import { parseKeys } from "../data/records/record-keys.js";
 import type { CliCommand, Invocation } from "./command.js";
 import { bytes, count, duration, percent, printable, rate } from "./format.js";

@@ -3,7 +3,7 @@ import { suite, test } from "node:test";
 
 import fc from "fast-check";
 
-import { needs, sharedPath } from "../../test/golden/shared.js";
+import { needs, sharedPath } from "../../test/support/shared.js";
 import { DataError } from "../core/error.js";
 import { Draws, streams } from "../core/random.js";
 import { openNpz } from "../formats/npz.js";

@@ -4,8 +4,8 @@ import { suite, test } from "node:test";
 
 import sharp from "sharp";
 
-import { assertClose } from "../../test/golden/compare.js";
-import { needs, sharedPath, storedPath } from "../../test/golden/shared.js";
+import { assertClose } from "../../test/support/compare.js";
+import { needs, sharedPath, storedPath } from "../../test/support/shared.js";
 import { Draws, streams } from "../core/random.js";
 import type { NpyArray } from "../formats/npy.js";
 import { openNpz } from "../formats/npz.js";

@@ -7,8 +7,8 @@ import { after, suite, test } from "node:test";
 
 import { zipSync } from "fflate";
 
-import { npyBytes } from "../../test/golden/numpy-bytes.js";
-import { needs, sharedPath } from "../../test/golden/shared.js";
+import { npyBytes } from "../../test/support/numpy-bytes.js";
+import { needs, sharedPath } from "../../test/support/shared.js";
 import { DataError, UsageError } from "../core/error.js";
 import type { Dataset } from "./dataset.js";
 import { openDatasets } from "./sets.js";

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 import { deflateSync } from "node:zlib";
 
-import { needs, sharedPath } from "../../test/golden/shared.js";
+import { needs, sharedPath } from "../../test/support/shared.js";
 import { FormatError } from "../core/error.js";
 import { type MatValue, parseMat, readMat } from "./mat.js";
 

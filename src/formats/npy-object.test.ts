@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { suite, test } from "node:test";
 
-import { needs, sharedPath } from "../../test/golden/shared.js";
+import { needs, sharedPath } from "../../test/support/shared.js";
 import { FormatError } from "../core/error.js";
 import { encodeNpyDict, type NumpyValue, ObjectArray, parseNpyObject, readNpyObject } from "./npy-object.js";
 import type { NpyArray } from "./npy.js";

@@ -3,8 +3,8 @@ import { suite, test } from "node:test";
 
 import fc from "fast-check";
 
-import { needs, sharedPath } from "../../test/golden/shared.js";
-import { npyBytes, npyFromHeader } from "../../test/golden/numpy-bytes.js";
+import { needs, sharedPath } from "../../test/support/shared.js";
+import { npyBytes, npyFromHeader } from "../../test/support/numpy-bytes.js";
 import { FormatError } from "../core/error.js";
 import { parseNpy, readNpy, toFloat64 } from "./npy.js";
 

@@ -7,7 +7,7 @@ import { after, suite, test } from "node:test";
 import fc from "fast-check";
 import { zipSync } from "fflate";
 
-import { npyBytes } from "../../test/golden/numpy-bytes.js";
+import { npyBytes } from "../../test/support/numpy-bytes.js";
 import { FormatError } from "../core/error.js";
 import { openNpz, readNpz } from "./npz.js";
 

@@ -1,12 +1,12 @@
 import assert from "node:assert/strict";
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { after, suite, test } from "node:test";
-import { fileURLToPath } from "node:url";
 
 import { BinaryReader, BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
 
+import { needs, sharedPath } from "../../test/support/shared.js";
 import { FormatError } from "../core/error.js";
 import { Draws, streams } from "../core/random.js";
 import {
@@ -130,11 +130,8 @@ suite("a model", () => {
     assert.deepEqual(integersOf(initializers.get("long")!), [-(2 ** 50), 1]);
   });
 
-  test("of the model zoo, int8 inside, gives its names and shapes", async (t) => {
-    const here = dirname(fileURLToPath(import.meta.url));
-    const shared = process.env["RIFFLE_SHARED"] ?? join(here, "..", "..", "..", "..", "shared");
-    const path = join(shared, "data", "onnx", "shufflenet-v2-12-int8.onnx");
-    if (!existsSync(path)) return t.skip(`${path} is not there`);
+  test("of the model zoo, int8 inside, gives its names and shapes", needs("onnx"), async () => {
+    const path = sharedPath("onnx", "shufflenet-v2-12-int8.onnx");
     const { graph, opsets } = await readOnnx(path);
     assert.equal(opsets.get(""), 12);
     assert.equal(graph.nodes.filter(({ operator }) => operator === "QLinearConv").length, 56);

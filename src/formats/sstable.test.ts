@@ -3,7 +3,7 @@ import { suite, test } from "node:test";
 
 import fc from "fast-check";
 
-import { blockOf, restarts, tableOf, varint } from "../../test/sstable-bytes.js";
+import { blockOf, restarts, tableOf, varint } from "../../test/support/sstable-bytes.js";
 import { CheckpointError } from "../core/error.js";
 import { encodeTable, readTable, type TableEntry } from "./sstable.js";
 

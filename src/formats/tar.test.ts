@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { after, suite, test } from "node:test";
 import { gzipSync } from "node:zlib";
 
-import { paxEntry, tarBytes, tarEntry } from "../../test/tar-bytes.js";
+import { paxEntry, tarBytes, tarEntry } from "../../test/support/tar-bytes.js";
 import { DataError, FormatError } from "../core/error.js";
 import { openFile, type SkippedMember, tarContents, type TarMember, tarMembers } from "./tar.js";
 

@@ -14,7 +14,7 @@ import { after, suite, test } from "node:test";
 
 import { BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
 
-import { needs, sharedPath } from "../../test/golden/shared.js";
+import { needs, sharedPath } from "../../test/support/shared.js";
 import { CheckpointError, ResourceError } from "../core/error.js";
 import { maskedCrc32c } from "./crc32c.js";
 import { encodeTable } from "./sstable.js";

@@ -6,7 +6,7 @@ import { after, beforeEach, suite, test } from "node:test";
 
 import fc from "fast-check";
 
-import { needs, sharedPath } from "../../test/golden/shared.js";
+import { needs, sharedPath } from "../../test/support/shared.js";
 import { CheckpointError } from "../core/error.js";
 import { writeBundle } from "./tf-bundle.js";
 import {

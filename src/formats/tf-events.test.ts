@@ -7,7 +7,7 @@ import { after, suite, test } from "node:test";
 
 import { BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
 
-import { needs, sharedPath } from "../../test/golden/shared.js";
+import { needs, sharedPath } from "../../test/support/shared.js";
 import { DataError } from "../core/error.js";
 import {
   decodeEvent,

@@ -4,7 +4,7 @@ import { suite, test } from "node:test";
 import { BinaryWriter } from "@bufbuild/protobuf/wire";
 import fc from "fast-check";
 
-import { needs, sharedPath } from "../../test/golden/shared.js";
+import { needs, sharedPath } from "../../test/support/shared.js";
 import { DataError } from "../core/error.js";
 import { decodeExample, encodeExample, type Feature } from "./tf-example.js";
 import { RecordReader } from "./tfrecord.js";

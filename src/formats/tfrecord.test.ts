@@ -7,7 +7,7 @@ import { deflateSync, gzipSync } from "node:zlib";
 
 import fc from "fast-check";
 
-import { needs, sharedPath } from "../../test/golden/shared.js";
+import { needs, sharedPath } from "../../test/support/shared.js";
 import { FormatError } from "../core/error.js";
 import { crc32c, maskedCrc32c } from "./crc32c.js";
 import { frameRecord, RECORD_OVERHEAD, RecordReader, unframeRecord } from "./tfrecord.js";

@@ -4,7 +4,7 @@ import { suite, test } from "node:test";
 
 import { zipSync } from "fflate";
 
-import { storedPath } from "../../test/golden/shared.js";
+import { storedPath } from "../../test/support/shared.js";
 import { FormatError } from "../core/error.js";
 import { Call, Global, type PickleValue, Tuple, writePickle } from "./pickle.js";
 import { parseTorchCheckpoint, type TorchCheckpoint } from "./torch-checkpoint.js";

@@ -2,17 +2,16 @@
 
 import assert from "node:assert/strict";
 import { readFileSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { join } from "node:path";
 import { suite, test } from "node:test";
 
+import { storedPath } from "../../test/support/shared.js";
 import { shuffleNetV2 } from "../models/shufflenet-v2.js";
 import { variantNames } from "../models/variants.js";
 import { compile } from "./compile.js";
 import { describe, print } from "./print.js";
 
-/** This file runs in dist/src/program; the texts stay in test/golden. */
-const folder = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "..", "test", "golden", "programs");
+const folder = storedPath("golden", "programs");
 
 suite("print", () => {
   for (const variant of variantNames) {

@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 
 import { ResourceError, UsageError } from "../core/error.js";
-import { availableMemory, refuseTooLargeBatch } from "./memory.js";
+import { availableMemory } from "../core/available-memory.js";
+import { refuseTooLargeBatch } from "./memory.js";
 
 const limit = { bytes: 1000e6, source: "a test" };
 

@@ -5,9 +5,7 @@
  * All sizes are in bytes.
  */
 
-import { readFileSync } from "node:fs";
-import { freemem } from "node:os";
-
+import { availableMemory, type MemoryLimit } from "../core/available-memory.js";
 import { ResourceError, RiffleError } from "../core/error.js";
 import type { Program } from "../program/program.js";
 
@@ -27,25 +25,6 @@ export function estimateMemory(training: Program, evaluation: Program | undefine
     batchesInFlight * pictures(training) +
     (evaluation === undefined ? 0 : 4 * evaluation.memory.size + batchesInFlight * pictures(evaluation))
   );
-}
-
-/** What the process may still take, and who says so. */
-export interface MemoryLimit {
-  readonly bytes: number;
-  readonly source: string;
-}
-
-/** The tightest of: free memory (control groups counted) and the limit on the address space. */
-export function availableMemory(): MemoryLimit {
-  const used = process.memoryUsage.rss();
-  // Node 20.13 and later know the control group's limit.
-  const free = typeof process.availableMemory === "function" ? process.availableMemory() : freemem();
-  const limits: MemoryLimit[] = [{ bytes: free + used, source: "free memory" }];
-  const addressSpace = addressSpaceLeft();
-  if (addressSpace !== undefined) {
-    limits.push({ bytes: addressSpace + used, source: "limit on the address space (ulimit -v)" });
-  }
-  return limits.reduce((tightest, limit) => (limit.bytes < tightest.bytes ? limit : tightest));
 }
 
 /**
@@ -91,20 +70,6 @@ function orUndefined<T>(act: () => T, kind: typeof ResourceError | typeof Riffle
 
 function pictures(program: Program): number {
   return program.batch * program.imageSize ** 2 * 3;
-}
-
-/** Linux only; undefined where there is no limit. */
-function addressSpaceLeft(): number | undefined {
-  try {
-    const limits = readFileSync("/proc/self/limits", "utf8");
-    const limit = /^Max address space\s+(\d+)/m.exec(limits)?.[1];
-    if (limit === undefined) return undefined;
-    const status = readFileSync("/proc/self/status", "utf8");
-    const usedKilobytes = Number(/^VmSize:\s+(\d+) kB/m.exec(status)?.[1] ?? 0);
-    return Math.max(0, Number(limit) - usedKilobytes * 1024);
-  } catch {
-    return undefined;
-  }
 }
 
 function megabytes(bytes: number): string {

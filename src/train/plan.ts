@@ -8,17 +8,17 @@ import { resolve } from "node:path";
 
 import { CheckpointError, UsageError } from "../core/error.js";
 import { evaluationSide } from "../data/augment.js";
-import { type Checkpoint, findResumable, type ModelDescription, stepFolder } from "./checkpoint.js";
-import type { Reporter } from "./events.js";
-import { refuseUnsupported, resolveSettings, type ResolvedSettings } from "./recipe.js";
-import { dataName, openRunData, type RunData, trainingFingerprint, withCache } from "./run-data.js";
+import { type Checkpoint, findResumable, type ModelDescription, stepFolder } from "../run/checkpoint.js";
+import type { Reporter } from "../run/events.js";
+import { refuseUnsupported, resolveSettings, type ResolvedSettings } from "../settings/recipe.js";
+import { dataName, openRunData, type RunData, trainingFingerprint, withCache } from "../run/run-data.js";
 import {
   type GivenSettings,
   readSettings,
   type SettingName,
   settingNames,
   settings as table,
-} from "./settings.js";
+} from "../settings/settings.js";
 
 /** What is to be trained, before anything is allocated. */
 export interface Plan extends ResolvedSettings {

@@ -31,10 +31,9 @@ import type { Network } from "../models/layers.js";
 import { shuffleNetV2 } from "../models/shufflenet-v2.js";
 import { compile } from "../program/compile.js";
 import type { HeadStep, Program } from "../program/program.js";
-import { augmentationOf } from "./augmentation.js";
-import { chooseBackend } from "./backend.js";
+import { augmentationOf } from "../settings/augmentation.js";
+import { chooseBackend } from "../backends/registry.js";
 import {
-  initialiseFrom,
   loadTraining,
   type ModelDescription,
   pruneCheckpoints,
@@ -43,20 +42,27 @@ import {
   saveCheckpoint,
   type Scores,
   stepFolder,
-} from "./checkpoint.js";
+} from "../run/checkpoint.js";
 import { probeFolder, writeFlushed } from "../core/durable.js";
-import { score } from "./evaluate.js";
-import { type EvaluationEvent, EventLog, type Reporter, type StepEvent, type TrainEvent } from "./events.js";
+import { score } from "../inference/evaluate.js";
+import {
+  type EvaluationEvent,
+  EventLog,
+  type Reporter,
+  type StepEvent,
+  type TrainEvent,
+} from "../run/events.js";
 import { estimateMemory, refuseTooLargeBatch } from "./memory.js";
-import { passes, PlainLog } from "./plain-log.js";
+import { passes, PlainLog } from "../run/plain-log.js";
 import { type Plan, planRun } from "./plan.js";
-import { lockRun } from "./run-lock.js";
-import { badImageLimit, recordsEvent } from "./run-data.js";
+import { initialiseFrom } from "../weights/initialise-from.js";
+import { lockRun } from "../run/run-lock.js";
+import { badImageLimit, recordsEvent } from "../run/run-data.js";
 import { averageDecay, learningRate, type Schedule } from "./schedule.js";
-import { type GivenSettings, settings as table } from "./settings.js";
+import { type GivenSettings, settings as table } from "../settings/settings.js";
 import { StepClock } from "./step-clock.js";
-import { Summaries } from "./summaries.js";
-import { writeTfCheckpoint } from "./tf-checkpoint.js";
+import { Summaries } from "../run/summaries.js";
+import { writeTfCheckpoint } from "../weights/tf-checkpoint.js";
 
 export interface TrainResult {
   readonly run: string;

@@ -6,12 +6,10 @@
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { test } from "node:test";
-import { fileURLToPath } from "node:url";
 
-/** This file runs as dist/test/conformance/native-kernels.test.js. */
-const repository = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "..");
+import { repository } from "../support/paths.js";
 
 test("kernels agree with their definitions, whatever the shape and the instruction set", async (t) => {
   const script = join(repository, "scripts", "native-test.mjs");

@@ -17,8 +17,8 @@ import type { Padding } from "../../src/models/layers.js";
 import { channelsOf, normalised } from "../../src/models/layers.js";
 import { compile } from "../../src/program/compile.js";
 import type { Program, Step } from "../../src/program/program.js";
-import { assertClose } from "../golden/compare.js";
-import { stateInDoubles, tinyNetwork } from "../golden/tiny-network.js";
+import { assertClose } from "../support/compare.js";
+import { stateInDoubles, tinyNetwork } from "../support/tiny-network.js";
 
 interface Case {
   readonly batch: number;

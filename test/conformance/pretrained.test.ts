@@ -9,15 +9,15 @@ import { join } from "node:path";
 import { suite, test } from "node:test";
 
 import { CheckpointError } from "../../src/core/error.js";
-import { importWeights, writeImportedFile, writeImportedRun } from "../../src/export/import-weights.js";
+import { importWeights, writeImportedFile, writeImportedRun } from "../../src/weights/import-weights.js";
 import { openTorchCheckpoint } from "../../src/formats/torch-checkpoint.js";
-import { loadNetwork } from "../../src/train/evaluate.js";
-import { openForeign } from "../../src/train/foreign-weights.js";
-import { predict } from "../../src/train/predict.js";
+import { loadNetwork } from "../../src/inference/evaluate.js";
+import { openForeign } from "../../src/weights/foreign-weights.js";
+import { predict } from "../../src/inference/predict.js";
 import { train } from "../../src/train/trainer.js";
-import { words } from "../golden/rule.js";
-import { needs, sharedPath, storedPath } from "../golden/shared.js";
-import { scratch, tinySettings, writeTinySet } from "../system/tiny-run.js";
+import { words } from "../support/rule.js";
+import { needs, sharedPath, storedPath } from "../support/shared.js";
+import { scratch, tinySettings, writeTinySet } from "../support/tiny-run.js";
 
 const pretrained = ["torch-checkpoints", "torchvision_shufflenet_v2_x1_0_pretrained.pth"] as const;
 

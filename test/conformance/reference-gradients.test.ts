@@ -18,8 +18,8 @@ import { variantNames } from "../../src/models/variants.js";
 import { initialise } from "../../src/models/initialise.js";
 import { compile } from "../../src/program/compile.js";
 import type { Program } from "../../src/program/program.js";
-import { assertClose } from "../golden/compare.js";
-import { stateInDoubles, tinyNetwork } from "../golden/tiny-network.js";
+import { assertClose } from "../support/compare.js";
+import { stateInDoubles, tinyNetwork } from "../support/tiny-network.js";
 
 const CLASSES = 5;
 const BATCH = 3;

@@ -7,10 +7,10 @@ import { softmaxCrossEntropy } from "../../src/backends/reference/head.js";
 import { referenceBackend } from "../../src/backends/reference/reference.js";
 import { UsageError } from "../../src/core/error.js";
 import { compile } from "../../src/program/compile.js";
-import { assertClose } from "../golden/compare.js";
-import { needs } from "../golden/shared.js";
-import { emptyState, readArrays } from "../golden/tf-reference.js";
-import { tinyNetwork } from "../golden/tiny-network.js";
+import { assertClose } from "../support/compare.js";
+import { needs } from "../support/shared.js";
+import { emptyState, readArrays } from "../support/tf-reference.js";
+import { tinyNetwork } from "../support/tiny-network.js";
 
 suite("softmax cross-entropy", () => {
   for (const [labelSmoothing, loss, gradient] of [

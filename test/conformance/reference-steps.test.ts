@@ -5,17 +5,17 @@ import { suite, test } from "node:test";
 
 import { normaliseByBatch } from "../../src/backends/reference/batch-norm.js";
 import { forEachTap } from "../../src/backends/reference/depthwise.js";
-import { createMachine } from "../../src/backends/reference/machine.js";
+import { createMachine } from "../../src/backends/reference/planes.js";
 import { referenceBackend } from "../../src/backends/reference/reference.js";
 import { stemForward } from "../../src/backends/reference/stem.js";
 import { updateRange, updateStatistics } from "../../src/backends/reference/update.js";
 import { normalised } from "../../src/models/layers.js";
 import { variants } from "../../src/models/variants.js";
 import { compile, windowGeometry } from "../../src/program/compile.js";
-import { assertClose } from "../golden/compare.js";
-import { needs } from "../golden/shared.js";
-import { emptyState, readArrays, type Arrays } from "../golden/tf-reference.js";
-import { tinyNetwork } from "../golden/tiny-network.js";
+import { assertClose } from "../support/compare.js";
+import { needs } from "../support/shared.js";
+import { emptyState, readArrays, type Arrays } from "../support/tf-reference.js";
+import { tinyNetwork } from "../support/tiny-network.js";
 
 const CLASSES = 2;
 const CHANNELS = 4;

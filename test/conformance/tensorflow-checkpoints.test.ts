@@ -7,18 +7,19 @@ import { suite, test } from "node:test";
 
 import { nativeBackend } from "../../src/backends/native/index.js";
 import { CheckpointError, UsageError } from "../../src/core/error.js";
-import { exportTfCheckpoint, importAsRun } from "../../src/export/tf-checkpoint.js";
+import { importAsRun } from "../../src/train/import-tf-run.js";
+import { exportTfCheckpoint } from "../../src/weights/export-tf-checkpoint.js";
 import { encodeBundle, readBundle } from "../../src/formats/tf-bundle.js";
 import { latestCheckpoint } from "../../src/formats/tf-checkpoint-state.js";
 import { shuffleNetV2 } from "../../src/models/shufflenet-v2.js";
 import type { Width } from "../../src/models/variants.js";
 import { compile } from "../../src/program/compile.js";
-import { loadTraining, openCheckpoint, saveCheckpoint } from "../../src/train/checkpoint.js";
-import { importTfCheckpoint, tfTensors, writeTfCheckpoint } from "../../src/train/tf-checkpoint.js";
+import { loadTraining, openCheckpoint, saveCheckpoint } from "../../src/run/checkpoint.js";
+import { importTfCheckpoint, tfTensors, writeTfCheckpoint } from "../../src/weights/tf-checkpoint.js";
 import { train } from "../../src/train/trainer.js";
-import { assertClose } from "../golden/compare.js";
-import { needs, sharedPath } from "../golden/shared.js";
-import { emptyState, readArrays } from "../golden/tf-reference.js";
+import { assertClose } from "../support/compare.js";
+import { needs, sharedPath } from "../support/shared.js";
+import { emptyState, readArrays } from "../support/tf-reference.js";
 import {
   hashes,
   scratch,
@@ -27,7 +28,7 @@ import {
   trainAndWatch,
   trainedBits,
   writeTinySet,
-} from "../system/tiny-run.js";
+} from "../support/tiny-run.js";
 
 const reference = sharedPath("tf-reference", "ckpt-0.5x-10");
 const folder = scratch();

@@ -9,10 +9,10 @@ import { shuffleNetV2 } from "../../src/models/shufflenet-v2.js";
 import { widths, type Width } from "../../src/models/variants.js";
 import { compile } from "../../src/program/compile.js";
 import type { Program } from "../../src/program/program.js";
-import { assertClose } from "../golden/compare.js";
-import { ruleTensor, ruleWeights } from "../golden/rule-weights.js";
-import { needs } from "../golden/shared.js";
-import { emptyState, readArrays, readWeights } from "../golden/tf-reference.js";
+import { assertClose } from "../support/compare.js";
+import { ruleTensor, ruleWeights } from "../support/rule-weights.js";
+import { needs } from "../support/shared.js";
+import { emptyState, readArrays, readWeights } from "../support/tf-reference.js";
 
 const SIZE = 224;
 const BYTES = SIZE * SIZE * 3;

@@ -5,8 +5,8 @@ import { before, suite, test } from "node:test";
 
 import { CheckpointError } from "../../src/core/error.js";
 import { Draws, streams } from "../../src/core/random.js";
-import { checkpointFiles, findCheckpoint, newestValid, openCheckpoint } from "../../src/train/checkpoint.js";
-import { evaluate } from "../../src/train/evaluate.js";
+import { checkpointFiles, findCheckpoint, newestValid, openCheckpoint } from "../../src/run/checkpoint.js";
+import { evaluate } from "../../src/inference/evaluate.js";
 import { train } from "../../src/train/trainer.js";
 import {
   hashes,
@@ -16,7 +16,7 @@ import {
   trainAndWatch,
   trainedBits,
   writeTinySet,
-} from "./tiny-run.js";
+} from "../support/tiny-run.js";
 
 const folder = scratch();
 const data = writeTinySet(folder);

@@ -4,19 +4,17 @@ import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
 import { suite, test } from "node:test";
 
 import { CheckpointError } from "../../src/core/error.js";
-import { newestValid } from "../../src/train/checkpoint.js";
-import type { GivenSettings } from "../../src/train/settings.js";
+import { newestValid } from "../../src/run/checkpoint.js";
+import type { GivenSettings } from "../../src/settings/settings.js";
 import { train } from "../../src/train/trainer.js";
-import { scratch, steps, tinySettings, trainedBits, writeTinySet } from "./tiny-run.js";
+import { scratch, steps, tinySettings, trainedBits, writeTinySet } from "../support/tiny-run.js";
+import { trainChild as child } from "../support/paths.js";
 
 /** How often a run is killed: `RIFFLE_KILLS=50 npm test`. */
 const kills = Number(process.env["RIFFLE_KILLS"] ?? 6);
-
-const child = fileURLToPath(new URL("train-child.js", import.meta.url));
 
 function start(given: GivenSettings): ChildProcess {
   return spawn(process.execPath, [child, JSON.stringify(given)], { stdio: ["ignore", "pipe", "inherit"] });

@@ -7,10 +7,10 @@ import sharp from "sharp";
 
 import { DataError } from "../../src/core/error.js";
 import { Draws, streams } from "../../src/core/random.js";
-import { evaluate } from "../../src/train/evaluate.js";
-import { openPredictor, predict, type Prediction, type Refused } from "../../src/train/predict.js";
+import { evaluate } from "../../src/inference/evaluate.js";
+import { openPredictor, predict, type Prediction, type Refused } from "../../src/inference/predict.js";
 import { train } from "../../src/train/trainer.js";
-import { scratch, tinySettings, writeTinySet } from "./tiny-run.js";
+import { scratch, tinySettings, writeTinySet } from "../support/tiny-run.js";
 
 const folder = scratch();
 const photos = join(folder, "photos");

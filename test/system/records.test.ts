@@ -1,24 +1,23 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { before, suite, test } from "node:test";
-import { fileURLToPath } from "node:url";
 
 import sharp from "sharp";
 
 import { CheckpointError, DataError, ResourceError, UsageError } from "../../src/core/error.js";
-import { drawFolder } from "../../src/data/draw/draw-folder.js";
+import { drawFolder } from "../../src/prepare/draw/draw-folder.js";
 import { openDatasets } from "../../src/data/sets.js";
 import { encodeExample } from "../../src/formats/tf-example.js";
 import { frameRecord } from "../../src/formats/tfrecord.js";
-import { evaluate } from "../../src/train/evaluate.js";
+import { evaluate } from "../../src/inference/evaluate.js";
 import { train } from "../../src/train/trainer.js";
-import type { TrainEvent } from "../../src/train/events.js";
-import type { GivenSettings } from "../../src/train/settings.js";
-import { scratch, trainAndWatch, trainedBits } from "./tiny-run.js";
+import type { TrainEvent } from "../../src/run/events.js";
+import type { GivenSettings } from "../../src/settings/settings.js";
+import { scratch, trainAndWatch, trainedBits } from "../support/tiny-run.js";
+import { program } from "../support/paths.js";
 
-const program = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "src", "cli", "main.js");
 const folder = scratch();
 const photos = join(folder, "photos");
 /** Pictures larger than the cache's 256 px, so that the cache has something to do. */

@@ -4,18 +4,17 @@ import { once } from "node:events";
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { suite, test } from "node:test";
 
 import { DivergedError, ResourceError, RiffleError, UsageError } from "../../src/core/error.js";
 import { encodeSafetensors, openSafetensors } from "../../src/formats/safetensors.js";
-import type { TrainEvent } from "../../src/train/events.js";
+import type { TrainEvent } from "../../src/run/events.js";
 import { train } from "../../src/train/trainer.js";
-import { hashes, scratch, steps, tinySettings, trainAndWatch, writeTinySet } from "./tiny-run.js";
+import { hashes, scratch, steps, tinySettings, trainAndWatch, writeTinySet } from "../support/tiny-run.js";
+import { trainChild as child } from "../support/paths.js";
 
 const folder = scratch();
 const data = writeTinySet(folder);
-const child = fileURLToPath(new URL("train-child.js", import.meta.url));
 
 let runs = 0;
 function newRun(): string {

@@ -5,8 +5,8 @@ import { before, suite, test } from "node:test";
 
 import { CheckpointError, UsageError } from "../../src/core/error.js";
 import { openSafetensors } from "../../src/formats/safetensors.js";
-import type { TrainEvent } from "../../src/train/events.js";
-import type { GivenSettings } from "../../src/train/settings.js";
+import type { TrainEvent } from "../../src/run/events.js";
+import type { GivenSettings } from "../../src/settings/settings.js";
 import { train } from "../../src/train/trainer.js";
 import {
   hashes,
@@ -18,7 +18,7 @@ import {
   trainAndWatch,
   trainedBits,
   writeTinySet,
-} from "./tiny-run.js";
+} from "../support/tiny-run.js";
 
 const folder = scratch();
 const data = writeTinySet(folder);

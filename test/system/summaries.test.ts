@@ -5,7 +5,14 @@ import { suite, test } from "node:test";
 
 import { readEvents } from "../../src/formats/tf-events.js";
 import { train } from "../../src/train/trainer.js";
-import { scratch, steps, tinySettings, trainAndWatch, trainedBits, writeTinySet } from "./tiny-run.js";
+import {
+  scratch,
+  steps,
+  tinySettings,
+  trainAndWatch,
+  trainedBits,
+  writeTinySet,
+} from "../support/tiny-run.js";
 
 /** Steps with a value of the tag, over all event files of a folder in the order of their names. */
 async function stepsWith(tag: string, folder: string): Promise<number[]> {

@@ -15,7 +15,7 @@
 
 import type { Weights } from "../backend.js";
 import type { PlaneId } from "../../program/program.js";
-import type { Machine } from "./machine.js";
+import type { Machine } from "./planes.js";
 
 /** Statistics of a whole convolution output z, and what its readers need, into the tables. */
 export function normaliseByBatch(machine: Machine, plane: PlaneId, z: Float64Array, weights: Weights): void {

@@ -9,7 +9,7 @@
  */
 
 import type { DepthwiseStep, WindowGeometry } from "../../program/program.js";
-import { readNormalised, writeGradient, type Machine } from "./machine.js";
+import { readNormalised, writeGradient, type Machine } from "./planes.js";
 
 export function depthwiseForward(machine: Machine, step: DepthwiseStep, parameters: Float32Array): void {
   step.inputs.forEach((input, i) => {

@@ -14,7 +14,7 @@
 
 import type { LossSettings, StepResult } from "../backend.js";
 import type { HeadStep } from "../../program/program.js";
-import { planeOf, readNormalised, writeGradient, type Machine } from "./machine.js";
+import { planeOf, readNormalised, writeGradient, type Machine } from "./planes.js";
 
 /** What the backward half and the caller need of the forward half. */
 export interface HeadMemory {

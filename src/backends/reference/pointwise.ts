@@ -9,7 +9,7 @@
  */
 
 import type { PointwiseStep } from "../../program/program.js";
-import { planeOf, readNormalised, writeGradient, type Machine } from "./machine.js";
+import { planeOf, readNormalised, writeGradient, type Machine } from "./planes.js";
 
 export function pointwiseForward(machine: Machine, step: PointwiseStep, parameters: Float32Array): void {
   const length = machine.images * planeOf(machine, step.first).pixels;

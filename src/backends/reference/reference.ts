@@ -35,7 +35,7 @@ import {
   type HeadMemory,
   type LossAndGradient,
 } from "./head.js";
-import { createMachine, type Machine } from "./machine.js";
+import { createMachine, type Machine } from "./planes.js";
 import { pointwiseBackward, pointwiseForward } from "./pointwise.js";
 import { stemBackward, stemForward, type StemMemory } from "./stem.js";
 import { decayLoss, updateParameters, updateStatistics } from "./update.js";

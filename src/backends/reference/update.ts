@@ -14,7 +14,7 @@
 
 import type { TrainingState, UpdateSettings } from "../backend.js";
 import type { Program } from "../../program/program.js";
-import type { Machine } from "./machine.js";
+import type { Machine } from "./planes.js";
 
 export function updateParameters(program: Program, state: TrainingState, settings: UpdateSettings): void {
   for (const parameter of program.parameters) {

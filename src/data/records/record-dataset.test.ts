@@ -16,7 +16,7 @@ import { after, before, suite, test } from "node:test";
 
 import sharp from "sharp";
 
-import { needs, sharedPath } from "../../../test/golden/shared.js";
+import { needs, sharedPath } from "../../../test/support/shared.js";
 import { DataError, RiffleError, UsageError } from "../../core/error.js";
 import { crc32c, hex32 } from "../../formats/crc32c.js";
 import { encodeExample, type Feature } from "../../formats/tf-example.js";

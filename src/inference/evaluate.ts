@@ -1,0 +1,355 @@
+/**
+ * Evaluation: a network's loss and accuracy on a whole set, every image counted once.
+ *
+ * No tail is dropped and no image is repeated, so the scores do not depend on the batch size.
+ */
+
+import { resolve } from "node:path";
+
+import type { InferenceRun, Weights } from "../backends/backend.js";
+import { CheckpointError, DataError, UsageError } from "../core/error.js";
+import { evaluationDecodings, evaluationSide } from "../data/augment.js";
+import type { Dataset } from "../data/dataset.js";
+import { type BatchSource, evaluationBatches, type LoadedBatch } from "../data/loader.js";
+import { prefixesIn, stepOf } from "../formats/tf-checkpoint-state.js";
+import { shuffleNetV2 } from "../models/shufflenet-v2.js";
+import { compile } from "../program/compile.js";
+import type { Program } from "../program/program.js";
+import { chooseBackend } from "../backends/registry.js";
+import {
+  type Checkpoint,
+  findCheckpoint,
+  listSteps,
+  loadWeights,
+  type ModelDescription,
+  newestValid,
+  type Scores,
+  stepFolder,
+} from "../run/checkpoint.js";
+import type {
+  BadImageEvent,
+  EvaluatingEvent,
+  PreparingEvent,
+  RecordsEvent,
+  WarningEvent,
+} from "../run/events.js";
+import { ScoreKeeper } from "./metrics.js";
+import {
+  badImageLimit,
+  dataName,
+  type DataSettings,
+  dataSettingNames,
+  openRunData,
+  recordsEvent,
+  type RunData,
+} from "../run/run-data.js";
+import { type GivenSettings, readSettings, settings as table } from "../settings/settings.js";
+import { importTfCheckpoint, type TfCheckpoint } from "../weights/tf-checkpoint.js";
+
+export interface EvaluationStartEvent {
+  readonly event: "start";
+  readonly checkpoint: string;
+  readonly step: number;
+  readonly data_dir: string;
+  readonly images: number;
+  readonly records: RecordsEvent | null;
+  readonly model: ModelDescription;
+}
+
+/** The last event: scores, accuracies as fractions. */
+export interface EvaluationEndEvent extends Scores {
+  readonly event: "end";
+}
+
+export type EvaluateEvent =
+  PreparingEvent | EvaluationStartEvent | EvaluatingEvent | BadImageEvent | WarningEvent | EvaluationEndEvent;
+
+/** A compiled network and the run that executes it. */
+export interface LoadedNetwork {
+  readonly program: Program;
+  readonly run: InferenceRun;
+}
+
+/**
+ * Scores a checkpoint (a run's folder means its `best/`) on the validation set it was trained with, or on the data given.
+ * Without a path it is the newest whole checkpoint in `given.checkpoint_dir`, else in `given.log_dir`, of either format.
+ *
+ * @throws CheckpointError, DataError
+ */
+export async function evaluate(
+  checkpointPath: string | undefined,
+  given: GivenSettings,
+  report: (event: EvaluateEvent) => void = () => undefined,
+  signal?: AbortSignal,
+): Promise<Scores> {
+  const trained =
+    checkpointPath === undefined
+      ? await newestOf(resolve(given.checkpoint_dir ?? given.log_dir ?? table.log_dir.default))
+      : ofRiffle(await findCheckpoint(resolve(checkpointPath)));
+  for (const what of trained.passedOver) report({ event: "warning", what: `passed over ${what}` });
+  const opened = await openValidation(trained, given, report);
+  try {
+    return await evaluateOn(opened, trained, given, report, signal);
+  } finally {
+    await opened.data.close();
+  }
+}
+
+async function evaluateOn(
+  { dataDir, dataset, model }: Validation,
+  trained: Trained,
+  given: GivenSettings,
+  report: (event: EvaluateEvent) => void,
+  signal: AbortSignal | undefined,
+): Promise<Scores> {
+  const network = await loadNetwork(model, given.eval_batch_size, given.threads);
+  try {
+    const weights = await trained.weights(network.program);
+    report({
+      event: "start",
+      checkpoint: trained.path,
+      step: trained.step,
+      data_dir: dataDir,
+      images: dataset.size,
+      records: recordsEvent(dataset),
+      model,
+    });
+    const maxBadImages = badImageLimit(given);
+    const options = { model, maxBadImages, ...(signal === undefined ? {} : { signal }) };
+    const [scores] = (await score(network, dataset, [weights], options, report)) ?? [];
+    if (scores === undefined) {
+      throw new UsageError({
+        what: "the evaluation was stopped before its end, so there is no result",
+        where: dataDir,
+        safe: "Nothing was written",
+      });
+    }
+    report({ event: "end", ...scores });
+    return scores;
+  } finally {
+    network.run.close();
+  }
+}
+
+/** Compiles the network for inference and loads it into the engine. */
+export async function loadNetwork(
+  model: ModelDescription,
+  batch: number = table.eval_batch_size.default,
+  threads = 0,
+): Promise<LoadedNetwork> {
+  const backend = await chooseBackend();
+  const network = shuffleNetV2({ variant: model.variant, width: model.width, classes: model.classes });
+  const program = compile(network, { batch, imageSize: model.image_size, mode: "infer" });
+  return { program, run: backend.infer(program, { threads }) };
+}
+
+/** Pictures as this network is to see them. */
+export function pictureBatches(
+  dataset: Dataset,
+  model: ModelDescription,
+  batch: number,
+  maxBadImages: number,
+): BatchSource {
+  return evaluationBatches(dataset, {
+    batch,
+    imageSize: model.image_size,
+    resize: { ...evaluationDecodings[model.pipeline], shorterSide: model.eval_resize },
+    maxBadImages,
+  });
+}
+
+/** The pictures of a batch that may be short, without what follows them in its buffer. */
+export function imagesOf(batch: LoadedBatch, program: Program): Uint8Array {
+  return batch.images.subarray(0, batch.count * program.imageSize ** 2 * 3);
+}
+
+/**
+ * Scores several sets of weights in one pass over the pictures.
+ *
+ * @returns undefined when the signal aborted before the end.
+ */
+export async function score(
+  network: LoadedNetwork,
+  dataset: Dataset,
+  candidates: readonly Weights[],
+  options: { readonly model: ModelDescription; readonly maxBadImages: number; readonly signal?: AbortSignal },
+  report: (event: EvaluatingEvent | BadImageEvent) => void,
+): Promise<Scores[] | undefined> {
+  const { program, run } = network;
+  const labels = labelsFor(dataset, options.model);
+  const keepers = candidates.map(() => new ScoreKeeper());
+  const source = pictureBatches(dataset, options.model, program.batch, options.maxBadImages);
+  let done = 0;
+  let reported = 0;
+  try {
+    for await (const batch of source) {
+      if (options.signal?.aborted === true) return undefined;
+      const expected = batch.labels.map((label) => labels[label] ?? -1);
+      for (const [i, weights] of candidates.entries()) {
+        if (done === 0 || candidates.length > 1) run.load(weights);
+        const logits = await run.infer(imagesOf(batch, program), batch.count);
+        keepers[i]?.add(logits, expected, batch.count, program.classes);
+      }
+      done += batch.count;
+      batch.release();
+      for (const { file, reason } of source.badImages.slice(reported))
+        report({ event: "bad_image", file, reason });
+      reported = source.badImages.length;
+      report({ event: "evaluating", done, images: dataset.size });
+    }
+  } finally {
+    await source.close();
+  }
+  return keepers.map((keeper) => keeper.scores());
+}
+
+interface Validation {
+  readonly dataDir: string;
+  readonly data: RunData;
+  /** The part of it that is evaluated. */
+  readonly dataset: Dataset;
+  readonly model: ModelDescription;
+}
+
+/** Weights of a checkpoint in either format, and what is known of how they were trained. */
+interface Trained {
+  readonly path: string;
+  readonly step: number;
+  /** Of the run; empty where the checkpoint does not say. */
+  readonly settings: GivenSettings;
+  /** How its network is fed, given the classes of the data. */
+  model(given: GivenSettings, classes: readonly string[]): ModelDescription;
+  weights(program: Program): Promise<Weights>;
+  /** Newer checkpoints that are not whole. */
+  readonly passedOver: readonly string[];
+}
+
+function ofRiffle(checkpoint: Checkpoint, passedOver: readonly string[] = []): Trained {
+  const { path, state } = checkpoint;
+  return {
+    path,
+    step: state.step,
+    settings: readSettings(state.settings),
+    passedOver,
+    weights: (program) => loadWeights(checkpoint, program),
+    model: (given) => {
+      const image_size = given.image_size ?? state.model.image_size;
+      const eval_resize = Math.round((state.model.eval_resize * image_size) / state.model.image_size);
+      return { ...state.model, image_size, eval_resize: given.eval_resize ?? eval_resize };
+    },
+  };
+}
+
+/** The lineage evaluates averages; its checkpoints say neither the size of the pictures nor the names of the classes. */
+function ofTensorFlow(checkpoint: TfCheckpoint): Trained {
+  const { path, step = 0, parameters, averages, statistics, width, classes, passedOver } = checkpoint;
+  return {
+    path,
+    step,
+    settings: {},
+    passedOver,
+    weights: () => Promise.resolve({ parameters: averages ?? parameters, statistics }),
+    model: (given, class_names) => {
+      const image_size = given.image_size ?? table.image_size.default;
+      return {
+        variant: "tensorflow",
+        width,
+        classes,
+        image_size,
+        eval_resize: given.eval_resize ?? evaluationSide(image_size, table.eval_crop.default),
+        pipeline: "tensorflow",
+        class_names,
+      };
+    },
+  };
+}
+
+/** The newest whole checkpoint of a folder, ours or TensorFlow's. @throws CheckpointError when there is none. */
+async function newestOf(folder: string): Promise<Trained> {
+  const foreign = await prefixesIn(folder);
+  const own = await listSteps(folder);
+  const newestOwn = own[0] ?? -1;
+  if (foreign.length > 0 && (stepOf(foreign[0] as string) ?? 0) > newestOwn) {
+    return ofTensorFlow(await importTfCheckpoint(folder));
+  }
+  if (own.length === 0) return ofRiffle(await findCheckpoint(folder));
+  const { checkpoint, damaged } = await newestValid(folder);
+  return ofRiffle(
+    checkpoint,
+    damaged.map(({ step, problem }) => `${stepFolder(step)}: ${problem.message}`),
+  );
+}
+
+/** The data given, or else what the checkpoint's run held out; read as the run read it where it is the same. */
+async function openValidation(
+  trained: Trained,
+  given: GivenSettings,
+  report: (event: EvaluateEvent) => void,
+): Promise<Validation> {
+  const settings = evaluatedData(given, trained.settings);
+  const options = { seed: trained.settings.seed ?? table.seed.default, evalOnly: true };
+  const { data_dir, train_data_dir, eval_data_dir, synthetic } = settings;
+  if (synthetic !== true && (data_dir ?? train_data_dir ?? eval_data_dir) === undefined) {
+    throw new UsageError({
+      what: "the checkpoint does not say what to evaluate on",
+      where: trained.path,
+      expected: "--data_dir or --eval_data_dir",
+      found: "neither",
+      safe: "Nothing was written",
+    });
+  }
+  const data = await openRunData(settings, options, report);
+  const dataDir = (synthetic === true ? undefined : (eval_data_dir ?? data_dir)) ?? dataName(settings);
+  try {
+    if (data.validation === undefined) {
+      throw new DataError({ where: dataDir, what: "holds nothing to evaluate on" });
+    }
+    const model = trained.model(given, data.classes);
+    const { num_classes = model.classes } = given;
+    if (num_classes !== model.classes || data.classes.length > model.classes) {
+      throw new CheckpointError({
+        what: "the network has another number of outputs",
+        where: trained.path,
+        expected: given.num_classes === undefined ? `at least ${data.classes.length}` : `${num_classes}`,
+        found: `${model.classes}`,
+        safe: "The checkpoint is untouched",
+      });
+    }
+    return { dataDir, data, dataset: data.validation, model };
+  } catch (error) {
+    await data.close();
+    throw error;
+  }
+}
+
+/** The run's own data, with changes given; or other data, of which nothing is known but what is given. */
+function evaluatedData(given: GivenSettings, recorded: GivenSettings): DataSettings {
+  const paths = ["data_dir", "eval_data_dir"] as const;
+  const asked: Partial<Record<(typeof dataSettingNames)[number], unknown>> = Object.fromEntries(
+    dataSettingNames.map((name) => [name, given[name]]),
+  );
+  for (const name of paths) if (given[name] !== undefined) asked[name] = resolve(given[name]);
+  const isOther =
+    given.synthetic === true ||
+    paths.some((name) => asked[name] !== undefined && asked[name] !== recorded[name]);
+  const own = isOther ? { image_size: recorded.image_size } : recorded;
+  const values = dataSettingNames.map((name) => [name, asked[name] ?? own[name]] as const);
+  // How much of the training part is used says nothing here.
+  return { ...(Object.fromEntries(values) as DataSettings), train_dataset_size: undefined };
+}
+
+/** The network's output for each label of the set, matched by class name. */
+function labelsFor(dataset: Dataset, model: ModelDescription): readonly number[] {
+  const outputs = new Map(model.class_names.map((name, output) => [name, output]));
+  return dataset.classes.map((name) => {
+    const output = outputs.get(name);
+    if (output !== undefined) return output;
+    const known = model.class_names;
+    throw new DataError({
+      what: "a class that the network was not trained on",
+      where: `class ${JSON.stringify(name)}`,
+      expected: known.slice(0, 8).join(", ") + (known.length > 8 ? `, … (${known.length})` : ""),
+      found: name,
+    });
+  });
+}

@@ -1,0 +1,131 @@
+/**
+ * What was found on this machine, and whether it is good enough: the first questions of any report about speed
+ * or a failed install.
+ */
+
+import sharp from "sharp";
+
+import { machine, type Machine } from "../backends/native/index.js";
+import { RiffleError, UsageError } from "../core/error.js";
+import { crc32c } from "../formats/crc32c.js";
+import { decodingThreads } from "../data/render.js";
+import { availableMemory } from "../core/available-memory.js";
+
+export interface Finding {
+  readonly name: "engine" | "instruction set" | "threads" | "JPEG decoder" | "records" | "memory" | "Node";
+  /** In words, numbers with their unit. */
+  readonly found: string;
+  /** "slow" works, but see `advice`; "missing" keeps everything from working. */
+  readonly verdict: "good" | "slow" | "missing";
+  /** What follows from it, or what to do; empty where all is well. */
+  readonly advice: string;
+}
+
+export interface DoctorReport {
+  /** Whether nothing is missing. */
+  readonly ok: boolean;
+  readonly findings: readonly Finding[];
+}
+
+/** Looks at engine, instruction sets, threads, decoders, memory and Node. It never throws for what is missing. */
+export function doctor(): DoctorReport {
+  const findings = [...engine(), records(), memory(), node()];
+  return { ok: findings.every((finding) => finding.verdict !== "missing"), findings };
+}
+
+/** The native engine and what it says of the machine. */
+function engine(): Finding[] {
+  let found: Machine;
+  try {
+    found = machine();
+  } catch (error) {
+    if (!(error instanceof RiffleError)) throw error;
+    const missing = { verdict: "missing", advice: error.message } as const;
+    // The only usage that can be wrong here is RIFFLE_ISA's.
+    return error instanceof UsageError
+      ? [{ name: "instruction set", found: "not the one that RIFFLE_ISA names", ...missing }]
+      : [{ name: "engine", found: "not built", ...missing }];
+  }
+  const narrowed = found.isa !== found.available.at(-1);
+  const plain = found.isa === "sse2";
+  return [
+    { name: "engine", found: `built by ${found.compiler}`, verdict: "good", advice: "" },
+    {
+      name: "instruction set",
+      found:
+        `${found.isa}${found.forced ? ", forced by RIFFLE_ISA" : ""} ` +
+        `(this machine runs ${found.available.join(", ")})`,
+      verdict: narrowed || plain ? "slow" : "good",
+      advice: narrowed
+        ? "Leave RIFFLE_ISA unset to use the widest"
+        : plain
+          ? "Without AVX2 the engine runs at a fraction of its speed"
+          : "",
+    },
+    {
+      name: "threads",
+      found: `${found.threads}`,
+      verdict: found.threads > 1 ? "good" : "slow",
+      advice: found.threads > 1 ? "" : "Decoding and training share one core",
+    },
+    found.libjpeg
+      ? {
+          name: "JPEG decoder",
+          found: `libjpeg-turbo, on ${decodingThreads()} threads`,
+          verdict: decodingThreads() < found.threads ? "slow" : "good",
+          advice:
+            decodingThreads() < found.threads
+              ? `UV_THREADPOOL_SIZE=${found.threads} in the environment lets that many threads decode`
+              : "",
+        }
+      : {
+          name: "JPEG decoder",
+          found: `sharp ${sharp.versions.sharp ?? ""}`.trim(),
+          verdict: "slow",
+          advice: "Install libjpeg-turbo's headers (Debian: libjpeg62-turbo-dev) and run npm run build",
+        },
+  ];
+}
+
+/** Below this, checking every byte of records takes a share of a core that training notices. */
+const ENOUGH_CRC = 1e9;
+
+/** Every byte of a record passes its checksum: is it right, and fast enough? */
+function records(): Finding {
+  const right = crc32c(Buffer.from("123456789")) === 0xe3069283; // the check value of CRC-32C (RFC 3720)
+  const bytes = new Uint8Array(2 ** 22).fill(1);
+  let rate = 0;
+  // The best of a few: something else may run meanwhile.
+  for (let i = 0; i < 5; i++) {
+    const started = performance.now();
+    crc32c(bytes);
+    rate = Math.max(rate, (1000 * bytes.length) / (performance.now() - started));
+  }
+  return {
+    name: "records",
+    found: right
+      ? `checked by CRC-32C at ${(rate / 1e9).toFixed(1)} GB/s`
+      : "a CRC-32C that computes wrongly",
+    verdict: !right ? "missing" : rate >= ENOUGH_CRC ? "good" : "slow",
+    advice: !right ? "Build the engine again: npm run build" : "",
+  };
+}
+
+/** Below this the default batch of the paper's network does not fit. */
+const ENOUGH_MEMORY = 2e9;
+
+/** What this process may still take: containers and ulimit limit it below what the machine has. */
+function memory(): Finding {
+  const limit = availableMemory();
+  const enough = limit.bytes >= ENOUGH_MEMORY;
+  return {
+    name: "memory",
+    found: `${(limit.bytes / 1e9).toFixed(1)} GB (${limit.source})`,
+    verdict: enough ? "good" : "slow",
+    advice: enough ? "" : "Train with a smaller --batch_size or --image_size",
+  };
+}
+
+function node(): Finding {
+  return { name: "Node", found: process.version, verdict: "good", advice: "" };
+}

@@ -1,0 +1,160 @@
+/**
+ * A network at work on made-up pictures, for `inspect --time` and `bench`: what is measured is the
+ * engine alone, without decoding and without waiting for data.
+ */
+
+import type { BackendOptions, Batch, LossSettings, UpdateSettings } from "../backends/backend.js";
+import { initialise, initialStatistics } from "../models/initialise.js";
+import { shuffleNetV2 } from "../models/shufflenet-v2.js";
+import { variants } from "../models/variants.js";
+import { compile } from "../program/compile.js";
+import type { Program } from "../program/program.js";
+import { chooseBackend } from "../backends/registry.js";
+import {
+  type GivenSettings,
+  readSettings,
+  type SettingName,
+  type Settings,
+  settings as table,
+} from "../settings/settings.js";
+
+/** A step of training (forward, backward, update), or one batch of inference. */
+export type Mode = "train" | "infer";
+
+/** The settings that make a program: what `inspect` and `bench` take. */
+export const programSettings = [
+  "width",
+  "variant",
+  "num_classes",
+  "image_size",
+  "batch_size",
+] as const satisfies readonly SettingName[];
+
+/** Their values here where none is given. */
+export const programDefaults = {
+  width: table.width.default,
+  variant: table.variant.default,
+  num_classes: 1000,
+  image_size: table.image_size.default,
+  batch_size: 32,
+} as const satisfies GivenSettings;
+
+export type ProgramSettings = Pick<GivenSettings, (typeof programSettings)[number]>;
+
+/** A program and what the measurements need to know of its network. */
+export interface CompiledNetwork {
+  /** For people, e.g. "shufflenet-v2 1.0x (tensorflow)". */
+  readonly name: string;
+  readonly variant: Settings["variant"];
+  readonly program: Program;
+}
+
+/** @throws UsageError for a setting out of its range. */
+export function compileNetwork(given: ProgramSettings, mode: Mode): CompiledNetwork {
+  const {
+    variant = programDefaults.variant,
+    width = programDefaults.width,
+    num_classes: classes = programDefaults.num_classes,
+    batch_size: batch = programDefaults.batch_size,
+    image_size: imageSize = programDefaults.image_size,
+  } = readSettings(given);
+  const network = shuffleNetV2({ variant, width, classes });
+  return { name: network.name, variant, program: compile(network, { batch, imageSize, mode }) };
+}
+
+/** Steps run before any is timed. */
+const WARM_UP = 2;
+
+export interface Timings {
+  /** Seconds of each step of training, or of each batch. */
+  readonly stepSeconds: readonly number[];
+  /** Mean seconds of each of the program's steps, both directions together. */
+  readonly layerSeconds: readonly number[];
+}
+
+/** Runs the network `steps` times after the warm-up; `progress` hears of every step. */
+export async function timeSteps(
+  network: CompiledNetwork,
+  steps: number,
+  options: BackendOptions,
+  progress?: (done: number, total: number) => void,
+): Promise<Timings> {
+  const workload = await openWorkload(network, options);
+  const stepSeconds: number[] = [];
+  const layerSeconds = network.program.steps.map(() => 0);
+  try {
+    for (let i = 0; i < WARM_UP + steps; i++) {
+      const start = performance.now();
+      await workload.step();
+      const seconds = (performance.now() - start) / 1000;
+      progress?.(i + 1, WARM_UP + steps);
+      if (i < WARM_UP) continue;
+      stepSeconds.push(seconds);
+      workload.seconds.forEach((s, k) => (layerSeconds[k] = (layerSeconds[k] ?? 0) + s / steps));
+    }
+  } finally {
+    workload.close();
+  }
+  return { stepSeconds, layerSeconds };
+}
+
+interface Workload {
+  step(): Promise<void>;
+  /** Seconds of each of the program's steps in the last call, both directions together. */
+  readonly seconds: readonly number[];
+  close(): void;
+}
+
+/** Plain settings that keep numbers finite for any number of steps. */
+const LOSS: LossSettings = { labelSmoothing: 0.1, weightDecay: 4e-5 };
+const UPDATE: UpdateSettings = {
+  learningRate: 0.001,
+  momentum: 0.9,
+  nesterov: true,
+  weightDecay: 4e-5,
+  averageDecay: 0.995,
+};
+
+async function openWorkload(
+  { program, variant }: CompiledNetwork,
+  options: BackendOptions,
+): Promise<Workload> {
+  const backend = await chooseBackend();
+  const weights = {
+    parameters: initialise(program, { version: variants[variant].initialisation, seed: 0 }),
+    statistics: initialStatistics(program),
+  };
+  const { images, labels } = madeUpBatch(program);
+  const zeros = (): Float32Array => new Float32Array(program.parameterCount);
+  if (program.mode === "infer") {
+    const run = backend.infer(program, options);
+    run.load(weights);
+    return {
+      step: async () => void (await run.infer(images, program.batch)),
+      get seconds() {
+        return [...run.inspect.seconds.forward];
+      },
+      close: () => run.close(),
+    };
+  }
+  const state = { ...weights, momentum: zeros(), averages: weights.parameters.slice(), gradients: zeros() };
+  const run = backend.train(program, state, options);
+  return {
+    step: async () => void (await run.step({ images, labels }, LOSS, UPDATE)),
+    get seconds() {
+      const { forward, backward } = run.inspect.seconds;
+      return [...forward].map((s, i) => s + (backward[i] ?? 0));
+    },
+    close: () => run.close(),
+  };
+}
+
+/** Bytes without a pattern that a kernel could profit from. */
+function madeUpBatch(program: Program): Batch {
+  const { batch, imageSize, classes } = program;
+  const scrambled = (i: number): number => Math.imul(i + 1, 0x9e3779b1) >>> 8;
+  return {
+    images: Uint8Array.from({ length: batch * imageSize * imageSize * 3 }, (_, i) => scrambled(i) & 255),
+    labels: Int32Array.from({ length: batch }, (_, i) => scrambled(i) % classes),
+  };
+}

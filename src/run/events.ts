@@ -1,0 +1,191 @@
+/**
+ * What a run reports, as typed events: the command line draws them, `--json` prints them, and
+ * `events.jsonl` in the run's folder keeps them, one JSON object a line.
+ *
+ * Accuracies and shares are fractions, times in seconds, learning rates per step.
+ */
+
+import { appendFile } from "node:fs/promises";
+import { join } from "node:path";
+
+import type { Origin } from "../settings/recipe.js";
+import type { SettingName } from "../settings/settings.js";
+
+/** Before the start, while an index of records or a cache is made. */
+export interface PreparingEvent {
+  readonly event: "preparing";
+  readonly what: "index" | "cache";
+  /** Shards of an index, pictures of a cache. */
+  readonly done: number;
+  readonly total: number;
+  /** Records or pictures. */
+  readonly images_per_second: number;
+  readonly seconds_left: number;
+}
+
+/** What is said of a set of records. */
+export interface RecordsEvent {
+  readonly shards: number;
+  /** Left out because they are damaged. */
+  readonly bad_records: number;
+  /** The file that says where each record lies; null where none could be kept. */
+  readonly index: string | null;
+}
+
+/** Once, before the first step. */
+export interface StartEvent {
+  readonly event: "start";
+  readonly run: string;
+  /** For people, e.g. "shufflenet-v2 1.0x (tensorflow)". */
+  readonly network: string;
+  readonly classes: number;
+  readonly image_size: number;
+  /** Trained numbers. */
+  readonly parameters: number;
+  readonly train_images: number;
+  readonly validation_images: number;
+  /** Where the training pictures come from when they are records. */
+  readonly records: RecordsEvent | null;
+  /** The folder of the cache; null for one in memory and without one. */
+  readonly cache_folder: string | null;
+  readonly steps: number;
+  readonly steps_per_epoch: number;
+  readonly epochs: number;
+  readonly backend: string;
+  /** Estimate of the whole process, in bytes. */
+  readonly memory: number;
+  readonly recipe: string;
+  readonly settings: Readonly<Record<string, string | number | boolean>>;
+  readonly origins: Readonly<Record<SettingName, Origin>>;
+  /** The checkpoint this run goes on from. */
+  readonly resumed: { readonly checkpoint: string; readonly step: number } | null;
+}
+
+/** At the end of every loop of `iterations_per_loop` steps; of these, events.jsonl keeps one in `log_steps` steps. */
+export interface StepEvent {
+  readonly event: "step";
+  /** Updates made, this one counted. */
+  readonly step: number;
+  /** Epochs done, with its fraction. */
+  readonly epoch: number;
+  /** Of this batch: cross-entropy against the smoothed labels, plus the weight decay's term. */
+  readonly loss: number;
+  readonly cross_entropy: number;
+  readonly top1: number;
+  readonly top5: number;
+  readonly learning_rate: number;
+  /** Over the last few seconds, and the share of them spent waiting for pictures. */
+  readonly images_per_second: number;
+  readonly waiting: number;
+  readonly seconds_left: number;
+}
+
+/** While evaluating. */
+export interface EvaluatingEvent {
+  readonly event: "evaluating";
+  readonly done: number;
+  readonly images: number;
+}
+
+/** One line per set of weights: the averages first where they are kept. */
+export interface EvaluationEvent {
+  readonly event: "evaluation";
+  readonly step: number;
+  readonly epoch: number;
+  readonly weights: "averages" | "parameters";
+  readonly images: number;
+  readonly loss: number;
+  readonly top1: number;
+  readonly top5: number;
+  /** Whether these are the best so far; `best/` holds them then. */
+  readonly best: boolean;
+}
+
+export interface SaveEvent {
+  readonly event: "save";
+  readonly step: number;
+  readonly checkpoint: string;
+}
+
+export interface BadImageEvent {
+  readonly event: "bad_image";
+  readonly file: string;
+  readonly reason: string;
+}
+
+/** Something that went wrong and did not stop the run. */
+export interface WarningEvent {
+  readonly event: "warning";
+  readonly what: string;
+}
+
+/** Stopped on request after a step, and saved. */
+export interface StoppedEvent {
+  readonly event: "stopped";
+  readonly step: number;
+  readonly epoch: number;
+  /** null where none was to be written. */
+  readonly checkpoint: string | null;
+}
+
+/** The last event of a run that reached its end. */
+export interface EndEvent {
+  readonly event: "end";
+  readonly step: number;
+  readonly epoch: number;
+  /** On the validation set; without one, of the last training batch. */
+  readonly loss: number;
+  readonly top1: number;
+  readonly top5: number;
+  /** Training alone, waiting for pictures counted; evaluation and saving are not. */
+  readonly images_per_second: number;
+  /** null where none was to be written. */
+  readonly checkpoint: string | null;
+}
+
+export type TrainEvent =
+  | PreparingEvent
+  | StartEvent
+  | StepEvent
+  | EvaluatingEvent
+  | EvaluationEvent
+  | SaveEvent
+  | BadImageEvent
+  | WarningEvent
+  | StoppedEvent
+  | EndEvent;
+
+/** Is called with every event, in order; must not throw. */
+export type Reporter = (event: TrainEvent) => void;
+
+/**
+ * Appends events to `events.jsonl`. A full disk does not stop training: lines that could not be written
+ * are counted, and the next line that can be written says how many are missing.
+ */
+export class EventLog {
+  readonly #path: string;
+  #pending: string[] = [];
+  #lost = 0;
+
+  constructor(runDir: string) {
+    this.#path = join(runDir, "events.jsonl");
+  }
+
+  add(event: TrainEvent): void {
+    this.#pending.push(`${JSON.stringify({ time: new Date().toISOString(), ...event })}\n`);
+  }
+
+  /** Writes what was added. */
+  async flush(): Promise<void> {
+    if (this.#pending.length === 0) return;
+    const lines = this.#pending;
+    this.#pending = [];
+    const note = this.#lost === 0 ? "" : `${JSON.stringify({ event: "lost_lines", count: this.#lost })}\n`;
+    try {
+      await appendFile(this.#path, note + lines.join(""));
+      this.#lost = 0;
+    } catch {
+      this.#lost += lines.length;
+    }
+  }
+}

@@ -1,0 +1,465 @@
+/**
+ * `riffle export`: a trained network as a file of another world, proven before it gets its name.
+ *
+ * The file is written beside its place under another name and opened again: tensors must be those of the
+ * checkpoint bit for bit, and an ONNX graph must give the engine's logits on drawn pictures. Only then is it
+ * renamed, so what stands under the name asked for has been used once already.
+ *
+ * How pictures become the network's input, and the names of the classes, travel in the file's metadata.
+ */
+
+import { readFileSync } from "node:fs";
+import { open, rename, stat, unlink } from "node:fs/promises";
+import { basename, dirname, join, resolve } from "node:path";
+
+import sharp from "sharp";
+
+import type { TrainingState, Weights } from "../backends/backend.js";
+import { CheckpointError, ResourceError, RiffleError, UsageError } from "../core/error.js";
+import { exists, makeFolder, writeFlushed } from "../core/durable.js";
+import { evaluationDecodings } from "../data/augment.js";
+import { drawPicture } from "../prepare/draw/picture.js";
+import { runOnnx } from "../formats/onnx-run.js";
+import { encodeOnnx, readOnnx } from "../formats/onnx.js";
+import { encodeSafetensors, openSafetensors } from "../formats/safetensors.js";
+import { IMAGE, type InputRule, type Network } from "../models/layers.js";
+import { shuffleNetV2 } from "../models/shufflenet-v2.js";
+import { exportWeights, type Scheme } from "../models/tensor-names.js";
+import { compile } from "../program/compile.js";
+import type { Program } from "../program/program.js";
+import { chooseBackend } from "../backends/registry.js";
+import { type Checkpoint, findCheckpoint, loadTraining, loadWeights } from "../run/checkpoint.js";
+import { networkToOnnx, type OnnxInput, onnxInputOf, OUTPUT } from "./onnx.js";
+import { exportTfCheckpoint } from "./export-tf-checkpoint.js";
+import { importTfCheckpoint } from "./tf-checkpoint.js";
+
+export const exportFormats = ["safetensors", "safetensors-torchvision", "tf-checkpoint", "onnx"] as const;
+export type ExportFormat = (typeof exportFormats)[number];
+
+/** The weights as they were trained, or their averages. */
+export const exportedWeights = ["average", "raw"] as const;
+export type ExportedWeights = (typeof exportedWeights)[number];
+
+export interface ExportOptions {
+  readonly format: ExportFormat;
+  /** File, or folder of a TensorFlow checkpoint; beside the checkpoint, under its name, when absent. */
+  readonly output?: string;
+  /** The averages where they were kept, when absent. */
+  readonly weights?: ExportedWeights;
+  /** ONNX: nodes of batch norm instead of their numbers in the convolutions. */
+  readonly keepBatchNorm?: boolean;
+  /** ONNX: what the graph takes; "normalised" when absent. */
+  readonly input?: OnnxInput;
+  readonly overwrite?: boolean;
+  /** Of the engine, 0 for all. */
+  readonly threads?: number;
+}
+
+export interface ExportResult {
+  readonly format: ExportFormat;
+  /** The file; of a TensorFlow checkpoint the prefix of its files. */
+  readonly output: string;
+  readonly bytes: number;
+  readonly checkpoint: string;
+  readonly step: number;
+  /** Of a TensorFlow checkpoint both, where both were kept. */
+  readonly weights: ExportedWeights | "both";
+  readonly classes: number;
+  readonly network: string;
+  readonly check: TensorCheck | LogitCheck;
+}
+
+/** Every tensor read back is the checkpoint's, bit for bit. */
+export interface TensorCheck {
+  readonly compared: "tensors";
+  readonly tensors: number;
+}
+
+/** The graph read back gave the engine's logits. */
+export interface LogitCheck {
+  readonly compared: "logits";
+  readonly pictures: number;
+  readonly largest_difference: number;
+  readonly largest_logit: number;
+  /** What the difference may be. */
+  readonly tolerance: number;
+}
+
+/**
+ * Exports the checkpoint that `path` means: a run's folder (its `best/`), or a folder in it.
+ *
+ * @throws CheckpointError, UsageError, ResourceError; then nothing stands under the output's name that did not before.
+ */
+export async function exportRun(path: string, options: ExportOptions): Promise<ExportResult> {
+  const checkpoint = await findCheckpoint(resolve(path));
+  refuseUnfit(checkpoint, options);
+  const output = resolve(options.output ?? defaultOutput(checkpoint, options.format));
+  if (options.format === "tf-checkpoint") return exportTf(checkpoint, output, options);
+  await refuseOccupied(output, options);
+  const source = await openSource(checkpoint, options);
+  const { bytes, check } =
+    options.format === "onnx"
+      ? await exportOnnx(source, output, options)
+      : await exportSafetensors(source, output, options.format, options);
+  return { ...summary(checkpoint, options.format), output, bytes, weights: source.weights, check };
+}
+
+/** Logits may differ by this share of the largest one: the engine sums in f32, the judge in f64. */
+const TOLERANCE = 1e-4;
+const PICTURES = 3;
+
+/** A checkpoint's network, and the one set of weights that is exported. */
+interface Source {
+  readonly checkpoint: Checkpoint;
+  readonly network: Network;
+  readonly program: Program;
+  readonly weights: ExportedWeights;
+  readonly values: Weights;
+}
+
+async function openSource(checkpoint: Checkpoint, options: ExportOptions): Promise<Source> {
+  const { variant, width, classes, image_size: imageSize } = checkpoint.state.model;
+  const network = shuffleNetV2({ variant, width, classes });
+  const program = compile(network, { batch: PICTURES, imageSize, mode: "infer" });
+  const weights = options.weights ?? (keepsAverages(checkpoint) ? "average" : "raw");
+  const values =
+    weights === "raw" && checkpoint.state.kind === "training"
+      ? await loadTraining(checkpoint, program)
+      : await loadWeights(checkpoint, program);
+  return { checkpoint, network, program, weights, values };
+}
+
+function keepsAverages({ state }: Checkpoint): boolean {
+  return Number(state.settings["average_decay"]) > 0;
+}
+
+/** Options that the checkpoint or the format cannot obey. */
+function refuseUnfit(checkpoint: Checkpoint, { format, weights, keepBatchNorm, input }: ExportOptions): void {
+  const { state, path } = checkpoint;
+  const refuse = (what: string, where: string, expected: string, found: string, hint?: string): never => {
+    const safe = "Nothing was written";
+    throw new UsageError({ what, where, expected, found, safe, ...(hint === undefined ? {} : { hint }) });
+  };
+  if (format !== "onnx" && (keepBatchNorm === true || input !== undefined)) {
+    const option = keepBatchNorm === true ? "--keep_batch_norm" : "--input";
+    refuse(
+      `only an ONNX file has a graph, of which ${option} speaks`,
+      `option ${option}`,
+      "--format onnx",
+      format,
+    );
+  }
+  if (format === "safetensors-torchvision" && state.model.variant !== "torchvision") {
+    refuse(
+      "the tensors do not fit torchvision's network, whose units have other widths or a bias more",
+      path,
+      "a network of --variant torchvision",
+      state.model.variant,
+      "Export it with --format safetensors or onnx, or train with --variant torchvision",
+    );
+  }
+  if (format === "tf-checkpoint" && weights !== undefined) {
+    refuse(
+      "a TensorFlow checkpoint holds the weights and their averages",
+      "option --weights",
+      "no --weights",
+      weights,
+    );
+  }
+  if (weights === "average" && !keepsAverages(checkpoint)) {
+    refuse(
+      "no averages were kept",
+      path,
+      "a run with --average_decay above 0",
+      "0",
+      "Leave out --weights average",
+    );
+  }
+  if (weights === "raw" && state.kind === "weights" && keepsAverages(checkpoint)) {
+    refuse(
+      "holds the averages only",
+      path,
+      "a folder step-N, which holds the weights as trained too",
+      basename(path),
+      `riffle export ${dirname(path)}/step-N --weights raw`,
+    );
+  }
+}
+
+/** runs/a/best becomes runs/a/best.onnx. */
+function defaultOutput({ path }: Checkpoint, format: ExportFormat): string {
+  const ending = {
+    safetensors: ".safetensors",
+    "safetensors-torchvision": ".torchvision.safetensors",
+    "tf-checkpoint": ".tf",
+    onnx: ".onnx",
+  }[format];
+  return `${path}${ending}`;
+}
+
+function summary({ path, state }: Checkpoint, format: ExportFormat) {
+  const { width, variant, classes } = state.model;
+  const network = `ShuffleNet V2 ${width.toFixed(1)}x (${variant})`;
+  return { format, checkpoint: path, step: state.step, network, classes };
+}
+
+async function exportOnnx(
+  { checkpoint, network, program, weights, values }: Source,
+  output: string,
+  options: ExportOptions,
+): Promise<{ bytes: number; check: LogitCheck }> {
+  const { imageSize } = program;
+  const input = options.input ?? "normalised";
+  const model = networkToOnnx(network, program, values, {
+    imageSize,
+    keepBatchNorm: options.keepBatchNorm ?? false,
+    input,
+    producerVersion: version(),
+    metadata: new Map([...describe(checkpoint, network, weights), ["input", inputInWords(network, input)]]),
+  });
+  const images = await drawnPictures(PICTURES, imageSize);
+  const expected = await engineLogits(program, values, images, options.threads ?? 0);
+  return writeProven(output, encodeOnnx(model), options, async (file) => {
+    const data = Float64Array.from(onnxInputOf(network, images, imageSize, input));
+    const given = new Map([[IMAGE, { shape: [PICTURES, 3, imageSize, imageSize], data }]]);
+    const found = runOnnx(await readOnnx(file), given).get(OUTPUT)?.data ?? new Float64Array(0);
+    const difference = largest(expected, (logit, i) => logit - (found[i] ?? NaN));
+    const largestLogit = largest(expected, (logit) => logit);
+    const tolerance = TOLERANCE * largestLogit;
+    // Written so that a difference that is no number does not pass.
+    if (!(difference <= tolerance && found.length === expected.length)) {
+      throw unproven(output, `logits within ${tolerance} of the engine's`, `a difference of ${difference}`);
+    }
+    return {
+      compared: "logits",
+      pictures: PICTURES,
+      largest_difference: difference,
+      largest_logit: largestLogit,
+      tolerance,
+    };
+  });
+}
+
+async function exportSafetensors(
+  { checkpoint, network, program, weights, values }: Source,
+  output: string,
+  format: "safetensors" | "safetensors-torchvision",
+  options: ExportOptions,
+): Promise<{ bytes: number; check: TensorCheck }> {
+  const scheme: Scheme = format === "safetensors" ? "canonical" : "torchvision";
+  const tensors = [...exportWeights(program, scheme, values)].map(([name, tensor]) => ({ name, ...tensor }));
+  // "pt" is what Hugging Face's libraries want to find in files for PyTorch.
+  const metadata = new Map([
+    ...describe(checkpoint, network, weights),
+    ["format", scheme === "torchvision" ? "pt" : "riffle"],
+    ["names", scheme],
+  ]);
+  return writeProven(output, encodeSafetensors(tensors, metadata), options, async (path) => {
+    const file = await openSafetensors(path);
+    try {
+      for (const { name, shape, data } of tensors) {
+        const entry = file.tensors.get(name);
+        const found = await file.readFloat32(name);
+        if (entry?.shape.join() !== shape.join() || !bytesOf(found).equals(bytesOf(data))) {
+          throw unproven(output, `the tensor ${name} [${shape.join(", ")}] as it was`, "another one");
+        }
+      }
+      if (file.tensors.size !== tensors.length) {
+        throw unproven(output, `${tensors.length} tensors`, `${file.tensors.size}`);
+      }
+      const changed = [...metadata].find(([key, value]) => file.metadata.get(key) !== value);
+      if (changed !== undefined)
+        throw unproven(output, `the metadata ${changed[0]} as it was`, "another one");
+    } finally {
+      await file.close();
+    }
+    return { compared: "tensors", tensors: tensors.length };
+  });
+}
+
+/** The lineage's files: every tensor of training that the checkpoint has. */
+async function exportTf(
+  checkpoint: Checkpoint,
+  folder: string,
+  options: ExportOptions,
+): Promise<ExportResult> {
+  const prefix = await exportTfCheckpoint(checkpoint, folder, { replace: options.overwrite ?? false });
+  const found = await importTfCheckpoint(prefix);
+  const { program, values } = await openSource(checkpoint, { format: "tf-checkpoint" });
+  const training = checkpoint.state.kind === "training";
+  const expected: Partial<TrainingState> = training
+    ? await loadTraining(checkpoint, program)
+    : { ...values, averages: values.parameters };
+  const norms = program.parameters.filter(({ role }) => role === "beta").length;
+  let tensors = 0;
+  for (const name of ["parameters", "statistics", "averages", "momentum"] as const) {
+    const own = expected[name];
+    if (own === undefined) continue;
+    const back = found[name];
+    if (back === undefined || !bytesOf(back).equals(bytesOf(own))) {
+      throw unproven(prefix, `the checkpoint's ${name}, bit for bit`, back === undefined ? "none" : "others");
+    }
+    tensors += name === "statistics" ? 2 * norms : program.parameters.length;
+  }
+  const files = [".index", ".data-00000-of-00001"].map(async (end) => (await stat(`${prefix}${end}`)).size);
+  const bytes = (await Promise.all(files)).reduce((sum, size) => sum + size, 0);
+  return {
+    ...summary(checkpoint, options.format),
+    output: prefix,
+    bytes,
+    weights: training ? "both" : keepsAverages(checkpoint) ? "average" : "raw",
+    check: { compared: "tensors", tensors },
+  };
+}
+
+/**
+ * What a user of the file has to know, as texts: JSON where it is more than a word.
+ *
+ * `preprocessing`: the picture's shorter side is resized to `resize_shorter_side`, the central `crop` x `crop` pixels are
+ * taken; channel c of the input, in `channel_order`, is (byte / 255 - mean[c]) / std[c].
+ */
+function describe({ state }: Checkpoint, network: Network, weights: ExportedWeights): Map<string, string> {
+  const { model } = state;
+  const { filter } = evaluationDecodings[model.pipeline];
+  return new Map([
+    ["network", network.name],
+    ["variant", model.variant],
+    ["width", model.width.toFixed(1)],
+    ["classes", String(model.classes)],
+    ["class_names", JSON.stringify(model.class_names)],
+    ["image_size", String(model.image_size)],
+    [
+      "preprocessing",
+      JSON.stringify({
+        resize_shorter_side: model.eval_resize,
+        interpolation:
+          filter === "tensorflow" ? "bilinear, not antialiased, corners at 0" : "bilinear, antialiased",
+        crop: model.image_size,
+        layout: "NCHW",
+        ...normalisation(network.input),
+      }),
+    ],
+    ["step", String(state.step)],
+    ["weights", weights],
+  ]);
+}
+
+/** The input rule in the usual terms: of bytes divided by 255, per channel in the network's order. */
+function normalisation({ channelOrder, scale, shift }: InputRule) {
+  // Six digits: the numbers people know, 0.485 and not 0.48499999999999993.
+  const short = (value: number): number => Number(value.toPrecision(6));
+  return {
+    channel_order: channelOrder.map((channel) => "RGB"[channel]).join(""),
+    mean: channelOrder.map((c) => short(-(shift[c] as number) / (255 * (scale[c] as number)))),
+    std: channelOrder.map((c) => short(1 / (255 * (scale[c] as number)))),
+  };
+}
+
+function inputInWords({ input: rule }: Network, input: OnnxInput): string {
+  const order = input === "pixels" ? "RGB" : normalisation(rule).channel_order;
+  return input === "pixels"
+    ? `pixels: ${order}, 0 to 255; the graph normalises them`
+    : `normalised: ${order}, (byte / 255 - mean) / std as in preprocessing`;
+}
+
+/** RGB bytes [count, size, size, 3] of drawn objects: no photograph has to be at hand. */
+async function drawnPictures(count: number, size: number): Promise<Uint8Array> {
+  const pictures: Uint8Array[] = [];
+  for (let i = 0; i < count; i++) {
+    pictures.push(
+      await sharp(Buffer.from(drawPicture(0, i, size).svg))
+        .removeAlpha()
+        .raw()
+        .toBuffer(),
+    );
+  }
+  return Buffer.concat(pictures);
+}
+
+async function engineLogits(
+  program: Program,
+  weights: Weights,
+  images: Uint8Array,
+  threads: number,
+): Promise<Float32Array> {
+  const run = (await chooseBackend()).infer(program, { threads });
+  try {
+    run.load(weights);
+    return await run.infer(images, PICTURES);
+  } finally {
+    run.close();
+  }
+}
+
+/** Writes a file whole, has it proven, and gives it its name; else it leaves none. */
+async function writeProven<T>(
+  output: string,
+  pieces: readonly Uint8Array[],
+  options: ExportOptions,
+  prove: (file: string) => Promise<T>,
+): Promise<{ bytes: number; check: T }> {
+  const temporary = join(dirname(output), `.saving-${basename(output)}`);
+  try {
+    await makeFolder(dirname(output));
+    await writeFlushed(temporary, pieces);
+    const check = await prove(temporary);
+    await refuseOccupied(output, options);
+    await rename(temporary, output);
+    const folder = await open(dirname(output), "r");
+    await folder.sync().finally(() => folder.close());
+    return { bytes: pieces.reduce((sum, piece) => sum + piece.length, 0), check };
+  } catch (error) {
+    await unlink(temporary).catch(() => undefined);
+    if (error instanceof RiffleError) throw error;
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new ResourceError(
+      {
+        what: `cannot be written: ${reason}`,
+        where: output,
+        safe: "The checkpoint is untouched, and so is what stood under that name",
+        hint: "Free space on the disk, or name another file with --output",
+      },
+      error,
+    );
+  }
+}
+
+/** Never replaces what the user did not say may go, and never a folder. */
+async function refuseOccupied(output: string, { overwrite = false }: ExportOptions): Promise<void> {
+  if (!(await exists(output))) return;
+  const isFile = (await stat(output)).isFile();
+  if (isFile && overwrite) return;
+  throw new UsageError({
+    what: isFile ? "there is a file of that name already" : "there is something of that name that is no file",
+    where: output,
+    safe: "It was left as it is",
+    hint: isFile
+      ? "Replace it with --overwrite, or name another file with --output"
+      : "Name another with --output",
+  });
+}
+
+function unproven(output: string, expected: string, found: string): CheckpointError {
+  return new CheckpointError({
+    what: "the file that was written does not give back what went into it",
+    where: output,
+    expected,
+    found,
+    safe: "The checkpoint is untouched",
+    hint: "Try again; if it happens again, report it with what riffle doctor says",
+  });
+}
+
+function largest(values: Float32Array, of: (value: number, i: number) => number): number {
+  // Math.max passes a NaN on, which a comparison would lose.
+  return values.reduce((most, value, i) => Math.max(most, Math.abs(of(value, i))), 0);
+}
+
+function bytesOf({ buffer, byteOffset, byteLength }: Float32Array): Buffer {
+  return Buffer.from(buffer, byteOffset, byteLength);
+}
+
+function version(): string {
+  const file = new URL("../../../package.json", import.meta.url);
+  return (JSON.parse(readFileSync(file, "utf8")) as { version: string }).version;
+}

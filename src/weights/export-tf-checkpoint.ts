@@ -1,0 +1,58 @@
+/**
+ * A checkpoint of ours as TensorFlow's; names, layouts and files: tf-checkpoint.ts.
+ */
+
+import { resolve } from "node:path";
+
+import { makeFolder } from "../core/durable.js";
+import { ResourceError, UsageError } from "../core/error.js";
+import { shuffleNetV2 } from "../models/shufflenet-v2.js";
+import { compile } from "../program/compile.js";
+import { type Checkpoint, loadTraining, loadWeights } from "../run/checkpoint.js";
+import { type TfState, writeTfCheckpoint, type WriteTfOptions } from "./tf-checkpoint.js";
+
+/**
+ * Writes `folder/model.ckpt-STEP` and the file `checkpoint`. One set of weights (`best/`) is written as its own averages,
+ * since the lineage evaluates averages.
+ *
+ * @returns the prefix
+ * @throws UsageError for a network that the lineage does not have, CheckpointError, ResourceError
+ */
+export async function exportTfCheckpoint(
+  checkpoint: Checkpoint,
+  folder: string,
+  options: WriteTfOptions = {},
+): Promise<string> {
+  const { model, kind, step } = checkpoint.state;
+  if (model.variant !== "tensorflow") {
+    throw new UsageError({
+      what: "TensorFlow's lineage has another network: these weights would load there and score worse",
+      where: checkpoint.path,
+      expected: "a network of --variant tensorflow",
+      found: model.variant,
+      safe: "Nothing was written",
+      hint: "Export it as safetensors or ONNX",
+    });
+  }
+  const { width, classes, image_size } = model;
+  const network = shuffleNetV2({ variant: model.variant, width, classes });
+  const layout = compile(network, { batch: 1, imageSize: image_size, mode: "infer" });
+  let state: TfState;
+  if (kind === "training") state = await loadTraining(checkpoint, layout);
+  else {
+    const weights = await loadWeights(checkpoint, layout);
+    state = { ...weights, averages: weights.parameters };
+  }
+  await makeFolder(resolve(folder)).catch((cause: unknown) => {
+    throw new ResourceError(
+      {
+        what: `the folder cannot be made: ${cause instanceof Error ? cause.message : String(cause)}`,
+        where: folder,
+        safe: "Nothing was written",
+        hint: "Name another folder, or one that you may write into",
+      },
+      cause,
+    );
+  });
+  return writeTfCheckpoint(resolve(folder), layout, step, state, options);
+}

@@ -1,0 +1,253 @@
+/**
+ * Checkpoints of TensorFlow's ShuffleNet V2 lineage: all of training under its names, read and written.
+ *
+ *     NAME                              170 weights and 112 moving statistics (models/tensor-names.ts maps names and layouts)
+ *     NAME/ExponentialMovingAverage     averages of the 170
+ *     optimizer/NAME/Momentum           momentum of the 170
+ *     global_step                       int64: updates made
+ *
+ * Only the `tensorflow` variant is this network; another's weights would load under these names and score worse.
+ *
+ * Source: TropComplique/shufflenet-v2-tensorflow @ 22e56159, model.py; the names of its published runs.
+ */
+
+import { stat, unlink } from "node:fs/promises";
+import { join } from "node:path";
+
+import type { Weights } from "../backends/backend.js";
+import { errorCode, exists, recoverFolders } from "../core/durable.js";
+import { CheckpointError } from "../core/error.js";
+import {
+  bundlePrefix,
+  type BundleTensor,
+  readBundle,
+  type TensorBundle,
+  writeBundle,
+} from "../formats/tf-bundle.js";
+import {
+  latestCheckpoint,
+  readCheckpointState,
+  stepOf,
+  writeCheckpointState,
+} from "../formats/tf-checkpoint-state.js";
+import type { ParameterTable } from "../models/initialise.js";
+import { shuffleNetV2 } from "../models/shufflenet-v2.js";
+import { variants, type Width, widths } from "../models/variants.js";
+import { fillTensor, takeTensor, tensorsOf, type WeightTensor } from "../models/tensor-names.js";
+import { compile } from "../program/compile.js";
+
+/** What the lineage saves of training. */
+export interface TfState extends Weights {
+  /** [parameterCount] */
+  readonly momentum?: Float32Array | undefined;
+  /** [parameterCount] */
+  readonly averages?: Float32Array | undefined;
+}
+
+/** A checkpoint of the lineage in our layout. */
+export interface TfCheckpoint extends TfState {
+  /** The prefix of its files. */
+  readonly path: string;
+  readonly width: Width;
+  readonly classes: number;
+  /** Where each tensor lies in the flat arrays; the same for every batch and picture size. */
+  readonly layout: ParameterTable;
+  /** Updates made; undefined where the checkpoint does not say. */
+  readonly step: number | undefined;
+  /** Tensors that this network does not have. */
+  readonly ignored: readonly string[];
+  /** Newer checkpoints of the folder that are not whole. */
+  readonly passedOver: readonly string[];
+}
+
+export interface WriteTfOptions {
+  /** Newest checkpoints kept, among those that the folder's file `checkpoint` lists; all when absent. */
+  readonly keep?: number;
+  /** Replaces a checkpoint of the same step that holds something else; otherwise it is refused. */
+  readonly replace?: boolean;
+}
+
+/**
+ * Reads a checkpoint, given as its prefix, as one of its files, or as a folder, of which the newest whole one is taken.
+ *
+ * @throws CheckpointError when it cannot be read, or is of another network.
+ */
+export async function importTfCheckpoint(path: string): Promise<TfCheckpoint> {
+  const { bundle, passedOver } = await openTfCheckpoint(path);
+  const { width, classes } = networkOf(bundle);
+  const layout = layoutOf(width, classes);
+  const tensors = tensorsOf(layout, "tensorflow");
+  const state = {
+    parameters: new Float32Array(layout.parameterCount),
+    statistics: new Float32Array(2 * layout.planes.length),
+  };
+  for (const tensor of tensors) await fill(bundle, tensor, tensor.name, state[tensor.array]);
+  const trained = tensors.filter(({ array }) => array === "parameters");
+  /** Undefined where no tensor has one; where some have, all must. */
+  const slot = async (nameOf: (name: string) => string): Promise<Float32Array | undefined> => {
+    if (!trained.some(({ name }) => bundle.entries.has(nameOf(name)))) return undefined;
+    const values = new Float32Array(layout.parameterCount);
+    for (const tensor of trained) await fill(bundle, tensor, nameOf(tensor.name), values);
+    return values;
+  };
+  const averages = await slot(averageName);
+  const momentum = await slot(momentumName);
+  const known = new Set([
+    STEP_NAME,
+    ...tensors.map(({ name }) => name),
+    ...trained.flatMap(({ name }) => [averageName(name), momentumName(name)]),
+  ]);
+  return {
+    path: bundle.prefix,
+    width,
+    classes,
+    layout,
+    ...state,
+    averages,
+    momentum,
+    step: await readStep(bundle),
+    ignored: [...bundle.entries.keys()].filter((name) => !known.has(name)),
+    passedOver,
+  };
+}
+
+/**
+ * Writes `folder/model.ckpt-STEP` and names it in the folder's file `checkpoint`. What a kill left of an earlier call is
+ * removed; nobody else may write there meanwhile.
+ *
+ * @returns its prefix
+ * @throws ResourceError when the disk refuses; earlier checkpoints stand.
+ */
+export async function writeTfCheckpoint(
+  folder: string,
+  layout: ParameterTable,
+  step: number,
+  state: TfState,
+  { keep = Infinity, replace = false }: WriteTfOptions = {},
+): Promise<string> {
+  const name = `${PREFIX}-${step}`;
+  await recoverFolders(folder, (file) =>
+    /^(checkpoint|model\.ckpt-\d+\.(index|data-00000-of-00001))$/.test(file),
+  );
+  await writeBundle(join(folder, name), tfTensors(layout, step, state), { replace });
+  const earlier: string[] = [];
+  for (const path of (await readCheckpointState(folder))?.all ?? []) {
+    const isOurs = path === `${PREFIX}-${stepOf(path)}` && (stepOf(path) as number) < step;
+    if (isOurs && (await exists(join(folder, `${path}.index`)))) earlier.push(path);
+  }
+  earlier.sort((a, b) => (stepOf(a) as number) - (stepOf(b) as number));
+  const kept = [...earlier, name].slice(-keep);
+  await writeCheckpointState(folder, { latest: name, all: kept });
+  for (const doomed of earlier.filter((path) => !kept.includes(path))) {
+    // The index first: without it the rest is no checkpoint.
+    for (const file of [`${doomed}.index`, `${doomed}.data-00000-of-00001`])
+      await removeFile(join(folder, file));
+  }
+  return join(folder, name);
+}
+
+/** The tensors of a checkpoint under the lineage's names. */
+export function tfTensors(layout: ParameterTable, step: number, state: TfState): Map<string, BundleTensor> {
+  const named = new Map<string, BundleTensor>();
+  const add = (name: string, tensor: WeightTensor, from: Float32Array | undefined): void => {
+    if (from !== undefined)
+      named.set(name, { dtype: "F32", shape: tensor.shape, data: takeTensor(tensor, from) });
+  };
+  for (const tensor of tensorsOf(layout, "tensorflow")) {
+    add(tensor.name, tensor, state[tensor.array]);
+    if (tensor.array === "statistics") continue;
+    add(averageName(tensor.name), tensor, state.averages);
+    add(momentumName(tensor.name), tensor, state.momentum);
+  }
+  return named.set(STEP_NAME, { dtype: "I64", shape: [], data: BigInt64Array.of(BigInt(step)) });
+}
+
+const PREFIX = "model.ckpt";
+const STEP_NAME = "global_step";
+
+function averageName(name: string): string {
+  return `${name}/ExponentialMovingAverage`;
+}
+
+function momentumName(name: string): string {
+  return `optimizer/${name}/Momentum`;
+}
+
+async function openTfCheckpoint(
+  path: string,
+): Promise<{ bundle: TensorBundle; passedOver: readonly string[] }> {
+  // What cannot be looked at is reported by the reader.
+  const isFolder = await stat(path).then(
+    (found) => found.isDirectory(),
+    () => false,
+  );
+  return isFolder ? latestCheckpoint(path) : { bundle: await readBundle(bundlePrefix(path)), passedOver: [] };
+}
+
+/** Which network it is, from the shapes of two tensors that tell. */
+function networkOf(bundle: TensorBundle): { width: Width; classes: number } {
+  const before = bundle.entries.get(TELLS_WIDTH)?.shape;
+  const classifier = bundle.entries.get(TELLS_CLASSES)?.shape;
+  const halves = widths.map((width) => variants.tensorflow.widths[width].stages[0] / 2);
+  const width = widths[halves.findIndex((half) => before?.length === 4 && before[3] === half)];
+  const classes = classifier?.length === 2 ? classifier[1] : undefined;
+  if (width !== undefined && classes !== undefined && classes >= 2) return { width, classes };
+  const found = (shape: readonly number[] | undefined): string =>
+    shape === undefined ? "nothing" : `[${shape.join(", ")}]`;
+  throw new CheckpointError({
+    what: "is no checkpoint of TensorFlow's ShuffleNet V2 lineage",
+    where: bundle.prefix,
+    expected: `${TELLS_WIDTH} [1, 1, c, c] with c one of ${halves.join(", ")}, and ${TELLS_CLASSES} [features, classes]`,
+    found:
+      `${found(before)} and ${found(classifier)} among ${bundle.entries.size} tensors, ` +
+      `such as ${[...bundle.entries.keys()].slice(0, 3).join(", ")}`,
+    safe: "The checkpoint is untouched",
+  });
+}
+
+const TELLS_WIDTH = "ShuffleNetV2/Stage2/unit_2/conv1x1_before/weights";
+const TELLS_CLASSES = "classifier/weights";
+
+function layoutOf(width: Width, classes: number): ParameterTable {
+  const network = shuffleNetV2({ variant: "tensorflow", width, classes });
+  return compile(network, { batch: 1, imageSize: 32, mode: "infer" });
+}
+
+async function fill(
+  bundle: TensorBundle,
+  tensor: WeightTensor,
+  name: string,
+  into: Float32Array,
+): Promise<void> {
+  const { dtype, shape, data } = await bundle.read(name);
+  const where = `${bundle.prefix}, tensor ${name}`;
+  const refuse = (what: string, expected: string, found: string): never => {
+    throw new CheckpointError({ what, where, expected, found, safe: "The checkpoint is untouched" });
+  };
+  if (dtype !== "F32") return refuse("the tensor is of another type", "F32", dtype);
+  const bad = data.findIndex((value) => !Number.isFinite(value));
+  if (bad >= 0) refuse("the weights are not finite", "finite numbers", `${data[bad]} at element ${bad}`);
+  fillTensor({ ...tensor, name: where }, { shape, data }, into);
+}
+
+async function readStep(bundle: TensorBundle): Promise<number | undefined> {
+  if (!bundle.entries.has(STEP_NAME)) return undefined;
+  const { shape, data } = await bundle.read(STEP_NAME);
+  const step = Number(data[0]);
+  if (data.length === 1 && Number.isSafeInteger(step) && step >= 0) return step;
+  throw new CheckpointError({
+    what: "the step is no whole number",
+    where: `${bundle.prefix}, tensor ${STEP_NAME}`,
+    expected: "one number from 0 to 2^53 - 1",
+    found: data.length === 1 ? `${data[0]}` : `shape [${shape.join(", ")}]`,
+    safe: "The checkpoint is untouched",
+  });
+}
+
+async function removeFile(path: string): Promise<void> {
+  try {
+    await unlink(path);
+  } catch (error) {
+    if (errorCode(error) !== "ENOENT") throw error;
+  }
+}
