@@ -3,7 +3,7 @@
 // A job takes several pictures, because handing one over and hearing that it is done costs the JavaScript thread as much
 // as a twentieth of decoding a photograph, and more than decoding a small one.
 //
-// JavaScript validates first and words the errors (src/data/render.ts); sizes are checked again here,
+// JavaScript validates first and words the errors (src/data/pictures/render.ts); sizes are checked again here,
 // because this is the last door before memory.
 
 #include <node_api.h>
@@ -102,7 +102,7 @@ struct BadArgument {
   std::string what;
 };
 
-// The numbers of src/data/render.ts's `writeSpec`, in its order.
+// The numbers of src/data/pictures/render.ts's `writeSpec`, in its order.
 enum Field {
   kJpeg, kWidth, kHeight, kChannels,
   kBoxX, kBoxY, kBoxWidth, kBoxHeight,

@@ -14,7 +14,7 @@
 //                must have whole coordinates.
 //
 // 8-bit output is rounded at the very end, halves up: at most half a level from the f32 output, which is in [0, 1]
-// and never rounded. The plain twin is src/data/resize-reference.ts.
+// and never rounded. The plain twin is test/support/resize-reference.ts.
 #pragma once
 
 #include <cstddef>

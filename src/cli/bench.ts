@@ -8,7 +8,7 @@
 import Table from "cli-table3";
 
 import { UsageError } from "../core/error.js";
-import type { Decoder } from "../data/render.js";
+import type { Decoder } from "../data/pictures/render.js";
 import { bench, type BenchResult } from "../measure/bench.js";
 import { benchData, type DataBenchResult, dataBenchSettings } from "../measure/bench-data.js";
 import { programDefaults, programSettings } from "../measure/workload.js";

@@ -8,8 +8,8 @@ import { relative } from "node:path";
 
 import { machine } from "../backends/native/index.js";
 import { RiffleError } from "../core/error.js";
-import { evaluationSide } from "../data/augment.js";
-import { jpegDecoder } from "../data/render.js";
+import { evaluationSide } from "../data/pictures/augment.js";
+import { jpegDecoder } from "../data/pictures/render.js";
 import { shuffleNetV2 } from "../models/shufflenet-v2.js";
 import { compile } from "../program/compile.js";
 import { totals } from "../program/print.js";

@@ -28,9 +28,9 @@ import {
   resizedCache,
 } from "./cache.js";
 import type { Dataset } from "./dataset.js";
-import { imageInfo } from "./image-info.js";
-import type { ObjectBox } from "./augment.js";
-import type { Encoded, Pixels } from "./render.js";
+import { imageInfo } from "./pictures/image-info.js";
+import type { ObjectBox } from "./pictures/augment.js";
+import type { Encoded, Pixels } from "./pictures/render.js";
 
 const folder = mkdtempSync(join(tmpdir(), "riffle-cache-"));
 after(() => rmSync(folder, { recursive: true, force: true }));

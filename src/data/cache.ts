@@ -30,14 +30,14 @@ import { LOCK_FILE, ownerText, tryLock } from "../core/lock.js";
 import { crc32c, hex32 } from "../formats/crc32c.js";
 import { encodeExample, type Feature } from "../formats/tf-example.js";
 import { frameRecord, RecordReader } from "../formats/tfrecord.js";
-import { evaluationSide } from "./augment.js";
+import { evaluationSide } from "./pictures/augment.js";
 import { type Dataset, orDataError } from "./dataset.js";
-import { imageInfo, MAX_PIXELS } from "./image-info.js";
-import { decodingProblem } from "./jpeg-check.js";
+import { imageInfo, MAX_PIXELS } from "./pictures/image-info.js";
+import { decodingProblem } from "./pictures/decoding-problem.js";
 import { openRecords, type RecordDataset } from "./records/record-dataset.js";
 import { MANIFEST_FILE, readManifest, type ShardEntry, writeManifest } from "./records/record-manifest.js";
-import type { ObjectBox } from "./augment.js";
-import type { Encoded, Pixels } from "./render.js";
+import type { ObjectBox } from "./pictures/augment.js";
+import type { Encoded, Pixels } from "./pictures/render.js";
 
 export interface CacheProgress {
   /** Pictures made so far by this process, and to make. */

@@ -9,8 +9,8 @@ import { createHash } from "node:crypto";
 
 import { DataError, UsageError } from "../core/error.js";
 import type { BadRecord } from "./records/record-index.js";
-import type { Encoded, Pixels } from "./render.js";
-import type { Scratch } from "./scratch.js";
+import type { Encoded, Pixels } from "./pictures/render.js";
+import type { Scratch } from "./pictures/scratch.js";
 
 export interface Dataset {
   /** By label. */

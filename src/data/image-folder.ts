@@ -12,7 +12,7 @@ import { join } from "node:path";
 
 import { DataError } from "../core/error.js";
 import type { Dataset } from "./dataset.js";
-import { type Encoded, readPictures } from "./render.js";
+import { type Encoded, readPictures } from "./pictures/render.js";
 
 /** Opens a folder; `validation` is there when it has one of its own. */
 export function openImageFolder(root: string): {

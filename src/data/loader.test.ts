@@ -7,7 +7,7 @@ import sharp from "sharp";
 
 import { DataError, UsageError } from "../core/error.js";
 import { Draws, permutation, streams } from "../core/random.js";
-import { augmentations, evaluationDecodings } from "./augment.js";
+import { augmentations, evaluationDecodings } from "./pictures/augment.js";
 import type { Dataset } from "./dataset.js";
 import { type BatchSource, evaluationBatches, trainingBatches, type TrainingOptions } from "./loader.js";
 

@@ -21,11 +21,11 @@ import {
   evaluationTransform,
   trainingTransform,
   type Transform,
-} from "./augment.js";
+} from "./pictures/augment.js";
 import { type Dataset, readAll } from "./dataset.js";
-import { type Decoder, decodingThreads, renderAll, type Rendering, type Source } from "./render.js";
+import { type Decoder, decodingThreads, renderAll, type Rendering, type Source } from "./pictures/render.js";
 import { Sampler } from "./sampler.js";
-import { Scratch } from "./scratch.js";
+import { Scratch } from "./pictures/scratch.js";
 
 /** A batch; it is valid until released. */
 export interface LoadedBatch {

@@ -12,7 +12,7 @@ import { DataError } from "../core/error.js";
 import { toFloat64 } from "../formats/npy.js";
 import { type Npz, openNpz } from "../formats/npz.js";
 import type { Dataset } from "./dataset.js";
-import type { Pixels } from "./render.js";
+import type { Pixels } from "./pictures/render.js";
 
 /** Opens the parts there are; `test_images` count as validation only when nothing is trained. */
 export async function openNpzDataset(

@@ -8,7 +8,7 @@ import { resolve } from "node:path";
 
 import type { InferenceRun, Weights } from "../backends/backend.js";
 import { CheckpointError, DataError, UsageError } from "../core/error.js";
-import { evaluationDecodings, evaluationSide } from "../data/augment.js";
+import { evaluationDecodings, evaluationSide } from "../data/pictures/augment.js";
 import type { Dataset } from "../data/dataset.js";
 import { type BatchSource, evaluationBatches, type LoadedBatch } from "../data/loader.js";
 import { prefixesIn, stepOf } from "../formats/tf-checkpoint-state.js";

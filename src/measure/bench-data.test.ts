@@ -6,7 +6,7 @@ import { after, before, suite, test } from "node:test";
 
 import { UsageError } from "../core/error.js";
 import { drawFolder } from "../prepare/draw/draw-folder.js";
-import { type Encoded, jpegDecoder } from "../data/render.js";
+import { type Encoded, jpegDecoder } from "../data/pictures/render.js";
 import { openDatasets } from "../data/sets.js";
 import { encodeExample } from "../formats/tf-example.js";
 import { frameRecord } from "../formats/tfrecord.js";

@@ -9,10 +9,10 @@ import { stat } from "node:fs/promises";
 
 import { DataError, UsageError } from "../core/error.js";
 import { Draws, streams } from "../core/random.js";
-import { type Augmentation, trainingTransform } from "../data/augment.js";
+import { type Augmentation, trainingTransform } from "../data/pictures/augment.js";
 import { type Dataset, readAll } from "../data/dataset.js";
 import { trainingBatches } from "../data/loader.js";
-import { type Decoder, jpegDecoder, renderInto } from "../data/render.js";
+import { type Decoder, jpegDecoder, renderInto } from "../data/pictures/render.js";
 import { findShards, openDatasets } from "../data/sets.js";
 import { augmentationOf } from "../settings/augmentation.js";
 import {

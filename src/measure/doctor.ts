@@ -8,7 +8,7 @@ import sharp from "sharp";
 import { machine, type Machine } from "../backends/native/index.js";
 import { RiffleError, UsageError } from "../core/error.js";
 import { crc32c } from "../formats/crc32c.js";
-import { decodingThreads } from "../data/render.js";
+import { decodingThreads } from "../data/pictures/render.js";
 import { availableMemory } from "../core/available-memory.js";
 
 export interface Finding {

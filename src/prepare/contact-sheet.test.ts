@@ -7,7 +7,7 @@ import { after, before, suite, test } from "node:test";
 import sharp from "sharp";
 
 import { DataError } from "../core/error.js";
-import { augmentations } from "../data/augment.js";
+import { augmentations } from "../data/pictures/augment.js";
 import { type SheetSample, sheetHtml, type SheetOptions, sheetPng, sheetRows } from "./contact-sheet.js";
 import type { Dataset } from "../data/dataset.js";
 import { drawFolder } from "./draw/draw-folder.js";

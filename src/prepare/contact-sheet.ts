@@ -12,11 +12,11 @@ import sharp, { type OverlayOptions } from "sharp";
 
 import { DataError } from "../core/error.js";
 import { Draws, permutation, streams } from "../core/random.js";
-import { asItIs, type Augmentation, type Box, trainingTransform, type Transform } from "../data/augment.js";
+import { asItIs, type Augmentation, type Box, trainingTransform, type Transform } from "../data/pictures/augment.js";
 import type { Dataset } from "../data/dataset.js";
-import { imageInfo } from "../data/image-info.js";
-import type { ObjectBox } from "../data/augment.js";
-import { renderInto, type Source } from "../data/render.js";
+import { imageInfo } from "../data/pictures/image-info.js";
+import type { ObjectBox } from "../data/pictures/augment.js";
+import { renderInto, type Source } from "../data/pictures/render.js";
 
 export interface SheetOptions {
   readonly augmentation: Augmentation;

@@ -40,10 +40,10 @@ import {
   readManifest,
   type RecordManifest,
 } from "../data/records/record-manifest.js";
-import type { ObjectBox } from "../data/augment.js";
-import type { Encoded, Pixels } from "../data/render.js";
+import type { ObjectBox } from "../data/pictures/augment.js";
+import type { Encoded, Pixels } from "../data/pictures/render.js";
 import { findShards, openDatasets } from "../data/sets.js";
-import { decodingProblem } from "../data/jpeg-check.js";
+import { decodingProblem } from "../data/pictures/decoding-problem.js";
 import { MAX_CLASSES } from "../data/records/record-dataset.js";
 
 export interface VerifySettings {

@@ -21,7 +21,7 @@ import { z } from "zod";
 
 import type { TrainingState, Weights } from "../backends/backend.js";
 import { CheckpointError, FormatError } from "../core/error.js";
-import { evaluationDecodings } from "../data/augment.js";
+import { evaluationDecodings } from "../data/pictures/augment.js";
 import { encodeSafetensors, type Float32Tensor, openSafetensors } from "../formats/safetensors.js";
 import type { ParameterTable } from "../models/initialise.js";
 import { type VariantName, variantNames, type Width, widths } from "../models/variants.js";

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 
 import { Draws } from "../core/random.js";
-import { evaluationDecodings, evaluationTransform, trainingTransform } from "../data/augment.js";
+import { evaluationDecodings, evaluationTransform, trainingTransform } from "../data/pictures/augment.js";
 import { augmentationOf } from "./augmentation.js";
 
 const photograph = { width: 500, height: 375 };

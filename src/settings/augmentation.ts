@@ -4,7 +4,7 @@
  * Training and `riffle show-data` ask here, so a contact sheet shows what a training with the same settings sees.
  */
 
-import { type Augmentation, augmentations, evaluationSide } from "../data/augment.js";
+import { type Augmentation, augmentations, evaluationSide } from "../data/pictures/augment.js";
 import type { Settings } from "./settings.js";
 
 type Needed = Pick<Settings, "augment" | "crop_area_min" | "flip">;

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 
 import { UsageError } from "../core/error.js";
-import { augmentations } from "../data/augment.js";
+import { augmentations } from "../data/pictures/augment.js";
 import { describeDefault, recipes, resolveSettings } from "./recipe.js";
 import { expectation, findSetting, readSetting, readSettings, settingNames, settings } from "./settings.js";
 

@@ -7,7 +7,7 @@
  */
 
 import { UsageError } from "../core/error.js";
-import { usualEvaluationCrop } from "../data/augment.js";
+import { usualEvaluationCrop } from "../data/pictures/augment.js";
 import { initialisationVersions } from "../models/initialise.js";
 import { variantNames, widths } from "../models/variants.js";
 

@@ -7,7 +7,7 @@ import { readdir } from "node:fs/promises";
 import { resolve } from "node:path";
 
 import { CheckpointError, UsageError } from "../core/error.js";
-import { evaluationSide } from "../data/augment.js";
+import { evaluationSide } from "../data/pictures/augment.js";
 import { type Checkpoint, findResumable, type ModelDescription, stepFolder } from "../run/checkpoint.js";
 import type { Reporter } from "../run/events.js";
 import { refuseUnsupported, resolveSettings, type ResolvedSettings } from "../settings/recipe.js";

@@ -17,7 +17,7 @@ import sharp from "sharp";
 import type { TrainingState, Weights } from "../backends/backend.js";
 import { CheckpointError, ResourceError, RiffleError, UsageError } from "../core/error.js";
 import { exists, makeFolder, writeFlushed } from "../core/durable.js";
-import { evaluationDecodings } from "../data/augment.js";
+import { evaluationDecodings } from "../data/pictures/augment.js";
 import { drawPicture } from "../prepare/draw/picture.js";
 import { runOnnx } from "../formats/onnx-run.js";
 import { encodeOnnx, readOnnx } from "../formats/onnx.js";

@@ -11,7 +11,7 @@ import { dirname, resolve } from "node:path";
 
 import { exists, makeFolder, probeFolder, replaceFile } from "../core/durable.js";
 import { CheckpointError, UsageError } from "../core/error.js";
-import { evaluationSide } from "../data/augment.js";
+import { evaluationSide } from "../data/pictures/augment.js";
 import { challengeClasses } from "../prepare/imagenet/challenge-classes.js";
 import { initialise, initialStatistics, type ParameterTable } from "../models/initialise.js";
 import { type VariantName, variants } from "../models/variants.js";

@@ -24,8 +24,8 @@ import { frameRecord } from "../../formats/tfrecord.js";
 import { openRecords, type RecordOptions } from "./record-dataset.js";
 import { parseKeys } from "./record-keys.js";
 import { writeManifest } from "./record-manifest.js";
-import type { Source } from "../render.js";
-import { Scratch } from "../scratch.js";
+import type { Source } from "../pictures/render.js";
+import { Scratch } from "../pictures/scratch.js";
 import { openDatasets } from "../sets.js";
 
 const root = mkdtempSync(join(tmpdir(), "riffle-records-"));

@@ -19,7 +19,7 @@ import { DataError, RiffleError, UsageError } from "../../core/error.js";
 import { decodeExample } from "../../formats/tf-example.js";
 import { payloadOf, RECORD_OVERHEAD, unframeRecord } from "../../formats/tfrecord.js";
 import { type Dataset, orDataError, type RecordsOrigin } from "../dataset.js";
-import { imageInfo } from "../image-info.js";
+import { imageInfo } from "../pictures/image-info.js";
 import {
   type BadRecord,
   type IndexOptions,
@@ -29,8 +29,8 @@ import {
 } from "./record-index.js";
 import { boxesOf, pictureOf } from "./record-keys.js";
 import { MANIFEST_FILE } from "./record-manifest.js";
-import type { Encoded } from "../render.js";
-import type { Scratch } from "../scratch.js";
+import type { Encoded } from "../pictures/render.js";
+import type { Scratch } from "../pictures/scratch.js";
 
 export interface RecordOptions extends IndexOptions {
   /** Names by label; a validation set takes those of its training set. */

@@ -7,7 +7,7 @@
 
 import { DataError, UsageError } from "../../core/error.js";
 import type { Feature } from "../../formats/tf-example.js";
-import type { ObjectBox } from "../augment.js";
+import type { ObjectBox } from "../pictures/augment.js";
 
 const ROLES = ["image", "label", "xmin", "ymin", "xmax", "ymax"] as const;
 type Role = (typeof ROLES)[number];

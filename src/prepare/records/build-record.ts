@@ -37,7 +37,7 @@ export async function buildRecord(bytes: Uint8Array, row: PictureRow, verify: bo
   const verdict = judge(pictureKind(bytes));
   if (typeof verdict === "object") return verdict;
   if (verify) {
-    const { decodingProblem } = await import("../../data/jpeg-check.js");
+    const { decodingProblem } = await import("../../data/pictures/decoding-problem.js");
     const problem = await decodingProblem({ kind: "encoded", bytes }, row.path);
     if (problem !== undefined) return { skip: problem };
   }

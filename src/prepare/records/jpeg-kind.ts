@@ -12,7 +12,7 @@
  * TropComplique/shufflenet-v2-tensorflow @ 22e5615 for what is kept.
  */
 
-import { otherKind } from "../../data/image-info.js";
+import { otherKind } from "../../data/pictures/image-info.js";
 
 export type PictureKind = JpegKind | OtherKind;
 

@@ -4,7 +4,7 @@ import { deflateSync } from "node:zlib";
 
 import sharp from "sharp";
 
-import { DataError } from "../core/error.js";
+import { DataError } from "../../core/error.js";
 import { imageInfo } from "./image-info.js";
 
 const noise = sharp({

@@ -11,8 +11,8 @@
 
 import sharp from "sharp";
 
-import { loadAddon } from "../core/addon.js";
-import { DataError } from "../core/error.js";
+import { loadAddon } from "../../core/addon.js";
+import { DataError } from "../../core/error.js";
 import type { ObjectBox, Transform } from "./augment.js";
 import { imageInfo, type ImageInfo, MAX_PIXELS } from "./image-info.js";
 

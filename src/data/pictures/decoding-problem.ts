@@ -6,7 +6,7 @@
  * arithmetic that turns it into pixels is spared.
  */
 
-import { DataError } from "../core/error.js";
+import { DataError } from "../../core/error.js";
 import type { Transform } from "./augment.js";
 import { type Encoded, type Pixels, renderInto } from "./render.js";
 

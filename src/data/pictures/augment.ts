@@ -8,8 +8,8 @@
  * Lengths are in pixels, areas are shares of the picture.
  */
 
-import { DataError, UsageError } from "../core/error.js";
-import type { Draws } from "../core/random.js";
+import { DataError, UsageError } from "../../core/error.js";
+import type { Draws } from "../../core/random.js";
 
 /**
  * `tensorflow`: TensorFlow 1's resize_bilinear (no half-pixel centres, no antialiasing). `pillow`: Pillow's

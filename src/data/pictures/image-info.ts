@@ -9,7 +9,7 @@
  * Sources: ITU-T T.81 annex B (JPEG), W3C PNG section 11.2.2, RFC 9649 (WebP).
  */
 
-import { DataError } from "../core/error.js";
+import { DataError } from "../../core/error.js";
 
 /** A picture that can be decoded, as far as its header tells. */
 export interface ImageInfo {

@@ -3,10 +3,10 @@ import { suite, test } from "node:test";
 
 import fc from "fast-check";
 
-import { needs, sharedPath } from "../../test/support/shared.js";
-import { DataError } from "../core/error.js";
-import { Draws, streams } from "../core/random.js";
-import { openNpz } from "../formats/npz.js";
+import { needs, sharedPath } from "../../../test/support/shared.js";
+import { DataError } from "../../core/error.js";
+import { Draws, streams } from "../../core/random.js";
+import { openNpz } from "../../formats/npz.js";
 import {
   type Augmentation,
   augmentations,

@@ -4,15 +4,15 @@ import { suite, test } from "node:test";
 
 import sharp from "sharp";
 
-import { assertClose } from "../../test/support/compare.js";
-import { needs, sharedPath, storedPath } from "../../test/support/shared.js";
-import { Draws, streams } from "../core/random.js";
-import type { NpyArray } from "../formats/npy.js";
-import { openNpz } from "../formats/npz.js";
+import { assertClose } from "../../../test/support/compare.js";
+import { needs, sharedPath, storedPath } from "../../../test/support/shared.js";
+import { Draws, streams } from "../../core/random.js";
+import type { NpyArray } from "../../formats/npy.js";
+import { openNpz } from "../../formats/npz.js";
 import { asItIs, channelShift, evaluationDecodings, evaluationTransform, type Transform } from "./augment.js";
 import { imageInfo } from "./image-info.js";
 import { type Decoder, jpegDecoder, type Pixels, renderInto, type Source } from "./render.js";
-import { resizeReference } from "./resize-reference.js";
+import { resizeReference } from "../../../test/support/resize-reference.js";
 
 /** Pixels that differ everywhere, the same in every run. */
 function noise(width: number, height: number, channels: 1 | 3 = 3): Pixels {

@@ -3,8 +3,8 @@
  * Slow, and what the tests believe.
  */
 
-import type { Transform } from "./augment.js";
-import type { Pixels } from "./render.js";
+import type { Transform } from "../../src/data/pictures/augment.js";
+import type { Pixels } from "../../src/data/pictures/render.js";
 
 /** [size, size, 3], in 0..255; the addon rounds these to 8 bits, halves up. */
 export function resizeReference(pixels: Pixels, transform: Transform): Float64Array {

@@ -8,12 +8,12 @@ import { suite, test } from "node:test";
 
 import sharp from "sharp";
 
-import { DataError } from "../core/error.js";
-import { Draws, streams } from "../core/random.js";
+import { DataError } from "../../core/error.js";
+import { Draws, streams } from "../../core/random.js";
 import { asItIs, type Transform } from "./augment.js";
 import { imageInfo } from "./image-info.js";
 import { jpegDecoder, type Pixels, renderInto } from "./render.js";
-import { resizeReference } from "./resize-reference.js";
+import { resizeReference } from "../../../test/support/resize-reference.js";
 
 async function render(bytes: Uint8Array, transform: Transform): Promise<Uint8Array> {
   const out = new Uint8Array(transform.size ** 2 * 3);
