@@ -34,21 +34,11 @@ export {
   type ModelDescription,
   type Scores,
 } from "./run/checkpoint.js";
-export {
-  readSettings,
-  settings,
-  type GivenSettings,
-  type Setting,
-  type SettingName,
-  type Settings,
-} from "./settings/settings.js";
-export {
-  recipes,
-  resolveSettings,
-  type Recipe,
-  type RecipeName,
-  type ResolvedSettings,
-} from "./settings/recipe.js";
+export { readSettings } from "./settings/read-settings.js";
+export { type Setting } from "./settings/setting-kinds.js";
+export { settings, type GivenSettings, type SettingName, type Settings } from "./settings/settings.js";
+export { recipes, type Recipe, type RecipeName } from "./settings/recipe.js";
+export { resolveSettings, type ResolvedSettings } from "./settings/resolve-settings.js";
 export type { Dataset } from "./data/dataset.js";
 export { openDatasets, type OpenOptions, type Sets } from "./data/sets.js";
 export { openRecords, type RecordOptions } from "./data/records/record-dataset.js";

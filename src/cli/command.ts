@@ -10,16 +10,9 @@ import { Command, CommanderError, type Help, Option } from "commander";
 
 import { UsageError } from "../core/error.js";
 import { describeDefault, type RecipeName } from "../settings/recipe.js";
-import {
-  findSetting,
-  type GivenSettings,
-  type Group,
-  readSetting,
-  readSettings,
-  type Setting,
-  type SettingName,
-  settings,
-} from "../settings/settings.js";
+import { findSetting, readSetting, readSettings } from "../settings/read-settings.js";
+import { type Group, type Setting } from "../settings/setting-kinds.js";
+import { type GivenSettings, type SettingName, settings } from "../settings/settings.js";
 import type { Terminal } from "./terminal.js";
 
 /** One command of `riffle`, one file each. */

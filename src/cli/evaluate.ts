@@ -3,7 +3,7 @@
 import { UsageError } from "../core/error.js";
 import { evaluate, type EvaluateEvent } from "../inference/evaluate.js";
 import { evaluationLine } from "../run/plain-log.js";
-import { type GivenSettings, settingNames, settings as table } from "../settings/settings.js";
+import { type GivenSettings, settingsOf } from "../settings/settings.js";
 import type { CliCommand } from "./command.js";
 import { count, percent, printable } from "./format.js";
 import { startProgress } from "./progress.js";
@@ -20,7 +20,7 @@ export const evaluateCommand: CliCommand = {
     "riffle evaluate runs/a --data_dir other/photos --json",
     "riffle --mode evaluate --checkpoint_dir model_1p --data_dir data",
   ],
-  settings: settingNames.filter((name) => (table[name].commands as readonly string[]).includes("evaluate")),
+  settings: settingsOf("evaluate"),
   async run(invocation, terminal) {
     const [run] = invocation.arguments;
     const { settings } = invocation;

@@ -3,8 +3,10 @@
 import Table from "cli-table3";
 
 import { UsageError } from "../core/error.js";
-import { type RecipeName, recipes, resolveSettings, smallSetLimit } from "../settings/recipe.js";
-import { readSetting, settingNames, settings } from "../settings/settings.js";
+import { type RecipeName, recipes, smallSetLimit } from "../settings/recipe.js";
+import { resolveSettings } from "../settings/resolve-settings.js";
+import { readSetting } from "../settings/read-settings.js";
+import { settingNames, settings } from "../settings/settings.js";
 import type { CliCommand } from "./command.js";
 import { languages, parametersPage } from "./parameters-page.js";
 import type { Terminal } from "./terminal.js";

@@ -19,13 +19,8 @@ import { join, resolve } from "node:path";
 import { DataError, RiffleError, UsageError } from "../core/error.js";
 import type { EndEvent, TrainEvent } from "../run/events.js";
 import { PlainLines } from "../run/plain-log.js";
-import { refuseUnsupported } from "../settings/recipe.js";
-import {
-  settingNames,
-  settings as table,
-  type GivenSettings,
-  type SettingName,
-} from "../settings/settings.js";
+import { refuseUnsupported } from "../settings/resolve-settings.js";
+import { settingsOf, type GivenSettings, type SettingName } from "../settings/settings.js";
 import { train, type TrainResult } from "../train/trainer.js";
 import type { CliCommand, Invocation, OwnOption } from "./command.js";
 import { printable, shellWord } from "./format.js";
@@ -83,9 +78,7 @@ export const launchCommand: CliCommand = {
     "bash test/train_full_1p.sh --data_path=data --max_epochs=2 --width=0.5",
     "bash test/train_performance_1p.sh --data_path=data --max_train_steps=50",
   ],
-  settings: settingNames.filter(
-    (name) => (table[name].commands as readonly string[]).includes("train") && !DECIDED.includes(name),
-  ),
+  settings: settingsOf("train").filter((name) => !DECIDED.includes(name)),
   defaults: {
     recipe: "original: the scripts run the original's code",
     precision_mode: "allow_mix_precision",

@@ -6,15 +6,8 @@
  */
 
 import { type RecipeName, recipes } from "../settings/recipe.js";
-import {
-  expectation,
-  type Group,
-  groups,
-  type Setting,
-  type SettingName,
-  settingNames,
-  settings,
-} from "../settings/settings.js";
+import { expectation, type Group, groups, type Setting } from "../settings/setting-kinds.js";
+import { type SettingName, settingNames, settings } from "../settings/settings.js";
 import { groupTitles } from "./command.js";
 import { chineseGroups, chineseSettings, chineseUnits } from "./settings-zh.js";
 
@@ -51,7 +44,7 @@ const english: Words = {
   group: (group) => groupTitles[group],
   effect: (name) => settings[name].help,
   unset: (name) => settings[name].source,
-  values: (name) => expectation(name),
+  values: (name) => expectation(settings[name]),
   unit: (unit) => ` ${unit}`,
   otherwise: "else",
 };

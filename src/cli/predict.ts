@@ -2,7 +2,7 @@
 
 import { UsageError } from "../core/error.js";
 import { openPredictor, type Prediction, type Refused } from "../inference/predict.js";
-import { settings as table } from "../settings/settings.js";
+import { settings as table, settingsOf } from "../settings/settings.js";
 import { type CliCommand, type Invocation, wholeNumber } from "./command.js";
 import { findFiles } from "./find-files.js";
 import { count, percent, printable } from "./format.js";
@@ -18,7 +18,7 @@ export const predictCommand: CliCommand = {
     "riffle predict runs/a photos/*.jpg more/ --json",
     "riffle predict runs/a set.npz#17 --logits --json",
   ],
-  settings: ["max_bad_images", "eval_resize", "eval_batch_size", "threads"],
+  settings: settingsOf("predict"),
   options: [
     { name: "top", value: "<n>", group: "Output", help: "how many classes to name", default: "5" },
     { name: "logits", group: "Output", help: "with --json, the network's outputs for every class too" },

@@ -1,6 +1,7 @@
 /** The table of settings in Chinese, for docs/zh-CN/parameters.md: most readers of the original read Chinese. */
 
-import type { Group, SettingName } from "../settings/settings.js";
+import type { Group } from "../settings/setting-kinds.js";
+import type { SettingName } from "../settings/settings.js";
 
 export interface ChineseSetting {
   readonly help: string;

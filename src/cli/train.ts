@@ -1,6 +1,6 @@
 /** `riffle train`: trains a network on a folder of pictures, or goes on with a run. */
 
-import { settingNames, settings as table } from "../settings/settings.js";
+import { settingsOf } from "../settings/settings.js";
 import { train, type TrainResult } from "../train/trainer.js";
 import type { CliCommand } from "./command.js";
 import { count, shellWord } from "./format.js";
@@ -16,7 +16,7 @@ export const trainCommand: CliCommand = {
     "riffle train --data_dir photos --val_split 0.2 --max_epochs 30",
     "riffle train --resume runs/a",
   ],
-  settings: settingNames.filter((name) => (table[name].commands as readonly string[]).includes("train")),
+  settings: settingsOf("train"),
   async run({ settings }, terminal) {
     terminal.keepGoing();
     const run = reportRun(terminal);

@@ -43,7 +43,8 @@ import {
   recordsEvent,
   type RunData,
 } from "../run/run-data.js";
-import { type GivenSettings, readSettings, settings as table } from "../settings/settings.js";
+import { readSettings } from "../settings/read-settings.js";
+import { type GivenSettings, settings as table } from "../settings/settings.js";
 import { importTfCheckpoint, type TfCheckpoint } from "../weights/tf-checkpoint.js";
 
 export interface EvaluationStartEvent {

@@ -15,12 +15,8 @@ import { trainingBatches } from "../data/loader.js";
 import { type Decoder, jpegDecoder, renderInto } from "../data/pictures/render.js";
 import { findShards, openDatasets } from "../data/sets.js";
 import { augmentationOf } from "../settings/augmentation.js";
-import {
-  type GivenSettings,
-  readSettings,
-  type SettingName,
-  settings as table,
-} from "../settings/settings.js";
+import { readSettings } from "../settings/read-settings.js";
+import { type GivenSettings, type SettingName, settings as table } from "../settings/settings.js";
 
 /** The settings that matter to pictures: what `bench data` takes. */
 export const dataBenchSettings = [

@@ -10,9 +10,9 @@ import { variants } from "../models/variants.js";
 import { compile } from "../program/compile.js";
 import type { Program } from "../program/program.js";
 import { chooseBackend } from "../backends/registry.js";
+import { readSettings } from "../settings/read-settings.js";
 import {
   type GivenSettings,
-  readSettings,
   type SettingName,
   type Settings,
   settings as table,

@@ -8,7 +8,7 @@
 import { appendFile } from "node:fs/promises";
 import { join } from "node:path";
 
-import type { Origin } from "../settings/recipe.js";
+import type { Origin } from "../settings/resolve-settings.js";
 import type { SettingName } from "../settings/settings.js";
 
 /** Before the start, while an index of records or a cache is made. */

@@ -3,8 +3,11 @@ import { suite, test } from "node:test";
 
 import { UsageError } from "../core/error.js";
 import { augmentations } from "../data/pictures/augment.js";
-import { describeDefault, recipes, resolveSettings } from "./recipe.js";
-import { expectation, findSetting, readSetting, readSettings, settingNames, settings } from "./settings.js";
+import { describeDefault, recipes } from "./recipe.js";
+import { resolveSettings } from "./resolve-settings.js";
+import { findSetting, readSetting, readSettings } from "./read-settings.js";
+import { expectation } from "./setting-kinds.js";
+import { settingNames, settings } from "./settings.js";
 
 function refusal(act: () => unknown): UsageError["problem"] {
   let caught: unknown;
@@ -81,7 +84,7 @@ suite("a setting's value", () => {
     test(`--${name} ${JSON.stringify(given)} is refused with what was expected and found`, () => {
       const problem = refusal(() => readSetting(name, given));
       assert.equal(problem.where, `option --${name}`);
-      assert.equal(problem.expected, expectation(name));
+      assert.equal(problem.expected, expectation(settings[name]));
       assert.equal(problem.found, JSON.stringify(given));
     });
   }

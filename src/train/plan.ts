@@ -10,11 +10,11 @@ import { CheckpointError, UsageError } from "../core/error.js";
 import { evaluationSide } from "../data/pictures/augment.js";
 import { type Checkpoint, findResumable, type ModelDescription, stepFolder } from "../run/checkpoint.js";
 import type { Reporter } from "../run/events.js";
-import { refuseUnsupported, resolveSettings, type ResolvedSettings } from "../settings/recipe.js";
+import { refuseUnsupported, resolveSettings, type ResolvedSettings } from "../settings/resolve-settings.js";
 import { dataName, openRunData, type RunData, trainingFingerprint, withCache } from "../run/run-data.js";
+import { readSettings } from "../settings/read-settings.js";
 import {
   type GivenSettings,
-  readSettings,
   type SettingName,
   settingNames,
   settings as table,

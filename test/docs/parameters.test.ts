@@ -17,14 +17,8 @@ import { encodeExample } from "../../src/formats/tf-example.js";
 import { frameRecord } from "../../src/formats/tfrecord.js";
 import { evaluate } from "../../src/inference/evaluate.js";
 import type { StartEvent, TrainEvent } from "../../src/run/events.js";
-import {
-  findSetting,
-  type GivenSettings,
-  readSetting,
-  type SettingName,
-  settingNames,
-  settings,
-} from "../../src/settings/settings.js";
+import { findSetting, readSetting } from "../../src/settings/read-settings.js";
+import { type GivenSettings, type SettingName, settingNames, settings } from "../../src/settings/settings.js";
 import { scratch, trainAndWatch, writeTinySet } from "../support/tiny-run.js";
 import { repository as root } from "../support/paths.js";
 

@@ -10,7 +10,7 @@ import ts from "typescript";
 
 import { drawFolder } from "../../src/prepare/draw/draw-folder.js";
 import { commands } from "../../src/cli/riffle.js";
-import { findSetting } from "../../src/settings/settings.js";
+import { findSetting } from "../../src/settings/read-settings.js";
 import { program, repository as root } from "../support/paths.js";
 
 const here = dirname(fileURLToPath(import.meta.url));

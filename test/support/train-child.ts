@@ -4,7 +4,7 @@
  *     node train-child.js '{"resume": "runs/a"}'
  */
 
-import { readSettings } from "../../src/settings/settings.js";
+import { readSettings } from "../../src/settings/read-settings.js";
 import { train } from "../../src/train/trainer.js";
 
 const given = JSON.parse(process.argv[2] ?? "{}") as Record<string, unknown>;

@@ -1,0 +1,61 @@
+/**
+ * Settings as they are given, by name and in text or typed already, to settings the table accepts.
+ *
+ * A name that is none and a value out of range are refused, never repaired.
+ */
+
+import { UsageError } from "../core/error.js";
+import { accepts, expectation, fromText, type Setting } from "./setting-kinds.js";
+import { type GivenSettings, type SettingName, settingNames, type Settings, settings } from "./settings.js";
+
+/** The setting that `name` or one of its aliases stands for; dashes and underscores are alike. */
+export function findSetting(name: string): SettingName | undefined {
+  const wanted = name.replace(/^--/, "").replaceAll("-", "_");
+  return settingNames.find((key) => key === wanted || settings[key].aliases?.includes(wanted));
+}
+
+/**
+ * The value of one setting from text (the command line) or from a value already typed (the API, JSON).
+ *
+ * @throws UsageError naming the option, what was expected and what was found.
+ */
+export function readSetting<K extends SettingName>(name: K, given: unknown): NonNullable<Settings[K]> {
+  const setting: Setting<unknown> = settings[name];
+  const value = typeof given === "string" ? fromText(setting, given.trim()) : given;
+  if (!accepts(setting, value)) {
+    throw new UsageError({
+      what: `--${name} cannot be ${quote(given)}`,
+      where: `option --${name}`,
+      expected: expectation(setting),
+      found: quote(given),
+      safe: "Nothing was read or written",
+      hint: `It sets: ${setting.help}`,
+    });
+  }
+  return value as NonNullable<Settings[K]>;
+}
+
+/** Reads every given value; a name that is no setting is refused. */
+export function readSettings(given: Readonly<Record<string, unknown>>): GivenSettings {
+  const read: Partial<Record<SettingName, unknown>> = {};
+  for (const [key, value] of Object.entries(given)) {
+    if (value === undefined) continue;
+    const name = findSetting(key);
+    if (name === undefined) {
+      throw new UsageError({
+        what: `there is no setting ${quote(key)}`,
+        where: `option --${key}`,
+        expected: `one of ${settingNames.join(", ")}`,
+        found: quote(key),
+        safe: "Nothing was read or written",
+        hint: "riffle train --help lists them",
+      });
+    }
+    read[name] = readSetting(name, value);
+  }
+  return read as GivenSettings;
+}
+
+function quote(value: unknown): string {
+  return JSON.stringify(value) ?? String(value);
+}

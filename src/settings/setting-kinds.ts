@@ -1,0 +1,136 @@
+/**
+ * The kinds of settings: what a row of the table (settings.ts) says, what a text stands for, and what is accepted.
+ */
+
+/** The headings under which help lists the settings, in this order. */
+export const groups = ["data", "pictures", "network", "learning", "run"] as const;
+export type Group = (typeof groups)[number];
+
+/** The commands that take a setting. */
+export type Command = "train" | "evaluate" | "predict";
+
+export interface Setting<T> {
+  readonly type: "integer" | "number" | "boolean" | "choice" | "path" | "text";
+  readonly group: Group;
+  readonly commands: readonly Command[];
+  /** One line of help, without unit and default. */
+  readonly help: string;
+  readonly unit?: string;
+  /** Value when neither the user nor the recipe gives one; undefined where `source` says what happens. */
+  readonly default: T;
+  /** Where the default comes from, in a few words. */
+  readonly source: string;
+  /** Other names for the same setting. */
+  readonly aliases?: readonly string[];
+  readonly choices?: readonly (string | number)[];
+  /** Smallest and largest value allowed. */
+  readonly minimum?: number;
+  readonly maximum?: number;
+  /** Whether a resumed run may be given another value than it started with. */
+  readonly mayChange: boolean;
+}
+
+/** A row as it is written: of `train` alone, and fixed for the whole of a run, unless it says otherwise. */
+type Row<T> = Omit<Setting<T>, "type" | "group" | "choices" | "commands" | "mayChange"> &
+  Partial<Pick<Setting<T>, "commands" | "mayChange">>;
+
+type Ungrouped<T> = Omit<Setting<T>, "group">;
+
+const USUAL = { commands: ["train"], mayChange: false } as const;
+
+export function inGroup<T extends Readonly<Record<string, Ungrouped<unknown>>>>(
+  group: Group,
+  rows: T,
+): { readonly [K in keyof T]: T[K] extends Ungrouped<infer V> ? Setting<V> : never } {
+  const grouped = Object.entries(rows).map(([name, row]) => [name, { ...row, group }]);
+  return Object.fromEntries(grouped) as ReturnType<typeof inGroup<T>>;
+}
+
+export function integer<const D extends number | undefined>(row: Row<D>): Ungrouped<D | number> {
+  return { ...USUAL, ...row, type: "integer" };
+}
+
+export function number<const D extends number | undefined>(row: Row<D>): Ungrouped<D | number> {
+  return { ...USUAL, ...row, type: "number" };
+}
+
+export function flag(row: Row<boolean>): Ungrouped<boolean> {
+  return { ...USUAL, ...row, type: "boolean" };
+}
+
+export function path<const D extends string | undefined>(row: Row<D>): Ungrouped<D | string> {
+  return { ...USUAL, ...row, type: "path" };
+}
+
+export function text<const D extends string | undefined>(row: Row<D>): Ungrouped<D | string> {
+  return { ...USUAL, ...row, type: "text" };
+}
+
+export function choice<const C extends string | number, const D extends C | undefined>(
+  choices: readonly C[],
+  row: Row<D>,
+): Ungrouped<C | D> {
+  return { ...USUAL, ...row, type: "choice", choices };
+}
+
+/** The typed value a text stands for; the text itself where it stands for none, for `accepts` to refuse. */
+export function fromText(setting: Setting<unknown>, text: string): unknown {
+  switch (setting.type) {
+    case "integer":
+    case "number":
+      return decimal(text) ?? text;
+    case "boolean":
+      if (/^(true|yes|on|1)$/i.test(text)) return true;
+      return /^(false|no|off|0)$/i.test(text) ? false : text;
+    case "choice": {
+      // Widths are written 1.0, 1 and 1.0x alike.
+      const value = decimal(text.replace(/x$/i, ""));
+      return typeof setting.choices?.[0] === "number" ? (value ?? text) : text;
+    }
+    case "path":
+    case "text":
+      return text;
+  }
+}
+
+/** Whether a value is one of the setting's: of its type, in its range, one of its choices. */
+export function accepts(setting: Setting<unknown>, value: unknown): boolean {
+  switch (setting.type) {
+    case "integer":
+    case "number":
+      return (
+        typeof value === "number" &&
+        Number.isFinite(value) &&
+        (setting.type === "number" || Number.isSafeInteger(value)) &&
+        value >= (setting.minimum ?? -Infinity) &&
+        value <= (setting.maximum ?? Infinity)
+      );
+    case "boolean":
+      return typeof value === "boolean";
+    case "choice":
+      return (typeof value === "string" || typeof value === "number") && setting.choices!.includes(value);
+    case "path":
+    case "text":
+      return typeof value === "string" && value.length > 0 && !value.includes("\0");
+  }
+}
+
+/** What a setting accepts, in words: "a whole number from 1 to 65536 (images)". */
+export function expectation({ type, choices, minimum, maximum, unit }: Setting<unknown>): string {
+  if (type === "choice") return `one of ${(choices ?? []).join(", ")}`;
+  if (type === "boolean") return "true or false";
+  if (type === "path") return "a path";
+  if (type === "text") return "text";
+  const range =
+    minimum === undefined
+      ? ""
+      : maximum === undefined
+        ? ` of at least ${minimum}`
+        : ` from ${minimum} to ${maximum}`;
+  return `a ${type === "integer" ? "whole number" : "number"}${range}${unit === undefined ? "" : ` (${unit})`}`;
+}
+
+/** Decimal notation only: Number("") is 0 and Number("0x10") is 16, which nobody means. */
+function decimal(text: string): number | undefined {
+  return /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text) ? Number(text) : undefined;
+}
