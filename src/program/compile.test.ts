@@ -5,9 +5,10 @@ import { ShapeError, UsageError } from "../core/error.js";
 import { convolutionNorm, type Layer, type Network } from "../models/layers.js";
 import { shuffleNetV2 } from "../models/shufflenet-v2.js";
 import { variantNames, widths, type VariantName, type Width } from "../models/variants.js";
-import { compile, windowGeometry } from "./compile.js";
+import { compile } from "./compile.js";
 import { totals } from "./print.js";
 import { planeStride } from "./program.js";
+import { windowGeometry } from "./window.js";
 
 const network = (variant: VariantName, width: Width): Network =>
   shuffleNetV2({ variant, width, classes: 1000 });

@@ -11,21 +11,12 @@
  */
 
 import { ShapeError, UsageError } from "../core/error.js";
-import {
-  IMAGE,
-  type ArrangeLayer,
-  type BatchNormLayer,
-  type ConvolutionLayer,
-  type DepthwiseLayer,
-  type GlobalAveragePoolLayer,
-  type Layer,
-  type LinearLayer,
-  type MaxPoolLayer,
-  type Network,
-  type Padding,
-} from "../models/layers.js";
+import type { Network } from "../models/layers.js";
+import { bindArrange } from "./kinds/arrange.js";
+import { kindOf, kinds, product } from "./kinds/kinds.js";
+import { Scope } from "./kinds/scope.js";
 import { planMemory } from "./plan-memory.js";
-import type { Parameter, Plane, PlaneId, Program, Step, WindowGeometry } from "./program.js";
+import type { Parameter, Plane, PlaneId, Program, Step } from "./program.js";
 import { verify } from "./verify.js";
 
 export interface CompileOptions {
@@ -38,7 +29,7 @@ export interface CompileOptions {
 
 export function compile(network: Network, options: CompileOptions): Program {
   checkOptions(network, options);
-  const bound = bindPlanes(network, fuse(network.layers), options);
+  const bound = bind(network, options.imageSize);
   const laidOut = layOutParameters(network, bound);
   const steps = markAccumulation(laidOut.steps);
   const { batch, imageSize, mode } = options;
@@ -61,45 +52,10 @@ export function compile(network: Network, options: CompileOptions): Program {
   return program;
 }
 
-/** Where a 3x3 window lands on a square map of `size` pixels a side. */
-export function windowGeometry(size: number, stride: 1 | 2, padding: Padding): WindowGeometry {
-  const output = Math.ceil(size / stride);
-  const total = Math.max((output - 1) * stride + 3 - size, 0);
-  const before = padding === "one" ? 1 : Math.floor(total / 2);
-  return {
-    inputHeight: size,
-    inputWidth: size,
-    outputHeight: output,
-    outputWidth: output,
-    stride,
-    padTop: before,
-    padLeft: before,
-  };
-}
-
-/** What one step will do, still in terms of maps: layers that a backend runs in one go. */
-type Block =
-  | { kind: "stem"; convolution: ConvolutionLayer; norm: BatchNormLayer; pool: MaxPoolLayer }
-  | { kind: "pointwise"; convolution: ConvolutionLayer; norm: BatchNormLayer }
-  | { kind: "depthwise"; convolution: DepthwiseLayer; norm: BatchNormLayer }
-  | { kind: "arrange"; arrange: ArrangeLayer }
-  | { kind: "head"; pool: GlobalAveragePoolLayer; linear: LinearLayer };
-
-/** A feature map as planes, all of one size. */
-interface BoundMap {
-  readonly planes: readonly PlaneId[];
-  /** Pixels a side. */
-  readonly size: number;
-}
-
-/** A step before its weights have a place. */
-type Bound<S extends Step> = S extends Step ? Omit<S, "weights" | "bias" | "accumulates"> : never;
-type BoundStep = Bound<Step>;
-
-interface BoundNetwork {
+/** Steps and planes while weights have no place yet. */
+interface Bound {
   readonly planes: readonly Plane[];
-  readonly steps: readonly BoundStep[];
-  readonly classifierBias: boolean;
+  readonly steps: readonly Step[];
 }
 
 function checkOptions(network: Network, { batch, imageSize, mode }: CompileOptions): void {
@@ -131,175 +87,27 @@ function checkStatistics(planes: readonly Plane[], batch: number): void {
   }
 }
 
-/**
- * Groups layers into what a step does:
- *
- *     conv 3x3, norm+relu, max pool  ->  stem
- *     conv 1x1, norm                 ->  pointwise
- *     depthwise, norm                ->  depthwise
- *     average pool, linear           ->  head
- */
-function fuse(layers: readonly Layer[]): Block[] {
-  const blocks: Block[] = [];
-  let next = 0;
-  const take = (): Layer | undefined => layers[next++];
-  for (let layer = take(); layer !== undefined; layer = take()) {
-    switch (layer.kind) {
-      case "convolution":
-        if (layer.kernel === 3) {
-          const norm = expectLayer(take(), "batchNorm", layer.name);
-          const pool = expectLayer(take(), "maxPool", norm.name);
-          blocks.push({ kind: "stem", convolution: layer, norm, pool });
-        } else {
-          blocks.push({
-            kind: "pointwise",
-            convolution: layer,
-            norm: expectLayer(take(), "batchNorm", layer.name),
-          });
-        }
-        break;
-      case "depthwise":
-        blocks.push({
-          kind: "depthwise",
-          convolution: layer,
-          norm: expectLayer(take(), "batchNorm", layer.name),
-        });
-        break;
-      case "arrange":
-        blocks.push({ kind: "arrange", arrange: layer });
-        break;
-      case "globalAveragePool":
-        blocks.push({ kind: "head", pool: layer, linear: expectLayer(take(), "linear", layer.name) });
-        break;
-      case "batchNorm":
-      case "maxPool":
-      case "linear":
-        throw new ShapeError(
-          `layer "${layer.name}" (${layer.kind}) does not follow a layer it can be fused with`,
-        );
-    }
+/** Each kind in turn takes the layers that begin a step of its own. */
+function bind(network: Network, imageSize: number): Bound {
+  const scope = new Scope(network, imageSize);
+  const steps: Step[] = [];
+  while (scope.next !== undefined) {
+    const { kind, name } = scope.next;
+    if (bindArrange(scope)) continue;
+    const step = bindStep(scope);
+    if (step === undefined)
+      throw new ShapeError(`layer "${name}" (${kind}) does not follow a layer it can be fused with`);
+    steps.push(step);
   }
-  return blocks;
+  return { planes: scope.planes, steps };
 }
 
-function expectLayer<K extends Layer["kind"]>(
-  layer: Layer | undefined,
-  kind: K,
-  input: string,
-): Extract<Layer, { kind: K }> {
-  if (layer?.kind !== kind || !("input" in layer) || layer.input !== input) {
-    throw new ShapeError(
-      `"${input}" must be followed by its ${kind}, found ${layer ? `${layer.kind} "${layer.name}"` : "the end"}`,
-    );
+function bindStep(scope: Scope): Step | undefined {
+  for (const kind of Object.values(kinds)) {
+    const step = kind.bind(scope);
+    if (step !== undefined) return step;
   }
-  return layer as Extract<Layer, { kind: K }>;
-}
-
-/** Gives every batch-norm channel a plane and every map its list of planes. */
-function bindPlanes(network: Network, blocks: readonly Block[], options: CompileOptions): BoundNetwork {
-  const planes: Plane[] = [];
-  const steps: BoundStep[] = [];
-  const maps = new Map<string, BoundMap>();
-  let classifierBias = false;
-
-  const read = (name: string, reader: string): BoundMap => {
-    const map = maps.get(name);
-    if (map === undefined)
-      throw new ShapeError(`layer "${reader}" reads "${name}", which no earlier layer defines`);
-    return map;
-  };
-  const define = (name: string, map: BoundMap): void => {
-    if (maps.has(name)) throw new ShapeError(`two layers define the map "${name}"`);
-    maps.set(name, map);
-  };
-  /** New planes, and the first one's id. */
-  const addPlanes = (name: string, count: number, size: number, relu: boolean): PlaneId => {
-    const first = planes.length;
-    for (let i = 0; i < count; i++) planes.push({ height: size, width: size, relu });
-    define(name, { planes: range(first, count), size });
-    return first;
-  };
-
-  for (const block of blocks) {
-    switch (block.kind) {
-      case "stem": {
-        const { convolution, norm, pool } = block;
-        if (convolution.input !== IMAGE || !norm.relu || convolution.stride !== 2) {
-          throw new ShapeError(
-            `"${convolution.name}": a 3x3 convolution must read the image at stride 2, with ReLU`,
-          );
-        }
-        const window = windowGeometry(options.imageSize, 2, convolution.padding);
-        const pooling = windowGeometry(window.outputHeight, 2, pool.padding);
-        steps.push({
-          kind: "stem",
-          name: convolution.name,
-          first: addPlanes(pool.name, convolution.channels, pooling.outputHeight, true),
-          count: convolution.channels,
-          convolution: window,
-          pooling,
-          channelOrder: network.input.channelOrder,
-          inputScale: network.input.scale,
-          inputShift: network.input.shift,
-        });
-        break;
-      }
-      case "pointwise": {
-        const { convolution, norm } = block;
-        const input = read(convolution.input, convolution.name);
-        if (convolution.stride !== 1)
-          throw new ShapeError(`"${convolution.name}": a 1x1 convolution has stride 1`);
-        steps.push({
-          kind: "pointwise",
-          name: convolution.name,
-          inputs: input.planes,
-          first: addPlanes(norm.name, convolution.channels, input.size, norm.relu),
-          count: convolution.channels,
-        });
-        break;
-      }
-      case "depthwise": {
-        const { convolution, norm } = block;
-        const input = read(convolution.input, convolution.name);
-        const geometry = windowGeometry(input.size, convolution.stride, convolution.padding);
-        steps.push({
-          kind: "depthwise",
-          name: convolution.name,
-          inputs: input.planes,
-          first: addPlanes(norm.name, input.planes.length, geometry.outputHeight, norm.relu),
-          geometry,
-        });
-        break;
-      }
-      case "arrange": {
-        const { name, channels } = block.arrange;
-        const sizes = new Set(channels.map((channel) => read(channel.map, name).size));
-        if (sizes.size !== 1)
-          throw new ShapeError(`"${name}" joins maps of sizes ${[...sizes].join(" and ")}`);
-        const list = channels.map(({ map, channel }) => {
-          const plane = read(map, name).planes[channel];
-          if (plane === undefined)
-            throw new ShapeError(`"${name}" takes channel ${channel} of "${map}", which has fewer`);
-          return plane;
-        });
-        define(name, { planes: list, size: [...sizes][0] as number });
-        break;
-      }
-      case "head": {
-        const { pool, linear } = block;
-        steps.push({
-          kind: "head",
-          name: linear.name,
-          inputs: read(pool.input, pool.name).planes,
-          classes: linear.classes,
-          dropout: linear.dropout,
-        });
-        classifierBias = linear.bias;
-        break;
-      }
-    }
-  }
-  return { planes, steps, classifierBias };
+  return undefined;
 }
 
 interface LaidOut {
@@ -316,62 +124,36 @@ interface LaidOut {
  * The parameter table keeps the network's order instead (weight, gamma, beta of each layer), which is the
  * order people know from other programs.
  */
-function layOutParameters(network: Network, bound: BoundNetwork): LaidOut {
-  const steps: Step[] = [];
+function layOutParameters(network: Network, bound: Bound): LaidOut {
   const parameters: Parameter[] = [];
-  const weightTotal = bound.steps.reduce((sum, step) => sum + product(weightShape(step)), 0);
-  const head = bound.steps.at(-1);
-  const biasCount = bound.classifierBias && head?.kind === "head" ? head.classes : 0;
-  const gamma = weightTotal + biasCount;
+  const sizes = bound.steps.map((step) =>
+    kindOf(step)
+      .tensors(step)
+      .map(({ shape }) => product(shape)),
+  );
+  const gamma = sizes.flat().reduce((sum, size) => sum + size, 0);
   const beta = gamma + bound.planes.length;
+  const biases = sizes.reduce((sum, [weight = 0]) => sum + weight, 0);
 
   const add = (name: string, role: Parameter["role"], shape: readonly number[], offset: number): void => {
-    parameters.push({
-      name,
-      shape,
-      offset,
-      size: product(shape),
-      decay: network.decays.includes(role),
-      role,
-    });
+    const decay = network.decays.includes(role);
+    parameters.push({ name, shape, offset, size: product(shape), decay, role });
   };
-  let weights = 0;
-  for (const step of bound.steps) {
-    const shape = weightShape(step);
-    const offset = weights;
-    weights += product(shape);
-    const role = (
-      { stem: "convolution", pointwise: "convolution", depthwise: "depthwise", head: "linear" } as const
-    )[step.kind];
-    add(`${step.name}.weight`, role, shape, offset);
-    if (step.kind === "head") {
-      const bias = biasCount > 0 ? weightTotal : -1;
-      if (bias >= 0) add(`${step.name}.bias`, "bias", [step.classes], bias);
-      steps.push({ ...step, weights: offset, bias });
-      continue;
+  const ends = { weight: 0, bias: biases };
+  const steps = bound.steps.map((step) => {
+    const offsets = { weight: 0, bias: -1 };
+    for (const { name, role, shape } of kindOf(step).tensors(step)) {
+      offsets[name] = ends[name];
+      ends[name] += product(shape);
+      add(`${step.name}.${name}`, role, shape, offsets[name]);
     }
-    const outputs = step.kind === "depthwise" ? step.inputs.length : step.count;
-    add(`${step.name}.gamma`, "gamma", [outputs], gamma + step.first);
-    add(`${step.name}.beta`, "beta", [outputs], beta + step.first);
-    steps.push(
-      step.kind === "stem" ? { ...step, weights: offset } : { ...step, weights: offset, accumulates: [] },
-    );
-  }
+    if (step.count > 0) {
+      add(`${step.name}.gamma`, "gamma", [step.count], gamma + step.first);
+      add(`${step.name}.beta`, "beta", [step.count], beta + step.first);
+    }
+    return { ...step, weights: offsets.weight, bias: offsets.bias };
+  });
   return { steps, parameters, parameterCount: beta + bound.planes.length, gamma, beta };
-}
-
-/** [out, in, kh, kw] or [classes, features]. */
-function weightShape(step: BoundStep): number[] {
-  switch (step.kind) {
-    case "stem":
-      return [step.count, 3, 3, 3];
-    case "pointwise":
-      return [step.count, step.inputs.length, 1, 1];
-    case "depthwise":
-      return [step.inputs.length, 1, 3, 3];
-    case "head":
-      return [step.classes, step.inputs.length];
-  }
 }
 
 /** Backward, the last reader of a plane runs first and writes its gradient; earlier ones add to it. */
@@ -380,18 +162,9 @@ function markAccumulation(steps: readonly Step[]): Step[] {
   return [...steps]
     .reverse()
     .map((step) => {
-      if (step.kind === "stem") return step;
       const accumulates = step.inputs.map((plane) => written.has(plane));
       for (const plane of step.inputs) written.add(plane);
-      return step.kind === "head" ? step : { ...step, accumulates };
+      return { ...step, accumulates };
     })
     .reverse();
-}
-
-function range(first: number, count: number): number[] {
-  return Array.from({ length: count }, (_, i) => first + i);
-}
-
-function product(shape: readonly number[]): number {
-  return shape.reduce((a, b) => a * b, 1);
 }

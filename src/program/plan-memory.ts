@@ -16,7 +16,7 @@
  */
 
 import { ResourceError } from "../core/error.js";
-import { planeStride, type MemoryPlan, type Plane, type PlaneId, type Step } from "./program.js";
+import { outputsOf, planeStride, type MemoryPlan, type Plane, type PlaneId, type Step } from "./program.js";
 
 interface MemoryRequest {
   readonly mode: "train" | "infer";
@@ -78,7 +78,7 @@ function lifetimes({ mode, planes, steps }: MemoryRequest): Lifetime[] {
   const lastRead = new Int32Array(planes.length).fill(-1);
   steps.forEach((step, time) => {
     for (const plane of outputsOf(step)) produced[plane] = lastRead[plane] = time;
-    for (const plane of inputsOf(step)) lastRead[plane] = time;
+    for (const plane of step.inputs) lastRead[plane] = time;
   });
   const backward = (time: number) => 2 * steps.length - 1 - time;
   return planes.flatMap((_, plane): Lifetime[] => {
@@ -90,17 +90,6 @@ function lifetimes({ mode, planes, steps }: MemoryRequest): Lifetime[] {
       { plane, what: "gradient", from: backward(read), to: backward(from) },
     ];
   });
-}
-
-export function inputsOf(step: Step): readonly PlaneId[] {
-  return step.kind === "stem" ? [] : step.inputs;
-}
-
-/** The planes a step writes, first .. first + count - 1; none for the head. */
-export function outputsOf(step: Step): readonly PlaneId[] {
-  if (step.kind === "head") return [];
-  const count = step.kind === "depthwise" ? step.inputs.length : step.count;
-  return Array.from({ length: count }, (_, i) => step.first + i);
 }
 
 /** Free ranges of an arena that grows at its end: lowest fitting range first, neighbours joined again. */

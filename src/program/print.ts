@@ -5,8 +5,8 @@
  * which verify.ts checks instead.
  */
 
-import { inputsOf, outputsOf } from "./plan-memory.js";
-import type { Plane, PlaneId, Program, Step, WindowGeometry } from "./program.js";
+import { kindOf, product, weightCount } from "./kinds/kinds.js";
+import { outputsOf, type Plane, type PlaneId, type Program, type Step } from "./program.js";
 
 /** What one step is and costs. */
 export interface StepRow {
@@ -37,9 +37,9 @@ export function describe(program: Program): StepRow[] {
   return program.steps.map((step) => ({
     name: step.name,
     kind: step.kind,
-    outputShape: outputShape(program, step),
-    parameters: weightCount(step) + 2 * outputsOf(step).length + biasCount(step),
-    multiplyAdds: multiplyAdds(program, step),
+    outputShape: kindOf(step).outputShape(step, program.planes),
+    parameters: parameterCount(step),
+    multiplyAdds: weightCount(step) * kindOf(step).uses(step, program.planes),
     bytes: bytesMoved(program, step),
   }));
 }
@@ -68,38 +68,9 @@ export function print(program: Program): string {
   return [heading, ...program.steps.map((step, index) => printStep(program, step, index))].join("\n") + "\n";
 }
 
-/** Weights of a step, without gamma, beta and bias. */
-export function weightCount(step: Step): number {
-  switch (step.kind) {
-    case "stem":
-      return step.count * 27;
-    case "pointwise":
-      return step.count * step.inputs.length;
-    case "depthwise":
-      return step.inputs.length * 9;
-    case "head":
-      return step.classes * step.inputs.length;
-  }
-}
-
-function biasCount(step: Step): number {
-  return step.kind === "head" && step.bias >= 0 ? step.classes : 0;
-}
-
-function outputShape({ planes }: Program, step: Step): number[] {
-  if (step.kind === "head") return [step.classes];
-  const { height, width } = planes[step.first] as Plane;
-  return [outputsOf(step).length, height, width];
-}
-
-/** Every weight is used once per output pixel; the stem's pixels are those before pooling. */
-function multiplyAdds({ planes }: Program, step: Step): number {
-  if (step.kind === "head") return weightCount(step);
-  const { height, width } =
-    step.kind === "stem"
-      ? { height: step.convolution.outputHeight, width: step.convolution.outputWidth }
-      : (planes[step.first] as Plane);
-  return weightCount(step) * height * width;
+function parameterCount(step: Step): number {
+  const own = kindOf(step).tensors(step);
+  return own.reduce((sum, { shape }) => sum + product(shape), 0) + 2 * step.count;
 }
 
 /**
@@ -112,55 +83,32 @@ function bytesMoved(program: Program, step: Step): number {
       const { height, width } = program.planes[plane] as Plane;
       return n + program.batch * height * width;
     }, 0);
-  const inputs = elements(inputsOf(step));
+  const inputs = elements(step.inputs);
   const outputs = elements(outputsOf(step));
   const weights = weightCount(step);
-  const pictures = step.kind === "stem" ? program.batch * program.imageSize ** 2 * 3 : 0;
+  const pictures = program.batch * kindOf(step).pictureBytes(step);
   const forward = 4 * (inputs + outputs + weights) + pictures;
   if (program.mode === "infer") return forward;
-  const added =
-    step.kind === "pointwise" || step.kind === "depthwise"
-      ? step.inputs.filter((_, i) => step.accumulates[i])
-      : [];
+  const added = step.inputs.filter((_, i) => step.accumulates[i]);
   return forward + 4 * (2 * outputs + 2 * inputs + elements(added) + 2 * weights) + pictures;
 }
 
 function printStep(program: Program, step: Step, index: number): string {
-  const start = `${String(index).padStart(2)} ${step.kind.padEnd(9)} ${step.name}: `;
-  const weights = `weights @${step.weights}`;
-  if (step.kind === "head") {
-    const bias = step.bias < 0 ? "no bias" : `bias @${step.bias}`;
-    return `${start}${printPlanes(step.inputs)} -> ${step.classes} logits, ${weights}, ${bias}, dropout ${step.dropout}`;
-  }
-  const outputs = outputsOf(step);
-  const { height, width, relu } = program.planes[step.first] as Plane;
-  const result = `${printPlanes(outputs)} ${height}x${width}${relu ? " relu" : ""}`;
-  switch (step.kind) {
-    case "stem":
-      return (
-        `${start}image -> ${result}, convolution ${printWindow(step.convolution)}, ` +
-        `pooling ${printWindow(step.pooling)}, channels ${step.channelOrder.join("")}, ${weights}`
-      );
-    case "pointwise":
-      return `${start}${printInputs(step)} -> ${result}, ${weights}`;
-    case "depthwise":
-      return `${start}${printInputs(step)} -> ${result}, ${printWindow(step.geometry)}, ${weights}`;
-  }
+  const { height, width, relu } = program.planes[step.first] ?? { height: 0, width: 0, relu: false };
+  const text = kindOf(step).print(step, {
+    inputs: printInputs(step),
+    outputs: `${printPlanes(outputsOf(step))} ${height}x${width}${relu ? " relu" : ""}`,
+    weights: `weights @${step.weights}`,
+  });
+  return `${String(index).padStart(2)} ${step.kind.padEnd(9)} ${step.name}: ${text}`;
 }
 
-function printInputs(step: {
-  readonly inputs: readonly PlaneId[];
-  readonly accumulates: readonly boolean[];
-}): string {
+function printInputs(step: Step): string {
   const added = step.inputs.filter((_, i) => step.accumulates[i]);
   if (added.length === 0) return printPlanes(step.inputs);
   return added.length === step.inputs.length
     ? `${printPlanes(step.inputs)} +`
     : `${printPlanes(step.inputs)} (+ ${printPlanes(added)})`;
-}
-
-function printWindow(w: WindowGeometry): string {
-  return `${w.inputHeight}x${w.inputWidth}/${w.stride} pad ${w.padTop},${w.padLeft}`;
 }
 
 /** Runs of equal steps: 0..5 for neighbours, 3..9:2 for every second. */

@@ -47,22 +47,35 @@ export interface WindowGeometry {
   readonly padLeft: number;
 }
 
+/** What all steps have. */
+interface StepBase {
+  readonly name: string;
+  /** Planes it reads; the stem reads the picture and none. */
+  readonly inputs: readonly PlaneId[];
+  /**
+   * Backward, per input: true when another step's backward has run before this one and its gradient
+   * stands in the plane already, so this one adds to it.
+   */
+  readonly accumulates: readonly boolean[];
+  /** Planes it writes: first .. first+count-1; the head writes none. */
+  readonly first: PlaneId;
+  readonly count: number;
+  /** Offset of its weights. */
+  readonly weights: number;
+  /** Offset of its bias, or -1 when it has none. */
+  readonly bias: number;
+}
+
 /**
  * 3x3 stride-2 convolution of the 8-bit image, batch norm, ReLU and 3x3 stride-2 max pooling in one.
  *
  * The network's input value for image channel c is `inputScale[c] * byte + inputShift[c]`, and 0 in the
  * padding. The planes keep the raw z of each pooling window's winner (the largest z, the smallest where the scale
  * is negative; the first in row-major order when equal); pooling ignores its padding. Batch-norm statistics are
- * those of the whole convolution output, not of the winners.
+ * those of the whole convolution output, not of the winners. Weights are [count, 3, 3, 3].
  */
-export interface StemStep {
+export interface StemStep extends StepBase {
   readonly kind: "stem";
-  readonly name: string;
-  /** Output planes first .. first+count-1. */
-  readonly first: PlaneId;
-  readonly count: number;
-  /** Offset of the [count, 3, 3, 3] filters. */
-  readonly weights: number;
   readonly convolution: WindowGeometry;
   readonly pooling: WindowGeometry;
   /** The network's input channel i is the image's channel channelOrder[i] (RGB images; [2,1,0] for BGR networks). */
@@ -71,47 +84,24 @@ export interface StemStep {
   readonly inputShift: readonly [number, number, number];
 }
 
-/** 1x1 convolution: z[first + o] = sum over i of W[o, i] * y[inputs[i]]. */
-export interface PointwiseStep {
+/** 1x1 convolution: z[first + o] = sum over i of W[o, i] * y[inputs[i]]; W is [count, inputs.length]. */
+export interface PointwiseStep extends StepBase {
   readonly kind: "pointwise";
-  readonly name: string;
-  readonly inputs: readonly PlaneId[];
-  readonly first: PlaneId;
-  readonly count: number;
-  /** Offset of the [count, inputs.length] matrix. */
-  readonly weights: number;
-  /**
-   * Backward, per input: true when another step's backward has run before this one and its gradient
-   * stands in the plane already, so this one adds to it.
-   */
-  readonly accumulates: readonly boolean[];
 }
 
-/** Depthwise 3x3 convolution: z[first + i] = W[i] * y[inputs[i]]; zero padding (of y, not of z). */
-export interface DepthwiseStep {
+/** Depthwise 3x3 convolution: z[first + i] = W[i] * y[inputs[i]], W [count, 3, 3]; zero padding (of y, not of z). */
+export interface DepthwiseStep extends StepBase {
   readonly kind: "depthwise";
-  readonly name: string;
-  readonly inputs: readonly PlaneId[];
-  readonly first: PlaneId;
-  /** Offset of the [inputs.length, 3, 3] filters. */
-  readonly weights: number;
   readonly geometry: WindowGeometry;
-  readonly accumulates: readonly boolean[];
 }
 
 /**
- * Global average of the normalised inputs, dropout (training), linear classifier, softmax cross-entropy.
- * Backward it writes the gradient of every input plane.
+ * Global average of the normalised inputs, dropout (training), linear classifier [classes, inputs.length], softmax
+ * cross-entropy. Backward it writes the gradient of every input plane.
  */
-export interface HeadStep {
+export interface HeadStep extends StepBase {
   readonly kind: "head";
-  readonly name: string;
-  readonly inputs: readonly PlaneId[];
   readonly classes: number;
-  /** Offset of the [classes, inputs.length] matrix. */
-  readonly weights: number;
-  /** Offset of the [classes] bias, or -1 when the classifier has none. */
-  readonly bias: number;
   /** Share of features dropped in training, 0 for none. */
   readonly dropout: number;
 }
@@ -148,4 +138,8 @@ export interface Program {
 /** Elements a plane takes in the arena: whole 64-byte lines, and one line more so planes do not alias in cache. */
 export function planeStride(plane: Plane, batch: number): number {
   return Math.ceil((batch * plane.height * plane.width) / 32) * 32 + 16;
+}
+
+export function outputsOf({ first, count }: Step): readonly PlaneId[] {
+  return Array.from({ length: count }, (_, i) => first + i);
 }

@@ -6,7 +6,8 @@ import { suite, test } from "node:test";
 import { shuffleNetV2 } from "../models/shufflenet-v2.js";
 import { compile } from "./compile.js";
 import type { DepthwiseStep, MemoryPlan, PointwiseStep, Program, Step } from "./program.js";
-import { ProgramError, verify } from "./verify.js";
+import { ProgramError } from "./program-error.js";
+import { verify } from "./verify.js";
 
 const good = compile(shuffleNetV2({ variant: "torchvision", width: 0.5, classes: 10 }), {
   batch: 2,

@@ -40,7 +40,7 @@ import {
   type Padding,
 } from "../models/layers.js";
 import { exportWeights, type FlatWeights } from "../models/tensor-names.js";
-import { windowGeometry } from "../program/compile.js";
+import { windowGeometry } from "../program/window.js";
 
 /** What the graph takes: pixels as the network wants them, or R, G, B from 0 to 255 and does the rest itself. */
 export const onnxInputs = ["normalised", "pixels"] as const;

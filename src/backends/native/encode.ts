@@ -2,12 +2,11 @@
  * A program as one flat array of numbers, the form the engine reads (native/runtime/program.cc, in the same order).
  */
 
-import type { Program, Step, WindowGeometry } from "../../program/program.js";
+import { kindOf } from "../../program/kinds/kinds.js";
+import type { Program, Step } from "../../program/program.js";
 
 /** Changes whenever the order below does; the engine refuses any other. */
 const FORMAT = 1;
-
-const KIND = { stem: 0, pointwise: 1, depthwise: 2, head: 3 } as const satisfies Record<Step["kind"], number>;
 
 export function encodeProgram(program: Program): Float64Array {
   const words: number[] = [
@@ -38,23 +37,11 @@ export function encodeProgram(program: Program): Float64Array {
 }
 
 function encodeStep(step: Step): number[] {
-  const inputs = step.kind === "stem" ? [] : step.inputs;
-  const accumulates = step.kind === "pointwise" || step.kind === "depthwise" ? step.accumulates : [];
-  const outputs = step.kind === "depthwise" ? inputs.length : step.kind === "head" ? 0 : step.count;
-  const words = [KIND[step.kind], inputs.length];
-  inputs.forEach((plane, i) => words.push(plane, Number(accumulates[i] ?? false)));
-  words.push(step.kind === "head" ? 0 : step.first, outputs, step.weights);
-  words.push(step.kind === "head" ? step.bias : -1);
-  if (step.kind === "stem") {
-    words.push(...encodeWindow(step.convolution), ...encodeWindow(step.pooling));
-    words.push(...step.channelOrder, ...step.inputScale, ...step.inputShift);
-  }
-  if (step.kind === "depthwise") words.push(...encodeWindow(step.geometry));
+  const kind = kindOf(step);
+  const words = [kind.code, step.inputs.length];
+  step.inputs.forEach((plane, i) => words.push(plane, Number(step.accumulates[i] ?? false)));
+  words.push(step.first, step.count, step.weights, step.bias, ...kind.encode(step));
   return words;
-}
-
-function encodeWindow(w: WindowGeometry): number[] {
-  return [w.inputHeight, w.inputWidth, w.outputHeight, w.outputWidth, w.stride, w.padTop, w.padLeft];
 }
 
 /** The parameter array as runs of equal treatment by weight decay; gaps do not decay. */

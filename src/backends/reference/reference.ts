@@ -6,8 +6,7 @@
  */
 
 import { UsageError } from "../../core/error.js";
-import type { PlaneId, Program, Step } from "../../program/program.js";
-import { outputsOf } from "../../program/plan-memory.js";
+import { outputsOf, type PlaneId, type Program, type Step } from "../../program/program.js";
 import type {
   Backend,
   Batch,
