@@ -12,7 +12,7 @@ import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 
-import { commonFlags, instructionSets, kernelDefines } from "./native-flags.mjs";
+import { commonFlags, instructionSets, kernelDefines, unitsIn } from "./native-flags.mjs";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const native = join(root, "native");
@@ -31,19 +31,14 @@ const units = [
     object: `kernels-${set.name}.o`,
     flags: [...set.flags, ...kernelDefines(set)],
   })),
-  ...["runtime", "binding", "decode"].flatMap((folder) =>
-    readdirSync(join(native, folder))
-      .filter((file) => file.endsWith(".cc"))
-      .map((file) => ({
-        source: `${folder}/${file}`,
-        object: `${folder}-${file.slice(0, -3)}.o`,
-        flags: [
-          ...(folder === "runtime" ? [] : [`-I${headers()}`, ...jpeg.compile]),
-          ...sets.flatMap((set) => (set.macro ? [`-D${set.macro}`] : [])),
-          "-DNODE_GYP_MODULE_NAME=riffle",
-        ],
-      })),
-  ),
+  ...unitsIn(native, ["runtime", "binding", "decode"]).map((unit) => ({
+    ...unit,
+    flags: [
+      ...(unit.source.startsWith("runtime/") ? [] : [`-I${headers()}`, ...jpeg.compile]),
+      ...sets.flatMap((set) => (set.macro ? [`-D${set.macro}`] : [])),
+      "-DNODE_GYP_MODULE_NAME=riffle",
+    ],
+  })),
 ];
 
 mkdirSync(join(build, "objects"), { recursive: true });

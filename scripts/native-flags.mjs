@@ -1,4 +1,7 @@
-// How the engine's C++ is compiled: the same flags for the addon and for its tests.
+// How the engine's C++ is compiled: the same flags and sources for the addon and for its tests.
+
+import { readdirSync } from "node:fs";
+import { join } from "node:path";
 
 export const commonFlags = [
   "-std=c++20",
@@ -46,4 +49,17 @@ export function kernelDefines(set) {
     `-DRIFFLE_TABLE=${set.table}`,
     `-DRIFFLE_NAME="${set.name}"`,
   ];
+}
+
+/** Every C++ file of these folders of `native` and of folders in them: its path there, and a name for its object. */
+export function unitsIn(native, folders) {
+  return folders.flatMap((folder) =>
+    readdirSync(join(native, folder), { recursive: true })
+      .filter((file) => file.endsWith(".cc"))
+      .sort()
+      .map((file) => ({
+        source: `${folder}/${file}`,
+        object: `${folder}/${file}`.replaceAll("/", "-").replace(/\.cc$/, ".o"),
+      })),
+  );
 }

@@ -16,7 +16,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
-import { commonFlags, instructionSets, kernelDefines } from "./native-flags.mjs";
+import { commonFlags, instructionSets, kernelDefines, unitsIn } from "./native-flags.mjs";
 
 const modes = {
   plain: { flags: ["-O3"], run: [] },
@@ -72,18 +72,16 @@ async function buildObjects() {
     ...mode.flags,
     ...sets.flatMap((set) => (set.macro ? [`-D${set.macro}`] : [])),
   ];
-  // Neither Node-API nor libjpeg is linked: jpeg.cc is then empty.
-  const sources = (room) =>
-    readdirSync(join(native, room)).filter((file) => file.endsWith(".cc") && file !== "binding.cc");
   const units = [
     ...sets.map((set) => ({
       source: "kernels/table.cc",
       object: `kernels-${set.name}.o`,
       flags: [...set.flags, ...kernelDefines(set)],
     })),
-    ...["runtime", "decode", "test"].flatMap((room) =>
-      sources(room).map((file) => ({ source: `${room}/${file}`, object: `${room}-${file}.o`, flags: [] })),
-    ),
+    // Neither Node-API nor libjpeg is linked: jpeg.cc is then empty.
+    ...unitsIn(native, ["runtime", "decode", "test"])
+      .filter(({ source }) => source !== "decode/binding.cc")
+      .map((unit) => ({ ...unit, flags: [] })),
   ];
   // Whatever a source may include: headers, and the kernels that table.cc gathers.
   const included = readdirSync(native, { recursive: true })

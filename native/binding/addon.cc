@@ -499,9 +499,9 @@ napi_value TableValues(napi_env env, napi_callback_info info) {
     double* values = Array<double>(env, args[3], napi_float64_array, handle.executor->program().planes.size(), "values");
     const Table table = static_cast<Table>(static_cast<int>(which));
     if (write) {
-      handle.executor->WriteTable(table, values);
+      handle.executor->norm().WriteTable(table, values);
     } else {
-      handle.executor->ReadTable(table, values);
+      handle.executor->norm().ReadTable(table, values);
     }
     return Undefined(env);
   });

@@ -3,7 +3,7 @@
 // lies inside what was announced, so kernels need no checks of their own.
 #pragma once
 
-#include <stdexcept>
+#include <cstddef>
 #include <vector>
 
 #include "../kernels/kernels.h"
@@ -16,7 +16,9 @@ struct PlaneInfo {
   long value, gradient;  // offsets into the arena, -1 for none
 };
 
+// Each has a row in the table of layers/layer.cc.
 enum class StepKind { kStem = 0, kPointwise = 1, kDepthwise = 2, kHead = 3 };
+constexpr int kStepKinds = 4;
 
 struct StepInfo {
   StepKind kind;
@@ -51,5 +53,10 @@ ProgramInfo DecodeProgram(const double* words, size_t count);
 
 // Floats that a plane owns from its offset on: values and what kernels may touch behind them.
 long PlaneExtent(const PlaneInfo& plane, int batch);
+
+// What steps of several kinds are checked for.
+void ExpectOutputSize(const ProgramInfo& program, const StepInfo& step, long height, long width);
+void ExpectInputSize(const ProgramInfo& program, const StepInfo& step, long height, long width);
+void ExpectWeights(const ProgramInfo& program, const StepInfo& step, long count);
 
 }  // namespace riffle

@@ -1,0 +1,56 @@
+#include "loss.h"
+
+#include <cmath>
+
+namespace riffle {
+
+StepResult Loss(Workspace& ws, const int32_t* labels, const float* parameters, const LossSettings& loss) {
+  const ProgramInfo& p = ws.program;
+  const long classes = p.classes;
+  std::vector<double> each(p.batch);
+  std::vector<char> first(p.batch), five(p.batch);
+  ws.pool.Run(p.batch, [&](long n, int) {
+    const float* logits = ws.logits.data() + n * classes;
+    float* dlogits = ws.dlogits.data() + n * classes;
+    const float label_logit = logits[labels[n]];
+    double largest = logits[0], sum_logits = 0;
+    long above = 0, above_or_first = 0;
+    for (long c = 0; c < classes; ++c) {
+      largest = std::max<double>(largest, logits[c]);
+      sum_logits += logits[c];
+      above += logits[c] > label_logit;
+      above_or_first += logits[c] > label_logit || (logits[c] == label_logit && c < labels[n]);
+    }
+    double total = 0;
+    for (long c = 0; c < classes; ++c) total += std::exp(logits[c] - largest);
+    const double log_total = largest + std::log(total);
+    // target = (1 - s) onehot + s / classes, so the loss is log_total - (1 - s) label logit - s * mean logit.
+    const double s = loss.label_smoothing;
+    each[n] = log_total - (1 - s) * label_logit - s * sum_logits / static_cast<double>(classes);
+    for (long c = 0; c < classes; ++c) {
+      const double target = (c == labels[n] ? 1 - s : 0) + s / static_cast<double>(classes);
+      dlogits[c] = static_cast<float>((std::exp(logits[c] - log_total) - target) / p.batch);
+    }
+    const bool finite = std::isfinite(label_logit);
+    first[n] = finite && above_or_first == 0;
+    five[n] = finite && above < 5;
+  });
+  StepResult result;
+  for (long n = 0; n < p.batch; ++n) {
+    result.cross_entropy += each[n] / p.batch;
+    result.correct1 += first[n];
+    result.correct5 += five[n];
+  }
+  std::vector<Segment> chunks;
+  for (const Segment& s : p.segments)
+    for (long begin = s.begin; s.decay && begin < s.end; begin += kChunk)
+      chunks.push_back({begin, std::min(begin + kChunk, s.end), true});
+  std::vector<double> squares(chunks.size());
+  ws.pool.Run(static_cast<long>(chunks.size()), [&](long t, int) {
+    squares[t] = ws.kernels.sum_of_squares(parameters + chunks[t].begin, chunks[t].end - chunks[t].begin);
+  });
+  for (double v : squares) result.decay_loss += loss.weight_decay * v / 2;
+  return result;
+}
+
+}  // namespace riffle

@@ -1,0 +1,24 @@
+// Softmax cross-entropy of the logits, its gradient, and what weight decay adds to the loss.
+#pragma once
+
+#include <cstdint>
+
+#include "workspace.h"
+
+namespace riffle {
+
+struct LossSettings {
+  double label_smoothing = 0, weight_decay = 0;
+  const float* dropout_mask = nullptr;  // [batch, features]
+};
+
+struct StepResult {
+  double cross_entropy = 0, decay_loss = 0;
+  long correct1 = 0, correct5 = 0;
+  bool finite = false;
+};
+
+// From the logits; leaves dlogits. `finite` is the caller's to fill.
+StepResult Loss(Workspace& workspace, const int32_t* labels, const float* parameters, const LossSettings& loss);
+
+}  // namespace riffle
