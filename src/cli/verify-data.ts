@@ -2,14 +2,8 @@
 
 import Table from "cli-table3";
 
-import {
-  type DataProblem,
-  MOST_COPIES,
-  type PicturePlace,
-  verifyData,
-  type VerifiedPart,
-  type VerifyReport,
-} from "../prepare/verify-data.js";
+import { MOST_COPIES, verifyData, type VerifiedPart, type VerifyReport } from "../prepare/verify-data.js";
+import type { DataProblem, PicturePlace } from "../prepare/verify-parts.js";
 import { parseKeys } from "../data/records/record-keys.js";
 import type { CliCommand, Invocation } from "./command.js";
 import { bytes, count, duration, percent, printable, rate } from "./format.js";

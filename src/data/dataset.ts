@@ -8,7 +8,7 @@
 import { createHash } from "node:crypto";
 
 import { DataError, UsageError } from "../core/error.js";
-import type { BadRecord } from "./records/record-index.js";
+import type { BadRecord } from "./records/record-scan.js";
 import type { Encoded, Pixels } from "./pictures/render.js";
 import type { Scratch } from "./pictures/scratch.js";
 

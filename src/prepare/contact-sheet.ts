@@ -12,7 +12,13 @@ import sharp, { type OverlayOptions } from "sharp";
 
 import { DataError } from "../core/error.js";
 import { Draws, permutation, streams } from "../core/random.js";
-import { asItIs, type Augmentation, type Box, trainingTransform, type Transform } from "../data/pictures/augment.js";
+import {
+  asItIs,
+  type Augmentation,
+  type Box,
+  trainingTransform,
+  type Transform,
+} from "../data/pictures/augment.js";
 import type { Dataset } from "../data/dataset.js";
 import { imageInfo } from "../data/pictures/image-info.js";
 import type { ObjectBox } from "../data/pictures/augment.js";

@@ -21,13 +21,8 @@ import { encodeExample, type Feature } from "../formats/tf-example.js";
 import { frameRecord } from "../formats/tfrecord.js";
 import { openDatasets } from "../data/sets.js";
 import { writeManifest } from "../data/records/record-manifest.js";
-import {
-  type DataProblem,
-  MOST_COPIES,
-  verifyData,
-  type VerifyProgress,
-  type VerifyReport,
-} from "./verify-data.js";
+import { MOST_COPIES, verifyData, type VerifyProgress, type VerifyReport } from "./verify-data.js";
+import type { DataProblem } from "./verify-parts.js";
 
 const scratch = mkdtempSync(join(tmpdir(), "riffle-verify-"));
 after(() => rmSync(scratch, { recursive: true, force: true }));

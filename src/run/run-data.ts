@@ -17,7 +17,7 @@ import {
   decodedCache,
   resizedCache,
 } from "../data/cache.js";
-import type { IndexProgress } from "../data/records/record-index.js";
+import type { IndexProgress } from "../data/records/record-scan.js";
 import { parseKeys } from "../data/records/record-keys.js";
 import { openDatasets, openPair, type OpenOptions, type Sets } from "../data/sets.js";
 import { syntheticSet } from "../data/synthetic.js";

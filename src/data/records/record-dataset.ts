@@ -9,8 +9,7 @@
 
 import { createHash } from "node:crypto";
 import { close, fstat, open, read } from "node:fs";
-import { readFile, stat } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { promisify } from "node:util";
 
 import { loadAddon } from "../../core/addon.js";
@@ -20,15 +19,11 @@ import { decodeExample } from "../../formats/tf-example.js";
 import { payloadOf, RECORD_OVERHEAD, unframeRecord } from "../../formats/tfrecord.js";
 import { type Dataset, orDataError, type RecordsOrigin } from "../dataset.js";
 import { imageInfo } from "../pictures/image-info.js";
-import {
-  type BadRecord,
-  type IndexOptions,
-  openRecordIndex,
-  reasonOf,
-  type RecordIndex,
-} from "./record-index.js";
+import { openRecordIndex, type RecordIndex } from "./record-index.js";
+import { MAX_CLASSES, readClasses } from "./record-classes.js";
 import { boxesOf, pictureOf } from "./record-keys.js";
 import { MANIFEST_FILE } from "./record-manifest.js";
+import { type BadRecord, type IndexOptions, reasonOf } from "./record-scan.js";
 import type { Encoded } from "../pictures/render.js";
 import type { Scratch } from "../pictures/scratch.js";
 
@@ -357,11 +352,6 @@ export class RecordDataset implements Dataset {
   }
 }
 
-/** Larger labels are no classes, and would each get a name. */
-export const MAX_CLASSES = 1_000_000;
-
-const MAX_CLASSES_BYTES = 64 * 2 ** 20;
-
 // Plain descriptors and callbacks: a FileHandle's read costs the main thread several times as much.
 const openFile = promisify(open);
 const closeFile = promisify(close);
@@ -380,74 +370,4 @@ function readInto(file: number, into: Buffer, done: number, position: number, pa
       }
     });
   });
-}
-
-/**
- * Class names beside the shards or one folder up: `integer_encoding.json` (name to label) or `classes.txt`
- * (one name per line); undefined where there is neither.
- */
-export async function readClasses(folder: string): Promise<string[] | undefined> {
-  for (const place of [folder, dirname(folder)]) {
-    const encoding = join(place, "integer_encoding.json");
-    const json = await readText(encoding);
-    if (json !== undefined) return classesOfEncoding(json, encoding);
-    const list = join(place, "classes.txt");
-    const lines = (await readText(list))?.replace(/(\r?\n)+$/, "").split(/\r?\n/);
-    if (lines !== undefined) {
-      // Which line a name stands in is its label, so an empty one cannot be passed over.
-      const empty = lines.findIndex((line) => line.trim() === "");
-      if (empty >= 0) throw new DataError({ where: `${list}, line ${empty + 1}`, what: "names no class" });
-      if (new Set(lines).size !== lines.length)
-        throw new DataError({ where: list, what: "names a class twice" });
-      return lines;
-    }
-  }
-  return undefined;
-}
-
-function classesOfEncoding(json: string, where: string): string[] {
-  let value: unknown;
-  try {
-    value = JSON.parse(json);
-  } catch (error) {
-    throw new DataError({ where, what: "is no JSON" }, error);
-  }
-  if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    throw new DataError({ where, what: "is no object of names and labels" });
-  }
-  const entries = Object.entries(value);
-  const classes: (string | undefined)[] = Array.from({ length: entries.length });
-  for (const [name, label] of entries) {
-    if (
-      !Number.isInteger(label) ||
-      label < 0 ||
-      label >= entries.length ||
-      classes[label as number] !== undefined
-    ) {
-      throw new DataError({
-        where,
-        what: `the label of ${JSON.stringify(name)} is no class of its own`,
-        expected: `each of 0 .. ${entries.length - 1} once`,
-        found: JSON.stringify(label),
-      });
-    }
-    classes[label as number] = name;
-  }
-  return classes as string[];
-}
-
-async function readText(path: string): Promise<string | undefined> {
-  try {
-    const found = await stat(path);
-    if (!found.isFile()) throw new DataError({ where: path, what: "not a regular file" });
-    if (found.size > MAX_CLASSES_BYTES)
-      throw new DataError({ where: path, what: "too long for a list of classes" });
-    return new TextDecoder("utf-8", { fatal: true }).decode(await readFile(path));
-  } catch (error) {
-    if (errorCode(error) === "ERR_ENCODING_INVALID_ENCODED_DATA")
-      throw new DataError({ where: path, what: "holds bytes that are no UTF-8 text" }, error);
-    if (errorCode(error) === "ENOENT") return undefined;
-    if (error instanceof DataError) throw error;
-    throw new DataError({ where: path, what: `cannot be read: ${String(error)}` }, error);
-  }
 }

@@ -22,7 +22,8 @@ import { DataError } from "../../core/error.js";
 import { crc32c, hex32 } from "../../formats/crc32c.js";
 import { encodeExample } from "../../formats/tf-example.js";
 import { frameRecord } from "../../formats/tfrecord.js";
-import { indexPieces, openRecordIndex, type IndexOptions } from "./record-index.js";
+import { indexPieces, openRecordIndex } from "./record-index.js";
+import type { IndexOptions } from "./record-scan.js";
 import { parseKeys } from "./record-keys.js";
 import { writeManifest } from "./record-manifest.js";
 

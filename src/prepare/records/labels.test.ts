@@ -10,7 +10,7 @@ import { needs, sharedPath } from "../../../test/support/shared.js";
 import { DataError } from "../../core/error.js";
 import { openRecords } from "../../data/records/record-dataset.js";
 import { readLabels } from "./labels.js";
-import { MAX_CLASSES } from "../../data/records/record-dataset.js";
+import { MAX_CLASSES } from "../../data/records/record-classes.js";
 
 const folder = mkdtempSync(join(tmpdir(), "riffle-labels-"));
 after(() => rmSync(folder, { recursive: true }));

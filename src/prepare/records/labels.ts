@@ -8,7 +8,7 @@
 import { readFile, stat } from "node:fs/promises";
 
 import { DataError, type Problem } from "../../core/error.js";
-import { MAX_CLASSES } from "../../data/records/record-dataset.js";
+import { MAX_CLASSES } from "../../data/records/record-classes.js";
 
 /** What manifest.json takes for a name, in characters. */
 const MAX_NAME = 1024;

@@ -1,0 +1,84 @@
+/**
+ * Names of the classes of records, where files beside the shards say them.
+ */
+
+import { readFile, stat } from "node:fs/promises";
+import { dirname, join } from "node:path";
+
+import { errorCode } from "../../core/durable.js";
+import { DataError } from "../../core/error.js";
+
+/** Larger labels are no classes, and would each get a name. */
+export const MAX_CLASSES = 1_000_000;
+
+const MAX_CLASSES_BYTES = 64 * 2 ** 20;
+
+/**
+ * Class names beside the shards or one folder up: `integer_encoding.json` (name to label) or `classes.txt`
+ * (one name per line); undefined where there is neither.
+ */
+export async function readClasses(folder: string): Promise<string[] | undefined> {
+  for (const place of [folder, dirname(folder)]) {
+    const encoding = join(place, "integer_encoding.json");
+    const json = await readText(encoding);
+    if (json !== undefined) return classesOfEncoding(json, encoding);
+    const list = join(place, "classes.txt");
+    const lines = (await readText(list))?.replace(/(\r?\n)+$/, "").split(/\r?\n/);
+    if (lines !== undefined) {
+      // Which line a name stands in is its label, so an empty one cannot be passed over.
+      const empty = lines.findIndex((line) => line.trim() === "");
+      if (empty >= 0) throw new DataError({ where: `${list}, line ${empty + 1}`, what: "names no class" });
+      if (new Set(lines).size !== lines.length)
+        throw new DataError({ where: list, what: "names a class twice" });
+      return lines;
+    }
+  }
+  return undefined;
+}
+
+function classesOfEncoding(json: string, where: string): string[] {
+  let value: unknown;
+  try {
+    value = JSON.parse(json);
+  } catch (error) {
+    throw new DataError({ where, what: "is no JSON" }, error);
+  }
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    throw new DataError({ where, what: "is no object of names and labels" });
+  }
+  const entries = Object.entries(value);
+  const classes: (string | undefined)[] = Array.from({ length: entries.length });
+  for (const [name, label] of entries) {
+    if (
+      !Number.isInteger(label) ||
+      label < 0 ||
+      label >= entries.length ||
+      classes[label as number] !== undefined
+    ) {
+      throw new DataError({
+        where,
+        what: `the label of ${JSON.stringify(name)} is no class of its own`,
+        expected: `each of 0 .. ${entries.length - 1} once`,
+        found: JSON.stringify(label),
+      });
+    }
+    classes[label as number] = name;
+  }
+  return classes as string[];
+}
+
+async function readText(path: string): Promise<string | undefined> {
+  try {
+    const found = await stat(path);
+    if (!found.isFile()) throw new DataError({ where: path, what: "not a regular file" });
+    if (found.size > MAX_CLASSES_BYTES)
+      throw new DataError({ where: path, what: "too long for a list of classes" });
+    return new TextDecoder("utf-8", { fatal: true }).decode(await readFile(path));
+  } catch (error) {
+    if (errorCode(error) === "ERR_ENCODING_INVALID_ENCODED_DATA")
+      throw new DataError({ where: path, what: "holds bytes that are no UTF-8 text" }, error);
+    if (errorCode(error) === "ENOENT") return undefined;
+    if (error instanceof DataError) throw error;
+    throw new DataError({ where: path, what: `cannot be read: ${String(error)}` }, error);
+  }
+}
