@@ -27,13 +27,8 @@ export { benchData, type DataBenchOptions, type DataBenchResult } from "./measur
 export { doctor, type DoctorReport, type Finding } from "./measure/doctor.js";
 export type { Mode, ProgramSettings } from "./measure/workload.js";
 export type { Reporter, TrainEvent } from "./run/events.js";
-export {
-  findCheckpoint,
-  type Checkpoint,
-  type CheckpointState,
-  type ModelDescription,
-  type Scores,
-} from "./run/checkpoint.js";
+export type { Checkpoint, CheckpointState, ModelDescription, Scores } from "./run/checkpoint-state.js";
+export { findCheckpoint } from "./run/find-checkpoint.js";
 export { readSettings } from "./settings/read-settings.js";
 export { type Setting } from "./settings/setting-kinds.js";
 export { settings, type GivenSettings, type SettingName, type Settings } from "./settings/settings.js";

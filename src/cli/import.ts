@@ -14,7 +14,7 @@ import {
   writeImportedRun,
 } from "../weights/import-weights.js";
 import { importAsRun } from "../train/import-tf-run.js";
-import { asCheckpointError } from "../run/checkpoint.js";
+import { asCheckpointError } from "../run/checkpoint-error.js";
 import { openForeign, weightChoices } from "../weights/foreign-weights.js";
 import type { CliCommand, Invocation } from "./command.js";
 import { count, millions, printable, shellWord } from "./format.js";

@@ -4,15 +4,15 @@
  * A batch lies in a buffer that is reused once released; as many buffers exist as batches are prefetched, plus
  * the one being read, so memory is constant. Decoding runs on libuv's thread pool; this file only plans.
  *
- * Step s of training belongs to epoch floor(s / stepsPerEpoch) with stepsPerEpoch = floor(size / (ranks * batch)):
- * each epoch is a new permutation of the whole set, of which the last size mod (ranks * batch) samples are left out.
- * A step's samples are the same for any number of ranks whose batches add up to the same (src/data/sampler.ts).
+ * Step s of training belongs to epoch floor(s / stepsPerEpoch), as data/epoch.ts counts: each epoch is a new permutation
+ * of the whole set, of which the last size mod (ranks * batch) samples are left out. A step's samples are the same for
+ * any number of ranks whose batches add up to the same (data/sampler.ts).
  *
  * A picture that does not decode is named and counted. In training its place is taken by the next good sample of
  * that epoch's permutation, which depends on the files alone; in evaluation it is left out.
  */
 
-import { DataError, UsageError } from "../core/error.js";
+import { DataError } from "../core/error.js";
 import { Draws, streams } from "../core/random.js";
 import {
   asItIs,
@@ -23,6 +23,7 @@ import {
   type Transform,
 } from "./pictures/augment.js";
 import { type Dataset, readAll } from "./dataset.js";
+import { stepsPerEpoch } from "./epoch.js";
 import { type Decoder, decodingThreads, renderAll, type Rendering, type Source } from "./pictures/render.js";
 import { Sampler } from "./sampler.js";
 import { Scratch } from "./pictures/scratch.js";
@@ -94,28 +95,15 @@ export interface EvaluationOptions extends Share {
 export function trainingBatches(dataset: Dataset, options: TrainingOptions): BatchSource {
   const { batch, imageSize, seed, augmentation, shuffle, rank = 0, ranks = 1 } = options;
   const sampler = new Sampler({ size: dataset.size, seed, shuffle, rank, ranks });
-  // The smallest share's, so that every rank makes the same steps.
-  const share = Math.floor(dataset.size / ranks);
-  const stepsPerEpoch = Math.floor(share / batch);
-  if (stepsPerEpoch === 0) {
-    throw new UsageError({
-      what:
-        ranks === 1
-          ? "the batch is larger than the training set"
-          : `the batch is larger than a rank's share of the training set, one of ${ranks}`,
-      expected: `at most ${share}`,
-      found: `${batch}`,
-      hint: `--batch_size ${Math.max(1, 2 ** Math.floor(Math.log2(share)))}`,
-    });
-  }
+  const steps = stepsPerEpoch(dataset.size, batch, ranks);
   return new Loader(dataset, {
     ...options,
     prefetch: options.prefetch ?? DEFAULT_PREFETCH,
     batches: Infinity,
     plan: (index) => {
       const step = options.firstStep + index;
-      const epoch = Math.floor(step / stepsPerEpoch);
-      const first = (step % stepsPerEpoch) * batch;
+      const epoch = Math.floor(step / steps);
+      const first = (step % steps) * batch;
       return Array.from({ length: batch }, (_, i) => ({
         sample: sampler.sample(epoch, first + i),
         substitute: (attempt) => sampler.sample(epoch, (first + i + attempt) % sampler.length),

@@ -16,16 +16,10 @@ import { shuffleNetV2 } from "../models/shufflenet-v2.js";
 import { compile } from "../program/compile.js";
 import type { Program } from "../program/program.js";
 import { chooseBackend } from "../backends/registry.js";
-import {
-  type Checkpoint,
-  findCheckpoint,
-  listSteps,
-  loadWeights,
-  type ModelDescription,
-  newestValid,
-  type Scores,
-  stepFolder,
-} from "../run/checkpoint.js";
+import { listSteps, stepFolder } from "../run/checkpoint.js";
+import type { Checkpoint, ModelDescription, Scores } from "../run/checkpoint-state.js";
+import { loadWeights } from "../run/checkpoint-tensors.js";
+import { findCheckpoint, newestValid } from "../run/find-checkpoint.js";
 import type {
   BadImageEvent,
   EvaluatingEvent,

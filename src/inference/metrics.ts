@@ -4,7 +4,7 @@
  * Counted per image, so a last batch shorter than the others weighs no more than its images.
  */
 
-import type { Scores } from "../run/checkpoint.js";
+import type { Scores } from "../run/checkpoint-state.js";
 
 /** Adds up scores over batches. */
 export class ScoreKeeper {

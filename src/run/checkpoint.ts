@@ -5,101 +5,24 @@
  * averages); `best/` holds one set of weights, ready to use. Every byte is covered by a SHA-256, so a
  * damaged one is always noticed, named, and never silently used or skipped.
  *
- *     weights.safetensors   tensors, under the parameter names of the network
- *     state.json            step, settings, classes, data, scores (CheckpointState)
+ *     weights.safetensors   tensors, under the parameter names of the network (checkpoint-tensors.ts)
+ *     state.json            step, settings, classes, data, scores (checkpoint-state.ts)
  *     SHA256SUMS            of both files, as `sha256sum --check` reads it
- *
- * Tensors: `NAME` the weights, `NAME` of a batch norm also as `….moving_mean` and `….moving_variance`,
- * `momentum/NAME`, `averages/NAME`.
  */
 
 import { createHash } from "node:crypto";
 import { type FileHandle, open, readdir, stat } from "node:fs/promises";
-import { basename, dirname, join } from "node:path";
+import { dirname, join } from "node:path";
 
-import { z } from "zod";
-
-import type { TrainingState, Weights } from "../backends/backend.js";
-import { CheckpointError, FormatError } from "../core/error.js";
-import { evaluationDecodings } from "../data/pictures/augment.js";
-import { encodeSafetensors, type Float32Tensor, openSafetensors } from "../formats/safetensors.js";
+import { recoverFolders, removeFolder, replaceFolder } from "../core/durable.js";
+import { CheckpointError } from "../core/error.js";
 import type { ParameterTable } from "../models/initialise.js";
-import { type VariantName, variantNames, type Width, widths } from "../models/variants.js";
-import { tensorsOf } from "../models/tensor-names.js";
-import { errorCode, exists, recoverFolders, removeFolder, replaceFolder } from "../core/durable.js";
+import { asCheckpointError, untouched } from "./checkpoint-error.js";
+import { type Checkpoint, type CheckpointState, parseState, stateFile } from "./checkpoint-state.js";
+import { encodeTensors, type Saved, weightsFile } from "./checkpoint-tensors.js";
 
-export const weightsFile = "weights.safetensors";
-const stateFile = "state.json";
 export const sumsFile = "SHA256SUMS";
 export const checkpointFiles = [weightsFile, stateFile, sumsFile] as const;
-
-/** Scores on the whole validation set, accuracies as fractions. */
-export interface Scores {
-  readonly images: number;
-  /** Mean softmax cross-entropy, without smoothing and weight decay. */
-  readonly loss: number;
-  readonly top1: number;
-  readonly top5: number;
-}
-
-/** A key of `evaluationDecodings` in data/augment.ts. */
-export type EvaluationPipeline = keyof typeof evaluationDecodings;
-
-/** What makes a network: enough to build it and to feed it. */
-export interface ModelDescription {
-  readonly variant: VariantName;
-  readonly width: Width;
-  /** Outputs; at least as many as there are names. */
-  readonly classes: number;
-  /** Pixels. */
-  readonly image_size: number;
-  /** Shorter side before the central crop, pixels. */
-  readonly eval_resize: number;
-  /** How pictures are decoded and resized for evaluation. */
-  readonly pipeline: EvaluationPipeline;
-  readonly class_names: readonly string[];
-}
-
-export interface CheckpointState {
-  /** One line for whoever opens the file. */
-  readonly readme: string;
-  readonly format: "riffle-checkpoint";
-  readonly version: 1;
-  /** "training" can be resumed; "weights" holds one set of weights. */
-  readonly kind: "training" | "weights";
-  /** Updates made. */
-  readonly step: number;
-  readonly steps_per_epoch: number;
-  /** Step of the last evaluation, or -1. */
-  readonly evaluated_step: number;
-  /** Scores of the last evaluation, null before the first. */
-  readonly scores: Scores | null;
-  readonly best: { readonly step: number; readonly top1: number } | null;
-  readonly model: ModelDescription;
-  /** Every setting of the run, and who decided it. */
-  readonly settings: Readonly<Record<string, string | number | boolean>>;
-  readonly origins: Readonly<Record<string, string>>;
-  readonly data: { readonly fingerprint: string; readonly train_images: number };
-  /** Sizes of the other files, in bytes. */
-  readonly bytes: Readonly<Record<string, number>>;
-}
-
-/** A checkpoint whose bytes have been verified. */
-export interface Checkpoint {
-  readonly path: string;
-  readonly state: CheckpointState;
-}
-
-/** What is to be saved: whole training, or one set of weights. */
-export type Saved =
-  | { readonly kind: "training"; readonly state: TrainingState }
-  | { readonly kind: "weights"; readonly weights: Weights };
-
-/** A checkpoint passed over, and why. */
-export interface Damaged {
-  readonly step: number;
-  readonly problem: CheckpointError;
-}
 
 /** Name of the folder of a step. */
 export function stepFolder(step: number): string {
@@ -124,7 +47,7 @@ export async function saveCheckpoint(
   saved: Saved,
   state: Omit<CheckpointState, "readme" | "format" | "version" | "kind" | "bytes">,
 ): Promise<string> {
-  const weights = encodeSafetensors(slotsOf(layout, saved), metadataOf(state.model));
+  const weights = encodeTensors(layout, saved, state.model);
   const full: CheckpointState = {
     readme:
       saved.kind === "training"
@@ -194,272 +117,15 @@ export async function openCheckpoint(path: string): Promise<Checkpoint> {
   return { path, state };
 }
 
-/**
- * The newest checkpoint of a run that is whole, and the newer ones that are not.
- *
- * @throws CheckpointError when there is none: a run never starts over by itself.
- */
-export async function newestValid(
-  runDir: string,
-): Promise<{ checkpoint: Checkpoint; damaged: readonly Damaged[] }> {
-  const passedOver: Damaged[] = [];
-  for (const step of await listSteps(runDir)) {
-    try {
-      return { checkpoint: await openCheckpoint(join(runDir, stepFolder(step))), damaged: passedOver };
-    } catch (error) {
-      if (!(error instanceof CheckpointError)) throw error;
-      passedOver.push({ step, problem: error });
-    }
-  }
-  const [first] = passedOver;
-  throw new CheckpointError(
-    {
-      what: first === undefined ? "there is no checkpoint" : `no checkpoint of ${passedOver.length} is whole`,
-      where: runDir,
-      expected: "a folder step-N",
-      found: first === undefined ? "none" : `${stepFolder(first.step)}: ${first.problem.message}`,
-      ...untouched,
-      hint: "To start over, train into a new folder with --log_dir",
-    },
-    first?.problem,
-  );
+/** Steps of the checkpoints in a run's folder, newest first. */
+export async function listSteps(runDir: string): Promise<number[]> {
+  const steps = (await readdir(runDir)).flatMap((name) => stepOf(name) ?? []);
+  return steps.sort((a, b) => b - a);
 }
 
-/**
- * The checkpoint that a path means for using a network: a checkpoint's folder or its weights file, or a run's
- * folder, of which `best/` is taken, else the newest whole one.
- *
- * @throws CheckpointError
- */
-export async function findCheckpoint(path: string): Promise<Checkpoint> {
-  if (basename(path) === weightsFile) return openCheckpoint(dirname(path));
-  await requireFolder(path);
-  if (await exists(join(path, sumsFile))) return openCheckpoint(path);
-  if (await exists(join(path, "best"))) return openCheckpoint(join(path, "best"));
-  return (await newestValid(path)).checkpoint;
-}
-
-/**
- * The checkpoint to resume from: the newest whole one of a run's folder, or the one named.
- *
- * @throws CheckpointError
- */
-export async function findResumable(
-  path: string,
-): Promise<{ runDir: string; checkpoint: Checkpoint; damaged: readonly Damaged[] }> {
-  await requireFolder(path);
-  const runDir = await runFolderOf(path);
-  if (runDir === path) return { runDir, ...(await newestValid(path)) };
-  const checkpoint = await openCheckpoint(path);
-  if (checkpoint.state.kind !== "training") {
-    throw new CheckpointError({
-      what: "holds weights only, without momentum and averages",
-      where: path,
-      expected: "a folder step-N, or the run's folder",
-      found: basename(path),
-      ...untouched,
-      hint: `Resume the run with --resume ${dirname(path)}, or start a new one from these weights with --init_from ${path}`,
-    });
-  }
-  return { runDir, checkpoint, damaged: [] };
-}
-
-/** The folder of the run that a path to resume from belongs to. @throws CheckpointError */
-export async function runFolderOf(path: string): Promise<string> {
-  await requireFolder(path);
-  return (await exists(join(path, sumsFile))) || stepOf(basename(path)) !== undefined ? dirname(path) : path;
-}
-
-/** All of training, as it was saved. @throws CheckpointError when the network is another. */
-export async function loadTraining(checkpoint: Checkpoint, layout: ParameterTable): Promise<TrainingState> {
-  const state: TrainingState = {
-    parameters: new Float32Array(layout.parameterCount),
-    statistics: new Float32Array(2 * layout.planes.length),
-    momentum: new Float32Array(layout.parameterCount),
-    averages: new Float32Array(layout.parameterCount),
-    gradients: new Float32Array(layout.parameterCount),
-  };
-  const slots = slotsOf(layout, { kind: "training", state });
-  await fill(join(checkpoint.path, weightsFile), slots, new Set());
-  return state;
-}
-
-/** The weights to use a network with: the averages where they were kept. @throws CheckpointError */
-export async function loadWeights(checkpoint: Checkpoint, layout: ParameterTable): Promise<Weights> {
-  const weights = {
-    parameters: new Float32Array(layout.parameterCount),
-    statistics: new Float32Array(2 * layout.planes.length),
-  };
-  const averaged =
-    checkpoint.state.kind === "training" && Number(checkpoint.state.settings["average_decay"]) > 0;
-  const slots = slotsOf(layout, { kind: "weights", weights }).map((slot) =>
-    averaged && !isStatistic(slot.name) ? { ...slot, name: `averages/${slot.name}` } : slot,
-  );
-  await fill(join(checkpoint.path, weightsFile), slots, new Set());
-  return weights;
-}
-
-/**
- * Weights as one file that says what network it is; `--init_from` and other programs read it.
- *
- * @returns its bytes, in pieces
- */
-export function encodeWeights(
-  layout: ParameterTable,
-  weights: Weights,
-  model: ModelDescription,
-): Uint8Array[] {
-  return encodeSafetensors(slotsOf(layout, { kind: "weights", weights }), metadataOf(model));
-}
-
-/** Every tensor's name and shape, and the memory it is read into or written from. */
-export function slotsOf(layout: ParameterTable, saved: Saved): Float32Tensor[] {
-  const weights = saved.kind === "training" ? saved.state : saved.weights;
-  const slots = tensorsOf(layout, "canonical").map(({ name, shape, array, offset, size }) => ({
-    name,
-    shape,
-    data: weights[array].subarray(offset, offset + size),
-  }));
-  if (saved.kind === "weights") return slots;
-  return [
-    ...slots,
-    ...parameterSlots(layout, saved.state.momentum, "momentum/"),
-    ...parameterSlots(layout, saved.state.averages, "averages/"),
-  ];
-}
-
-function parameterSlots(layout: ParameterTable, values: Float32Array, prefix: string): Float32Tensor[] {
-  return layout.parameters.map(({ name, shape, offset, size }) => ({
-    name: `${prefix}${name}`,
-    shape,
-    data: values.subarray(offset, offset + size),
-  }));
-}
-
-function isStatistic(name: string): boolean {
-  return /\.moving_(mean|variance)$/.test(name);
-}
-
-/** So that the weights file alone says what network it is. */
-function metadataOf(model: ModelDescription): Map<string, string> {
-  return new Map([
-    ["format", "riffle"],
-    ["network", `shufflenet-v2 ${model.width.toFixed(1)}x (${model.variant})`],
-    ["image_size", String(model.image_size)],
-    ["class_names", JSON.stringify(model.class_names)],
-  ]);
-}
-
-/** Reads every slot from the file; a slot in `optional` is skipped where its shape differs. */
-export async function fill(
-  path: string,
-  slots: readonly Float32Tensor[],
-  optional: ReadonlySet<string>,
-): Promise<string[]> {
-  const skipped: string[] = [];
-  try {
-    const file = await openSafetensors(path);
-    try {
-      for (const { name, shape, data } of slots) {
-        const entry = file.tensors.get(name);
-        if (entry === undefined || !sameShape(entry.shape, shape)) {
-          if (!optional.has(name)) throw otherNetwork(path, name, shape, entry?.shape);
-          skipped.push(name);
-        } else {
-          data.set(await file.readFloat32(name));
-          if (!data.every(Number.isFinite)) throw notFinite(path, name, data);
-        }
-      }
-    } finally {
-      await file.close();
-    }
-  } catch (error) {
-    throw asCheckpointError(error, path);
-  }
-  return skipped;
-}
-
-export function otherNetwork(
-  path: string,
-  name: string,
-  shape: readonly number[],
-  found: readonly number[] | undefined,
-): CheckpointError {
-  return new CheckpointError({
-    what: "the weights are of another network",
-    where: `${path}, tensor ${name}`,
-    expected: `[${shape.join(", ")}]`,
-    found: found === undefined ? "no such tensor" : `[${found.join(", ")}]`,
-    ...untouched,
-    hint: "Give the --width and --variant that the weights were trained with",
-  });
-}
-
-function notFinite(path: string, name: string, data: Float32Array): CheckpointError {
-  const index = data.findIndex((value) => !Number.isFinite(value));
-  return new CheckpointError({
-    what: "the weights are not finite",
-    where: `${path}, tensor ${name}, element ${index}`,
-    expected: "finite numbers",
-    found: `${data[index]}`,
-    ...untouched,
-  });
-}
-
-export function sameShape(a: readonly number[], b: readonly number[]): boolean {
-  return a.length === b.length && a.every((length, axis) => length === b[axis]);
-}
-
-export const untouched = { safe: "The checkpoint is untouched" } as const;
-
-const scoresSchema = z.strictObject({
-  images: z.int().nonnegative(),
-  loss: z.number(),
-  top1: z.number(),
-  top5: z.number(),
-});
-
-const stateSchema: z.ZodType<CheckpointState> = z.strictObject({
-  readme: z.string(),
-  format: z.literal("riffle-checkpoint"),
-  version: z.literal(1),
-  kind: z.enum(["training", "weights"]),
-  step: z.int().nonnegative(),
-  steps_per_epoch: z.int().positive(),
-  evaluated_step: z.int().min(-1),
-  scores: scoresSchema.nullable(),
-  best: z.strictObject({ step: z.int().nonnegative(), top1: z.number() }).nullable(),
-  model: z.strictObject({
-    variant: z.enum(variantNames),
-    width: z.literal(widths),
-    classes: z.int().min(2),
-    image_size: z.int().min(32).max(4096),
-    eval_resize: z.int().min(32).max(8192),
-    pipeline: z.enum(Object.keys(evaluationDecodings) as EvaluationPipeline[]),
-    class_names: z.array(z.string()),
-  }),
-  settings: z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])),
-  origins: z.record(z.string(), z.string()),
-  data: z.strictObject({ fingerprint: z.string(), train_images: z.int().nonnegative() }),
-  bytes: z.record(z.string(), z.int().nonnegative()),
-});
-
-function parseState(json: Uint8Array, path: string): CheckpointState {
-  try {
-    return stateSchema.parse(JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(json)));
-  } catch (error) {
-    const found = error instanceof z.ZodError ? z.prettifyError(error).replaceAll("\n", "; ") : String(error);
-    throw new CheckpointError(
-      {
-        what: "is not a state that this version reads",
-        where: join(path, stateFile),
-        expected: "riffle-checkpoint version 1",
-        found,
-        ...untouched,
-      },
-      error,
-    );
-  }
+export function stepOf(name: string): number | undefined {
+  const digits = /^step-(0|[1-9][0-9]{0,14})$/.exec(name)?.[1];
+  return digits === undefined ? undefined : Number(digits);
 }
 
 /** Both lines of SHA256SUMS. */
@@ -518,32 +184,6 @@ function sha256(pieces: readonly Uint8Array[]): string {
   return hash.digest("hex");
 }
 
-/** Steps of the checkpoints in a run's folder, newest first. */
-export async function listSteps(runDir: string): Promise<number[]> {
-  const steps = (await readdir(runDir)).flatMap((name) => stepOf(name) ?? []);
-  return steps.sort((a, b) => b - a);
-}
-
-export function stepOf(name: string): number | undefined {
-  const digits = /^step-(0|[1-9][0-9]{0,14})$/.exec(name)?.[1];
-  return digits === undefined ? undefined : Number(digits);
-}
-
-async function requireFolder(path: string): Promise<void> {
-  try {
-    if ((await stat(path)).isDirectory()) return;
-  } catch (error) {
-    throw asCheckpointError(error, path);
-  }
-  throw new CheckpointError({
-    what: "is no checkpoint",
-    where: path,
-    expected: "a run's folder, or a folder step-N or best in it",
-    found: "a file",
-    ...untouched,
-  });
-}
-
 function damaged(path: string, name: string, what: string): CheckpointError {
   return new CheckpointError({
     what: `the checkpoint is damaged: ${what}`,
@@ -551,31 +191,4 @@ function damaged(path: string, name: string, what: string): CheckpointError {
     ...untouched,
     hint: `Resume the run's folder ${dirname(path)} to use the newest whole checkpoint`,
   });
-}
-
-/** File-system and format errors in the words of this room; anything else is passed on. */
-export function asCheckpointError(error: unknown, path: string): unknown {
-  if (error instanceof FormatError) {
-    const { what, expected, found, where } = error.problem;
-    return new CheckpointError(
-      {
-        what: `the weights cannot be read: ${what}`,
-        where: where ?? path,
-        ...(expected === undefined ? {} : { expected }),
-        ...(found === undefined ? {} : { found }),
-        ...untouched,
-      },
-      error,
-    );
-  }
-  const code = errorCode(error);
-  if (code === undefined || error instanceof CheckpointError) return error;
-  return new CheckpointError(
-    {
-      what: code === "ENOENT" ? "there is no such file or folder" : `cannot be read (${code})`,
-      where: path,
-      ...untouched,
-    },
-    error,
-  );
 }

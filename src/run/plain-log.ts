@@ -10,7 +10,7 @@
 
 import { appendFile } from "node:fs/promises";
 
-import type { Scores } from "./checkpoint.js";
+import type { Scores } from "./checkpoint-state.js";
 import type { StartEvent, StepEvent, TrainEvent } from "./events.js";
 
 /** Turns events into lines; keeps what a line needs of the events before. */

@@ -56,6 +56,13 @@ export function readSettings(given: Readonly<Record<string, unknown>>): GivenSet
   return read as GivenSettings;
 }
 
+/** The settings that have a value, as a checkpoint and events hold them. */
+export function valuesOf(settings: GivenSettings): Record<string, string | number | boolean> {
+  return Object.fromEntries(
+    Object.entries(settings).flatMap(([name, value]) => (value === undefined ? [] : [[name, value]])),
+  );
+}
+
 function quote(value: unknown): string {
   return JSON.stringify(value) ?? String(value);
 }

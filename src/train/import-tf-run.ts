@@ -7,11 +7,12 @@
 import { resolve } from "node:path";
 
 import { probeFolder } from "../core/durable.js";
-import { CheckpointError, UsageError } from "../core/error.js";
+import { CheckpointError } from "../core/error.js";
 import { recoverRun, saveCheckpoint, stepFolder } from "../run/checkpoint.js";
 import type { Reporter } from "../run/events.js";
 import { planRun } from "./plan.js";
 import { lockRun } from "../run/run-lock.js";
+import { valuesOf } from "../settings/read-settings.js";
 import type { GivenSettings } from "../settings/settings.js";
 import { importTfCheckpoint, type TfCheckpoint } from "../weights/tf-checkpoint.js";
 
@@ -53,17 +54,7 @@ export async function importAsRun(
     const asked = { ...given, variant: "tensorflow", width, num_classes: classes, log_dir: runDir } as const;
     const plan = await planRun(asked, runDir, report, signal);
     try {
-      const { settings, origins, model, data } = plan;
-      const stepsPerEpoch = Math.floor(data.train.size / settings.batch_size);
-      if (stepsPerEpoch === 0) {
-        throw new UsageError({
-          what: "the batch is larger than the training set",
-          where: `--batch_size ${settings.batch_size}`,
-          expected: `at most ${data.train.size} images`,
-          found: `${settings.batch_size}`,
-          safe: "Nothing was written",
-        });
-      }
+      const { settings, origins, model, data, length } = plan;
       const step = imported.step ?? 0;
       const checkpoint = await saveCheckpoint(
         runDir,
@@ -72,7 +63,7 @@ export async function importAsRun(
         { kind: "training", state: trainingState(imported) },
         {
           step,
-          steps_per_epoch: stepsPerEpoch,
+          steps_per_epoch: length.stepsPerEpoch,
           evaluated_step: -1,
           scores: null,
           best: null,
@@ -82,7 +73,7 @@ export async function importAsRun(
           data: { fingerprint: data.train.fingerprint, train_images: data.train.size },
         },
       );
-      const steps = Math.max(1, Math.floor(settings.max_epochs * stepsPerEpoch));
+      const steps = length.scheduled;
       return { run: runDir, checkpoint, step, steps, imported, notices: noticesOf(imported, step, steps) };
     } finally {
       await plan.data.close();
@@ -133,11 +124,4 @@ function noticesOf(imported: TfCheckpoint, step: number, steps: number): string[
       ? [`the checkpoint is at step ${step}, the settings end at step ${steps}: nothing is left to train`]
       : []),
   ];
-}
-
-/** Settings that have a value. */
-function valuesOf(settings: GivenSettings): Record<string, string | number | boolean> {
-  return Object.fromEntries(
-    Object.entries(settings).flatMap(([name, value]) => (value === undefined ? [] : [[name, value]])),
-  );
 }

@@ -8,9 +8,12 @@ import { resolve } from "node:path";
 
 import { CheckpointError, UsageError } from "../core/error.js";
 import { evaluationSide } from "../data/pictures/augment.js";
-import { type Checkpoint, findResumable, type ModelDescription, stepFolder } from "../run/checkpoint.js";
+import { stepFolder } from "../run/checkpoint.js";
+import type { Checkpoint, ModelDescription } from "../run/checkpoint-state.js";
+import { findResumable } from "../run/find-checkpoint.js";
 import type { Reporter } from "../run/events.js";
 import { refuseUnsupported, resolveSettings, type ResolvedSettings } from "../settings/resolve-settings.js";
+import { type RunLength, runLength } from "./schedule.js";
 import { dataName, openRunData, type RunData, trainingFingerprint, withCache } from "../run/run-data.js";
 import { readSettings } from "../settings/read-settings.js";
 import {
@@ -26,6 +29,7 @@ export interface Plan extends ResolvedSettings {
   /** Its `train` is what is trained on: the cache, where there is one. */
   readonly data: RunData & { readonly cacheFolder?: string };
   readonly model: ModelDescription;
+  readonly length: RunLength;
   /** Where a resumed run goes on; absent in a new one. */
   readonly checkpoint?: Checkpoint;
   readonly warnings: readonly string[];
@@ -48,12 +52,15 @@ export async function planRun(
   const data = await openRunData(settings, { seed: settings.seed ?? table.seed.default }, report);
   try {
     const plan = isResumed(checked) ? planResumed(checked, runDir, data) : planNew(checked, runDir, data);
-    return { ...plan, data: await withCache(data, plan.settings, report, signal) };
+    const length = runLength(plan.settings, data.train.size);
+    return { ...plan, length, data: await withCache(data, plan.settings, report, signal) };
   } catch (error) {
     await data.close();
     throw error;
   }
 }
+
+type Decided = Omit<Plan, "length">;
 
 interface CheckedNew {
   readonly settings: GivenSettings;
@@ -88,7 +95,7 @@ async function checkNew(given: GivenSettings, runDir: string): Promise<CheckedNe
   return { settings: { ...given, ...Object.fromEntries(paths), log_dir: runDir } };
 }
 
-function planNew({ settings: given }: CheckedNew, runDir: string, data: RunData): Plan {
+function planNew({ settings: given }: CheckedNew, runDir: string, data: RunData): Decided {
   const resolved = resolveSettings(given, data.train.size);
   const { variant, width, image_size, num_classes, augment, eval_resize, eval_crop } = resolved.settings;
   const found = data.classes.length;
@@ -124,7 +131,7 @@ function planResumed(
   { settings: known, checkpoint, damaged }: CheckedResumed,
   runDir: string,
   data: RunData,
-): Plan {
+): Decided {
   const { state } = checkpoint;
   const settings = { ...emptySettings, ...known, resume: undefined } as ResolvedSettings["settings"];
   const fingerprint = trainingFingerprint(data.train, settings);

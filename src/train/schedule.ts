@@ -5,6 +5,18 @@
  * updates made so far: the first update uses learningRate(…, 0) and averageDecay(…, 1).
  */
 
+import { stepsPerEpoch } from "../data/epoch.js";
+import type { Settings } from "../settings/settings.js";
+
+/** Numbers of steps. */
+export interface RunLength {
+  readonly stepsPerEpoch: number;
+  /** Of all epochs, which the learning rate follows. */
+  readonly scheduled: number;
+  /** After which the run ends. */
+  readonly steps: number;
+}
+
 export interface Schedule {
   readonly kind: "linear" | "cosine";
   /** Rate at the end of the warm-up. */
@@ -15,6 +27,30 @@ export interface Schedule {
   readonly warmupSteps: number;
   /** Steps of warm-up and decay together. */
   readonly decaySteps: number;
+}
+
+/** @throws UsageError when the pictures do not make one batch. */
+export function runLength(
+  settings: Pick<Settings, "batch_size" | "max_epochs" | "max_train_steps">,
+  images: number,
+): RunLength {
+  const perEpoch = stepsPerEpoch(images, settings.batch_size);
+  const scheduled = Math.max(1, Math.floor(settings.max_epochs * perEpoch));
+  const steps = Math.min(scheduled, settings.max_train_steps ?? Infinity);
+  return { stepsPerEpoch: perEpoch, scheduled, steps };
+}
+
+export function scheduleOf(
+  settings: Pick<Settings, "schedule" | "lr" | "end_learning_rate" | "warmup_epochs">,
+  length: RunLength,
+): Schedule {
+  return {
+    kind: settings.schedule,
+    peak: settings.lr,
+    end: settings.end_learning_rate,
+    warmupSteps: Math.round(settings.warmup_epochs * length.stepsPerEpoch),
+    decaySteps: length.scheduled,
+  };
 }
 
 /**

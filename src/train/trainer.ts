@@ -15,54 +15,29 @@
 
 import { join, resolve } from "node:path";
 
-import type {
-  Backend,
-  Batch,
-  InferenceRun,
-  StepResult,
-  TrainingRun,
-  TrainingState,
-} from "../backends/backend.js";
-import { DivergedError, ResourceError, UsageError } from "../core/error.js";
+import type { Batch, StepResult } from "../backends/backend.js";
+import { chooseBackend } from "../backends/registry.js";
+import { probeFolder, writeFlushed } from "../core/durable.js";
 import { Draws, streams } from "../core/random.js";
 import { type BatchSource, type LoadedBatch, trainingBatches } from "../data/loader.js";
-import { initialise, initialStatistics } from "../models/initialise.js";
-import type { Network } from "../models/layers.js";
-import { shuffleNetV2 } from "../models/shufflenet-v2.js";
-import { compile } from "../program/compile.js";
 import type { HeadStep, Program } from "../program/program.js";
-import { augmentationOf } from "../settings/augmentation.js";
-import { chooseBackend } from "../backends/registry.js";
-import {
-  loadTraining,
-  type ModelDescription,
-  pruneCheckpoints,
-  recoverRun,
-  runFolderOf,
-  saveCheckpoint,
-  type Scores,
-  stepFolder,
-} from "../run/checkpoint.js";
-import { probeFolder, writeFlushed } from "../core/durable.js";
-import { score } from "../inference/evaluate.js";
-import {
-  type EvaluationEvent,
-  EventLog,
-  type Reporter,
-  type StepEvent,
-  type TrainEvent,
-} from "../run/events.js";
-import { estimateMemory, refuseTooLargeBatch } from "./memory.js";
-import { passes, PlainLog } from "../run/plain-log.js";
-import { type Plan, planRun } from "./plan.js";
-import { initialiseFrom } from "../weights/initialise-from.js";
-import { lockRun } from "../run/run-lock.js";
+import { recoverRun } from "../run/checkpoint.js";
+import type { Scores } from "../run/checkpoint-state.js";
+import type { Reporter, StepEvent, TrainEvent } from "../run/events.js";
+import { runFolderOf } from "../run/find-checkpoint.js";
+import { Journal } from "../run/journal.js";
 import { badImageLimit, recordsEvent } from "../run/run-data.js";
-import { averageDecay, learningRate, type Schedule } from "./schedule.js";
-import { type GivenSettings, settings as table } from "../settings/settings.js";
-import { StepClock } from "./step-clock.js";
+import { lockRun } from "../run/run-lock.js";
 import { Summaries } from "../run/summaries.js";
-import { writeTfCheckpoint } from "../weights/tf-checkpoint.js";
+import { augmentationOf } from "../settings/augmentation.js";
+import { valuesOf } from "../settings/read-settings.js";
+import { type GivenSettings, settings as table } from "../settings/settings.js";
+import { Evaluations } from "./evaluation.js";
+import { type Plan, planRun } from "./plan.js";
+import { type Prepared, prepare } from "./prepare.js";
+import { Saver } from "./saver.js";
+import { averageDecay, learningRate, type Schedule, scheduleOf } from "./schedule.js";
+import { StepClock } from "./step-clock.js";
 
 export interface TrainResult {
   readonly run: string;
@@ -102,7 +77,7 @@ export async function train(
     const plan = await planRun(given, runDir, report, signal);
     try {
       const backend = await chooseBackend();
-      const training = await Training.prepare(plan, backend, report);
+      const training = new Training(plan, await prepare(plan, backend), backend.name, report);
       try {
         return await training.run(signal);
       } finally {
@@ -119,181 +94,94 @@ export async function train(
 /** A run in progress. */
 class Training {
   readonly #plan: Plan;
-  readonly #backend: Backend;
-  readonly #report: Reporter;
-  readonly #log: EventLog;
+  readonly #prepared: Prepared;
+  readonly #backend: string;
+  readonly #journal: Journal;
   readonly #summaries: Summaries;
-  readonly #plainLog: PlainLog | undefined;
-  readonly #network: Network;
-  readonly #program: Program;
-  readonly #state: TrainingState;
-  readonly #run: TrainingRun;
-  readonly #evaluation: { readonly program: Program; readonly run: InferenceRun } | undefined;
+  readonly #saver: Saver;
+  readonly #evaluations: Evaluations;
   readonly #schedule: Schedule;
-  readonly #stepsPerEpoch: number;
-  readonly #steps: number;
-  readonly #memory: number;
-  #clock = new StepClock(0);
-  #step: number;
-  #evaluatedStep: number;
-  #scores: Scores | null;
-  #best: TrainResult["best"];
-  /** What the last checkpoint holds; -1 before the first. */
-  #saved = { step: -1, evaluatedStep: -1 };
-  #failedSaves = 0;
+  readonly #clock: StepClock;
   #lastStep: StepResult | undefined;
-  /** The step that was reported last. */
-  #reported: number;
   #badImages = 0;
 
-  /** Compiles and allocates; refuses what does not fit into memory. */
-  static async prepare(plan: Plan, backend: Backend, report: Reporter): Promise<Training> {
-    const { settings, model, data } = plan;
-    const stepsPerEpoch = Math.floor(data.train.size / settings.batch_size);
-    if (stepsPerEpoch === 0) {
-      throw new UsageError({
-        what: "the batch is larger than the training set",
-        where: `--batch_size ${settings.batch_size}`,
-        expected: `at most ${data.train.size} images`,
-        found: `${settings.batch_size}`,
-        safe: "Nothing was trained",
-        hint: `--batch_size ${Math.max(1, Math.floor(data.train.size / 4))}`,
-      });
-    }
-    const network = trainedNetwork(model, settings.weight_decay_on);
-    const programOf = (batch: number): Program =>
-      compile(network, { batch, imageSize: model.image_size, mode: "train" });
-    const evaluation =
-      data.validation === undefined || settings.mode === "train"
-        ? undefined
-        : compile(network, { batch: settings.eval_batch_size, imageSize: model.image_size, mode: "infer" });
-    refuseTooLargeBatch(settings.batch_size, (batch) => estimateMemory(programOf(batch), evaluation));
-    const program = programOf(settings.batch_size);
-    const { state, warnings } = await startingState(plan, program);
-    const training = new Training(plan, backend, report, {
-      network,
-      program,
-      evaluation,
-      state,
-      stepsPerEpoch,
-    });
-    for (const what of [...plan.warnings, ...warnings]) training.#emit({ event: "warning", what });
-    return training;
-  }
-
-  private constructor(
-    plan: Plan,
-    backend: Backend,
-    report: Reporter,
-    prepared: {
-      readonly network: Network;
-      readonly program: Program;
-      readonly evaluation: Program | undefined;
-      readonly state: TrainingState;
-      readonly stepsPerEpoch: number;
-    },
-  ) {
-    const { settings, checkpoint } = plan;
-    const { program, evaluation, stepsPerEpoch } = prepared;
+  constructor(plan: Plan, prepared: Prepared, backend: string, report: Reporter) {
+    const { runDir, settings, model, length } = plan;
+    const { program, state, standing } = prepared;
     this.#plan = plan;
+    this.#prepared = prepared;
     this.#backend = backend;
-    this.#report = report;
-    this.#log = new EventLog(plan.runDir);
-    this.#plainLog =
-      settings.log_name === undefined ? undefined : new PlainLog(join(plan.runDir, settings.log_name));
-    this.#network = prepared.network;
-    this.#program = program;
-    this.#state = prepared.state;
-    const options = { threads: settings.threads ?? 0 };
-    this.#run = backend.train(program, prepared.state, options);
-    this.#evaluation =
-      evaluation === undefined ? undefined : { program: evaluation, run: backend.infer(evaluation, options) };
-    this.#stepsPerEpoch = stepsPerEpoch;
-    const allSteps = Math.max(1, Math.floor(settings.max_epochs * stepsPerEpoch));
-    this.#steps = Math.min(allSteps, settings.max_train_steps ?? Infinity);
-    this.#schedule = {
-      kind: settings.schedule,
-      peak: settings.lr,
-      end: settings.end_learning_rate,
-      warmupSteps: Math.round(settings.warmup_epochs * stepsPerEpoch),
-      decaySteps: allSteps,
-    };
-    this.#memory = estimateMemory(program, evaluation);
-    this.#step = checkpoint?.state.step ?? 0;
-    this.#reported = this.#step;
-    this.#evaluatedStep = checkpoint?.state.evaluated_step ?? -1;
-    this.#scores = checkpoint?.state.scores ?? null;
-    this.#best = checkpoint?.state.best ?? null;
-    if (checkpoint !== undefined) this.#saved = { step: this.#step, evaluatedStep: this.#evaluatedStep };
-    this.#summaries = new Summaries(plan.runDir, {
+    this.#journal = new Journal(runDir, settings, standing.step, report);
+    this.#summaries = new Summaries(runDir, {
       program,
-      ...prepared.state,
+      ...state,
       weightDecay: settings.weight_decay,
-      scheme: plan.model.variant === "tensorflow" ? "tensorflow" : "canonical",
+      scheme: model.variant === "tensorflow" ? "tensorflow" : "canonical",
       interval: settings.save_summary_steps,
       loop: settings.iterations_per_loop,
-      lastStep: this.#steps,
-      step: this.#step,
-      evaluatedStep: this.#evaluatedStep,
-      warn: (what) => this.#emit({ event: "warning", what }),
+      lastStep: length.steps,
+      step: standing.step,
+      evaluatedStep: standing.evaluated_step,
+      warn: (what) => this.#journal.warn(what),
     });
+    this.#saver = new Saver(plan, prepared, this.#journal);
+    this.#evaluations = new Evaluations(plan, prepared, this.#journal, this.#summaries, this.#saver);
+    this.#schedule = scheduleOf(settings, length);
+    this.#clock = new StepClock(settings.batch_size);
   }
 
   async run(signal: AbortSignal | undefined): Promise<TrainResult> {
+    const { runDir, settings, length, checkpoint: resumed } = this.#plan;
+    const { standing, warnings } = this.#prepared;
+    for (const what of warnings) this.#journal.warn(what);
     // Saved before anything is trained, so that a run killed at any time from now on can be resumed.
-    if (this.#plan.checkpoint === undefined) await this.#save("last");
+    if (resumed === undefined) await this.#saver.save("last");
     await this.#writeRecipe();
-    this.#emit(this.#startEvent());
+    this.#journal.emit(this.#startEvent());
     // A run stopped between a step and its evaluation makes up for it.
-    if (this.#step > 0 && this.#isEvaluated(this.#step)) await this.#evaluate(signal);
-    const source = this.#openSource();
+    if (standing.step > 0 && this.#evaluations.isDue) await this.#evaluations.evaluate(signal);
+    const source = trainingBatches(this.#plan.data.train, {
+      batch: settings.batch_size,
+      imageSize: this.#plan.model.image_size,
+      seed: settings.seed,
+      firstStep: standing.step,
+      augmentation: augmentationOf(settings),
+      shuffle: settings.shuffle,
+      maxBadImages: badImageLimit(settings),
+      resume: `riffle train --resume ${runDir}`,
+    });
     try {
       await this.#loop(source, signal);
     } finally {
       await source.close();
     }
-    const stopped = this.#step < this.#steps;
-    const { step, evaluatedStep } = this.#saved;
-    if (step !== this.#step || evaluatedStep !== this.#evaluatedStep) await this.#save("last");
-    const { runDir, settings } = this.#plan;
-    const checkpoint = settings.do_checkpoint ? join(runDir, stepFolder(this.#step)) : null;
-    const result: TrainResult = {
-      run: runDir,
-      checkpoint,
-      step: this.#step,
-      epoch: this.#epoch(),
-      stopped,
-      scores: this.#scores,
-      best: this.#best,
-      images_per_second: this.#clock.overall(),
-    };
-    this.#emit(
+    if (!this.#saver.isSaved) await this.#saver.save("last");
+    const { step, scores, best } = standing;
+    const { checkpoint } = this.#saver;
+    const epoch = this.#epoch();
+    const images_per_second = this.#clock.overall();
+    const stopped = step < length.steps;
+    this.#journal.emit(
       stopped
-        ? { event: "stopped", step: result.step, epoch: result.epoch, checkpoint }
-        : {
-            event: "end",
-            step: result.step,
-            epoch: result.epoch,
-            ...this.#finalScores(),
-            images_per_second: result.images_per_second,
-            checkpoint,
-          },
+        ? { event: "stopped", step, epoch, checkpoint }
+        : { event: "end", step, epoch, ...this.#finalScores(), images_per_second, checkpoint },
     );
-    await this.#flush();
-    return result;
+    await this.#journal.flush();
+    return { run: runDir, checkpoint, step, epoch, stopped, scores, best, images_per_second };
   }
 
   async close(): Promise<void> {
-    this.#run.close();
-    this.#evaluation?.run.close();
+    this.#prepared.run.close();
+    this.#prepared.evaluation?.run.close();
     await this.#summaries.close();
-    await this.#flush();
+    await this.#journal.flush();
   }
 
   async #loop(source: BatchSource, signal: AbortSignal | undefined): Promise<void> {
-    const { settings } = this.#plan;
-    this.#clock = new StepClock(settings.batch_size);
-    if (this.#step >= this.#steps || signal?.aborted) return;
+    const { settings, length } = this.#plan;
+    const { standing } = this.#prepared;
+    this.#clock.resume(0);
+    if (standing.step >= length.steps || signal?.aborted) return;
     for await (const batch of source) {
       try {
         await this.#trainOn(batch, source);
@@ -301,11 +189,11 @@ class Training {
         batch.release();
       }
       this.#reportBadImages(source);
-      if (this.#isEvaluated(this.#step)) await this.#evaluate(signal);
-      const last = this.#step >= this.#steps || signal?.aborted === true;
-      if (last || this.#step % settings.save_checkpoints_steps === 0)
-        await this.#save(last ? "last" : "between");
-      await this.#flush();
+      if (this.#evaluations.isDue) await this.#evaluations.evaluate(signal);
+      const last = standing.step >= length.steps || signal?.aborted === true;
+      if (last || standing.step % settings.save_checkpoints_steps === 0)
+        await this.#saver.save(last ? "last" : "between");
+      await this.#journal.flush();
       this.#clock.resume(source.waited);
       if (last) return;
     }
@@ -313,331 +201,108 @@ class Training {
 
   /** One update, and its report. */
   async #trainOn(batch: LoadedBatch, source: BatchSource): Promise<void> {
-    const { settings } = this.#plan;
-    const rate = learningRate(this.#schedule, this.#step);
-    const mask = this.#dropoutMask();
+    const { settings, length } = this.#plan;
+    const { program, run, standing } = this.#prepared;
+    const rate = learningRate(this.#schedule, standing.step);
+    const mask = dropoutMask(program, settings.seed, standing.step);
     const loss = {
       labelSmoothing: settings.label_smoothing,
       weightDecay: settings.weight_decay,
       ...(mask === undefined ? {} : { dropoutMask: mask }),
     };
     const input: Batch = { images: batch.images, labels: batch.labels };
-    this.#summaries.before(this.#step + 1);
-    const result = await this.#run.step(input, loss, {
+    const step = standing.step + 1;
+    this.#summaries.before(step);
+    const result = await run.step(input, loss, {
       learningRate: rate,
       momentum: settings.momentum,
       nesterov: settings.nesterov,
       weightDecay: settings.weight_decay,
-      averageDecay: settings.average_decay === 0 ? 0 : averageDecay(settings.average_decay, this.#step + 1),
+      averageDecay: settings.average_decay === 0 ? 0 : averageDecay(settings.average_decay, step),
     });
     if (!result.finite) {
-      throw this.#diverged(
-        "the loss or a gradient is not finite",
-        this.#step + 1,
-        `loss ${result.crossEntropy + result.decayLoss} at learning rate ${rate}`,
-      );
+      const found = `loss ${result.crossEntropy + result.decayLoss} at learning rate ${rate}`;
+      throw this.#saver.diverged("the loss or a gradient is not finite", step, found);
     }
-    this.#step++;
+    standing.step = step;
     this.#lastStep = result;
     this.#clock.step(source.waited);
-    if (this.#step % settings.iterations_per_loop !== 0 && this.#step !== this.#steps) return;
+    if (step % settings.iterations_per_loop !== 0 && step !== length.steps) return;
     const event: StepEvent = {
       event: "step",
-      step: this.#step,
+      step,
       epoch: this.#epoch(),
       loss: result.crossEntropy + result.decayLoss,
       cross_entropy: result.crossEntropy,
       top1: result.correct1 / settings.batch_size,
       top5: result.correct5 / settings.batch_size,
       learning_rate: rate,
-      ...this.#clock.recent(this.#steps - this.#step),
+      ...this.#clock.recent(length.steps - step),
     };
     this.#summaries.step(event, batch.images);
-    this.#report(event);
-    this.#plainLog?.add(event);
-    if (passes(this.#reported, this.#step, settings.log_steps)) this.#log.add(event);
-    this.#reported = this.#step;
-  }
-
-  /** On the whole validation set, with the averages and with the weights as they are; keeps the best. */
-  async #evaluate(signal: AbortSignal | undefined): Promise<void> {
-    const { data, settings, model, runDir } = this.#plan;
-    if (this.#evaluation === undefined || data.validation === undefined) return;
-    this.#refuseNonFinite();
-    const { parameters, averages, statistics } = this.#state;
-    const candidates = [
-      ...(settings.average_decay > 0
-        ? [{ name: "averages" as const, weights: { parameters: averages, statistics } }]
-        : []),
-      { name: "parameters" as const, weights: { parameters, statistics } },
-    ];
-    const scored = await score(
-      this.#evaluation,
-      data.validation,
-      candidates.map(({ weights }) => weights),
-      { model, maxBadImages: badImageLimit(settings), ...(signal === undefined ? {} : { signal }) },
-      (event) => this.#report(event),
-    );
-    if (scored === undefined) return; // stopped; made up for when the run resumes
-    this.#evaluatedStep = this.#step;
-    const [chosen] = scored;
-    const kept = candidates[0];
-    if (chosen === undefined || kept === undefined) return;
-    this.#scores = chosen;
-    const best = this.#best === null || chosen.top1 > this.#best.top1;
-    if (best) this.#best = { step: this.#step, top1: chosen.top1 };
-    candidates.forEach(({ name }, i) => {
-      const event: EvaluationEvent = {
-        event: "evaluation",
-        step: this.#step,
-        epoch: this.#epoch(),
-        weights: name,
-        ...(scored[i] as Scores),
-        best: best && i === 0,
-      };
-      this.#emit(event);
-      this.#summaries.evaluation(event, i === 0);
-    });
-    if (!best || !settings.do_checkpoint) return;
-    await this.#trySave("between", () =>
-      saveCheckpoint(
-        runDir,
-        "best",
-        this.#program,
-        { kind: "weights", weights: kept.weights },
-        this.#record(),
-      ),
-    );
-  }
-
-  /** Saves all of training; `last` failures end the run, others are tried again at the next interval. */
-  async #save(when: "between" | "last"): Promise<void> {
-    const { runDir, settings } = this.#plan;
-    this.#refuseNonFinite();
-    if (!settings.do_checkpoint) return;
-    const path = await this.#trySave(when, () =>
-      saveCheckpoint(
-        runDir,
-        stepFolder(this.#step),
-        this.#program,
-        { kind: "training", state: this.#state },
-        this.#record(),
-      ),
-    );
-    if (path === undefined) return;
-    this.#saved = { step: this.#step, evaluatedStep: this.#evaluatedStep };
-    if (settings.checkpoint_format === "tf") {
-      // A resumed run may come by a step that it has saved before.
-      const options = { keep: settings.keep_checkpoint_max, replace: true };
-      await this.#trySave(when, () =>
-        writeTfCheckpoint(runDir, this.#program, this.#step, this.#state, options),
-      );
-    }
-    if (this.#step === 0) return; // the start is reported, not that it was saved
-    this.#emit({ event: "save", step: this.#step, checkpoint: path });
-    for (const name of await pruneCheckpoints(runDir, this.#step, settings.keep_checkpoint_max)) {
-      this.#emit({ event: "warning", what: `${join(runDir, name)} holds files of someone else; it is kept` });
-    }
-  }
-
-  /** A full disk in the middle of a run is no reason to lose the run; three failures in a row are. */
-  async #trySave(when: "between" | "last", save: () => Promise<string>): Promise<string | undefined> {
-    try {
-      const path = await save();
-      this.#failedSaves = 0;
-      return path;
-    } catch (error) {
-      this.#failedSaves++;
-      if (!(error instanceof ResourceError) || when === "last" || this.#failedSaves >= 3) throw error;
-      this.#emit({ event: "warning", what: `not saved at step ${this.#step}: ${error.message}` });
-      return undefined;
-    }
-  }
-
-  #isEvaluated(step: number): boolean {
-    if (this.#plan.settings.mode === "train") return false;
-    const interval = this.#plan.settings.epochs_between_evals * this.#stepsPerEpoch;
-    return this.#evaluatedStep < step && (step % interval === 0 || step === this.#steps);
-  }
-
-  #openSource(): BatchSource {
-    const { data, settings, model } = this.#plan;
-    return trainingBatches(data.train, {
-      batch: settings.batch_size,
-      imageSize: model.image_size,
-      seed: settings.seed,
-      firstStep: this.#step,
-      augmentation: augmentationOf(settings),
-      shuffle: settings.shuffle,
-      maxBadImages: badImageLimit(settings),
-      resume: `riffle train --resume ${this.#plan.runDir}`,
-    });
-  }
-
-  /** [batch, features] of 0 or 1 / (1 - rate), a function of (seed, step); undefined without dropout. */
-  #dropoutMask(): Float32Array | undefined {
-    const head = this.#program.steps.at(-1) as HeadStep;
-    if (head.dropout === 0) return undefined;
-    const draws = new Draws(this.#plan.settings.seed, streams.dropout, 0, this.#step);
-    const kept = 1 / (1 - head.dropout);
-    const threshold = head.dropout * 2 ** 32;
-    return Float32Array.from({ length: this.#program.batch * head.inputs.length }, () =>
-      draws.word() < threshold ? 0 : kept,
-    );
-  }
-
-  #record(): Parameters<typeof saveCheckpoint>[4] {
-    const { model, data, origins } = this.#plan;
-    return {
-      step: this.#step,
-      steps_per_epoch: this.#stepsPerEpoch,
-      evaluated_step: this.#evaluatedStep,
-      scores: this.#scores,
-      best: this.#best,
-      model,
-      settings: this.#givenValues(),
-      origins,
-      data: { fingerprint: data.train.fingerprint, train_images: data.train.size },
-    };
-  }
-
-  /** Settings that have a value. */
-  #givenValues(): Record<string, string | number | boolean> {
-    return Object.fromEntries(
-      Object.entries(this.#plan.settings).flatMap(([name, value]) =>
-        value === undefined ? [] : [[name, value]],
-      ),
-    );
+    this.#journal.emit(event);
   }
 
   async #writeRecipe(): Promise<void> {
-    const { runDir, origins } = this.#plan;
-    const settings = this.#givenValues();
-    const text = `${JSON.stringify({ settings, origins, model: this.#plan.model }, null, 2)}\n`;
+    const { runDir, origins, model, settings } = this.#plan;
+    const text = `${JSON.stringify({ settings: valuesOf(settings), origins, model }, null, 2)}\n`;
     await writeFlushed(join(runDir, "recipe.json"), [Buffer.from(text)]);
   }
 
   #startEvent(): TrainEvent {
-    const { runDir, model, data, settings, origins, checkpoint } = this.#plan;
+    const { runDir, model, data, settings, origins, checkpoint, length } = this.#plan;
+    const { network, program, memory } = this.#prepared;
     return {
       event: "start",
       run: runDir,
-      network: this.#network.name,
+      network: network.name,
       classes: model.classes,
       image_size: model.image_size,
-      parameters: this.#program.parameterCount,
+      parameters: program.parameterCount,
       train_images: data.train.size,
       validation_images: data.validation?.size ?? 0,
       records: recordsEvent(data.train),
       cache_folder: data.cacheFolder ?? null,
-      steps: this.#steps,
-      steps_per_epoch: this.#stepsPerEpoch,
+      steps: length.steps,
+      steps_per_epoch: length.stepsPerEpoch,
       epochs: settings.max_epochs,
-      backend: this.#backend.name,
-      memory: this.#memory,
+      backend: this.#backend,
+      memory,
       recipe: settings.recipe,
-      settings: this.#givenValues(),
-      origins: origins,
+      settings: valuesOf(settings),
+      origins,
       resumed: checkpoint === undefined ? null : { checkpoint: checkpoint.path, step: checkpoint.state.step },
     };
   }
 
   #finalScores(): Pick<Scores, "loss" | "top1" | "top5"> {
-    if (this.#scores !== null) {
-      const { loss, top1, top5 } = this.#scores;
-      return { loss, top1, top5 };
-    }
+    const { scores } = this.#prepared.standing;
+    if (scores !== null) return { loss: scores.loss, top1: scores.top1, top5: scores.top5 };
     const { batch_size } = this.#plan.settings;
     const { crossEntropy = NaN, correct1 = NaN, correct5 = NaN } = this.#lastStep ?? {};
     return { loss: crossEntropy, top1: correct1 / batch_size, top5: correct5 / batch_size };
   }
 
   #epoch(): number {
-    return this.#step / this.#stepsPerEpoch;
+    return this.#prepared.standing.step / this.#plan.length.stepsPerEpoch;
   }
 
   #reportBadImages(source: BatchSource): void {
     for (const { file, reason } of source.badImages.slice(this.#badImages)) {
-      this.#emit({ event: "bad_image", file, reason });
+      this.#journal.emit({ event: "bad_image", file, reason });
     }
     this.#badImages = source.badImages.length;
   }
-
-  #emit(event: TrainEvent): void {
-    this.#report(event);
-    this.#log.add(event);
-    this.#plainLog?.add(event);
-  }
-
-  async #flush(): Promise<void> {
-    await this.#log.flush();
-    await this.#plainLog?.flush();
-  }
-
-  /** An update may overflow although the gradient was finite; such weights are neither scored nor saved. */
-  #refuseNonFinite(): void {
-    const { parameters, statistics, momentum, averages } = this.#state;
-    for (const [name, values] of Object.entries({ parameters, statistics, momentum, averages })) {
-      const index = values.findIndex((value) => !Number.isFinite(value));
-      if (index < 0) continue;
-      throw this.#diverged(
-        "the update left a number that is not finite",
-        this.#step,
-        `${values[index]} in the ${name}`,
-      );
-    }
-  }
-
-  #diverged(what: string, step: number, found: string): DivergedError {
-    const { runDir, settings } = this.#plan;
-    const saved = this.#saved.step < 0 ? undefined : join(runDir, stepFolder(this.#saved.step));
-    return new DivergedError({
-      what,
-      where: `step ${step}, epoch ${(step / this.#stepsPerEpoch).toFixed(2)}`,
-      expected: "finite numbers",
-      found,
-      safe: `Nothing of it was saved${saved === undefined ? "" : `; the last good checkpoint is ${saved}`}`,
-      hint:
-        `Start a new run with a lower --lr than ${settings.lr}` +
-        (saved === undefined ? "" : `, from these weights if you like: --init_from ${saved} --log_dir NEW`),
-    });
-  }
 }
 
-/** Weights drawn, read from elsewhere, or as the checkpoint holds them. */
-async function startingState(
-  plan: Plan,
-  program: Program,
-): Promise<{ state: TrainingState; warnings: readonly string[] }> {
-  const { settings, checkpoint } = plan;
-  if (checkpoint !== undefined) return { state: await loadTraining(checkpoint, program), warnings: [] };
-  const parameters = initialise(program, { version: settings.version, seed: settings.seed });
-  const statistics = initialStatistics(program);
-  const skipped =
-    settings.init_from === undefined
-      ? []
-      : await initialiseFrom(resolve(settings.init_from), plan.model.variant, program, {
-          parameters,
-          statistics,
-        });
-  const state = {
-    parameters,
-    statistics,
-    momentum: new Float32Array(program.parameterCount),
-    averages: parameters.slice(),
-    gradients: new Float32Array(program.parameterCount),
-  };
-  const warnings =
-    skipped.length === 0
-      ? []
-      : [
-          `${skipped.join(", ")} start from the seed: not in the weights given, or of another number of classes`,
-        ];
-  return { state, warnings };
-}
-
-/** The network, with its rule of what decays or the simpler one. */
-function trainedNetwork(model: ModelDescription, decayOn: "variant" | "matrices"): Network {
-  const network = shuffleNetV2({ variant: model.variant, width: model.width, classes: model.classes });
-  return decayOn === "variant" ? network : { ...network, decays: ["convolution", "depthwise", "linear"] };
+/** [batch, features] of 0 or 1 / (1 - rate), a function of (seed, step); undefined without dropout. */
+function dropoutMask(program: Program, seed: number, step: number): Float32Array | undefined {
+  const head = program.steps.at(-1) as HeadStep;
+  if (head.dropout === 0) return undefined;
+  const draws = new Draws(seed, streams.dropout, 0, step);
+  const kept = 1 / (1 - head.dropout);
+  const threshold = head.dropout * 2 ** 32;
+  return Float32Array.from({ length: program.batch * head.inputs.length }, () =>
+    draws.word() < threshold ? 0 : kept,
+  );
 }

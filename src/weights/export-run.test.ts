@@ -20,7 +20,8 @@ import { initialise, initialStatistics } from "../models/initialise.js";
 import { shuffleNetV2 } from "../models/shufflenet-v2.js";
 import type { VariantName } from "../models/variants.js";
 import { compile } from "../program/compile.js";
-import { type Saved, saveCheckpoint } from "../run/checkpoint.js";
+import { saveCheckpoint } from "../run/checkpoint.js";
+import type { Saved } from "../run/checkpoint-tensors.js";
 import { type ExportFormat, type ExportOptions, exportRun } from "./export-run.js";
 
 const scratch = mkdtempSync(join(tmpdir(), "riffle-export-"));

@@ -8,7 +8,8 @@ import { makeFolder } from "../core/durable.js";
 import { ResourceError, UsageError } from "../core/error.js";
 import { shuffleNetV2 } from "../models/shufflenet-v2.js";
 import { compile } from "../program/compile.js";
-import { type Checkpoint, loadTraining, loadWeights } from "../run/checkpoint.js";
+import type { Checkpoint } from "../run/checkpoint-state.js";
+import { loadTraining, loadWeights } from "../run/checkpoint-tensors.js";
 import { type TfState, writeTfCheckpoint, type WriteTfOptions } from "./tf-checkpoint.js";
 
 /**

@@ -9,7 +9,8 @@ import { encodeSafetensors } from "../formats/safetensors.js";
 import { initialise, initialStatistics } from "../models/initialise.js";
 import { type VariantName, variantNames, type Width, widths } from "../models/variants.js";
 import { exportWeights, type FlatWeights, type Scheme } from "../models/tensor-names.js";
-import { findCheckpoint, loadWeights } from "../run/checkpoint.js";
+import { loadWeights } from "../run/checkpoint-tensors.js";
+import { findCheckpoint } from "../run/find-checkpoint.js";
 import { layoutOf } from "./foreign-weights.js";
 import { importWeights, writeImportedFile, writeImportedRun } from "./import-weights.js";
 

@@ -22,12 +22,10 @@ import {
   tensorsOf,
   type WeightTensor,
 } from "../models/tensor-names.js";
-import {
-  asCheckpointError,
-  encodeWeights,
-  type ModelDescription,
-  saveCheckpoint,
-} from "../run/checkpoint.js";
+import { saveCheckpoint } from "../run/checkpoint.js";
+import { asCheckpointError } from "../run/checkpoint-error.js";
+import type { ModelDescription } from "../run/checkpoint-state.js";
+import { encodeTensors } from "../run/checkpoint-tensors.js";
 import {
   type ForeignEntry,
   type ForeignWeights,
@@ -105,7 +103,10 @@ export async function writeImportedFile(imported: Imported, path: string): Promi
     });
   }
   await makeFolder(dirname(file));
-  await replaceFile(file, encodeWeights(imported.layout, imported.weights, imported.model));
+  await replaceFile(
+    file,
+    encodeTensors(imported.layout, { kind: "weights", weights: imported.weights }, imported.model),
+  );
 }
 
 /**

@@ -9,18 +9,10 @@ import type { Weights } from "../backends/backend.js";
 import { CheckpointError } from "../core/error.js";
 import type { ParameterTable } from "../models/initialise.js";
 import type { VariantName } from "../models/variants.js";
-import {
-  asCheckpointError,
-  fill,
-  findCheckpoint,
-  otherNetwork,
-  sameShape,
-  slotsOf,
-  stepOf,
-  sumsFile,
-  untouched,
-  weightsFile,
-} from "../run/checkpoint.js";
+import { stepOf, sumsFile } from "../run/checkpoint.js";
+import { asCheckpointError, untouched } from "../run/checkpoint-error.js";
+import { fill, otherNetwork, sameShape, slotsOf, weightsFile } from "../run/checkpoint-tensors.js";
+import { findCheckpoint } from "../run/find-checkpoint.js";
 import { isHead, matchNetwork, openForeign, readInto } from "./foreign-weights.js";
 
 /**

@@ -5,7 +5,8 @@ import { before, suite, test } from "node:test";
 
 import { CheckpointError } from "../../src/core/error.js";
 import { Draws, streams } from "../../src/core/random.js";
-import { checkpointFiles, findCheckpoint, newestValid, openCheckpoint } from "../../src/run/checkpoint.js";
+import { checkpointFiles, openCheckpoint } from "../../src/run/checkpoint.js";
+import { findCheckpoint, newestValid } from "../../src/run/find-checkpoint.js";
 import { evaluate } from "../../src/inference/evaluate.js";
 import { train } from "../../src/train/trainer.js";
 import {

@@ -7,7 +7,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { suite, test } from "node:test";
 
 import { CheckpointError } from "../../src/core/error.js";
-import { newestValid } from "../../src/run/checkpoint.js";
+import { newestValid } from "../../src/run/find-checkpoint.js";
 import type { GivenSettings } from "../../src/settings/settings.js";
 import { train } from "../../src/train/trainer.js";
 import { scratch, steps, tinySettings, trainedBits, writeTinySet } from "../support/tiny-run.js";

@@ -1,0 +1,35 @@
+/**
+ * What goes wrong with a checkpoint, in one wording: whatever reads one ends with code 4 and says that it is untouched.
+ */
+
+import { errorCode } from "../core/durable.js";
+import { CheckpointError, FormatError } from "../core/error.js";
+
+export const untouched = { safe: "The checkpoint is untouched" } as const;
+
+/** File-system and format errors as a checkpoint's; anything else is passed on. */
+export function asCheckpointError(error: unknown, path: string): unknown {
+  if (error instanceof FormatError) {
+    const { what, expected, found, where } = error.problem;
+    return new CheckpointError(
+      {
+        what: `the weights cannot be read: ${what}`,
+        where: where ?? path,
+        ...(expected === undefined ? {} : { expected }),
+        ...(found === undefined ? {} : { found }),
+        ...untouched,
+      },
+      error,
+    );
+  }
+  const code = errorCode(error);
+  if (code === undefined || error instanceof CheckpointError) return error;
+  return new CheckpointError(
+    {
+      what: code === "ENOENT" ? "there is no such file or folder" : `cannot be read (${code})`,
+      where: path,
+      ...untouched,
+    },
+    error,
+  );
+}

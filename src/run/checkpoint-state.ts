@@ -1,0 +1,124 @@
+/**
+ * What a checkpoint says besides its tensors, in `state.json`: where the run stood, its network, settings, data, scores.
+ *
+ * It is read as nothing else than what this version writes, so a field that is not known is refused, not guessed.
+ */
+
+import { join } from "node:path";
+
+import { z } from "zod";
+
+import { CheckpointError } from "../core/error.js";
+import { evaluationDecodings } from "../data/pictures/augment.js";
+import { type VariantName, variantNames, type Width, widths } from "../models/variants.js";
+import { untouched } from "./checkpoint-error.js";
+
+export const stateFile = "state.json";
+
+/** Scores on the whole validation set, accuracies as fractions. */
+export interface Scores {
+  readonly images: number;
+  /** Mean softmax cross-entropy, without smoothing and weight decay. */
+  readonly loss: number;
+  readonly top1: number;
+  readonly top5: number;
+}
+
+/** A key of `evaluationDecodings` in data/augment.ts. */
+export type EvaluationPipeline = keyof typeof evaluationDecodings;
+
+/** What makes a network: enough to build it and to feed it. */
+export interface ModelDescription {
+  readonly variant: VariantName;
+  readonly width: Width;
+  /** Outputs; at least as many as there are names. */
+  readonly classes: number;
+  /** Pixels. */
+  readonly image_size: number;
+  /** Shorter side before the central crop, pixels. */
+  readonly eval_resize: number;
+  /** How pictures are decoded and resized for evaluation. */
+  readonly pipeline: EvaluationPipeline;
+  readonly class_names: readonly string[];
+}
+
+export interface CheckpointState {
+  /** One line for whoever opens the file. */
+  readonly readme: string;
+  readonly format: "riffle-checkpoint";
+  readonly version: 1;
+  /** "training" can be resumed; "weights" holds one set of weights. */
+  readonly kind: "training" | "weights";
+  /** Updates made. */
+  readonly step: number;
+  readonly steps_per_epoch: number;
+  /** Step of the last evaluation, or -1. */
+  readonly evaluated_step: number;
+  /** Scores of the last evaluation, null before the first. */
+  readonly scores: Scores | null;
+  readonly best: { readonly step: number; readonly top1: number } | null;
+  readonly model: ModelDescription;
+  /** Every setting of the run, and who decided it. */
+  readonly settings: Readonly<Record<string, string | number | boolean>>;
+  readonly origins: Readonly<Record<string, string>>;
+  readonly data: { readonly fingerprint: string; readonly train_images: number };
+  /** Sizes of the other files, in bytes. */
+  readonly bytes: Readonly<Record<string, number>>;
+}
+
+/** A checkpoint whose bytes have been verified. */
+export interface Checkpoint {
+  readonly path: string;
+  readonly state: CheckpointState;
+}
+
+/** @throws CheckpointError naming what this version does not write. */
+export function parseState(json: Uint8Array, path: string): CheckpointState {
+  try {
+    return stateSchema.parse(JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(json)));
+  } catch (error) {
+    const found = error instanceof z.ZodError ? z.prettifyError(error).replaceAll("\n", "; ") : String(error);
+    throw new CheckpointError(
+      {
+        what: "is not a state that this version reads",
+        where: join(path, stateFile),
+        expected: "riffle-checkpoint version 1",
+        found,
+        ...untouched,
+      },
+      error,
+    );
+  }
+}
+
+const scoresSchema = z.strictObject({
+  images: z.int().nonnegative(),
+  loss: z.number(),
+  top1: z.number(),
+  top5: z.number(),
+});
+
+const stateSchema: z.ZodType<CheckpointState> = z.strictObject({
+  readme: z.string(),
+  format: z.literal("riffle-checkpoint"),
+  version: z.literal(1),
+  kind: z.enum(["training", "weights"]),
+  step: z.int().nonnegative(),
+  steps_per_epoch: z.int().positive(),
+  evaluated_step: z.int().min(-1),
+  scores: scoresSchema.nullable(),
+  best: z.strictObject({ step: z.int().nonnegative(), top1: z.number() }).nullable(),
+  model: z.strictObject({
+    variant: z.enum(variantNames),
+    width: z.literal(widths),
+    classes: z.int().min(2),
+    image_size: z.int().min(32).max(4096),
+    eval_resize: z.int().min(32).max(8192),
+    pipeline: z.enum(Object.keys(evaluationDecodings) as EvaluationPipeline[]),
+    class_names: z.array(z.string()),
+  }),
+  settings: z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])),
+  origins: z.record(z.string(), z.string()),
+  data: z.strictObject({ fingerprint: z.string(), train_images: z.int().nonnegative() }),
+  bytes: z.record(z.string(), z.int().nonnegative()),
+});

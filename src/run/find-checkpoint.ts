@@ -1,0 +1,110 @@
+/**
+ * Which checkpoint a path means: a run's folder, a checkpoint's folder or its weights file; to resume from, or to use.
+ */
+
+import { stat } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+
+import { exists } from "../core/durable.js";
+import { CheckpointError } from "../core/error.js";
+import { listSteps, openCheckpoint, stepFolder, stepOf, sumsFile } from "./checkpoint.js";
+import { asCheckpointError, untouched } from "./checkpoint-error.js";
+import type { Checkpoint } from "./checkpoint-state.js";
+import { weightsFile } from "./checkpoint-tensors.js";
+
+/** A checkpoint passed over, and why. */
+export interface Damaged {
+  readonly step: number;
+  readonly problem: CheckpointError;
+}
+
+/**
+ * The newest checkpoint of a run that is whole, and the newer ones that are not.
+ *
+ * @throws CheckpointError when there is none: a run never starts over by itself.
+ */
+export async function newestValid(
+  runDir: string,
+): Promise<{ checkpoint: Checkpoint; damaged: readonly Damaged[] }> {
+  const passedOver: Damaged[] = [];
+  for (const step of await listSteps(runDir)) {
+    try {
+      return { checkpoint: await openCheckpoint(join(runDir, stepFolder(step))), damaged: passedOver };
+    } catch (error) {
+      if (!(error instanceof CheckpointError)) throw error;
+      passedOver.push({ step, problem: error });
+    }
+  }
+  const [first] = passedOver;
+  throw new CheckpointError(
+    {
+      what: first === undefined ? "there is no checkpoint" : `no checkpoint of ${passedOver.length} is whole`,
+      where: runDir,
+      expected: "a folder step-N",
+      found: first === undefined ? "none" : `${stepFolder(first.step)}: ${first.problem.message}`,
+      ...untouched,
+      hint: "To start over, train into a new folder with --log_dir",
+    },
+    first?.problem,
+  );
+}
+
+/**
+ * The checkpoint that a path means for using a network: a checkpoint's folder or its weights file, or a run's
+ * folder, of which `best/` is taken, else the newest whole one.
+ *
+ * @throws CheckpointError
+ */
+export async function findCheckpoint(path: string): Promise<Checkpoint> {
+  if (basename(path) === weightsFile) return openCheckpoint(dirname(path));
+  await requireFolder(path);
+  if (await exists(join(path, sumsFile))) return openCheckpoint(path);
+  if (await exists(join(path, "best"))) return openCheckpoint(join(path, "best"));
+  return (await newestValid(path)).checkpoint;
+}
+
+/**
+ * The checkpoint to resume from: the newest whole one of a run's folder, or the one named.
+ *
+ * @throws CheckpointError
+ */
+export async function findResumable(
+  path: string,
+): Promise<{ runDir: string; checkpoint: Checkpoint; damaged: readonly Damaged[] }> {
+  await requireFolder(path);
+  const runDir = await runFolderOf(path);
+  if (runDir === path) return { runDir, ...(await newestValid(path)) };
+  const checkpoint = await openCheckpoint(path);
+  if (checkpoint.state.kind !== "training") {
+    throw new CheckpointError({
+      what: "holds weights only, without momentum and averages",
+      where: path,
+      expected: "a folder step-N, or the run's folder",
+      found: basename(path),
+      ...untouched,
+      hint: `Resume the run with --resume ${dirname(path)}, or start a new one from these weights with --init_from ${path}`,
+    });
+  }
+  return { runDir, checkpoint, damaged: [] };
+}
+
+/** The folder of the run that a path to resume from belongs to. @throws CheckpointError */
+export async function runFolderOf(path: string): Promise<string> {
+  await requireFolder(path);
+  return (await exists(join(path, sumsFile))) || stepOf(basename(path)) !== undefined ? dirname(path) : path;
+}
+
+async function requireFolder(path: string): Promise<void> {
+  try {
+    if ((await stat(path)).isDirectory()) return;
+  } catch (error) {
+    throw asCheckpointError(error, path);
+  }
+  throw new CheckpointError({
+    what: "is no checkpoint",
+    where: path,
+    expected: "a run's folder, or a folder step-N or best in it",
+    found: "a file",
+    ...untouched,
+  });
+}

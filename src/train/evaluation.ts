@@ -1,0 +1,83 @@
+/**
+ * Evaluations in the course of a run: when, of which weights, and what is best.
+ */
+
+import { badImageLimit } from "../run/run-data.js";
+import type { EvaluationEvent } from "../run/events.js";
+import type { Journal } from "../run/journal.js";
+import type { Summaries } from "../run/summaries.js";
+import type { Scores } from "../run/checkpoint-state.js";
+import { score } from "../inference/evaluate.js";
+import type { Plan } from "./plan.js";
+import type { Prepared } from "./prepare.js";
+import type { Saver } from "./saver.js";
+
+export class Evaluations {
+  readonly #plan: Plan;
+  readonly #prepared: Prepared;
+  readonly #journal: Journal;
+  readonly #summaries: Summaries;
+  readonly #saver: Saver;
+
+  constructor(plan: Plan, prepared: Prepared, journal: Journal, summaries: Summaries, saver: Saver) {
+    this.#plan = plan;
+    this.#prepared = prepared;
+    this.#journal = journal;
+    this.#summaries = summaries;
+    this.#saver = saver;
+  }
+
+  /** Whether the step that the run stands at ends an epoch that is to be evaluated, or the run, and was not yet. */
+  get isDue(): boolean {
+    const { settings, length } = this.#plan;
+    const { step, evaluated_step } = this.#prepared.standing;
+    const interval = settings.epochs_between_evals * length.stepsPerEpoch;
+    return (
+      settings.mode !== "train" && evaluated_step < step && (step % interval === 0 || step === length.steps)
+    );
+  }
+
+  /** On the whole validation set, with the averages and with the weights as they are; keeps the best. */
+  async evaluate(signal: AbortSignal | undefined): Promise<void> {
+    const { data, settings, model, length } = this.#plan;
+    const { evaluation, state, standing } = this.#prepared;
+    if (evaluation === undefined || data.validation === undefined) return;
+    this.#saver.refuseNonFinite();
+    const { parameters, averages, statistics } = state;
+    const candidates = [
+      ...(settings.average_decay > 0
+        ? [{ name: "averages" as const, weights: { parameters: averages, statistics } }]
+        : []),
+      { name: "parameters" as const, weights: { parameters, statistics } },
+    ];
+    const scored = await score(
+      evaluation,
+      data.validation,
+      candidates.map(({ weights }) => weights),
+      { model, maxBadImages: badImageLimit(settings), ...(signal === undefined ? {} : { signal }) },
+      (event) => this.#journal.emit(event),
+    );
+    if (scored === undefined) return; // stopped; made up for when the run resumes
+    const { step } = standing;
+    standing.evaluated_step = step;
+    const [chosen] = scored;
+    const kept = candidates[0];
+    if (chosen === undefined || kept === undefined) return;
+    standing.scores = chosen;
+    const best = standing.best === null || chosen.top1 > standing.best.top1;
+    if (best) standing.best = { step, top1: chosen.top1 };
+    candidates.forEach(({ name }, i) => {
+      const event: EvaluationEvent = {
+        event: "evaluation",
+        step,
+        epoch: step / length.stepsPerEpoch,
+        weights: name,
+        ...(scored[i] as Scores),
+        best: best && i === 0,
+      };
+      this.#journal.emit(event);
+      this.#summaries.evaluation(event, i === 0);
+    });
+    if (best) await this.#saver.saveBest(kept.weights);
+  }
+}

@@ -1,0 +1,103 @@
+/**
+ * All that the first step needs: the compiled network, its weights drawn or loaded, memory for both. What does not fit
+ * is refused here, before anything is trained or written.
+ */
+
+import { resolve } from "node:path";
+
+import type { Backend, TrainingRun, TrainingState } from "../backends/backend.js";
+import type { LoadedNetwork } from "../inference/evaluate.js";
+import { initialise, initialStatistics } from "../models/initialise.js";
+import type { Network } from "../models/layers.js";
+import { shuffleNetV2 } from "../models/shufflenet-v2.js";
+import { compile } from "../program/compile.js";
+import type { Program } from "../program/program.js";
+import type { CheckpointState, ModelDescription } from "../run/checkpoint-state.js";
+import { loadTraining } from "../run/checkpoint-tensors.js";
+import { initialiseFrom } from "../weights/initialise-from.js";
+import { estimateMemory, refuseTooLargeBatch } from "./memory.js";
+import type { Plan } from "./plan.js";
+
+/** Where a run stands, as its next checkpoint will say. */
+export type Standing = {
+  -readonly [K in "step" | "evaluated_step" | "scores" | "best"]: CheckpointState[K];
+};
+
+export interface Prepared {
+  readonly network: Network;
+  readonly program: Program;
+  readonly state: TrainingState;
+  readonly run: TrainingRun;
+  /** Absent where nothing is evaluated. */
+  readonly evaluation: LoadedNetwork | undefined;
+  /** Estimate of the whole process, in bytes. */
+  readonly memory: number;
+  readonly standing: Standing;
+  readonly warnings: readonly string[];
+}
+
+/** @throws ResourceError when it does not fit into memory, CheckpointError when weights to start from do not fit. */
+export async function prepare(plan: Plan, backend: Backend): Promise<Prepared> {
+  const { settings, model, data, checkpoint } = plan;
+  const network = trainedNetwork(model, settings.weight_decay_on);
+  const programOf = (batch: number): Program =>
+    compile(network, { batch, imageSize: model.image_size, mode: "train" });
+  const evaluated =
+    data.validation === undefined || settings.mode === "train"
+      ? undefined
+      : compile(network, { batch: settings.eval_batch_size, imageSize: model.image_size, mode: "infer" });
+  refuseTooLargeBatch(settings.batch_size, (batch) => estimateMemory(programOf(batch), evaluated));
+  const program = programOf(settings.batch_size);
+  const { state, warnings } = await startingState(plan, program);
+  const options = { threads: settings.threads ?? 0 };
+  const { step = 0, evaluated_step = -1, scores = null, best = null } = checkpoint?.state ?? {};
+  return {
+    network,
+    program,
+    state,
+    run: backend.train(program, state, options),
+    evaluation:
+      evaluated === undefined ? undefined : { program: evaluated, run: backend.infer(evaluated, options) },
+    memory: estimateMemory(program, evaluated),
+    standing: { step, evaluated_step, scores, best },
+    warnings: [...plan.warnings, ...warnings],
+  };
+}
+
+/** Weights drawn, read from elsewhere, or as the checkpoint holds them. */
+async function startingState(
+  plan: Plan,
+  program: Program,
+): Promise<{ state: TrainingState; warnings: readonly string[] }> {
+  const { settings, checkpoint } = plan;
+  if (checkpoint !== undefined) return { state: await loadTraining(checkpoint, program), warnings: [] };
+  const parameters = initialise(program, { version: settings.version, seed: settings.seed });
+  const statistics = initialStatistics(program);
+  const skipped =
+    settings.init_from === undefined
+      ? []
+      : await initialiseFrom(resolve(settings.init_from), plan.model.variant, program, {
+          parameters,
+          statistics,
+        });
+  const state = {
+    parameters,
+    statistics,
+    momentum: new Float32Array(program.parameterCount),
+    averages: parameters.slice(),
+    gradients: new Float32Array(program.parameterCount),
+  };
+  const warnings =
+    skipped.length === 0
+      ? []
+      : [
+          `${skipped.join(", ")} start from the seed: not in the weights given, or of another number of classes`,
+        ];
+  return { state, warnings };
+}
+
+/** The network, with its rule of what decays or the simpler one. */
+function trainedNetwork(model: ModelDescription, decayOn: "variant" | "matrices"): Network {
+  const network = shuffleNetV2({ variant: model.variant, width: model.width, classes: model.classes });
+  return decayOn === "variant" ? network : { ...network, decays: ["convolution", "depthwise", "linear"] };
+}
