@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 
-import { softmaxCrossEntropy } from "../../src/backends/reference/head.js";
+import { softmaxCrossEntropy } from "../../src/backends/reference/head-passes.js";
 import { referenceBackend } from "../../src/backends/reference/reference.js";
 import { UsageError } from "../../src/core/error.js";
 import { compile } from "../../src/program/compile.js";

@@ -4,10 +4,10 @@ import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 
 import { normaliseByBatch } from "../../src/backends/reference/batch-norm.js";
-import { forEachTap } from "../../src/backends/reference/depthwise.js";
+import { forEachTap } from "../../src/backends/reference/depthwise-passes.js";
 import { createMachine } from "../../src/backends/reference/planes.js";
 import { referenceBackend } from "../../src/backends/reference/reference.js";
-import { stemForward } from "../../src/backends/reference/stem.js";
+import { stemForward } from "../../src/backends/reference/stem-passes.js";
 import { updateRange, updateStatistics } from "../../src/backends/reference/update.js";
 import { normalised } from "../../src/models/layers.js";
 import { variants } from "../../src/models/variants.js";

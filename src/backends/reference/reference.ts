@@ -6,7 +6,7 @@
  */
 
 import { UsageError } from "../../core/error.js";
-import { outputsOf, type PlaneId, type Program, type Step } from "../../program/program.js";
+import { outputsOf, type PlaneId, type Program } from "../../program/program.js";
 import type {
   Backend,
   Batch,
@@ -20,23 +20,11 @@ import type {
   UpdateSettings,
   Weights,
 } from "../backend.js";
-import {
-  batchNormGradients,
-  convolutionGradient,
-  normaliseByBatch,
-  normaliseByMoving,
-} from "./batch-norm.js";
-import { depthwiseBackward, depthwiseForward } from "./depthwise.js";
-import {
-  headBackward,
-  headForward,
-  softmaxCrossEntropy,
-  type HeadMemory,
-  type LossAndGradient,
-} from "./head.js";
+import { batchNormGradients, normaliseByMoving } from "./batch-norm.js";
+import type { HeadMemory, LossAndGradient } from "./head-passes.js";
+import { passesOf, type Passing } from "./passes.js";
 import { createMachine, type Machine } from "./planes.js";
-import { pointwiseBackward, pointwiseForward } from "./pointwise.js";
-import { stemBackward, stemForward, type StemMemory } from "./stem.js";
+import type { StemMemory } from "./stem-passes.js";
 import { decayLoss, updateParameters, updateStatistics } from "./update.js";
 
 export const referenceBackend: Backend = {
@@ -49,16 +37,16 @@ export const referenceBackend: Backend = {
 const NO_LOSS: LossSettings = { labelSmoothing: 0, weightDecay: 0 };
 
 /** One program and all that its steps hand to each other. */
-class Execution {
+class Execution implements Passing {
   readonly machine: Machine;
   readonly inspect: Inspection;
   images: Uint8Array = new Uint8Array(0);
   labels: Int32Array = new Int32Array(0);
   loss: LossSettings = NO_LOSS;
+  stem: StemMemory | undefined;
   head: HeadMemory | undefined;
   outcome: LossAndGradient | undefined;
   readonly #seconds: Inspection["seconds"];
-  #stem: StemMemory | undefined;
 
   /** @param weights what steps read now; @param gradients where they write dW, in training. */
   constructor(
@@ -85,70 +73,19 @@ class Execution {
     const step = this.machine.program.steps[index];
     if (step === undefined) throw new RangeError(`the program has no step ${index}`);
     const start = performance.now();
-    if (direction === "forward") this.#forward(step);
-    else this.#backward(step);
-    this.#seconds[direction][index] = (performance.now() - start) / 1000;
-  }
-
-  #forward(step: Step): void {
-    const { machine } = this;
-    const weights = this.weights();
-    const training = machine.program.mode === "train";
-    if (!training) for (const plane of outputsOf(step)) normaliseByMoving(machine, plane, weights);
-    switch (step.kind) {
-      case "stem":
-        this.#stem = stemForward(machine, step, this.images, weights);
-        return;
-      case "pointwise":
-        pointwiseForward(machine, step, weights.parameters);
-        break;
-      case "depthwise":
-        depthwiseForward(machine, step, weights.parameters);
-        break;
-      case "head":
-        this.head = headForward(machine, step, weights.parameters, this.loss.dropoutMask);
-        if (training) this.outcome = softmaxCrossEntropy(this.head.logits, this.labels, this.loss);
-        return;
-    }
-    if (!training) return;
-    for (const plane of outputsOf(step)) {
-      normaliseByBatch(machine, plane, machine.values[plane] as Float64Array, weights);
-    }
-  }
-
-  #backward(step: Step): void {
     const { machine, gradients } = this;
-    const { parameters } = this.weights();
-    const { gamma, beta } = machine.program;
-    for (const plane of outputsOf(step)) {
-      const { dgamma, dbeta } = batchNormGradients(machine, plane);
-      gradients[gamma + plane] = dgamma;
-      gradients[beta + plane] = dbeta;
-    }
-    const ownGradient = (plane: PlaneId): Float64Array =>
-      convolutionGradient(
-        machine,
-        plane,
-        machine.values[plane] as Float64Array,
-        machine.gradients[plane] as Float64Array,
-      );
-    switch (step.kind) {
-      case "stem":
-        stemBackward(machine, step, ran(this.#stem, step), gradients);
-        return;
-      case "pointwise":
-        pointwiseBackward(machine, step, parameters, outputsOf(step).map(ownGradient), gradients);
-        return;
-      case "depthwise":
-        depthwiseBackward(machine, step, parameters, outputsOf(step).map(ownGradient), gradients);
-        return;
-      case "head": {
-        const { dropoutMask } = this.loss;
-        const [head, outcome] = [ran(this.head, step), ran(this.outcome, step)];
-        headBackward(machine, step, parameters, head, outcome, dropoutMask, gradients);
-        return;
+    if (direction === "backward") {
+      const { gamma, beta } = machine.program;
+      for (const plane of outputsOf(step)) {
+        const { dgamma, dbeta } = batchNormGradients(machine, plane);
+        gradients[gamma + plane] = dgamma;
+        gradients[beta + plane] = dbeta;
       }
+    } else if (machine.program.mode === "infer") {
+      for (const plane of outputsOf(step)) normaliseByMoving(machine, plane, this.weights());
     }
+    passesOf(step)[direction](this, step);
+    this.#seconds[direction][index] = (performance.now() - start) / 1000;
   }
 
   #inspection(): Inspection {
@@ -283,12 +220,6 @@ function checkBatch({ batch, imageSize, classes }: Program, { images, labels }: 
   if (wrong !== undefined) {
     throw new UsageError({ what: "label out of range", expected: `0 .. ${classes - 1}`, found: `${wrong}` });
   }
-}
-
-/** What an earlier forward run of the same step left. */
-function ran<T>(memory: T | undefined, step: Step): T {
-  if (memory === undefined) throw new Error(`"${step.name}" has not run forward yet`);
-  return memory;
 }
 
 function replace(target: Float64Array, values: Float64Array, what: string): void {

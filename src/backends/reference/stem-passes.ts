@@ -14,7 +14,7 @@
 import type { Weights } from "../backend.js";
 import type { StemStep } from "../../program/program.js";
 import { convolutionGradient, normaliseByBatch } from "./batch-norm.js";
-import { forEachTap } from "./depthwise.js";
+import { forEachTap } from "./depthwise-passes.js";
 import { planeOf, type Machine } from "./planes.js";
 
 /** What the backward half needs of the forward half. */
