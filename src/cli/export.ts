@@ -8,7 +8,7 @@ import {
   exportedWeights,
   exportRun,
 } from "../weights/export-run.js";
-import { onnxInputs } from "../weights/onnx.js";
+import { onnxInputs } from "../weights/network-to-onnx.js";
 import type { CliCommand, Invocation } from "./command.js";
 import { bytes, count, printable, shellWord } from "./format.js";
 import { shortPath, titled } from "./report-run.js";
@@ -23,6 +23,7 @@ export const exportCommand: CliCommand = {
     "riffle export runs/a/step-1200 --format safetensors --weights raw --output a.safetensors",
     "riffle export model_1p --format tf-checkpoint --output tf/",
   ],
+  // Nothing here runs the engine any more; the option stays, so that scripts that give it go on.
   settings: ["threads"],
   options: [
     {
@@ -77,7 +78,6 @@ async function exportFile(invocation: Invocation, terminal: Terminal): Promise<n
   const weights = choice(invocation, "weights", exportedWeights);
   const input = choice(invocation, "input", onnxInputs);
   const output = invocation.own.get("output");
-  const { threads } = invocation.settings;
   const result = await exportRun(run, {
     format,
     keepBatchNorm: invocation.own.has("keep_batch_norm"),
@@ -85,7 +85,6 @@ async function exportFile(invocation: Invocation, terminal: Terminal): Promise<n
     ...(typeof output === "string" ? { output } : {}),
     ...(weights === undefined ? {} : { weights }),
     ...(input === undefined ? {} : { input }),
-    ...(threads === undefined ? {} : { threads }),
   });
   terminal.emit({ event: "export", ...result });
   terminal.print(titled("Network", `${result.network}, ${count(result.classes)} classes`));
@@ -96,7 +95,7 @@ async function exportFile(invocation: Invocation, terminal: Terminal): Promise<n
     ),
   );
   terminal.print(titled("Saved", `${printable(shortPath(result.output))}, ${bytes(result.bytes)}`));
-  terminal.print(titled("Checked", checkInWords(result)));
+  terminal.print(titled("Checked", `read again: ${count(result.check.tensors)} tensors, equal bit for bit`));
   terminal.print(titled("Next", nextCommand(result)));
   return 0;
 }
@@ -106,15 +105,6 @@ const weightsInWords = {
   raw: "as trained",
   both: "as trained, with averages and momentum",
 } as const satisfies Record<ExportResult["weights"], string>;
-
-function checkInWords({ check }: ExportResult): string {
-  if (check.compared === "tensors") return `read again: ${count(check.tensors)} tensors, equal bit for bit`;
-  const { pictures, largest_difference: difference, largest_logit: logit, tolerance } = check;
-  return (
-    `read again and run on ${pictures} drawn pictures: logits up to ${logit.toFixed(2)} differ from the engine's ` +
-    `by at most ${difference.toExponential(1)} (allowed ${tolerance.toExponential(0)})`
-  );
-}
 
 /** One line that opens the file in Python. */
 function nextCommand({ format, output, classes, network }: ExportResult): string {

@@ -15,11 +15,12 @@
 
 import { open, stat } from "node:fs/promises";
 
-import { BinaryReader, BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
+import { BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
 
 import { errorCode, exists, replaceFile } from "../core/durable.js";
 import { CheckpointError, ResourceError } from "../core/error.js";
 import { hex32, maskedCrc32c } from "./crc32c.js";
+import { ProtobufWalker } from "./protobuf.js";
 import { encodeTable, FOOTER_BYTES, readTable, TABLE_MAGIC, type TableEntry } from "./sstable.js";
 
 /** What `data` is, by type; names as safetensors has them. Booleans are bytes, half floats their bits. */
@@ -170,7 +171,7 @@ export function parseBundleIndex(
     // Pieces of partitioned variables; the variable has an entry of its own that counts them.
     if (key[0] === 0) continue;
     const name = decodeName(key, where);
-    const entry = new EntryReader(value, where, name).entry();
+    const entry = parseEntry(value, `${where}, tensor ${quote(name)}`);
     if (entry.shard >= shards) {
       throw problem("the tensor lies in a shard that the checkpoint has not", {
         where: `${where}, tensor ${quote(name)}`,
@@ -384,27 +385,25 @@ function parseHeader(value: Uint8Array, where: string): number {
   let shards = 1;
   let bigEndian = false;
   let minConsumer = 0;
-  try {
-    eachField(value, "the header", (field, wire, reader) => {
-      if (field === 1 && wire === WireType.LengthDelimited) {
+  const walker = walkerOf(value, `${where}, header`);
+  walker.whole("the header", {
+    1: () => {
+      if (walker.wire === WireType.LengthDelimited) {
         throw problem("is a table of TensorFlow's older V1 format, which is not read", {
           where,
           hint: "Load it in TensorFlow and save it with tf.compat.v1.train.Saver(write_version=2)",
         });
       }
-      if (field === 1 && wire === WireType.Varint) shards = toNumber(reader.int64());
-      else if (field === 2 && wire === WireType.Varint) bigEndian = toNumber(reader.int64()) !== 0;
-      else if (field === 3 && wire === WireType.LengthDelimited) {
-        eachField(reader.bytes(), "the header's version", (part, partWire, inner) => {
-          if (partWire !== WireType.Varint) throw new Error(`field ${part} of wire type ${partWire}`);
-          const version = toNumber(inner.int64());
-          if (part === 2) minConsumer = version;
-        });
-      } else throw new Error(`unknown field ${field}`);
-    });
-  } catch (cause) {
-    throw asProblem(cause, `${where}, header`);
-  }
+      shards = walker.count("a number of data files");
+    },
+    2: () => (bigEndian = walker.count("an endianness") !== 0),
+    3: () =>
+      walker.message("the version", {
+        1: () => walker.skip("a producer"),
+        2: () => (minConsumer = walker.count("a version")),
+        3: () => walker.skip("a bad consumer"),
+      }),
+  });
   if (bigEndian) {
     throw problem("the checkpoint was written on a big-endian machine, which is not read", {
       where,
@@ -454,75 +453,51 @@ function encodeEntry({ dtype, shape, offset, bytes, crc }: BundleEntry): Uint8Ar
   return entry.finish();
 }
 
-class EntryReader {
-  constructor(
-    private readonly value: Uint8Array,
-    private readonly where: string,
-    private readonly name: string,
-  ) {}
-
-  entry(): BundleEntry {
-    let dtype: BundleEntry["dtype"] | undefined;
-    let shape: readonly number[] = [];
-    const numbers = { shard: 0, offset: 0, bytes: 0, crc: 0 };
-    let slices = 0;
-    try {
-      eachField(
-        this.value,
-        "the entry",
-        (field, wire, reader) => {
-          const kind = field === 2 || field === 7 ? WireType.LengthDelimited : WireType.Varint;
-          if (wire !== (field === 6 ? WireType.Bit32 : kind))
-            throw new Error(`field ${field} of wire type ${wire}`);
-          if (field === 1) dtype = this.#dtype(toNumber(reader.int64()));
-          else if (field === 2) shape = this.#shape(reader.bytes());
-          else if (field === 3) numbers.shard = toNumber(reader.int64());
-          else if (field === 4) numbers.offset = toNumber(reader.int64());
-          else if (field === 5) numbers.bytes = toNumber(reader.int64());
-          else if (field === 6) numbers.crc = reader.fixed32();
-          else if (field === 7) {
-            reader.bytes();
-            slices++;
-          } else throw new Error(`unknown field ${field}`);
-        },
-        [7],
-      );
-      if (dtype === undefined) throw new Error("no type");
-    } catch (cause) {
-      throw asProblem(cause, `${this.where}, tensor ${quote(this.name)}`);
-    }
-    return { dtype, shape, ...numbers, slices };
-  }
-
-  #dtype(number: number): BundleEntry["dtype"] {
-    const dtype = types.get(number)?.dtype ?? otherTypes.get(number);
-    if (dtype === undefined) throw new Error(`unknown type ${number}`);
-    return dtype;
-  }
-
-  /** TensorShapeProto. */
-  #shape(bytes: Uint8Array): readonly number[] {
-    const shape: number[] = [];
-    eachField(
-      bytes,
-      "the shape",
-      (field, wire, reader) => {
-        if (field !== 2 || wire !== WireType.LengthDelimited) {
-          throw new Error(`a shape with field ${field}, so it is not known or damaged`);
-        }
-        let length = 0;
-        eachField(reader.bytes(), "a dimension", (part, partWire, inner) => {
-          if (part === 1 && partWire === WireType.Varint) length = toNumber(inner.int64());
-          else if (part === 2 && partWire === WireType.LengthDelimited) inner.bytes();
-          else throw new Error(`a dimension with field ${part}`);
-        });
-        if (shape.length === MAX_DIMENSIONS) throw new Error(`more than ${MAX_DIMENSIONS} dimensions`);
-        shape.push(length);
+/** BundleEntryProto. */
+function parseEntry(value: Uint8Array, where: string): BundleEntry {
+  let dtype: BundleEntry["dtype"] | undefined;
+  let slices = 0;
+  const shape: number[] = [];
+  const numbers = { shard: 0, offset: 0, bytes: 0, crc: 0 };
+  const walker = walkerOf(value, where);
+  /** Its name says nothing. */
+  const dimension = (): void => {
+    let length = 0;
+    walker.message("a dimension", {
+      1: () => (length = walker.count("a length")),
+      2: () => walker.skip("a name"),
+    });
+    if (shape.length === MAX_DIMENSIONS) walker.fail(`more than ${MAX_DIMENSIONS} dimensions`);
+    shape.push(length);
+  };
+  walker.whole(
+    "the entry",
+    {
+      1: () => {
+        const number = walker.count("a type");
+        dtype =
+          types.get(number)?.dtype ?? otherTypes.get(number) ?? walker.fail(`an unknown type ${number}`);
       },
-      [2],
-    );
-    return shape;
-  }
+      2: () => walker.message("the shape", { 2: dimension }, [2]),
+      3: () => (numbers.shard = walker.count("a data file")),
+      4: () => (numbers.offset = walker.count("an offset")),
+      5: () => (numbers.bytes = walker.count("a size")),
+      6: () => (numbers.crc = walker.fixed32("a checksum")),
+      7: () => {
+        walker.bytesOf("a slice");
+        slices++;
+      },
+    },
+    [7],
+  );
+  if (dtype === undefined) return walker.fail("no type");
+  return { dtype, shape, ...numbers, slices };
+}
+
+function walkerOf(bytes: Uint8Array, where: string): ProtobufWalker {
+  return new ProtobufWalker(bytes, (what, at) =>
+    problem(`cannot be read, at byte ${at} of it: ${what}`, { where }),
+  );
 }
 
 function checkSize({ dtype, shape, offset, bytes, slices }: BundleEntry, name: string, where: string): void {
@@ -562,34 +537,6 @@ function refuseOverlaps(entries: ReadonlyMap<string, BundleEntry>, where: string
       found: `${b.offset}`,
     });
   }
-}
-
-/** Calls `field` for each field of a message; one that is not in `repeated` may come once. */
-function eachField(
-  message: Uint8Array,
-  name: string,
-  field: (field: number, wire: WireType, reader: BinaryReader) => void,
-  repeated: readonly number[] = [],
-): void {
-  const reader = new BinaryReader(message);
-  let seen = 0;
-  while (reader.pos < reader.len) {
-    const [number, wire] = reader.tag();
-    if (number > 30) throw new Error(`${name} has an unknown field ${number}`);
-    if ((seen & (1 << number)) !== 0 && !repeated.includes(number)) {
-      throw new Error(`${name} has field ${number} twice`);
-    }
-    seen |= 1 << number;
-    field(number, wire, reader);
-    if (reader.pos > reader.len) throw new Error(`a field leaves ${name}`);
-  }
-}
-
-/** From 0 to 2^53 - 1. */
-function toNumber(value: bigint | string): number {
-  const number = Number(value);
-  if (!Number.isSafeInteger(number) || number < 0) throw new Error(`a number of ${value}`);
-  return number;
 }
 
 function decodeName(key: Uint8Array, where: string): string {

@@ -8,9 +8,10 @@
  * Source: tensorflow/core/example/{example,feature}.proto; protobuf.dev/programming-guides/encoding.
  */
 
-import { BinaryReader, BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
+import { BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
 
 import { DataError } from "../core/error.js";
+import { ProtobufWalker } from "./protobuf.js";
 
 /** One named list. What is read of `bytes` are views of the message. */
 export type Feature =
@@ -115,175 +116,95 @@ function delimited(length: number): number {
   return bytes + length;
 }
 
-/** One walk over a message, from outside in; nested messages are ranges of the same bytes. */
+/** One walk over a message, from outside in. */
 class ExampleReader {
-  readonly #reader: BinaryReader;
+  readonly #walker: ProtobufWalker;
+  readonly #features = new Map<string, Feature>();
 
-  constructor(
-    private readonly bytes: Uint8Array,
-    private readonly where: string,
-  ) {
-    this.#reader = new BinaryReader(bytes);
+  constructor(bytes: Uint8Array, where: string) {
+    this.#walker = new ProtobufWalker(
+      bytes,
+      (what, at) => new DataError({ where, what: `no tf.train.Example, at byte ${at} of it: ${what}` }),
+    );
   }
 
   read(): Map<string, Feature> {
-    try {
-      return this.#example();
-    } catch (error) {
-      // BinaryReader throws plain errors for bytes that are no protobuf; anything else is a mistake of ours.
-      if (error instanceof RangeError || (error instanceof Error && error.constructor === Error)) {
-        throw this.#error(`no whole protobuf message: ${error.message}`);
-      }
-      throw error;
-    }
-  }
-
-  #example(): Map<string, Feature> {
-    const features = new Map<string, Feature>();
-    let seen = false;
-    this.#fields(this.bytes.length, "the Example", (field, wire) => {
-      if (field === 2 && wire === WireType.LengthDelimited) {
-        throw this.#error("a tf.train.SequenceExample, or damaged; tf.train.Example is read");
-      }
-      if (field !== EXAMPLE_FEATURES) throw this.#error(`the Example has an unknown field ${field}`);
-      if (seen) throw this.#error("the Example has its features twice");
-      seen = true;
-      this.#fields(this.#end(wire, "the features"), "the features", (entryField, entryWire) => {
-        if (entryField !== FEATURES_ENTRY)
-          throw this.#error(`the features have an unknown field ${entryField}`);
-        this.#entry(this.#end(entryWire, "an entry"), features);
-      });
+    const walker = this.#walker;
+    walker.whole("the Example", {
+      [EXAMPLE_FEATURES]: () =>
+        walker.message("the features", { [FEATURES_ENTRY]: () => this.#entry() }, [FEATURES_ENTRY]),
+      2: () => walker.fail("a tf.train.SequenceExample, or damaged; tf.train.Example is read"),
     });
-    return features;
+    return this.#features;
   }
 
-  #entry(end: number, features: Map<string, Feature>): void {
+  #entry(): void {
+    const walker = this.#walker;
     let key: string | undefined;
     let feature: Feature | undefined;
-    let valued = false;
-    this.#fields(end, "an entry", (field, wire) => {
-      if (field === ENTRY_KEY && key === undefined) key = this.#key(this.#end(wire, "a key"));
-      else if (field === ENTRY_VALUE && !valued) {
-        valued = true;
-        feature = this.#feature(this.#end(wire, "a feature"));
-      } else throw this.#error(`an entry has field ${field}, unknown or twice`);
+    walker.message("an entry", {
+      [ENTRY_KEY]: () => (key = this.#key()),
+      [ENTRY_VALUE]: () => (feature = this.#feature()),
     });
-    if (key === undefined) throw this.#error("an entry has no key");
-    if (features.has(key)) throw this.#error(`the key ${JSON.stringify(key)} comes twice`);
-    if (feature !== undefined) features.set(key, feature);
+    if (key === undefined) return walker.fail("an entry has no key");
+    if (this.#features.has(key)) walker.fail(`the key ${JSON.stringify(key)} comes twice`);
+    if (feature !== undefined) this.#features.set(key, feature);
   }
 
-  #key(end: number): string {
-    const start = this.#reader.pos;
-    if (end - start > MAX_KEY_BYTES) throw this.#error(`a key of ${end - start} bytes`);
-    this.#reader.pos = end;
-    let key: string;
-    try {
-      key = utf8.decode(this.bytes.subarray(start, end));
-    } catch {
-      throw this.#error("a key that is not UTF-8");
-    }
+  #key(): string {
+    const key = this.#walker.text("a key", MAX_KEY_BYTES);
     // Such a key would otherwise be printed in lists of the keys found.
     if (key === "" || /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u.test(key)) {
-      throw this.#error("a key that is empty or holds control characters");
+      this.#walker.fail("a key that is empty or holds control characters");
     }
     return key;
   }
 
-  #feature(end: number): Feature | undefined {
+  #feature(): Feature | undefined {
+    const walker = this.#walker;
     let feature: Feature | undefined;
-    this.#fields(end, "a feature", (field, wire) => {
-      if (feature !== undefined) throw this.#error("a feature has two lists");
-      const kind = LISTS[field - 1];
-      if (kind === undefined) throw this.#error(`a feature has an unknown field ${field}`);
-      const listEnd = this.#end(wire, "a list");
-      if (kind === "bytes") feature = { kind, values: this.#byteList(listEnd) };
-      else if (kind === "floats") feature = { kind, values: this.#floatList(listEnd) };
-      else feature = { kind, values: this.#intList(listEnd) };
+    const list = (read: () => Feature) => (): void => {
+      if (feature !== undefined) walker.fail("a feature has two lists");
+      feature = read();
+    };
+    walker.message("a feature", {
+      1: list(() => ({ kind: "bytes", values: this.#bytes() })),
+      2: list(() => ({ kind: "floats", values: this.#floats() })),
+      3: list(() => ({ kind: "ints", values: this.#integers() })),
     });
     return feature;
   }
 
-  #byteList(end: number): Uint8Array[] {
+  #bytes(): Uint8Array[] {
     const values: Uint8Array[] = [];
-    this.#values(end, (wire) => {
-      const valueEnd = this.#end(wire, "a value");
-      values.push(this.bytes.subarray(this.#reader.pos, valueEnd));
-      this.#reader.pos = valueEnd;
-    });
+    this.#list(() => values.push(this.#walker.bytesOf("a value")));
     return values;
   }
 
-  #floatList(end: number): Float32Array {
-    // No value takes fewer than four bytes of the list.
-    const values = new Float32Array((end - this.#reader.pos) >> 2);
+  #floats(): Float32Array {
+    const walker = this.#walker;
+    let values = new Float32Array(0);
     let count = 0;
-    this.#values(end, (wire) => {
-      const isPacked = wire === WireType.LengthDelimited;
-      if (!isPacked && wire !== WireType.Bit32) throw this.#error(`a float of wire type ${wire}`);
-      const stop = isPacked ? this.#end(wire, "packed floats") : this.#reader.pos + 4;
-      if (stop > end || (stop - this.#reader.pos) % 4 !== 0) {
-        throw this.#error("packed floats whose length is no multiple of 4, or that leave their list");
-      }
-      while (this.#reader.pos < stop) values[count++] = this.#reader.float();
+    this.#list(() => {
+      // No value takes fewer than four bytes of the list.
+      if (values.length === 0) values = new Float32Array(walker.left >> 2);
+      walker.packed("packed floats", WireType.Bit32, () => (values[count++] = walker.float("a float")));
     });
     return count === values.length ? values : values.slice(0, count);
   }
 
-  #intList(end: number): bigint[] {
+  #integers(): bigint[] {
+    const walker = this.#walker;
     const values: bigint[] = [];
-    if (end - this.#reader.pos > MAX_INTEGER_BYTES)
-      throw this.#error(`integers of more than ${MAX_INTEGER_BYTES} bytes`);
-    this.#values(end, (wire) => {
-      const isPacked = wire === WireType.LengthDelimited;
-      if (!isPacked && wire !== WireType.Varint) throw this.#error(`an integer of wire type ${wire}`);
-      const stop = isPacked ? this.#end(wire, "packed integers") : this.#reader.pos + 1;
-      while (this.#reader.pos < stop) values.push(BigInt(this.#reader.int64()));
-      if (isPacked && this.#reader.pos !== stop) throw this.#error("packed integers end inside a number");
+    this.#list(() => {
+      if (walker.left > MAX_INTEGER_BYTES) walker.fail(`integers of more than ${MAX_INTEGER_BYTES} bytes`);
+      walker.packed("packed integers", WireType.Varint, () => values.push(walker.bigint("an integer")));
     });
     return values;
   }
 
   /** Every field of a list is its value. */
-  #values(end: number, value: (wire: WireType) => void): void {
-    this.#fields(end, "a list", (field, wire) => {
-      if (field !== LIST_VALUE) throw this.#error(`a list has an unknown field ${field}`);
-      value(wire);
-    });
-  }
-
-  /** Calls `field` behind each tag up to `end`; it must stop at the next one. */
-  #fields(end: number, name: string, field: (field: number, wire: WireType) => void): void {
-    while (this.#reader.pos < end) {
-      const [number, wire] = this.#reader.tag();
-      field(number, wire);
-    }
-    if (this.#reader.pos !== end) throw this.#error(`a field leaves ${name}, which ends at byte ${end}`);
-  }
-
-  /** Reads a length and gives the byte where the range ends, which lies in the message. */
-  #end(wire: WireType, name: string): number {
-    if (wire !== WireType.LengthDelimited) throw this.#error(`${name} of wire type ${wire}, expected 2`);
-    const start = this.#reader.pos;
-    const length = this.#reader.uint32();
-    // BinaryReader drops bits beyond 32, so 2^32 + 5 would read as 5.
-    const size = this.#reader.pos - start;
-    if (size > 5 || (size === 5 && (this.bytes[start + 4] as number) > 0x0f)) {
-      throw this.#error(`${name} of 4 GiB or more`);
-    }
-    const end = this.#reader.pos + length;
-    if (end > this.bytes.length) {
-      throw this.#error(
-        `${name} of ${length} bytes, of which ${this.bytes.length - this.#reader.pos} are there`,
-      );
-    }
-    return end;
-  }
-
-  #error(what: string): DataError {
-    const at = Math.min(this.#reader.pos, this.bytes.length);
-    return new DataError({ where: this.where, what: `no tf.train.Example, at byte ${at} of it: ${what}` });
+  #list(value: () => void): void {
+    this.#walker.message("a list", { [LIST_VALUE]: value }, [LIST_VALUE]);
   }
 }
-
-const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });

@@ -7,14 +7,14 @@
  * Source: tensorflow/core/lib/histogram/histogram.cc, `InitDefaultBucketsInner`, `Add`, `EncodeToProto`.
  */
 
-/** HistogramProto. `sum` and `sumSquares` are null where a newer file does not tell them. */
+/** HistogramProto. */
 export interface Histogram {
   readonly min: number;
   readonly max: number;
   /** Values counted. */
   readonly num: number;
-  readonly sum: number | null;
-  readonly sumSquares: number | null;
+  readonly sum: number;
+  readonly sumSquares: number;
   /** Upper limits of the buckets, ascending, and how many values each holds. */
   readonly limits: Float64Array;
   readonly counts: Float64Array;

@@ -6,7 +6,8 @@ import { after, suite, test } from "node:test";
 
 import sharp from "sharp";
 
-import { readEvents, SESSION_START, type SummaryValue, type TfEvent } from "../formats/tf-events.js";
+import { readEvents, SESSION_START } from "../../test/support/events-reader.js";
+import type { SummaryValue, TfEvent } from "../formats/tf-events.js";
 import { shuffleNetV2 } from "../models/shufflenet-v2.js";
 import { compile } from "../program/compile.js";
 import type { StepEvent } from "./events.js";
@@ -96,7 +97,7 @@ suite("Summaries of a run", () => {
       assert.ok(tags.includes(tag), tag);
     const pictures = values.flatMap((value) => (value.kind === "image" ? [value] : []));
     assert.deepEqual(pictures.map(({ tag }) => tag), ["input/image/0", "input/image/1", "input/image/2"]); // prettier-ignore
-    const { data, info } = await sharp(pictures[1]?.image.encoded[0])
+    const { data, info } = await sharp(pictures[1]?.image.encoded)
       .raw()
       .toBuffer({ resolveWithObject: true });
     assert.deepEqual([info.width, info.height, info.channels], [32, 32, 3]);

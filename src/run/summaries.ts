@@ -210,5 +210,5 @@ async function picture(tag: string, pixels: Uint8Array, size: number): Promise<S
   const png = await sharp(pixels, { raw: { width: size, height: size, channels: 3 } })
     .png()
     .toBuffer();
-  return { tag, kind: "image", image: { height: size, width: size, colorspace: 3, encoded: [png] } };
+  return { tag, kind: "image", image: { height: size, width: size, colorspace: 3, encoded: png } };
 }

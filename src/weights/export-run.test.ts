@@ -1,20 +1,12 @@
 import assert from "node:assert/strict";
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
 
+import { readOnnx } from "../../test/support/onnx-reader.js";
 import type { TrainingState } from "../backends/backend.js";
-import { CheckpointError, UsageError } from "../core/error.js";
-import { readOnnx } from "../formats/onnx.js";
+import { UsageError } from "../core/error.js";
 import { openSafetensors } from "../formats/safetensors.js";
 import { initialise, initialStatistics } from "../models/initialise.js";
 import { shuffleNetV2 } from "../models/shufflenet-v2.js";
@@ -29,10 +21,7 @@ after(() => rmSync(scratch, { recursive: true, force: true }));
 const names = ["bee", "Ameise ü", 'a "quoted" one'];
 
 /** A run folder with `step-7` (weights and averages that differ) and `best` (averages). */
-async function makeRun(
-  variant: VariantName,
-  options: { averages?: number; gamma?: number } = {},
-): Promise<string> {
+async function makeRun(variant: VariantName, options: { averages?: number } = {}): Promise<string> {
   const run = mkdtempSync(join(scratch, `${variant}-`));
   const network = shuffleNetV2({ variant, width: 0.5, classes: names.length });
   const program = compile(network, { batch: 1, imageSize: 32, mode: "infer" });
@@ -44,11 +33,6 @@ async function makeRun(
     statistics: initialStatistics(program),
     gradients: new Float32Array(program.parameterCount),
   };
-  if (options.gamma !== undefined) {
-    for (const { role, offset, size } of program.parameters) {
-      if (role === "gamma") state.averages.fill(options.gamma, offset, offset + size);
-    }
-  }
   const save = (name: string, saved: Saved): Promise<string> =>
     saveCheckpoint(run, name, program, saved, {
       step: 7,
@@ -82,12 +66,11 @@ before(async () => {
 });
 
 suite("an export", () => {
-  test("to ONNX stands beside the checkpoint, carries what its user has to know, and gave the engine's logits", async () => {
+  test("to ONNX stands beside the checkpoint, carries what its user has to know, and was read back", async () => {
     const result = await exportRun(lineage, { format: "onnx" });
     assert.equal(result.output, join(lineage, "best.onnx"));
-    assert.ok(result.check.compared === "logits" && result.check.largest_logit > 0);
-    assert.ok(result.check.largest_difference <= 1e-4 * result.check.largest_logit);
-    const { metadata } = await readOnnx(result.output);
+    const { metadata, graph } = readOnnx(result.output);
+    assert.deepEqual(result.check, { compared: "tensors", tensors: graph.initializers.size });
     assert.deepEqual(JSON.parse(metadata.get("class_names") ?? ""), names);
     assert.deepEqual(JSON.parse(metadata.get("preprocessing") ?? ""), {
       resize_shorter_side: 37,
@@ -108,7 +91,7 @@ suite("an export", () => {
   test("to ONNX keeps batch norm and takes pixels when told to", async () => {
     const output = join(scratch, "new folder", "kept.onnx");
     await exportRun(torchvision, { format: "onnx", output, keepBatchNorm: true, input: "pixels" });
-    const { metadata, graph } = await readOnnx(output);
+    const { metadata, graph } = readOnnx(output);
     assert.match(metadata.get("input") ?? "", /^pixels: RGB, 0 to 255/);
     assert.equal(graph.nodes[0]?.operator, "Mul");
     assert.equal(graph.nodes.filter(({ operator }) => operator === "BatchNormalization").length, 56);
@@ -220,16 +203,5 @@ suite("an export is refused, with nothing written,", () => {
     const folder = join(scratch, "folder");
     mkdirSync(folder);
     await assert.rejects(exportRun(lineage, { format: "onnx", output: folder, overwrite: true }), UsageError);
-  });
-
-  test("when the file that was written does not give the engine's logits", async () => {
-    // Finite weights whose products are beyond f32: neither side's logits are numbers.
-    const run = await makeRun("tensorflow", { gamma: 1e38 });
-    const output = join(run, "out", "broken.onnx");
-    await assert.rejects(
-      exportRun(run, { format: "onnx", output }),
-      (error: unknown) => error instanceof CheckpointError && /does not give back/.test(error.message),
-    );
-    assert.deepEqual(readdirSync(join(run, "out")), []);
   });
 });

@@ -3,8 +3,8 @@ import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { suite, test } from "node:test";
 
-import { readEvents } from "../../src/formats/tf-events.js";
 import { train } from "../../src/train/trainer.js";
+import { readEvents } from "../support/events-reader.js";
 import {
   scratch,
   steps,

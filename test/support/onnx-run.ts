@@ -11,8 +11,9 @@
  * Source: github.com/onnx/onnx @ v1.12.0, docs/Operators.md (opset 17).
  */
 
-import { DataError, ShapeError } from "../core/error.js";
-import { floatsOf, integersOf, type OnnxModel, type OnnxNode, type OnnxTensor } from "./onnx.js";
+import { DataError, ShapeError } from "../../src/core/error.js";
+import type { OnnxModel, OnnxNode, OnnxTensor } from "../../src/formats/onnx.js";
+import { floatsOf, integersOf } from "./onnx-reader.js";
 
 /** A tensor while a graph runs. */
 export interface RunValue {
@@ -26,28 +27,26 @@ export interface RunValue {
  * @throws DataError for an operator, attribute or shape that is not run here.
  */
 export function runOnnx(
-  { graph, opsets }: OnnxModel,
+  { graph, opset }: OnnxModel,
   inputs: ReadonlyMap<string, RunValue>,
 ): Map<string, RunValue> {
-  const version = opsets.get("") as number;
-  if (version < oldestOpset || version > newestOpset) {
+  if (opset < oldestOpset || opset > newestOpset) {
     throw new DataError({
       what: "the operators are of a version that is not run here",
       expected: `opset ${oldestOpset} to ${newestOpset}`,
-      found: `${version}`,
+      found: `${opset}`,
     });
   }
   const values = new Map<string, RunValue>();
-  for (const { name, dtype, shape } of graph.inputs) {
+  for (const { name, shape } of graph.inputs) {
     const given = inputs.get(name);
     const fits =
-      dtype === "F32" &&
       given?.shape.length === shape.length &&
       shape.every((axis, i) => typeof axis === "string" || axis === given.shape[i]) &&
       given.data.length === sizeOf(given.shape);
     if (given === undefined || !fits) {
       throw new ShapeError(
-        `the input ${name} is [${shape.join(", ")}] ${dtype}, given is [${given?.shape.join(", ") ?? "nothing"}]`,
+        `the input ${name} is [${shape.join(", ")}], given is [${given?.shape.join(", ") ?? "nothing"}]`,
       );
     }
     values.set(name, given);
@@ -98,7 +97,7 @@ function runNode(
   constants: ReadonlyMap<string, OnnxTensor>,
 ): RunValue[] {
   const operator = Object.hasOwn(operators, node.operator) ? operators[node.operator] : undefined;
-  if (operator === undefined || node.domain !== undefined) {
+  if (operator === undefined) {
     return refuse(node, `is not run here; run are ${Object.keys(operators).join(", ")}`);
   }
   const unknown = [...node.attributes.keys()].find((name) => !operator.attributes.includes(name));

@@ -56,11 +56,11 @@ export interface OnnxExportOptions {
   readonly metadata: ReadonlyMap<string, string>;
 }
 
-export const OPSET = 17;
+const OPSET = 17;
 const IR_VERSION = 8;
 /** Name of the axis of images. */
 const BATCH = "N";
-export const OUTPUT = "logits";
+const OUTPUT = "logits";
 
 /** The model of a network with its weights: input "image" [N, 3, size, size] f32, output "logits" [N, classes]. */
 export function networkToOnnx(
@@ -73,36 +73,17 @@ export function networkToOnnx(
   const { imageSize: side } = options;
   return {
     irVersion: IR_VERSION,
-    opsets: new Map([["", OPSET]]),
+    opset: OPSET,
     producer: { name: "riffle", version: options.producerVersion },
     metadata: options.metadata,
     graph: {
       name: network.name,
       nodes,
       initializers,
-      inputs: [{ name: IMAGE, dtype: "F32", shape: [BATCH, 3, side, side] }],
-      outputs: [{ name: OUTPUT, dtype: "F32", shape: [BATCH, network.classes] }],
+      inputs: [{ name: IMAGE, shape: [BATCH, 3, side, side] }],
+      outputs: [{ name: OUTPUT, shape: [BATCH, network.classes] }],
     },
   };
-}
-
-/** What the graph's input holds for pictures [images, size, size, 3] of RGB bytes. */
-export function onnxInputOf(
-  { input: rule }: Network,
-  images: Uint8Array,
-  imageSize: number,
-  input: OnnxInput,
-): Float32Array {
-  const pixels = imageSize ** 2;
-  return Float32Array.from({ length: images.length }, (_, i) => {
-    const place = Math.floor(i / pixels) % 3;
-    const image = Math.floor(i / (3 * pixels));
-    const channel = input === "pixels" ? place : (rule.channelOrder[place] as number);
-    const byte = images[(image * pixels + (i % pixels)) * 3 + channel] as number;
-    return input === "pixels"
-      ? byte
-      : (rule.scale[channel] as number) * byte + (rule.shift[channel] as number);
-  });
 }
 
 /** A map of the network as the graph has it. */

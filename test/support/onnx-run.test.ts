@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 
-import { DataError, ShapeError } from "../core/error.js";
+import { DataError, ShapeError } from "../../src/core/error.js";
 import { runOnnx, type RunValue } from "./onnx-run.js";
-import { floatTensor, integerTensor, type OnnxAttribute, type OnnxTensor } from "./onnx.js";
+import { floatTensor, integerTensor, type OnnxAttribute, type OnnxTensor } from "../../src/formats/onnx.js";
 
 interface OneNode {
   readonly operator: string;
@@ -28,15 +28,15 @@ function run({ operator, x, constants = [], attributes = {}, outputs = 1, opset 
   const results = runOnnx(
     {
       irVersion: 8,
-      opsets: new Map([["", opset]]),
+      opset,
       producer: { name: "", version: "" },
       metadata: new Map(),
       graph: {
         name: "g",
         nodes: [node],
         initializers,
-        inputs: [{ name: "x", dtype: "F32", shape: x.shape.map((axis, i) => (i === 0 ? "N" : axis)) }],
-        outputs: names.map((name) => ({ name, dtype: "F32", shape: [] })),
+        inputs: [{ name: "x", shape: x.shape.map((axis, i) => (i === 0 ? "N" : axis)) }],
+        outputs: names.map((name) => ({ name, shape: [] })),
       },
     },
     new Map([["x", x]]),
