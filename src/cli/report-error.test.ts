@@ -66,4 +66,16 @@ suite("reportError", () => {
     reportError(new TypeError("x is undefined"), loud.terminal, true);
     assert.match(loud.notes.join("\n"), /^\s+at /m);
   });
+
+  test("H1: an error of the system that nobody put into words ends with 6, not as a bug", () => {
+    for (const code of ["EROFS", "EACCES", "EMFILE", "EIO", "ESTALE"]) {
+      const { terminal, notes } = recorder();
+      const error = Object.assign(new Error(`${code}: refused, unlink 'runs/a/.lock'`), { code });
+      assert.equal(reportError(error, terminal, false), 6);
+      assert.match(notes.join("\n"), new RegExp(`the system refused: ${code}.*runs/a/.lock`));
+    }
+    const { terminal } = recorder();
+    const misuse = Object.assign(new TypeError("not a string"), { code: "ERR_INVALID_ARG_TYPE" });
+    assert.equal(reportError(misuse, terminal, false), 1);
+  });
 });

@@ -6,14 +6,15 @@
  * shows its stack only under --debug.
  */
 
-import { RiffleError } from "../core/error.js";
+import { asRiffleError, RiffleError } from "../core/error.js";
 import { printable } from "./format.js";
 import type { Terminal } from "./terminal.js";
 
 const ISSUES = "the project's issue tracker";
 
 /** Prints the failure and returns the exit code. */
-export function reportError(error: unknown, terminal: Terminal, debug: boolean): number {
+export function reportError(thrown: unknown, terminal: Terminal, debug: boolean): number {
+  const error = asRiffleError(thrown);
   if (!(error instanceof RiffleError)) return reportBug(error, terminal, debug);
 
   const { what, where = null, expected = null, found = null, safe = null, hint = null } = error.problem;

@@ -84,6 +84,41 @@ export class ShapeError extends UsageError {
   }
 }
 
+/**
+ * A failure of the machine that nobody put into words, as code 6: whatever a call of the system refused is no bug of
+ * ours. Anything else is handed back as it is.
+ */
+export function asRiffleError(error: unknown): unknown {
+  if (error instanceof RiffleError || !(error instanceof Error) || !("code" in error)) return error;
+  const code = String(error.code);
+  // Node's own codes begin with ERR_: those are mistakes in how it was called.
+  if (!/^E[A-Z0-9]+$/.test(code)) return error;
+  return new ResourceError(
+    {
+      what: `the system refused: ${error.message}`,
+      safe: "Checkpoints written before this are whole",
+      hint: remedies[code] ?? "Check the disk and the machine, then run the command again",
+    },
+    error,
+  );
+}
+
+const access = "Check the permissions of the file and its folder, or name another";
+const space = "Free space on the disk, or name a folder on another";
+const files = "Allow more open files (ulimit -n), or close other programs";
+const memory = "Free memory, or allow this process more of it";
+const remedies: Readonly<Record<string, string>> = {
+  EACCES: access,
+  EPERM: access,
+  EROFS: "Free the disk of what made it read-only, or name a folder on another",
+  ENOSPC: space,
+  EDQUOT: space,
+  EMFILE: files,
+  ENFILE: files,
+  ENOMEM: memory,
+  EAGAIN: memory,
+};
+
 /** The problem as one line: `where: what (expected …, found …). safe hint`. */
 function describe(p: Problem): string {
   const numbers = [p.expected && `expected ${p.expected}`, p.found && `found ${p.found}`].filter(Boolean);
