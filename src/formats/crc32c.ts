@@ -4,18 +4,23 @@
  * A file that stores a CRC beside the bytes it covers gives the CRC of both a fixed value, which a checksum over
  * the whole file would then miss; the mask prevents that.
  *
- * Source: tensorflow/tsl/lib/hash/crc32c.h, `Mask`. The sum itself is native/decode/crc32c.cc, since threads that read
- * records need it there.
+ * The sum itself is native/decode/crc32c.cc, since threads that read records need it there. Where the addon is not built it is
+ * worked out here, so that every format can be read without it: to the same sum, only slower.
+ *
+ * Source: tensorflow/tsl/lib/hash/crc32c.h, `Mask`; the polynomial of RFC 3720, appendix B.4.
  */
 
 import { loadAddon } from "../core/addon.js";
+import { ResourceError } from "../core/error.js";
 
-let native: ((bytes: Uint8Array, previous: number) => number) | undefined;
+type Sum = (bytes: Uint8Array, previous: number) => number;
+
+let chosen: Sum | undefined;
 
 /** CRC-32C of `bytes`; `previous` continues one over the bytes before them. */
 export function crc32c(bytes: Uint8Array, previous = 0): number {
-  native ??= (loadAddon() as { crc32c: NonNullable<typeof native> }).crc32c;
-  return native(bytes, previous);
+  chosen ??= nativeSum() ?? plainCrc32c;
+  return chosen(bytes, previous);
 }
 
 /** As stored: rotated right by 15 bits, plus a constant. */
@@ -27,4 +32,34 @@ export function maskedCrc32c(bytes: Uint8Array): number {
 /** Eight hexadecimal digits, as manifests and messages show it. */
 export function hex32(value: number): string {
   return value.toString(16).padStart(8, "0");
+}
+
+/** The sum without the addon, byte by byte. */
+export function plainCrc32c(bytes: Uint8Array, previous = 0): number {
+  table ??= makeTable();
+  let crc = ~previous;
+  for (let i = 0; i < bytes.length; i++) {
+    crc = (table[(crc ^ (bytes[i] as number)) & 0xff] as number) ^ (crc >>> 8);
+  }
+  return ~crc >>> 0;
+}
+
+function nativeSum(): Sum | undefined {
+  try {
+    return (loadAddon() as { crc32c: Sum }).crc32c;
+  } catch (error) {
+    if (error instanceof ResourceError) return undefined;
+    throw error;
+  }
+}
+
+let table: Int32Array | undefined;
+
+/** What each byte adds: the remainder of its bits by the polynomial, bits reversed. */
+function makeTable(): Int32Array {
+  return Int32Array.from({ length: 256 }, (_, byte) => {
+    let rest = byte;
+    for (let bit = 0; bit < 8; bit++) rest = (rest >>> 1) ^ (rest & 1 ? 0x82f63b78 : 0);
+    return rest;
+  });
 }

@@ -10,10 +10,10 @@
  * Source: "MAT-File Format", MathWorks, R2024a, chapter 1 (level 5).
  */
 
-import { readFile, stat } from "node:fs/promises";
 import { inflateSync } from "node:zlib";
 
 import { FormatError } from "../core/error.js";
+import { readWhole } from "./read-file.js";
 
 export type MatValue = MatNumbers | MatText | MatStruct | MatCell;
 
@@ -52,19 +52,7 @@ const MAX_UNPACKED_BYTES = 2 ** 26;
 
 /** The variables of a file, by name. */
 export async function readMat(path: string): Promise<Map<string, MatValue>> {
-  const { size } = await stat(path);
-  if (size > MAX_FILE_BYTES) {
-    throw new FormatError(
-      {
-        where: path,
-        what: "too long for a file of labels",
-        expected: `at most ${MAX_FILE_BYTES} bytes`,
-        found: `${size}`,
-      },
-      0,
-    );
-  }
-  return parseMat(await readFile(path), path);
+  return parseMat(await readWhole(path, MAX_FILE_BYTES), path);
 }
 
 /**

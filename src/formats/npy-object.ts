@@ -10,8 +10,6 @@
  * Source: numpy.org, numpy.ndarray.__reduce__ and numpy/_core/src/multiarray/methods.c (array_setstate).
  */
 
-import { readFile, stat } from "node:fs/promises";
-
 import { FormatError } from "../core/error.js";
 import { type NpyArray, type NpyDtype, scanNpyHeader } from "./npy.js";
 import {
@@ -24,6 +22,7 @@ import {
   type Writable,
   writePickle,
 } from "./pickle.js";
+import { readWhole } from "./read-file.js";
 
 /** What an object array holds. Python's lists and tuples are both arrays here. */
 export type NumpyValue =
@@ -52,19 +51,7 @@ const MAX_FILE_BYTES = 2 ** 30;
 
 /** Reads a file of objects; numbers alone are read by npy.ts. */
 export async function readNpyObject(path: string): Promise<ObjectArray> {
-  const { size } = await stat(path);
-  if (size > MAX_FILE_BYTES) {
-    throw new FormatError(
-      {
-        where: path,
-        what: "too long for a file of Python objects",
-        expected: `at most ${MAX_FILE_BYTES} bytes`,
-        found: `${size}`,
-      },
-      0,
-    );
-  }
-  return parseNpyObject(await readFile(path), path);
+  return parseNpyObject(await readWhole(path, MAX_FILE_BYTES), path);
 }
 
 /**

@@ -9,9 +9,8 @@
  * Source: numpy.org/doc/stable/reference/generated/numpy.lib.format.html.
  */
 
-import { open } from "node:fs/promises";
-
 import { FormatError } from "../core/error.js";
+import { openRegular, readFully } from "./read-file.js";
 
 /** What `data` is, by NumPy's type code. Booleans are bytes 0 and 1; `text` is NumPy's fixed-width "U". */
 export interface NpyData {
@@ -56,9 +55,8 @@ export const MAX_HEADER_BYTES = 4096;
 
 /** Reads the file, whose length must be exactly what its header declares. */
 export async function readNpy(path: string): Promise<NpyArray> {
-  const file = await open(path);
+  const { file, size } = await openRegular(path);
   try {
-    const { size } = await file.stat();
     const start = new Uint8Array(Math.min(size, MAX_HEADER_BYTES));
     await readFully(file, start, 0, path);
     const header = parseNpyHeader(start, path);
@@ -252,34 +250,6 @@ function cut(where: string, needed: number, found: number): FormatError {
     { where, what: "ends inside the header", expected: `${needed} bytes`, found: `${found}` },
     found,
   );
-}
-
-interface Handle {
-  read(b: Uint8Array, offset: number, length: number, position: number): Promise<{ bytesRead: number }>;
-}
-
-/** Fills `into` from the file's `position`; a read may return less than it was asked for. */
-export async function readFully(
-  file: Handle,
-  into: Uint8Array,
-  position: number,
-  where: string,
-): Promise<void> {
-  for (let done = 0; done < into.length;) {
-    const { bytesRead } = await file.read(into, done, into.length - done, position + done);
-    if (bytesRead === 0) {
-      throw new FormatError(
-        {
-          where,
-          what: "ends early",
-          expected: `${position + into.length} bytes`,
-          found: `${position + done}`,
-        },
-        position + done,
-      );
-    }
-    done += bytesRead;
-  }
 }
 
 /**

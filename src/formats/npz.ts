@@ -6,21 +6,15 @@
  * could at most yield agree, and never above `maxBytes`. Each member's CRC-32 is verified, which yauzl leaves to us.
  */
 
-import { type FileHandle, open } from "node:fs/promises";
+import type { FileHandle } from "node:fs/promises";
 import { Readable } from "node:stream";
 import { crc32 } from "node:zlib";
 
 import { type Entry, fromRandomAccessReaderPromise, RandomAccessReader, type ZipFile } from "yauzl";
 
 import { FormatError } from "../core/error.js";
-import {
-  MAX_HEADER_BYTES,
-  type NpyArray,
-  type NpyHeader,
-  parseNpy,
-  parseNpyHeader,
-  readFully,
-} from "./npy.js";
+import { MAX_HEADER_BYTES, type NpyArray, type NpyHeader, parseNpy, parseNpyHeader } from "./npy.js";
+import { openRegular, readFully } from "./read-file.js";
 
 /** An archive whose directory has been read. */
 export interface Npz {
@@ -82,9 +76,8 @@ const CHUNK_BYTES = 2 ** 18;
 
 /** Opens the archive for one use; what yauzl throws becomes a FormatError at the byte last asked for. */
 async function withZip<T>(path: string, where: string, use: (zip: ZipFile) => Promise<T>): Promise<T> {
-  const file = await open(path);
+  const { file, size } = await openRegular(path);
   try {
-    const { size } = await file.stat();
     const reader = new ArchiveReader(file, size, path);
     try {
       const zip = await fromRandomAccessReaderPromise(reader, size, {

@@ -13,10 +13,10 @@
  * Source: github.com/huggingface/safetensors, README "Format" and safetensors/src/tensor.rs.
  */
 
-import { type FileHandle, open } from "node:fs/promises";
+import type { FileHandle } from "node:fs/promises";
 
 import { FormatError } from "../core/error.js";
-import { readFully } from "./npy.js";
+import { openRegular, readFully } from "./read-file.js";
 
 /** Bytes of one element. */
 const elementBytes = {
@@ -109,9 +109,9 @@ export function encodeSafetensors(
  * @throws FormatError with the offset of the first byte that is wrong.
  */
 export async function openSafetensors(path: string): Promise<SafetensorsFile> {
-  const file = await open(path);
+  const { file, size } = await openRegular(path);
   try {
-    const header = await readHeader(file, path);
+    const header = await readHeader(file, size, path);
     return {
       ...header,
       readFloat32: (name) => readFloat32(file, path, header, name),
@@ -156,8 +156,7 @@ export function parseSafetensorsHeader(
   return { metadata, tensors };
 }
 
-async function readHeader(file: FileHandle, path: string): Promise<SafetensorsHeader> {
-  const { size } = await file.stat();
+async function readHeader(file: FileHandle, size: number, path: string): Promise<SafetensorsHeader> {
   if (size < 8) {
     throw new FormatError(
       { where: path, what: "is no safetensors file", expected: "at least 8 bytes", found: `${size}` },

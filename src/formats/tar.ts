@@ -11,7 +11,7 @@
  * Source: POSIX.1-2017, pax, "ustar Interchange Format"; GNU tar manual, "Basic Tar Format".
  */
 
-import { createReadStream, closeSync, fstatSync, openSync, readSync } from "node:fs";
+import { constants, createReadStream, closeSync, fstatSync, openSync, readSync } from "node:fs";
 import { createGunzip } from "node:zlib";
 
 import { DataError, FormatError } from "../core/error.js";
@@ -104,7 +104,7 @@ export async function* tarContents(
 export function openFile(path: string): OpenFile {
   let file: number;
   try {
-    file = openSync(path, "r");
+    file = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (error) {
     const missing = error instanceof Error && "code" in error && error.code === "ENOENT";
     const what = missing ? "there is no such file" : `cannot be opened: ${(error as Error).message}`;

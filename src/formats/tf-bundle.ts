@@ -13,14 +13,15 @@
  * tensorflow/core/util/tensor_bundle/tensor_bundle.cc.
  */
 
-import { open, stat } from "node:fs/promises";
+import { stat } from "node:fs/promises";
 
 import { BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
 
 import { errorCode, exists, replaceFile } from "../core/durable.js";
-import { CheckpointError, ResourceError } from "../core/error.js";
+import { CheckpointError, FormatError, ResourceError } from "../core/error.js";
 import { hex32, maskedCrc32c } from "./crc32c.js";
 import { ProtobufWalker } from "./protobuf.js";
+import { openRegular, readFully, readWhole } from "./read-file.js";
 import { encodeTable, FOOTER_BYTES, readTable, TABLE_MAGIC, type TableEntry } from "./sstable.js";
 
 /** What `data` is, by type; names as safetensors has them. Booleans are bytes, half floats their bits. */
@@ -93,7 +94,7 @@ export function bundlePrefix(path: string): string {
 export async function readBundle(prefix: string): Promise<TensorBundle> {
   const path = `${prefix}.index`;
   if (!(await isThere(path))) throw await noIndex(prefix);
-  return openBundle(prefix, await readWhole(path, MAX_INDEX_BYTES), dataFileAt);
+  return openBundle(prefix, await readIndex(path), dataFileAt);
 }
 
 /** One of a checkpoint's data files. */
@@ -340,9 +341,9 @@ async function dataFileAt(path: string): Promise<BundleShard> {
   return {
     bytes: await sizeOf(path),
     read: async (into, position) => {
-      const file = await open(path);
+      const { file } = await openRegular(path);
       try {
-        await readAt(file, into, position);
+        await readFully(file, into, position, path);
       } finally {
         await file.close();
       }
@@ -368,12 +369,11 @@ async function noIndex(prefix: string): Promise<CheckpointError> {
 }
 
 async function endsWithMagic(path: string): Promise<boolean> {
-  const file = await open(path);
+  const { file, size } = await openRegular(path);
   try {
-    const { size } = await file.stat();
     if (size < FOOTER_BYTES) return false;
     const end = new Uint8Array(TABLE_MAGIC.length);
-    await readAt(file, end, size - end.length);
+    await readFully(file, end, size - end.length, path);
     return Buffer.compare(end, TABLE_MAGIC) === 0;
   } finally {
     await file.close();
@@ -587,46 +587,23 @@ async function isThere(path: string): Promise<boolean> {
   return (await sizeOf(path)) !== undefined;
 }
 
-async function readWhole(path: string, limit: number): Promise<Uint8Array> {
+async function readIndex(path: string): Promise<Uint8Array> {
   try {
-    const file = await open(path);
-    try {
-      const { size } = await file.stat();
-      if (size > limit) throw new Error(`it has ${size} bytes, at most ${limit} are read`);
-      const bytes = new Uint8Array(size);
-      await readAt(file, bytes, 0);
-      return bytes;
-    } finally {
-      await file.close();
-    }
+    return await readWhole(path, MAX_INDEX_BYTES);
   } catch (cause) {
     throw asProblem(cause, path);
-  }
-}
-
-async function readAt(
-  file: Awaited<ReturnType<typeof open>>,
-  into: Uint8Array,
-  position: number,
-): Promise<void> {
-  for (let done = 0; done < into.length;) {
-    // One read takes 2 GiB at most.
-    const length = Math.min(into.length - done, 2 ** 30);
-    const { bytesRead } = await file.read(into, done, length, position + done);
-    if (bytesRead === 0) throw new Error(`the file ends at byte ${position + done}`);
-    done += bytesRead;
   }
 }
 
 async function sameBytes(path: string, pieces: readonly Uint8Array[]): Promise<boolean> {
   const length = pieces.reduce((sum, piece) => sum + piece.length, 0);
   if ((await sizeOf(path)) !== length) return false;
-  const file = await open(path);
+  const { file } = await openRegular(path);
   try {
     let position = 0;
     for (const piece of pieces) {
       const found = new Uint8Array(piece.length);
-      await readAt(file, found, position);
+      await readFully(file, found, position, path);
       if (Buffer.compare(found, piece) !== 0) return false;
       position += piece.length;
     }
@@ -644,11 +621,18 @@ function problem(
   return new CheckpointError({ what, ...more, safe: "The checkpoint is untouched" }, cause);
 }
 
-/** Plain errors are the protobuf reader's, the system's and this file's; anything else is passed on. */
-function asProblem(cause: unknown, where: string): unknown {
-  if (cause instanceof CheckpointError) return cause;
-  const plain = cause instanceof Error && (cause.constructor === Error || cause instanceof RangeError);
-  return plain ? problem(`cannot be read: ${cause.message}`, { where }, cause) : cause;
+/** A file that cannot be read, in a checkpoint's words; what is no file's fault is passed on. */
+export function asProblem(cause: unknown, where: string): unknown {
+  if (cause instanceof FormatError) {
+    const { what, expected, found } = cause.problem;
+    const numbers = {
+      ...(expected === undefined ? {} : { expected }),
+      ...(found === undefined ? {} : { found }),
+    };
+    return problem(`cannot be read: ${what}`, { where, ...numbers }, cause);
+  }
+  const code = errorCode(cause);
+  return code === undefined ? cause : problem(`cannot be read (${code})`, { where }, cause);
 }
 
 /** A name for a message: quoted, escaped and short. */

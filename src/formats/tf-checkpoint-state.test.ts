@@ -124,7 +124,7 @@ suite("the newest whole checkpoint of a folder", () => {
     ],
     ["has a name of 5000 characters", `model_checkpoint_path: "${"x".repeat(5000)}"`, /too long/],
     ["has a name of 300 characters", `model_checkpoint_path: "${"x".repeat(300)}"`, /ENAMETOOLONG/],
-    ["is larger than any such file", " ".repeat(2 ** 20 + 1), /at most 1048576 are read/],
+    ["is larger than any such file", " ".repeat(2 ** 20 + 1), /at most 1048576 bytes, found 1048577/],
   ] as const) {
     test(`is found in the folder where the text file ${what}`, async () => {
       const { value, passedOver } = await found(text);

@@ -12,12 +12,13 @@
  * Source: tensorflow/python/training/checkpoint_state.proto, checkpoint_management.py; protobuf.dev/reference/protobuf/textformat-spec.
  */
 
-import { open, readdir, stat } from "node:fs/promises";
+import { readdir } from "node:fs/promises";
 import { basename, isAbsolute, join, relative, resolve, sep } from "node:path";
 
 import { errorCode, exists, replaceFile } from "../core/durable.js";
 import { CheckpointError } from "../core/error.js";
-import { readBundle, type TensorBundle, verifyBundle } from "./tf-bundle.js";
+import { readWhole } from "./read-file.js";
+import { asProblem, readBundle, type TensorBundle, verifyBundle } from "./tf-bundle.js";
 
 export const CHECKPOINT_STATE_FILE = "checkpoint";
 
@@ -181,22 +182,10 @@ function insideOf(folder: string, path: string): string | undefined {
 }
 
 async function readSmall(path: string): Promise<Uint8Array> {
-  const refuse = (what: string, cause?: unknown): CheckpointError =>
-    new CheckpointError({ what, where: path }, cause);
-  let file: Awaited<ReturnType<typeof open>> | undefined;
   try {
-    const found = await stat(path);
-    if (!found.isFile()) throw refuse("is not a regular file");
-    if (found.size > MAX_STATE_BYTES)
-      throw refuse(`has ${found.size} bytes, at most ${MAX_STATE_BYTES} are read`);
-    file = await open(path);
-    const bytes = new Uint8Array(found.size);
-    const { bytesRead } = await file.read(bytes, 0, bytes.length, 0);
-    return bytes.subarray(0, bytesRead);
+    return await readWhole(path, MAX_STATE_BYTES);
   } catch (cause) {
-    throw errorCode(cause) === undefined ? cause : refuse(`cannot be read (${errorCode(cause)})`, cause);
-  } finally {
-    await file?.close();
+    throw asProblem(cause, path);
   }
 }
 

@@ -12,11 +12,9 @@
  * Source: tensorflow/core/lib/io/record_writer.h, "Format of a single record".
  */
 
-import { constants } from "node:fs";
-import { open } from "node:fs/promises";
-
 import { FormatError } from "../core/error.js";
 import { crc32c, hex32, maskedCrc32c } from "./crc32c.js";
+import { openRegular, type ReadableFile } from "./read-file.js";
 
 /** What framing adds to a payload. */
 export const RECORD_OVERHEAD = 16;
@@ -45,8 +43,7 @@ export interface DamagedRecord {
 }
 
 /** What is read from: a FileHandle is one. */
-export interface RecordFile {
-  read(into: Uint8Array, offset: number, length: number, position: number): Promise<{ bytesRead: number }>;
+export interface RecordFile extends ReadableFile {
   close(): Promise<void>;
 }
 
@@ -118,16 +115,8 @@ export class RecordReader implements AsyncIterable<TfRecord> {
 
   /** @throws FormatError when it is no regular file. */
   static async open(path: string): Promise<RecordReader> {
-    // A pipe would be waited for.
-    const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
-    try {
-      const found = await file.stat();
-      if (!found.isFile()) throw new FormatError({ where: path, what: "not a regular file" }, 0);
-      return new RecordReader(path, file, found.size);
-    } catch (error) {
-      await file.close();
-      throw error;
-    }
+    const { file, size } = await openRegular(path);
+    return new RecordReader(path, file, size);
   }
 
   /** The next record, damaged or not; undefined after the last. */

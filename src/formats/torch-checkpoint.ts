@@ -16,14 +16,13 @@
  * Source: pytorch/pytorch, torch/serialization.py, torch/_utils.py and caffe2/serialize/inline_container.cc.
  */
 
-import { open } from "node:fs/promises";
 import { crc32 } from "node:zlib";
 
 import { type Entry, fromBufferPromise } from "yauzl";
 
 import { FormatError } from "../core/error.js";
-import { readFully } from "./npy.js";
 import { Call, Global, Other, type PickleValue, readPickle, Tuple } from "./pickle.js";
+import { readWhole } from "./read-file.js";
 
 export interface TorchCheckpoint {
   readonly container: "zip" | "legacy";
@@ -129,19 +128,7 @@ export function isTorchCheckpoint(head: Uint8Array): boolean {
 
 /** @throws FormatError */
 export async function openTorchCheckpoint(path: string): Promise<TorchCheckpoint> {
-  const file = await open(path);
-  try {
-    const { size } = await file.stat();
-    if (size > MAX_FILE_BYTES) {
-      const numbers = { expected: `at most ${MAX_FILE_BYTES} bytes`, found: `${size}` };
-      throw new FormatError({ where: path, what: "too long for this reader", ...numbers }, 0);
-    }
-    const bytes = new Uint8Array(size);
-    await readFully(file, bytes, 0, path);
-    return await parseTorchCheckpoint(bytes, path);
-  } finally {
-    await file.close();
-  }
+  return parseTorchCheckpoint(await readWhole(path, MAX_FILE_BYTES), path);
 }
 
 /** The checkpoint in `bytes`, which the tensors go on reading. @throws FormatError */

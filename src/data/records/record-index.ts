@@ -24,7 +24,7 @@ import { z } from "zod";
 import { errorCode, writeFlushed } from "../../core/durable.js";
 import { DataError } from "../../core/error.js";
 import { crc32c } from "../../formats/crc32c.js";
-import { readFully } from "../../formats/npy.js";
+import { readFully } from "../../formats/read-file.js";
 import { RECORD_OVERHEAD } from "../../formats/tfrecord.js";
 import type { RequestedKeys } from "./record-keys.js";
 import {
