@@ -8,6 +8,8 @@
 
 #include <node_api.h>
 
+#include <algorithm>
+#include <cerrno>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -80,21 +82,25 @@ class Job {
   std::vector<napi_ref> held_;
 };
 
-// An array of the pictures' reasons, undefined for those that have none; undefined when none has.
-napi_value Reasons(napi_env env, const std::vector<std::string>& reasons) {
-  napi_value result, undefined, reason;
+// An errno, or words.
+napi_value Value(napi_env env, const decode::Outcome& outcome) {
+  napi_value value;
+  if (outcome.error != 0)
+    napi_create_int32(env, outcome.error, &value);
+  else
+    napi_create_string_utf8(env, outcome.reason.c_str(), outcome.reason.size(), &value);
+  return value;
+}
+
+// An array of what became of the pictures, undefined for those that are done; undefined when all are.
+napi_value Failures(napi_env env, const std::vector<decode::Outcome>& outcomes) {
+  napi_value result, undefined;
   napi_get_undefined(env, &undefined);
-  bool any = false;
-  for (const std::string& text : reasons) any = any || !text.empty();
-  if (!any) return undefined;
-  napi_create_array_with_length(env, reasons.size(), &result);
-  for (size_t i = 0; i < reasons.size(); ++i) {
-    if (reasons[i].empty())
-      reason = undefined;
-    else
-      napi_create_string_utf8(env, reasons[i].c_str(), reasons[i].size(), &reason);
-    napi_set_element(env, result, static_cast<uint32_t>(i), reason);
-  }
+  if (std::all_of(outcomes.begin(), outcomes.end(), [](const auto& outcome) { return outcome.done(); }))
+    return undefined;
+  napi_create_array_with_length(env, outcomes.size(), &result);
+  for (size_t i = 0; i < outcomes.size(); ++i)
+    napi_set_element(env, result, static_cast<uint32_t>(i), outcomes[i].done() ? undefined : Value(env, outcomes[i]));
   return result;
 }
 
@@ -228,13 +234,13 @@ class Transforming : public Job {
         else
           decode::ResizeInto(pictures[i].transform, *source, floats + pictures[i].out_offset);
       } catch (const std::bad_alloc&) {
-        reasons[i] = "no memory to decode it";
+        outcomes[i].error = ENOMEM;
       } catch (const std::exception& error) {
-        reasons[i] = error.what();
+        outcomes[i].reason = error.what();
       }
     }
   }
-  napi_value Result(napi_env env) override { return Reasons(env, reasons); }
+  napi_value Result(napi_env env) override { return Failures(env, outcomes); }
 
   // Takes the output buffer by its type; returns how many values it holds.
   size_t TakeOutput(napi_env env, napi_value value) {
@@ -249,7 +255,7 @@ class Transforming : public Job {
   }
 
   std::vector<Picture> pictures;
-  std::vector<std::string> reasons;  // empty: done
+  std::vector<decode::Outcome> outcomes;
   // One of them: 8 bits or f32.
   uint8_t* bytes = nullptr;
   float* floats = nullptr;
@@ -266,13 +272,13 @@ class Transforming : public Job {
 };
 
 // transform(inputs: Uint8Array[], specs: Float64Array, out: Uint8Array | Float32Array):
-//     Promise<undefined | (string | undefined)[]>
+//     Promise<undefined | (string | number | undefined)[]>
 napi_value Transform(napi_env env, napi_value* argv) {
   auto job = std::make_unique<Transforming>();
   const uint32_t count = ArrayLength(env, argv[0]);
   const double* specs = Doubles(env, argv[1], count * static_cast<size_t>(kFields));
   const size_t out_length = job->TakeOutput(env, argv[2]);
-  job->reasons.resize(count);
+  job->outcomes.resize(count);
   for (uint32_t i = 0; i < count; ++i) {
     napi_value input;
     napi_get_element(env, argv[0], i, &input);
@@ -290,9 +296,9 @@ class ReadingFiles : public Job {
   void Run() override {
     for (size_t i = 0; i < paths.size(); ++i) {
       try {
-        reasons[i] = decode::ReadFile(paths[i], limit, &contents[i]);
+        outcomes[i] = decode::ReadFile(paths[i], limit, &contents[i]);
       } catch (const std::bad_alloc&) {
-        reasons[i] = "no memory to read it";
+        outcomes[i].error = ENOMEM;
       }
     }
   }
@@ -303,11 +309,14 @@ class ReadingFiles : public Job {
       napi_value buffer;
       void* bytes = nullptr;
       const size_t size = contents[i].size();
-      if (reasons[i].empty() && napi_create_arraybuffer(env, size, &bytes, &buffer) == napi_ok) {
+      if (!outcomes[i].done()) {
+        one = Value(env, outcomes[i]);
+      } else if (napi_create_arraybuffer(env, size, &bytes, &buffer) == napi_ok) {
         if (size > 0) std::memcpy(bytes, contents[i].data(), size);
+        contents[i] = {};
         napi_create_typedarray(env, napi_uint8_array, size, buffer, 0, &one);
       } else {
-        napi_create_string_utf8(env, reasons[i].c_str(), reasons[i].size(), &one);
+        one = Value(env, {ENOMEM, ""});
       }
       napi_set_element(env, result, static_cast<uint32_t>(i), one);
     }
@@ -315,12 +324,12 @@ class ReadingFiles : public Job {
   }
 
   std::vector<std::string> paths;
-  std::vector<std::string> reasons;  // empty: read
+  std::vector<decode::Outcome> outcomes;
   std::vector<std::vector<uint8_t>> contents;
   size_t limit = 0;
 };
 
-// readFiles(paths: string[], limit: number): Promise<(Uint8Array | string)[]>; a string says why not. One job of the
+// readFiles(paths: string[], limit: number): Promise<(Uint8Array | string | number)[]>; words or an errno say why not. One job of the
 // pool where fs.readFile takes four and, for small pictures, as long as decoding them.
 napi_value ReadFiles(napi_env env, napi_value* argv) {
   auto job = std::make_unique<ReadingFiles>();
@@ -329,7 +338,7 @@ napi_value ReadFiles(napi_env env, napi_value* argv) {
   if (napi_get_value_double(env, argv[1], &limit) != napi_ok || !(limit >= 0 && limit <= kMaxSafeInteger))
     throw BadArgument{"readFiles: no such limit"};
   job->limit = static_cast<size_t>(limit);
-  job->paths.resize(count), job->reasons.resize(count), job->contents.resize(count);
+  job->paths.resize(count), job->outcomes.resize(count), job->contents.resize(count);
   for (uint32_t i = 0; i < count; ++i) {
     napi_value path;
     size_t length;

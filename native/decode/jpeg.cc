@@ -6,6 +6,7 @@
 #include <csetjmp>
 #include <cstdio>
 #include <memory>
+#include <new>
 #include <string>
 #include <vector>
 
@@ -15,8 +16,8 @@
 namespace decode {
 namespace {
 
-// A progressive file of more scans than this only costs time (real ones have about ten).
-constexpr int kMaxScans = 500;
+// More only cost time, and are refused before they come here (src/data/pictures/image-info.ts).
+constexpr int kMaxScans = 100;
 
 // Chroma is interpolated from one sample on either side, which is two pixels.
 constexpr size_t kMargin = 2;
@@ -29,6 +30,11 @@ struct Failure {
   jpeg_error_mgr manager;
   jmp_buf jump;
   char message[JMSG_LENGTH_MAX];
+  // Behind the jump; no memory is the machine's fault, everything else the picture's.
+  [[noreturn]] void Throw() const {
+    if (manager.msg_code == JERR_OUT_OF_MEMORY) throw std::bad_alloc();
+    throw BadJpeg(message);
+  }
 };
 
 [[noreturn]] void Fail(j_common_ptr info) {
@@ -45,6 +51,7 @@ void Warn(j_common_ptr info, int level) {
     case JWRN_ADOBE_XFORM:
     case JWRN_JFIF_MAJOR:
     case JWRN_BOGUS_PROGRESSION:
+    case JWRN_NOT_SEQUENTIAL:  // phones and cameras write the bounds of a scan that a baseline scan does not have
       return;
     default:
       Fail(info);
@@ -93,7 +100,7 @@ class JpegRows : public RowSource {
 
  private:
   void Start(const uint8_t* bytes, size_t length, size_t picture_width, size_t picture_height) {
-    if (setjmp(failure_.jump)) throw BadJpeg(failure_.message);
+    if (setjmp(failure_.jump)) failure_.Throw();
     jpeg_create_decompress(&info_);
     info_.progress = &progress_;
     jpeg_mem_src(&info_, bytes, length);
@@ -124,7 +131,7 @@ class JpegRows : public RowSource {
   }
 
   void ReadThrough(size_t y) {
-    if (setjmp(failure_.jump)) throw BadJpeg(failure_.message);
+    if (setjmp(failure_.jump)) failure_.Throw();
     for (; next_ <= y; ++next_) {
       JSAMPROW row = first_row_ + (next_ % kept_) * stride_;
       jpeg_read_scanlines(&info_, &row, 1);

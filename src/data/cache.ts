@@ -22,7 +22,7 @@ import { availableParallelism, homedir } from "node:os";
 import { dirname, join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 
-import sharp, { type Sharp } from "sharp";
+import type { Sharp } from "sharp";
 
 import { errorCode, exists, makeFolder, probeFolder, writeFlushed } from "../core/durable.js";
 import { DataError, ResourceError, RiffleError, UsageError } from "../core/error.js";
@@ -32,12 +32,12 @@ import { encodeExample, type Feature } from "../formats/tf-example.js";
 import { frameRecord, RecordReader } from "../formats/tfrecord.js";
 import { evaluationSide } from "./pictures/augment.js";
 import { type Dataset, orDataError } from "./dataset.js";
-import { imageInfo, MAX_PIXELS } from "./pictures/image-info.js";
+import { imageInfo } from "./pictures/image-info.js";
 import { decodingProblem } from "./pictures/decoding-problem.js";
 import { openRecords, type RecordDataset } from "./records/record-dataset.js";
 import { MANIFEST_FILE, readManifest, type ShardEntry, writeManifest } from "./records/record-manifest.js";
 import type { ObjectBox } from "./pictures/augment.js";
-import type { Encoded, Pixels } from "./pictures/render.js";
+import { type Encoded, type Pixels, sharpProblem, withSharp } from "./pictures/render.js";
 
 export interface CacheProgress {
   /** Pictures made so far by this process, and to make. */
@@ -482,16 +482,17 @@ async function smaller(dataset: Dataset, sample: number, shorterSide: number): P
       hint: "Leave --cache out",
     });
   }
+  const name = dataset.name(sample);
   try {
-    const name = dataset.name(sample);
     const size = target(source, name, shorterSide);
     // Kept as it is, too, is what training would refuse: sharp, which shrinks while it decodes, misses damage at the end.
     if (size === undefined || (await decodingProblem(source, name)) !== undefined) return source;
     const bytes = await resized(source, size).jpeg({ quality: QUALITY }).toBuffer();
     return { ...source, bytes };
   } catch (error) {
-    if (error instanceof RiffleError && !(error instanceof DataError)) throw error;
-    return source; // does not decode: training says so
+    const problem = error instanceof RiffleError ? error : sharpProblem(error, name);
+    if (problem instanceof DataError) return source; // does not decode: training says so
+    throw problem;
   }
 }
 
@@ -515,10 +516,9 @@ async function decoded(dataset: Dataset, sample: number, shorterSide: number): P
       ...(source.boxes === undefined ? {} : { boxes: source.boxes }),
     };
   } catch (error) {
-    if (error instanceof DataError) return error;
-    if (error instanceof RiffleError) throw error;
-    const reason = error instanceof Error ? error.message.replaceAll("\n", "; ") : String(error);
-    return new DataError({ where: name, what: `does not decode: ${reason}` }, error);
+    const problem = error instanceof RiffleError ? error : sharpProblem(error, name);
+    if (problem instanceof DataError) return problem;
+    throw problem;
   }
 }
 
@@ -535,16 +535,12 @@ function target(
   return { width: side(width), height: side(height) };
 }
 
-/** As render.ts decodes with sharp: no rotation, no colour profile, damage is an error. */
-function resized(source: Encoded, size: { readonly width: number; readonly height: number }): Sharp {
-  const isJpeg = source.bytes[0] === 0xff;
-  return sharp(source.bytes, {
-    limitInputPixels: MAX_PIXELS,
-    failOn: isJpeg ? "warning" : "error",
-    ignoreIcc: true,
-  })
-    .removeAlpha()
-    .resize(size.width, size.height, { fit: "fill", kernel: "lanczos3" })
+function resized(
+  source: Encoded,
+  { width, height }: { readonly width: number; readonly height: number },
+): Sharp {
+  return withSharp(source.bytes)
+    .resize(width, height, { fit: "fill", kernel: "lanczos3" })
     .toColourspace("srgb");
 }
 

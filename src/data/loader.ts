@@ -24,7 +24,7 @@ import {
 } from "./pictures/augment.js";
 import { type Dataset, readAll } from "./dataset.js";
 import { stepsPerEpoch } from "./epoch.js";
-import { type Decoder, decodingThreads, renderAll, type Rendering, type Source } from "./pictures/render.js";
+import { type Decoder, decodingThreads, renderAll, type Rendering, type Picture } from "./pictures/render.js";
 import { Sampler } from "./sampler.js";
 import { Scratch } from "./pictures/scratch.js";
 
@@ -156,7 +156,7 @@ interface Place {
   substitute(attempt: number): number | undefined;
   transform(
     sample: number,
-    source: Source,
+    source: Picture,
     picture: { readonly width: number; readonly height: number },
   ): Transform;
 }
@@ -345,11 +345,11 @@ class Loader implements BatchSource {
     const sources = await readAll(this.#dataset, samples, scratch);
     const bytes = this.#plan.imageSize ** 2 * 3;
     const renderings = open.map(({ place, index, sample }, i): Rendering => {
-      const source = sources[i] as Source | DataError;
+      const source = sources[i] as Picture | DataError;
       return {
         source,
         where: this.#dataset.name(sample),
-        plan: (picture) => place.transform(sample, source as Source, picture),
+        plan: (picture) => place.transform(sample, source as Picture, picture),
         offset: index * bytes,
       };
     });
@@ -376,6 +376,6 @@ function inGroups<T>(all: readonly T[]): T[][] {
 }
 
 /** Arrays of the network's own size are used as they are; files always go through the recipe's resize. */
-function isOfSize(source: Source, size: number): boolean {
+function isOfSize(source: Picture, size: number): boolean {
   return source.kind === "pixels" && source.width === size && source.height === size;
 }

@@ -150,7 +150,7 @@ suite("a folder of pictures", () => {
     const path = folder("a/1", "b/1");
     const { train } = await openDatasets(path, { seed: 1 });
     rmSync(join(path, "a/1"));
-    await assert.rejects(train.read(0), /a\/1: cannot be read: No such file/);
+    await assert.rejects(train.read(0), /a\/1: there is no such file/);
   });
 });
 

@@ -22,7 +22,7 @@ import {
 import type { Dataset } from "../data/dataset.js";
 import { imageInfo } from "../data/pictures/image-info.js";
 import type { ObjectBox } from "../data/pictures/augment.js";
-import { renderInto, type Source } from "../data/pictures/render.js";
+import { type Picture, renderInto, withSharp } from "../data/pictures/render.js";
 
 export interface SheetOptions {
   readonly augmentation: Augmentation;
@@ -218,7 +218,7 @@ async function sheetRow(dataset: Dataset, sample: number, options: SheetOptions)
 
 /** What trainingBatches (loader.ts) would put into the batch for this sample in this epoch. */
 async function lookAt(
-  source: Source,
+  source: Picture,
   name: string,
   sample: number,
   epoch: number,
@@ -297,11 +297,11 @@ function fit({ width, height }: { readonly width: number; readonly height: numbe
   return { left: Math.floor((TILE - w) / 2), top: Math.floor((TILE - h) / 2), width: w, height: h };
 }
 
-async function fitted(source: Source, width: number, height: number): Promise<Uint8Array> {
+async function fitted(source: Picture, width: number, height: number): Promise<Uint8Array> {
   const place = fit({ width, height });
   const image =
     source.kind === "encoded"
-      ? sharp(source.bytes, { ignoreIcc: true }).removeAlpha()
+      ? withSharp(source.bytes)
       : sharp(source.data, { raw: { width, height, channels: source.channels } });
   return image
     .resize(place.width, place.height, { fit: "fill", kernel: width < TILE ? "nearest" : "lanczos3" })

@@ -8,10 +8,10 @@
 
 import { DataError } from "../../core/error.js";
 import type { Transform } from "./augment.js";
-import { type Encoded, type Pixels, renderInto } from "./render.js";
+import { type Picture, renderInto } from "./render.js";
 
 /** Why the picture does not decode; undefined when it does. */
-export async function decodingProblem(source: Encoded | Pixels, where: string): Promise<string | undefined> {
+export async function decodingProblem(source: Picture, where: string): Promise<string | undefined> {
   try {
     await renderInto(source, where, wholePicture, new Uint8Array(SIDE * SIDE * 3), 0);
     return undefined;

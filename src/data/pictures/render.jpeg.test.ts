@@ -101,7 +101,8 @@ suite("JPEGs that are read", () => {
     test(`${name}: crops and resizes are those of the whole picture`, async () => {
       const full = await decodeWhole(bytes);
       const { width, height } = full;
-      assert.deepEqual(imageInfo(bytes, name), { format: "jpeg", width, height });
+      const info = imageInfo(bytes, name);
+      assert.deepEqual([info.format, info.width, info.height], ["jpeg", width, height]);
       const draws = new Draws(2, streams.draw, width, height);
       for (let i = 0; i < 30; i++) {
         const size = i === 0 ? Math.min(width, height) : 1 + draws.below(Math.min(width, height));
@@ -161,7 +162,7 @@ suite("JPEGs that are refused by name", () => {
     [
       "65,500 x 1,500 in 200 bytes",
       lyingAboutSize(1500, 65_500),
-      jpegDecoder() === "sharp" ? /does not decode/ : /does not decode: too short/,
+      jpegDecoder() === "sharp" ? /does not decode/ : /too short|more work than a file of its length/,
     ],
     ["a PNG named .jpg is read as PNG, cut short", png.subarray(0, 60), /does not decode|not a whole PNG/],
     [

@@ -11,7 +11,7 @@ import type { NpyArray } from "../../formats/npy.js";
 import { openNpz } from "../../formats/npz.js";
 import { asItIs, channelShift, evaluationDecodings, evaluationTransform, type Transform } from "./augment.js";
 import { imageInfo } from "./image-info.js";
-import { type Decoder, jpegDecoder, type Pixels, renderInto, type Source } from "./render.js";
+import { type Decoder, jpegDecoder, type Pixels, renderInto, type Picture } from "./render.js";
 import { resizeReference } from "../../../test/support/resize-reference.js";
 
 /** Pixels that differ everywhere, the same in every run. */
@@ -21,7 +21,7 @@ function noise(width: number, height: number, channels: 1 | 3 = 3): Pixels {
   return { kind: "pixels", data, width, height, channels };
 }
 
-async function render(source: Source, transform: Transform): Promise<Uint8Array> {
+async function render(source: Picture, transform: Transform): Promise<Uint8Array> {
   const { size } = transform;
   // Bytes before and after must stay as they are.
   const out = new Uint8Array(size * size * 3 + 14).fill(99);
@@ -34,7 +34,7 @@ async function render(source: Source, transform: Transform): Promise<Uint8Array>
 }
 
 /** As shares of full scale, without rounding. */
-async function renderFloats(source: Source, transform: Transform, jpegs?: Decoder): Promise<Float32Array> {
+async function renderFloats(source: Picture, transform: Transform, jpegs?: Decoder): Promise<Float32Array> {
   const { size } = transform;
   const out = new Float32Array(size * size * 3 + 14).fill(99);
   await renderInto(source, "x.jpg", () => transform, out, 7, jpegs);

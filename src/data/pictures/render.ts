@@ -9,10 +9,12 @@
  * PNG and WebP, and JPEG otherwise. Cropping and resizing are the addon's in every case (native/decode).
  */
 
-import sharp from "sharp";
+import sharp, { type Sharp } from "sharp";
 
 import { loadAddon } from "../../core/addon.js";
 import { DataError } from "../../core/error.js";
+import { noMemory, unreadable } from "../unreadable.js";
+import { Allowance } from "./allowance.js";
 import type { ObjectBox, Transform } from "./augment.js";
 import { imageInfo, type ImageInfo, MAX_PIXELS } from "./image-info.js";
 
@@ -36,7 +38,7 @@ export interface Pixels {
   readonly boxes?: readonly ObjectBox[];
 }
 
-export type Source = Encoded | Pixels;
+export type Picture = Encoded | Pixels;
 
 /** `auto`: libjpeg-turbo for JPEGs where the addon has it. `sharp`: sharp decodes everything. */
 export type Decoder = "auto" | "sharp";
@@ -44,7 +46,7 @@ export type Decoder = "auto" | "sharp";
 /** One picture, and where it goes. */
 export interface Rendering {
   /** A DataError, for one that could not be read, is passed on. */
-  readonly source: Source | DataError;
+  readonly source: Picture | DataError;
   /** Its name in errors. */
   readonly where: string;
   /** Asked for the transform once the picture's size is known. */
@@ -65,30 +67,55 @@ export async function renderAll(
   jpegs: Decoder = "auto",
 ): Promise<(DataError | undefined)[]> {
   const errors = renderings.map((): DataError | undefined => undefined);
-  const planned: number[] = [];
-  const inputs: Uint8Array[] = [];
-  const specs = new Float64Array(renderings.length * SPEC_FIELDS);
+  const group: { readonly index: number; readonly decoding: Decoding }[] = [];
+  let held = 0;
+  const flush = async (): Promise<void> => {
+    held = 0;
+    const specs = new Float64Array(group.length * SPEC_FIELDS);
+    for (const [i, { index, decoding }] of group.entries())
+      writeSpec(specs, i * SPEC_FIELDS, decoding, (renderings[index] as Rendering).offset);
+    const done = group.splice(0);
+    const failures = await native().transform(
+      done.map(({ decoding }) => decoding.input),
+      specs,
+      out,
+    );
+    failures?.forEach((failure, i) => {
+      if (failure === undefined) return;
+      const { index } = done[i] as (typeof done)[number];
+      const { where } = renderings[index] as Rendering;
+      if (typeof failure === "number") throw noMemory(where);
+      errors[index] = new DataError({ where, what: `does not decode: ${failure}` });
+    });
+  };
   for (const [index, rendering] of renderings.entries()) {
+    let giveBack: (() => void) | undefined;
     try {
-      let decoding = planDecoding(rendering, jpegs);
-      if (decoding instanceof Promise) decoding = await decoding;
-      writeSpec(specs, inputs.length * SPEC_FIELDS, decoding, rendering.offset);
-      inputs.push(decoding.input);
-      planned.push(index);
+      const planned = planDecoding(rendering, jpegs);
+      // What is held waits for no one; a large picture is decoded, rendered and let go by itself.
+      if (held + planned.memory > GROUP_BYTES) await flush();
+      if (planned.memory > GROUP_BYTES) giveBack = await decodedBytes.take(planned.memory);
+      held += planned.memory;
+      const decoding = planned.decodeFirst === undefined ? planned.decoding : await planned.decodeFirst();
+      group.push({ index, decoding });
+      if (giveBack !== undefined) await flush();
     } catch (error) {
       if (!(error instanceof DataError)) throw error;
       errors[index] = error;
+    } finally {
+      giveBack?.();
     }
   }
-  const reasons = await native().transform(inputs, specs.subarray(0, inputs.length * SPEC_FIELDS), out);
-  reasons?.forEach((reason, i) => {
-    if (reason === undefined) return;
-    const index = planned[i] as number;
-    const { where } = renderings[index] as Rendering;
-    errors[index] = new DataError({ where, what: `does not decode: ${reason}` });
-  });
+  if (group.length > 0) await flush();
   return errors;
 }
+
+/** What one thread's decoded pictures take before they are rendered; a photograph of 1600 x 1200 fits. */
+export const GROUP_BYTES = 8 * 2 ** 20;
+
+/** What all large pictures in decoding take; one that is larger is decoded alone. */
+export const DECODED_BYTES = 256 * 2 ** 20;
+const decodedBytes = new Allowance(DECODED_BYTES);
 
 /**
  * The same for one picture.
@@ -96,7 +123,7 @@ export async function renderAll(
  * @throws DataError naming `where` when it cannot be decoded.
  */
 export async function renderInto(
-  source: Source,
+  source: Picture,
   where: string,
   plan: Rendering["plan"],
   out: Uint8Array | Float32Array,
@@ -110,14 +137,21 @@ export async function renderInto(
 /** Larger files are refused unread: {@link MAX_PIXELS} need no more, even as PNG. */
 const MAX_FILE_BYTES = 128 * 2 ** 20;
 
-/** The files' bytes, or why one cannot be read. */
+/**
+ * The files' bytes, or why one cannot be read.
+ *
+ * @throws ResourceError when that is the machine's fault.
+ */
 export async function readPictures(paths: readonly string[]): Promise<(Encoded | DataError)[]> {
   const files = await native().readFiles(paths, MAX_FILE_BYTES);
-  return files.map((bytes, i) =>
-    typeof bytes === "string"
-      ? new DataError({ where: paths[i] as string, what: `cannot be read: ${bytes}` })
-      : { kind: "encoded", bytes },
-  );
+  return files.map((found, i) => {
+    if (found instanceof Uint8Array) return { kind: "encoded", bytes: found };
+    const where = paths[i] as string;
+    if (typeof found === "string") return new DataError({ where, what: `cannot be read: ${found}` });
+    const error = unreadable(where, found);
+    if (error instanceof DataError) return error;
+    throw error;
+  });
 }
 
 /** Which library decodes JPEGs here; for `riffle doctor`. */
@@ -133,13 +167,14 @@ export function decodingThreads(): number {
 
 /** What of native/decode/binding.cc this file calls. */
 interface Native {
-  readFiles(paths: readonly string[], limit: number): Promise<(Uint8Array | string)[]>;
-  /** Undefined when all are done, otherwise why each picture is not whole. */
+  /** Words or an errno say why one cannot be read. */
+  readFiles(paths: readonly string[], limit: number): Promise<(Uint8Array | string | number)[]>;
+  /** Undefined when all are done, otherwise why each picture is not whole, or ENOMEM. */
   transform(
     inputs: readonly Uint8Array[],
     specs: Float64Array,
     out: Uint8Array | Float32Array,
-  ): Promise<(string | undefined)[] | undefined>;
+  ): Promise<(string | number | undefined)[] | undefined>;
   readonly decodesJpeg: boolean;
 }
 
@@ -160,16 +195,40 @@ interface Decoding {
   readonly region: Region;
 }
 
-/** A promise only where sharp decodes first: waiting costs a JPEG more than all of this. */
-function planDecoding({ source, where, plan }: Rendering, jpegs: Decoder): Decoding | Promise<Decoding> {
+type Planned = { /** Bytes that decoding holds. */ readonly memory: number } & (
+  | { readonly decoding: Decoding; readonly decodeFirst?: undefined }
+  /** Only where sharp decodes: waiting costs a JPEG more than all of this. */
+  | { readonly decodeFirst: () => Promise<Decoding> }
+);
+
+function planDecoding({ source, where, plan }: Rendering, jpegs: Decoder): Planned {
   if (source instanceof DataError) throw source;
-  if (source.kind === "pixels") return ofPixels(source, plan(source));
+  if (source.kind === "pixels") return { memory: 0, decoding: ofPixels(source, plan(source)) };
   const info = imageInfo(source.bytes, where);
   const transform = plan(info);
-  if (info.format === "jpeg" && jpegs === "auto" && native().decodesJpeg) {
-    return { input: source.bytes, jpeg: true, picture: info, transform, region: jpegRegion(transform) };
+  const memory = decodingMemory(info, jpegs);
+  if (isNative(info, jpegs)) {
+    const decoding = {
+      input: source.bytes,
+      jpeg: true,
+      picture: info,
+      transform,
+      region: jpegRegion(transform),
+    };
+    return { memory, decoding };
   }
-  return decodeWithSharp(source.bytes, info.format, where).then((pixels) => ofPixels(pixels, transform));
+  const decodeFirst = async (): Promise<Decoding> =>
+    ofPixels(await decodeWithSharp(source.bytes, info.format, where), transform);
+  return { memory, decodeFirst };
+}
+
+function isNative({ format }: ImageInfo, jpegs: Decoder): boolean {
+  return format === "jpeg" && jpegs === "auto" && native().decodesJpeg;
+}
+
+/** Bytes that decoding a picture holds beside a few rows. */
+export function decodingMemory(info: ImageInfo, jpegs: Decoder = "auto"): number {
+  return info.coefficients + (isNative(info, jpegs) ? 0 : 3 * info.width * info.height);
 }
 
 function ofPixels(pixels: Pixels, transform: Transform): Decoding {
@@ -183,18 +242,30 @@ async function decodeWithSharp(
 ): Promise<Pixels> {
   try {
     // libjpeg only warns about damage that it fills with grey; libpng also warns about odd colour profiles.
-    const failOn = format === "jpeg" ? "warning" : "error";
-    const { data, info } = await sharp(bytes, { limitInputPixels: MAX_PIXELS, failOn, ignoreIcc: true })
-      .removeAlpha()
+    const { data, info } = await withSharp(bytes, format === "jpeg" ? "warning" : "error")
       .toColourspace("srgb")
       .raw({ depth: "uchar" })
       .toBuffer({ resolveWithObject: true });
     if (info.channels !== 3 && info.channels !== 1) throw new Error(`${info.channels} channels`);
     return { kind: "pixels", data, width: info.width, height: info.height, channels: info.channels };
   } catch (error) {
-    const reason = error instanceof Error ? error.message.replaceAll("\n", "; ") : String(error);
-    throw new DataError({ where, what: `does not decode: ${reason}` }, error);
+    throw sharpProblem(error, where);
   }
+}
+
+/**
+ * A picture in sharp as this file decodes it: no rotation, no colour profile, no alpha. For one that
+ * `decodingProblem` has passed, sharp has no say in what is damage.
+ */
+export function withSharp(bytes: Uint8Array, failOn: "none" | "error" | "warning" = "none"): Sharp {
+  return sharp(bytes, { limitInputPixels: MAX_PIXELS, failOn, ignoreIcc: true }).removeAlpha();
+}
+
+/** What sharp could not do, as the picture's fault or the machine's. */
+export function sharpProblem(error: unknown, where: string): Error {
+  const reason = error instanceof Error ? error.message.replaceAll("\n", "; ") : String(error);
+  if (/out of memory|unable to allocate|cannot allocate/i.test(reason)) return noMemory(where, error);
+  return new DataError({ where, what: `does not decode: ${reason}` }, error);
 }
 
 /** The part of a JPEG that is decoded, in reduced pixels. */

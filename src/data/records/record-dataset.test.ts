@@ -24,7 +24,7 @@ import { frameRecord } from "../../formats/tfrecord.js";
 import { openRecords, type RecordOptions } from "./record-dataset.js";
 import { parseKeys } from "./record-keys.js";
 import { writeManifest } from "./record-manifest.js";
-import type { Source } from "../pictures/render.js";
+import type { Picture } from "../pictures/render.js";
 import { Scratch } from "../pictures/scratch.js";
 import { openDatasets } from "../sets.js";
 
@@ -67,7 +67,7 @@ function folder(files: Record<string, readonly Uint8Array[] | string> = {}): str
 }
 
 /** What was read, its bytes copied out of memory that will be used again; of an error its message. */
-function plain(read: Source | DataError | undefined): unknown {
+function plain(read: Picture | DataError | undefined): unknown {
   if (read instanceof DataError) return read.message;
   if (read?.kind !== "encoded") return read;
   return { ...read, bytes: Buffer.from(read.bytes).toString("latin1") };

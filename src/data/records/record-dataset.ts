@@ -8,12 +8,11 @@
  */
 
 import { createHash } from "node:crypto";
-import { close, fstat, open, read } from "node:fs";
+import { fstat, read } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
 
 import { loadAddon } from "../../core/addon.js";
-import { errorCode } from "../../core/durable.js";
 import { DataError, RiffleError, UsageError } from "../../core/error.js";
 import { decodeExample } from "../../formats/tf-example.js";
 import { payloadOf, RECORD_OVERHEAD, unframeRecord } from "../../formats/tfrecord.js";
@@ -23,7 +22,9 @@ import { openRecordIndex, type RecordIndex } from "./record-index.js";
 import { MAX_CLASSES, readClasses } from "./record-classes.js";
 import { boxesOf, pictureOf } from "./record-keys.js";
 import { MANIFEST_FILE } from "./record-manifest.js";
-import { type BadRecord, type IndexOptions, reasonOf } from "./record-scan.js";
+import { type BadRecord, type IndexedShard, type IndexOptions, reasonOf } from "./record-scan.js";
+import { ShardFiles } from "./shard-files.js";
+import { unreadable } from "../unreadable.js";
 import type { Encoded } from "../pictures/render.js";
 import type { Scratch } from "../pictures/scratch.js";
 
@@ -119,7 +120,7 @@ export class RecordDataset implements Dataset {
 
   /** Sample number of each shard's first record, and the size behind the last. */
   readonly #firsts: Uint32Array;
-  readonly #files: (Promise<number> | undefined)[] = [];
+  readonly #files: ShardFiles;
   readonly #damaged = new Set<number>();
 
   constructor(
@@ -133,6 +134,8 @@ export class RecordDataset implements Dataset {
       bad.map((record) => ({ shard: name, ...record })),
     );
     this.records = { folder: index.folder, shards: index.shards.length, index: index.file, badRecords };
+    const shards = new Map(index.shards.map((shard) => [join(index.folder, shard.name), shard]));
+    this.#files = new ShardFiles((path, file) => refuseChanged(shards.get(path) as IndexedShard, path, file));
     this.#firsts = new Uint32Array(index.shards.length + 1);
     index.shards.forEach(({ records }, i) => (this.#firsts[i + 1] = (this.#firsts[i] as number) + records));
     const hash = createHash("sha256").update(JSON.stringify([classes, labelOffset]));
@@ -188,9 +191,8 @@ export class RecordDataset implements Dataset {
   }
 
   /** Closes the shards; a later read opens them again. */
-  async close(): Promise<void> {
-    const files = this.#files.splice(0);
-    for (const file of files) if (file !== undefined) await file.then(closeFile, () => undefined);
+  close(): Promise<void> {
+    return this.#files.close();
   }
 
   /** @throws DataError for the first record whose label is no class. */
@@ -253,19 +255,19 @@ export class RecordDataset implements Dataset {
 
   /** Payloads in `scratch`; undefined for each record that is not whole. */
   async #readWhole(places: readonly Place[], scratch: Scratch): Promise<(Uint8Array | undefined)[]> {
-    let files: number[];
-    try {
-      files = await Promise.all(places.map((place) => this.#file(place)));
-    } catch (error) {
-      if (error instanceof DataError) return places.map(() => undefined);
-      throw error;
-    }
     const sizes = places.map(({ length }) => length + RECORD_OVERHEAD);
     const bytes = scratch.take(sizes.reduce((sum, size) => sum + size, 0));
-    const wanted = Float64Array.from(
-      places.flatMap(({ offset }, i) => [files[i] as number, offset, sizes[i] as number]),
-    );
-    const damaged = new Set(await native().readRecords(wanted, bytes));
+    const paths = places.map(({ path }) => path);
+    const read = (files: readonly number[]): Promise<number[]> =>
+      native().readRecords(
+        Float64Array.from(
+          places.flatMap(({ offset }, i) => [files[i] as number, offset, sizes[i] as number]),
+        ),
+        bytes,
+      );
+    const found = await orDataError(this.#files.use(paths, read));
+    if (found instanceof DataError) return places.map(() => undefined);
+    const damaged = new Set(found);
     let end = 0;
     return sizes.map((size, i) => {
       const framed = bytes.subarray(end, (end += size));
@@ -281,50 +283,23 @@ export class RecordDataset implements Dataset {
     return { kind: "encoded", bytes, boxes };
   }
 
-  /** The shard's descriptor. */
-  #file({ shard, path }: Place): Promise<number> {
-    return (this.#files[shard] ??= this.#openShard(shard, path));
-  }
-
   /** Fills `bytes` from the shard. */
-  async #readAt(place: Place, bytes: Buffer): Promise<Uint8Array> {
-    const { path, offset } = place;
+  #readAt({ path, offset }: Place, bytes: Buffer): Promise<Uint8Array> {
     const { length } = bytes;
-    const file = await this.#file(place);
-    for (let done = 0; done < length;) {
-      const got = await readInto(file, bytes, done, offset + done, path);
-      if (got === 0) {
-        throw new DataError({
-          where: `${path}, byte ${offset + done}`,
-          what: "became shorter since it was opened",
-          expected: `${offset + length} bytes`,
-          found: `${offset + done}`,
-        });
+    return this.#files.use([path], async ([file]) => {
+      for (let done = 0; done < length;) {
+        const got = await readInto(file as number, bytes, done, offset + done, path);
+        if (got === 0) {
+          throw new DataError({
+            where: `${path}, byte ${offset + done}`,
+            what: "became shorter since it was opened",
+            expected: `${offset + length} bytes`,
+            found: `${offset + done}`,
+          });
+        }
+        done += got;
       }
-      done += got;
-    }
-    return bytes;
-  }
-
-  async #openShard(shard: number, path: string): Promise<number> {
-    const { bytes, modified } = this.index.shards[shard] as RecordIndex["shards"][number];
-    let file: number;
-    try {
-      file = await openFile(path, "r");
-    } catch (error) {
-      throw new DataError(
-        { where: path, what: `cannot be opened: ${errorCode(error) ?? String(error)}` },
-        error,
-      );
-    }
-    const found = await statFile(file, { bigint: true });
-    if (Number(found.size) === bytes && found.mtimeNs.toString() === modified) return file;
-    await closeFile(file);
-    throw new DataError({
-      where: path,
-      what: "was changed since it was indexed, moments ago; is something writing to it?",
-      expected: `${bytes} bytes`,
-      found: `${found.size}`,
+      return bytes;
     });
   }
 
@@ -352,22 +327,28 @@ export class RecordDataset implements Dataset {
   }
 }
 
-// Plain descriptors and callbacks: a FileHandle's read costs the main thread several times as much.
-const openFile = promisify(open);
-const closeFile = promisify(close);
 const statFile = promisify(fstat) as (
   file: number,
   o: { bigint: true },
 ) => Promise<{ size: bigint; mtimeNs: bigint }>;
 
+async function refuseChanged({ bytes, modified }: IndexedShard, path: string, file: number): Promise<void> {
+  const found = await statFile(file, { bigint: true });
+  if (Number(found.size) === bytes && found.mtimeNs.toString() === modified) return;
+  throw new DataError({
+    where: path,
+    what: "was changed since it was indexed, moments ago; is something writing to it?",
+    expected: `${bytes} bytes`,
+    found: `${found.size}`,
+  });
+}
+
+// Plain callbacks: a FileHandle's read costs the main thread several times as much.
 function readInto(file: number, into: Buffer, done: number, position: number, path: string): Promise<number> {
   return new Promise((resolve, reject) => {
     read(file, into, done, into.length - done, position, (error, bytesRead) => {
       if (error === null) resolve(bytesRead);
-      else {
-        const where = `${path}, byte ${position}`;
-        reject(new DataError({ where, what: `cannot be read: ${errorCode(error) ?? error.message}` }, error));
-      }
+      else reject(unreadable(`${path}, byte ${position}`, error));
     });
   });
 }

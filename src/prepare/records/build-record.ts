@@ -9,7 +9,8 @@
  */
 
 import { examplePieces, type Feature } from "../../formats/tf-example.js";
-import { judge, pictureKind } from "./jpeg-kind.js";
+import { DataError } from "../../core/error.js";
+import { imageInfo, kindOf } from "../../data/pictures/image-info.js";
 
 /** A row of the metadata, ready to be written. */
 export interface PictureRow {
@@ -34,23 +35,40 @@ export interface SkippedPicture {
 
 /** The record of a picture whose file holds `bytes`; `verify` decodes it too, and skips what does not decode. */
 export async function buildRecord(bytes: Uint8Array, row: PictureRow, verify: boolean): Promise<Built> {
-  const verdict = judge(pictureKind(bytes));
+  const verdict = judge(bytes, row.path);
   if (typeof verdict === "object") return verdict;
-  if (verify) {
+  if (verify || verdict === "grayscale") {
+    // Loaded here, as sharp below: few pictures need them, and every worker would wait for them.
     const { decodingProblem } = await import("../../data/pictures/decoding-problem.js");
     const problem = await decodingProblem({ kind: "encoded", bytes }, row.path);
     if (problem !== undefined) return { skip: problem };
   }
   if (verdict === "keep") return { example: exampleOf(bytes, row), reencoded: false };
-  const colour = await asColour(bytes);
-  return "skip" in colour ? colour : { example: exampleOf(colour.bytes, row), reencoded: true };
+  const colour = await asColour(bytes, row.path);
+  return "skip" in colour ? colour : { example: exampleOf(colour, row), reencoded: true };
 }
 
 /** The record of a picture that is taken as it is; undefined for one that needs {@link buildRecord}. */
 export function buildPlainRecord(bytes: Uint8Array, row: PictureRow): Built | undefined {
-  const verdict = judge(pictureKind(bytes));
+  const verdict = judge(bytes, row.path);
   if (typeof verdict === "object") return verdict;
   return verdict === "keep" ? { example: exampleOf(bytes, row), reencoded: false } : undefined;
+}
+
+/**
+ * What becomes of a picture: its bytes as they are, made RGB first, or left out for a reason. What training would
+ * refuse is left out; so is what the original leaves out, which keeps what Pillow opens as a JPEG of mode RGB, and L
+ * after making it RGB. Only headers are read, as there: a picture damaged further in is kept unless `verify` decodes it.
+ */
+export function judge(bytes: Uint8Array, where: string): "keep" | "grayscale" | SkippedPicture {
+  const kind = kindOf(bytes);
+  if (kind !== "a JPEG") return { skip: /picture$|bytes$/.test(kind) ? kind : `${kind}, not a JPEG` };
+  try {
+    return imageInfo(bytes, where).grayscale ? "grayscale" : "keep";
+  } catch (error) {
+    if (error instanceof DataError) return { skip: error.problem.what };
+    throw error;
+  }
 }
 
 function exampleOf(image: Uint8Array, { label, boxes }: PictureRow): Uint8Array[] {
@@ -73,18 +91,18 @@ function exampleOf(image: Uint8Array, { label, boxes }: PictureRow): Uint8Array[
 /** The columns of a box, in the order of boxes.npy. */
 const SIDES = ["xmin", "ymin", "xmax", "ymax"] as const;
 
-/** Three equal channels and no profile, as Pillow makes them; a damaged picture cannot be made colour. */
-async function asColour(bytes: Uint8Array): Promise<{ readonly bytes: Uint8Array } | SkippedPicture> {
-  // Loaded here, because few pictures need it and every worker would wait for it.
-  const { default: sharp } = await import("sharp");
+/** Three equal channels and no profile, as Pillow makes them. */
+async function asColour(bytes: Uint8Array, where: string): Promise<Uint8Array | SkippedPicture> {
+  const { sharpProblem, withSharp } = await import("../../data/pictures/render.js");
   try {
-    const jpeg = sharp(bytes, { failOn: "warning", ignoreIcc: true })
+    return await withSharp(bytes)
       .toColourspace("srgb")
       // PIL.Image.save's defaults.
-      .jpeg({ quality: 75, chromaSubsampling: "4:2:0", optimiseCoding: false });
-    return { bytes: await jpeg.toBuffer() };
+      .jpeg({ quality: 75, chromaSubsampling: "4:2:0", optimiseCoding: false })
+      .toBuffer();
   } catch (error) {
-    const reason = error instanceof Error ? error.message.replaceAll("\n", "; ") : String(error);
-    return { skip: `a grayscale JPEG that does not decode: ${reason}` };
+    const problem = sharpProblem(error, where);
+    if (problem instanceof DataError) return { skip: problem.problem.what };
+    throw problem;
   }
 }
