@@ -29,6 +29,7 @@
 #endif
 
 void RegisterDecode(napi_env env, napi_value exports);
+void RegisterFileLock(napi_env env, napi_value exports);
 
 namespace riffle {
 namespace {
@@ -584,6 +585,7 @@ napi_value Init(napi_env env, napi_value exports) {
     add("machine", Machine);
     add("measurePeak", MeasurePeakOf);
     RegisterDecode(env, exports);
+    RegisterFileLock(env, exports);
     return exports;
   });
 }

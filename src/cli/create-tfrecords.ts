@@ -3,7 +3,8 @@
 import { availableParallelism } from "node:os";
 
 import { UsageError } from "../core/error.js";
-import { createRecords, type CreateResult, SKIPPED_FILE } from "../prepare/records/create-records.js";
+import { createRecords, type CreateResult } from "../prepare/records/create-records.js";
+import { SKIPPED_FILE } from "../prepare/records/record-plan.js";
 import { settings as table } from "../settings/settings.js";
 import { type CliCommand, type Invocation, wholeNumber } from "./command.js";
 import { bytes, count, duration, printable, rate, shellWord } from "./format.js";

@@ -1,11 +1,26 @@
 import assert from "node:assert/strict";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, suite, test } from "node:test";
 
 import { ResourceError } from "./error.js";
-import { probeFolder, recoverFolders, removeFolder, replaceFile, replaceFolder } from "./durable.js";
+import {
+  probeFolder,
+  recoverFolders,
+  removeFolder,
+  replaceFile,
+  replaceFolder,
+  writeWhole,
+} from "./durable.js";
 
 const base = mkdtempSync(join(tmpdir(), "durable-"));
 after(() => rmSync(base, { recursive: true }));
@@ -40,9 +55,9 @@ suite("probeFolder", () => {
   test("names the option that leads to another folder, and leaves nothing where it fails half-way", async () => {
     const parent = newParent();
     // Renaming onto a folder fails after the file was written, as a full disk may.
-    mkdirSync(join(parent, `.probe-${process.pid}-renamed`));
+    mkdirSync(join(parent, ".riffle-probe"));
     await assert.rejects(probeFolder(parent, "--cache_dir"), /cannot be written.*--cache_dir/);
-    assert.deepEqual(readdirSync(parent), [`.probe-${process.pid}-renamed`]);
+    assert.deepEqual(readdirSync(parent), [".riffle-probe"]);
   });
 });
 
@@ -84,7 +99,6 @@ suite("replaceFolder", () => {
   });
 });
 
-/** Every state that a kill can leave, in the order of replaceFolder and removeFolder. */
 suite("replaceFile", () => {
   test("writes a file, and replaces it, over what a kill left, leaving nothing else", async () => {
     const parent = newParent();
@@ -105,6 +119,48 @@ suite("replaceFile", () => {
   });
 });
 
+suite("writeWhole", () => {
+  test("gives the file its name only at the end, and nothing stays of one that fails", async () => {
+    const parent = newParent();
+    const path = join(parent, "x");
+    writeFileSync(path, "old");
+    const stop = new Error("stop");
+    const failing = writeWhole(path, async (file) => {
+      await file.write(Buffer.from("new"));
+      assert.equal(readFileSync(path, "utf8"), "old");
+      throw stop;
+    });
+    await assert.rejects(failing, (error) => error === stop);
+    assert.deepEqual(readdirSync(parent), ["x"]);
+    assert.equal(readFileSync(path, "utf8"), "old");
+  });
+
+  test("by two at once mixes nothing: the last one stands, whole", async () => {
+    const parent = newParent();
+    const path = join(parent, "x");
+    const texts = ["a", "b", "c"].map((letter) => letter.repeat(100_000));
+    await Promise.all(
+      texts.map((text) =>
+        writeWhole(path, async (file) => {
+          for (let at = 0; at < text.length; at += 1000)
+            await file.write(Buffer.from(text.slice(at, at + 1000)));
+        }),
+      ),
+    );
+    assert.deepEqual(readdirSync(parent), ["x"]);
+    assert.ok(texts.includes(readFileSync(path, "utf8")));
+  });
+
+  test("does not write through a link that somebody has put in its way", async () => {
+    const parent = newParent();
+    writeFileSync(join(parent, "theirs"), "theirs");
+    symlinkSync("theirs", join(parent, ".saving-x"));
+    await assert.rejects(replaceFile(join(parent, "x"), [Buffer.from("new")]), ResourceError);
+    assert.equal(readFileSync(join(parent, "theirs"), "utf8"), "theirs");
+  });
+});
+
+/** Every state that a kill can leave, in the order of replaceFolder and removeFolder. */
 suite("recoverFolders after a kill", () => {
   test("while writing: the old one stands, the half is gone", async () => {
     const parent = newParent();

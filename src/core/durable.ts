@@ -1,15 +1,17 @@
 /**
- * Writing folders that are either wholly there or not there at all, whatever ends the process.
+ * Writing files and folders that are either wholly there or not there at all, whatever ends the process.
  *
- * A folder is written under another name beside its place, every file flushed to the disk, then renamed,
- * then the parent flushed: a kill, a power cut or a full disk at any point leaves the old one or the new
- * one. What such an end leaves lying about is put right by `recoverFolders` at the next start.
+ * Each is written under another name beside its place, flushed to the disk, then renamed, then the folder
+ * above flushed: a kill, a power cut or a full disk at any point leaves the old one or the new one.
  *
- * Names of its own, all in the parent folder: `.saving-NAME` is being written, `.replaced-NAME` is the
- * old one while the new takes its place, `.deleting-NAME` is on its way out. Sizes are in bytes.
+ * Names of its own, all beside the place: `.saving-NAME` is being written (`.saving-1-NAME` by a second process at the
+ * same time), `.replaced-NAME` is the old folder while the new takes its place, `.deleting-NAME` is on its way out.
+ * The next writer of the same name takes over a `.saving-NAME` that nobody writes any more; `recoverFolders`
+ * puts right the rest. Nothing else is ever removed or replaced. Sizes are in bytes.
  */
 
 import {
+  constants,
   type FileHandle,
   mkdir,
   open,
@@ -23,10 +25,124 @@ import {
 } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 
-import { ResourceError } from "./error.js";
+import { errorCode, isSystemError, ResourceError, systemError } from "./error.js";
+import { flock, standsAt } from "./flock.js";
+
+/** What a failed write tells the user besides what failed. */
+export interface Assurance {
+  readonly safe?: string;
+  readonly hint?: string;
+}
 
 /** The files of a folder: name, and the pieces of its content in order. */
 export type FolderContent = ReadonlyMap<string, readonly Uint8Array[]>;
+
+/**
+ * Writes one file, replacing it whole where it exists.
+ *
+ * @throws ResourceError when the disk is full or refuses; then the old file stands as it was.
+ */
+export async function replaceFile(
+  path: string,
+  pieces: readonly Uint8Array[],
+  words?: Assurance,
+): Promise<void> {
+  await writeWhole(
+    path,
+    async (file) => {
+      await refuseFullDisk(dirname(path), contentBytes(new Map([["", pieces]])), path);
+      for (const piece of pieces) await file.write(piece);
+    },
+    words,
+  );
+}
+
+/**
+ * Writes one file piece by piece: it gets its name when `fill` has ended well, and nothing stays of it otherwise.
+ *
+ * @throws ResourceError for what the system refuses; whatever else `fill` throws is passed on.
+ */
+export async function writeWhole<T>(
+  path: string,
+  fill: (file: WholeFile) => Promise<T>,
+  words: Assurance = {},
+): Promise<T> {
+  let file: WholeFile | undefined;
+  try {
+    file = await WholeFile.begin(path);
+    const filled = await fill(file);
+    await file.commit();
+    return filled;
+  } catch (error) {
+    await file?.discard();
+    throw asResourceError(error, path, { safe: "What stood there before is untouched", ...words });
+  }
+}
+
+/** A file while it is written. Its calls must not overlap. Errors are the system's, untranslated. */
+export class WholeFile {
+  /** Written so far. */
+  bytes = 0;
+  #flushed = -1;
+  #open = true;
+
+  private constructor(
+    readonly path: string,
+    /** Where its bytes lie until it gets its name. */
+    readonly temporary: string,
+    private readonly file: FileHandle,
+  ) {}
+
+  /** Whoever writes holds the kernel's lock on the temporary file, so one that is free is what a kill left. */
+  static async begin(path: string): Promise<WholeFile> {
+    for (let i = 0; ; i++) {
+      const temporary = join(dirname(path), `.saving-${i === 0 ? "" : `${i}-`}${basename(path)}`);
+      const file = await open(temporary, CREATE, 0o666);
+      try {
+        if (flock(file.fd) !== "theirs" && (await standsAt(file, temporary))) {
+          await file.truncate(0);
+          return new WholeFile(path, temporary, file);
+        }
+      } catch (error) {
+        await closeQuietly(file);
+        throw error;
+      }
+      await closeQuietly(file);
+    }
+  }
+
+  async write(piece: Uint8Array): Promise<void> {
+    await writeFully(this.file, piece, this.bytes);
+    this.bytes += piece.length;
+  }
+
+  /** Brings what was written to the disk. */
+  async flush(): Promise<void> {
+    if (this.#flushed === this.bytes) return;
+    await flushWritten(this.file, this.bytes);
+    this.#flushed = this.bytes;
+  }
+
+  /** Flushes it and gives it its name. */
+  async commit(): Promise<void> {
+    await this.flush();
+    await rename(this.temporary, this.path);
+    await this.#close();
+    await flushFolder(dirname(this.path));
+  }
+
+  /** Nothing stays of it; after `commit` this does nothing. Never throws. */
+  async discard(): Promise<void> {
+    if (!this.#open) return;
+    await unlink(this.temporary).catch(() => undefined);
+    await this.#close();
+  }
+
+  async #close(): Promise<void> {
+    this.#open = false;
+    await closeQuietly(this.file);
+  }
+}
 
 /**
  * Writes `parent/name` with exactly these files, replacing it whole where it exists.
@@ -50,49 +166,17 @@ export async function replaceFolder(parent: string, name: string, content: Folde
     }
     await rename(temporary, target);
     await flushFolder(parent);
-  } catch (cause) {
+  } catch (error) {
+    // What cannot be put right now is put right at the next start.
     await rm(temporary, { recursive: true, force: true }).catch(() => undefined);
-    if (!(await exists(target)) && (await exists(replaced))) await rename(replaced, target);
-    if (cause instanceof ResourceError) throw cause;
-    throw new ResourceError(
-      {
-        what: `cannot be written: ${reason(cause)}`,
-        where: target,
-        safe: "Earlier checkpoints are untouched",
-        hint: "Free space on the disk or check the folder's permissions",
-      },
-      cause,
-    );
+    await putBack(replaced, target).catch(() => undefined);
+    throw asResourceError(error, target, {
+      safe: "Earlier checkpoints are untouched",
+      hint: "Free space on the disk or check the folder's permissions",
+    });
   }
   // The new one is committed; a leftover goes at the next start.
   await rm(replaced, { recursive: true, force: true }).catch(() => undefined);
-}
-
-/**
- * Writes one file, replacing it whole where it exists: as `.saving-NAME` beside it, flushed, then renamed.
- *
- * @throws ResourceError when the disk is full or refuses; then the old file stands as it was.
- */
-export async function replaceFile(path: string, pieces: readonly Uint8Array[]): Promise<void> {
-  const temporary = join(dirname(path), `.saving-${basename(path)}`);
-  try {
-    await refuseFullDisk(dirname(path), contentBytes(new Map([["", pieces]])), path);
-    await writeFlushed(temporary, pieces);
-    await rename(temporary, path);
-    await flushFolder(dirname(path));
-  } catch (cause) {
-    await unlink(temporary).catch(() => undefined);
-    if (cause instanceof ResourceError) throw cause;
-    throw new ResourceError(
-      {
-        what: `cannot be written: ${reason(cause)}`,
-        where: path,
-        safe: "What stood there before is untouched",
-        hint: "Free space on the disk or check the folder's permissions",
-      },
-      cause,
-    );
-  }
 }
 
 /**
@@ -109,16 +193,13 @@ export async function removeFolder(parent: string, name: string, files: readonly
   return true;
 }
 
-/** Puts right what a kill left: names that `isOurs` accepts only. Call it while no one else writes here. */
+/** Puts right what a kill left, of files and folders whose names `isOurs` accepts. Call it while no one else writes here. */
 export async function recoverFolders(parent: string, isOurs: (name: string) => boolean): Promise<void> {
   for (const entry of await readdir(parent)) {
-    const [, what, name = ""] = /^\.(saving|replaced|deleting)-(.+)$/.exec(entry) ?? [];
+    const [, what, name = ""] = /^\.(saving|replaced|deleting)-(?:\d+-)?(.+)$/.exec(entry) ?? [];
     if (what === undefined || !isOurs(name)) continue;
-    if (what === "replaced" && !(await exists(join(parent, name)))) {
-      await rename(join(parent, entry), join(parent, name));
-    } else {
-      await rm(join(parent, entry), { recursive: true, force: true });
-    }
+    if (what === "replaced") await putBack(join(parent, entry), join(parent, name));
+    await rm(join(parent, entry), { recursive: true, force: true });
   }
 }
 
@@ -128,15 +209,13 @@ export async function recoverFolders(parent: string, isOurs: (name: string) => b
  * @throws ResourceError whose hint names `option` as the way to another folder.
  */
 export async function probeFolder(folder: string, option = "--log_dir"): Promise<void> {
-  const probe = join(folder, `.probe-${process.pid}`);
+  const probe = join(folder, PROBE_FILE);
   try {
     await makeFolder(folder);
-    await writeFlushed(probe, [Buffer.from("probe")]);
-    await rename(probe, `${probe}-renamed`);
-    await unlink(`${probe}-renamed`);
-  } catch (cause) {
-    // On a full disk an empty file may have been made.
-    for (const left of [probe, `${probe}-renamed`]) await unlink(left).catch(() => undefined);
+    await writeWhole(probe, (file) => file.write(Buffer.from("probe")));
+    await rm(probe, { force: true });
+  } catch (error) {
+    const cause = error instanceof ResourceError ? error.cause : error;
     throw new ResourceError(
       {
         what: `the output folder cannot be written: ${reason(cause)}`,
@@ -151,8 +230,13 @@ export async function probeFolder(folder: string, option = "--log_dir"): Promise
   }
 }
 
-/** Writes a whole file and flushes it to the disk. */
-export async function writeFlushed(path: string, pieces: readonly Uint8Array[]): Promise<void> {
+/** Whether a name in a folder is one that is there only while something is written, or that a kill left. */
+export function isTemporary(name: string): boolean {
+  return /^\.(saving|replaced|deleting)-/.test(name) || name === PROBE_FILE;
+}
+
+/** Writes a new file and flushes it to the disk. */
+async function writeFlushed(path: string, pieces: readonly Uint8Array[]): Promise<void> {
   const file = await open(path, "w");
   try {
     let written = 0;
@@ -160,14 +244,13 @@ export async function writeFlushed(path: string, pieces: readonly Uint8Array[]):
       await writeFully(file, piece, written);
       written += piece.length;
     }
-    await file.sync();
-    // A write may end short without an error on a full disk, so the size is what counts.
-    const { size } = await file.stat();
-    if (size !== written) throw new Error(`${size} of ${written} bytes were written; is the disk full?`);
+    await flushWritten(file, written);
   } finally {
-    await file.close();
+    await closeQuietly(file);
   }
 }
+
+export { errorCode };
 
 export async function exists(path: string): Promise<boolean> {
   try {
@@ -179,11 +262,6 @@ export async function exists(path: string): Promise<boolean> {
   }
 }
 
-/** The `code` of a system error, such as ENOSPC. */
-export function errorCode(error: unknown): string | undefined {
-  return error instanceof Error && "code" in error ? String(error.code) : undefined;
-}
-
 /**
  * Makes a folder and those above it, one by one: the recursive form of Node 20 never returns where a
  * folder exists in which none can be made and the system answers ENOENT, such as /proc.
@@ -191,7 +269,7 @@ export function errorCode(error: unknown): string | undefined {
 export async function makeFolder(folder: string): Promise<void> {
   if (await exists(folder)) {
     if ((await stat(folder)).isDirectory()) return;
-    throw new Error("it is a file");
+    throw systemError("ENOTDIR", "it is a file");
   }
   const above = dirname(folder);
   if (above !== folder) await makeFolder(above);
@@ -201,23 +279,76 @@ export async function makeFolder(folder: string): Promise<void> {
   });
 }
 
+/** Brings the names in a folder to the disk, where the file system can: exFAT, SMB and some of FUSE cannot. */
+export async function flushFolder(path: string): Promise<void> {
+  let folder: FileHandle | undefined;
+  try {
+    folder = await open(path, "r");
+    await folder.sync();
+  } catch (error) {
+    if (!NO_FLUSH.has(errorCode(error) ?? "")) throw error;
+  } finally {
+    if (folder !== undefined) await closeQuietly(folder);
+  }
+}
+
+/** A system's error in the words of whoever writes `where`; anything else as it is. */
+export function asResourceError(error: unknown, where: string, words: Assurance): unknown {
+  if (!isSystemError(error)) return error;
+  return new ResourceError(
+    {
+      what: `cannot be written: ${reason(error)}`,
+      where,
+      hint: "Free space on the disk or check the folder's permissions",
+      ...words,
+    },
+    error,
+  );
+}
+
+const PROBE_FILE = ".riffle-probe";
+
+/** Not through a link, and not waiting at a FIFO; locked before it is emptied. */
+const CREATE = constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW | constants.O_NONBLOCK;
+
+/** What file systems answer that have no such thing as flushing a folder. */
+const NO_FLUSH: ReadonlySet<string> = new Set([
+  "EINVAL",
+  "ENOTSUP",
+  "EOPNOTSUPP",
+  "ENOSYS",
+  "EPERM",
+  "EACCES",
+  "EISDIR",
+  "EBADF",
+]);
+
 /** One piece may be longer than a single write takes (2 GiB). */
 async function writeFully(file: FileHandle, piece: Uint8Array, position: number): Promise<void> {
   for (let done = 0; done < piece.length;) {
     const length = Math.min(piece.length - done, 2 ** 30);
     const { bytesWritten } = await file.write(piece, done, length, position + done);
-    if (bytesWritten === 0) throw new Error("nothing more could be written; is the disk full?");
+    if (bytesWritten === 0) throw systemError("ENOSPC", "nothing more could be written; is the disk full?");
     done += bytesWritten;
   }
 }
 
-async function flushFolder(path: string): Promise<void> {
-  const folder = await open(path, "r");
-  try {
-    await folder.sync();
-  } finally {
-    await folder.close();
-  }
+/** A write may end short without an error on a full disk, so the size is what counts. */
+async function flushWritten(file: FileHandle, bytes: number): Promise<void> {
+  await file.sync();
+  const { size } = await file.stat();
+  if (size !== bytes)
+    throw systemError("ENOSPC", `${size} of ${bytes} bytes were written; is the disk full?`);
+}
+
+/** What was to be kept is on the disk already, or has failed already. */
+async function closeQuietly(file: FileHandle): Promise<void> {
+  await file.close().catch(() => undefined);
+}
+
+/** Gives a folder that was moved aside its name back, unless another stands there. */
+async function putBack(aside: string, target: string): Promise<void> {
+  if ((await exists(aside)) && !(await exists(target))) await rename(aside, target);
 }
 
 /** What stands under the name must be a folder of ours: nothing else is ever replaced. */
@@ -238,10 +369,11 @@ async function refuseForeign(target: string, content: FolderContent): Promise<vo
 
 /** The exact need is known, so a disk too full is found before anything is written. */
 async function refuseFullDisk(parent: string, bytes: number, target: string): Promise<void> {
-  const { bavail, bsize } = await statfs(parent);
+  const { bavail, bsize, blocks } = await statfs(parent);
   const needed = Math.ceil(bytes * 1.1);
   const free = bavail * bsize;
-  if (free >= needed) return;
+  // Some file systems in user space do not count.
+  if (blocks === 0 || free >= needed) return;
   throw new ResourceError({
     what: "too little room on the disk",
     where: target,

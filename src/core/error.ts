@@ -84,24 +84,45 @@ export class ShapeError extends UsageError {
   }
 }
 
+/** The `code` of an error, such as ENOSPC. */
+export function errorCode(error: unknown): string | undefined {
+  return error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : undefined;
+}
+
+/** Whether the system refused something: ENOSPC, EIO, EMFILE and their like. Node's own codes, ERR_..., tell of mistakes. */
+export function isSystemError(error: unknown): error is Error {
+  return /^E[A-Z0-9]+$/.test(errorCode(error) ?? "");
+}
+
+/** An error of the system that we noticed ourselves. */
+export function systemError(code: string, message: string): Error {
+  return Object.assign(new Error(message), { code });
+}
+
 /**
- * A failure of the machine that nobody put into words, as code 6: whatever a call of the system refused is no bug of
- * ours. Anything else is handed back as it is.
+ * A failure of the machine that nobody put into words, as code 6: whatever a call of the system refused, memory among
+ * it, is no bug of ours. Anything else is handed back as it is.
  */
 export function asRiffleError(error: unknown): unknown {
-  if (error instanceof RiffleError || !(error instanceof Error) || !("code" in error)) return error;
-  const code = String(error.code);
-  // Node's own codes begin with ERR_: those are mistakes in how it was called.
-  if (!/^E[A-Z0-9]+$/.test(code)) return error;
+  if (error instanceof RiffleError || !(error instanceof Error)) return error;
+  const code = errorCode(error) ?? "";
+  const isMemory = outOfMemory.has(code) || /^Array buffer allocation failed/.test(error.message);
+  if (!isMemory && !isSystemError(error)) return error;
   return new ResourceError(
     {
-      what: `the system refused: ${error.message}`,
+      what: isMemory
+        ? `there is not enough memory: ${error.message}`
+        : `the system refused: ${error.message}`,
       safe: "Checkpoints written before this are whole",
-      hint: remedies[code] ?? "Check the disk and the machine, then run the command again",
+      hint:
+        remedies[isMemory ? "ENOMEM" : code] ?? "Check the disk and the machine, then run the command again",
     },
     error,
   );
 }
+
+/** The addon's word, and Node's, besides the system's. */
+const outOfMemory: ReadonlySet<string> = new Set(["ENOMEM", "RIFFLE_MEMORY", "ERR_WORKER_OUT_OF_MEMORY"]);
 
 const access = "Check the permissions of the file and its folder, or name another";
 const space = "Free space on the disk, or name a folder on another";

@@ -1,75 +1,134 @@
 /**
  * One process per folder: a second one hears who has it, instead of mixing its files in.
  *
- * The lock is a file naming the process. It outlives a kill, so a lock whose process is gone (or whose
- * number now belongs to another process) is taken over. Only processes of this host can be checked.
+ * The lock is the kernel's (flock.ts) on the file `.lock`, held open: it holds across PID namespaces, host names and
+ * containers on one volume, and it is gone with its process, so nothing stale is ever left. The words in the file are
+ * for messages only.
+ *
+ * Where the file system has no such locks, the file `.lock-held` being there is the lock, and `warning` says so. One
+ * whose process is gone is taken over, as far as that can be seen: only processes of this host can be looked up.
  */
 
-import { link, readFile, rename, unlink, writeFile } from "node:fs/promises";
 import { readFileSync } from "node:fs";
+import { constants, type FileHandle, open, readFile, rename, unlink } from "node:fs/promises";
 import { hostname } from "node:os";
 import { join } from "node:path";
+import { setTimeout } from "node:timers/promises";
 
-import { errorCode } from "./durable.js";
+import { errorCode } from "./error.js";
+import { flock, type FlockAnswer, standsAt } from "./flock.js";
 
 export interface Lock {
+  /** What the user should know: that this lock holds less than it should. */
+  readonly warning?: string;
+  /** Lets the folder go. Never throws: with the process the lock ends at the latest. */
   release(): Promise<void>;
 }
 
-/** A living process that has the lock. */
-export interface Owner {
+/** Who has the lock. */
+export interface Holder {
+  /** "process 12 on host, training since 2026-11-29T00:00:00.000Z" */
+  readonly words: string;
+  /** The file that stands for the lock without a kernel's; removing it is up to the user. */
+  readonly file?: string;
+}
+
+/** Every name in a folder that belongs to its lock begins with it. */
+export const LOCK_FILE = ".lock";
+
+/** @param purpose what for, such as "training" */
+export async function tryLock(
+  folder: string,
+  purpose: string,
+  ask: (descriptor: number) => FlockAnswer = flock,
+): Promise<Lock | Holder> {
+  const path = join(folder, LOCK_FILE);
+  for (;;) {
+    const file = await open(path, constants.O_RDWR | constants.O_CREAT | constants.O_NONBLOCK, 0o666);
+    let kept = false;
+    try {
+      const answer = ask(file.fd);
+      if (answer === "theirs") return { words: await holderOf(file) };
+      if (typeof answer === "object") return await tryPlainLock(path, purpose, answer.none);
+      // Whoever had it until now has taken the file away.
+      if (!(await standsAt(file, path))) continue;
+      await file.truncate(0);
+      await file.write(ownerText(purpose), 0);
+      kept = true;
+      return { release: () => letGo(path, file) };
+    } finally {
+      if (!kept) await file.close().catch(() => undefined);
+    }
+  }
+}
+
+/** What the file of a lock says of its process. */
+interface Owner {
   readonly pid: number;
   readonly host: string;
   /** When the process began, in clock ticks since the machine started; "" where that cannot be known. */
   readonly started: string;
+  /** Not in files of Riffle 0.1.0. */
+  readonly since?: string;
+  readonly purpose?: string;
 }
 
-/** The file in the folder; while it is made, names that begin with it stand there, too. */
-export const LOCK_FILE = ".lock";
-
-/** The lock, or who has it. */
-export async function tryLock(folder: string): Promise<Lock | Owner> {
-  const path = join(folder, LOCK_FILE);
-  const owner: Owner = { pid: process.pid, host: hostname(), started: processStart(process.pid) ?? "" };
-  const text = `${JSON.stringify(owner)}\n`;
-  while (!(await createWhole(path, text))) {
-    const found = await readIfThere(path);
-    if (found === undefined) continue;
-    const other = parseOwner(found);
-    if (other !== undefined && isAlive(other)) return other;
-    await removeStale(path, found);
-  }
-  return {
-    release: async () => {
-      if ((await readIfThere(path)) === text) await unlink(path);
-    },
-  };
+function ownerText(purpose: string): string {
+  const { pid } = process;
+  const owner = { pid, host: hostname(), started: processStart(pid) ?? "", since: new Date(), purpose };
+  return `${JSON.stringify(owner)}\n`;
 }
 
-/** Names the process of a lock, for a message. */
-export function ownerText({ pid, host, started }: Owner): string {
-  return `process ${pid} on ${host}${started === "" ? "" : `, started at tick ${started}`}`;
+function wordsOf(text: string): string {
+  const owner = parseOwner(text);
+  if (owner === undefined) return "a process that has not said who it is";
+  const { pid, host, since = "", purpose = "" } = owner;
+  const task = [purpose, since && `since ${since}`].filter(Boolean).join(" ");
+  return `process ${pid} on ${host}${task && `, ${task}`}`;
 }
 
-/** Of this process, which may try for several folders, or one several times, at once. */
-let attempts = 0;
-
-/** Creates the file with all of its content at once; false when it exists already. */
-async function createWhole(path: string, text: string): Promise<boolean> {
-  const temporary = `${path}-${process.pid}-${attempts++}`;
-  await writeFile(temporary, text);
-  try {
-    await link(temporary, path);
-    return true;
-  } catch (error) {
-    if (errorCode(error) === "EEXIST") return false;
-    throw error;
-  } finally {
-    await unlink(temporary);
+/** Whoever has just taken the lock has yet to write its words. */
+async function holderOf(file: FileHandle): Promise<string> {
+  for (let tries = 0; ; tries++) {
+    const text = await file.readFile("utf8");
+    if (text.endsWith("\n") || tries === 10) return wordsOf(text);
+    await setTimeout(20);
   }
 }
 
-/** Moves the stale lock away; if another process has replaced it meanwhile, puts that one back. */
+/** Taken away first, so that nobody takes it who finds it here. */
+async function letGo(path: string, file?: FileHandle): Promise<void> {
+  await unlink(path).catch(() => undefined);
+  await file?.close().catch(() => undefined);
+}
+
+async function tryPlainLock(lock: string, purpose: string, reason: string): Promise<Lock | Holder> {
+  const path = `${lock}-held`;
+  for (;;) {
+    try {
+      const file = await open(path, "wx");
+      await file.writeFile(ownerText(purpose)).finally(() => file.close());
+    } catch (error) {
+      if (errorCode(error) !== "EEXIST") throw error;
+      const text = await readIfThere(path);
+      const owner = text === undefined ? undefined : parseOwner(text);
+      // Without words it is just being made.
+      if (text !== undefined && (owner === undefined || isAlive(owner))) {
+        return { words: wordsOf(text), file: path };
+      }
+      if (text !== undefined) await removeStale(path, text);
+      continue;
+    }
+    return {
+      warning:
+        `the folder of ${lock} has no locks of the kernel (${reason}): a second process is noticed on this host only, ` +
+        `and ${path} may have to be removed by hand after a crash of another host`,
+      release: () => letGo(path),
+    };
+  }
+}
+
+/** Moves the stale file away; if another process has replaced it meanwhile, puts that one back. */
 async function removeStale(path: string, stale: string): Promise<void> {
   const aside = `${path}-stale-${process.pid}`;
   try {
@@ -78,8 +137,8 @@ async function removeStale(path: string, stale: string): Promise<void> {
     if (errorCode(error) === "ENOENT") return;
     throw error;
   }
-  if ((await readFile(aside, "utf8")) !== stale) await link(aside, path).catch(() => undefined);
-  await unlink(aside);
+  if ((await readFile(aside, "utf8")) !== stale) await rename(aside, path);
+  else await unlink(aside);
 }
 
 function isAlive(owner: Owner): boolean {
@@ -115,11 +174,8 @@ async function readIfThere(path: string): Promise<string | undefined> {
 
 function parseOwner(text: string): Owner | undefined {
   try {
-    const value = JSON.parse(text) as Partial<Owner> | null;
-    const { pid, host, started } = value ?? {};
-    if (!Number.isSafeInteger(pid) || typeof host !== "string" || typeof started !== "string")
-      return undefined;
-    return { pid: pid as number, host, started };
+    const owner = JSON.parse(text) as Owner | null;
+    return Number.isSafeInteger(owner?.pid) && typeof owner?.host === "string" ? owner : undefined;
   } catch {
     return undefined;
   }

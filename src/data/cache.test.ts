@@ -269,7 +269,7 @@ suite("a cache that two ask for at once", () => {
     ]);
     assert.ok(Math.min(first.reads, second.reads) === 0, `${first.reads} and ${second.reads} pictures read`);
     assert.equal(notices.length, 1);
-    assert.match(notices[0] ?? "", /process \d+ on .* is making the cache .*waiting for it/);
+    assert.match(notices[0] ?? "", /process \d+ on .*, making a cache since .*waiting for it/);
     for (const cached of caches) {
       assert.ok((await encodedOf(cached, 1)).bytes.length > 0);
       await cached.close?.();
@@ -280,7 +280,7 @@ suite("a cache that two ask for at once", () => {
   test("stops waiting when it is stopped", async () => {
     const path = join(folder, "waited-for");
     mkdirSync(path);
-    const lock = await tryLock(path);
+    const lock = await tryLock(path, "a test");
     const stop = new AbortController();
     const onNotice = (): void => stop.abort();
     const waiting = resizedCache(setOf(), path, { shorterSide: 40, signal: stop.signal, onNotice });

@@ -17,16 +17,25 @@
  */
 
 import { createHash } from "node:crypto";
-import { open, readdir, readFile, rename, statfs, unlink } from "node:fs/promises";
+import { readdir, readFile, stat, statfs } from "node:fs/promises";
 import { availableParallelism, homedir } from "node:os";
 import { dirname, join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 
 import type { Sharp } from "sharp";
 
-import { errorCode, exists, makeFolder, probeFolder, writeFlushed } from "../core/durable.js";
-import { DataError, ResourceError, RiffleError, UsageError } from "../core/error.js";
-import { LOCK_FILE, ownerText, tryLock } from "../core/lock.js";
+import {
+  type Assurance,
+  exists,
+  makeFolder,
+  probeFolder,
+  recoverFolders,
+  replaceFile,
+  type WholeFile,
+  writeWhole,
+} from "../core/durable.js";
+import { DataError, errorCode, ResourceError, RiffleError, UsageError } from "../core/error.js";
+import { type Lock, LOCK_FILE, tryLock } from "../core/lock.js";
 import { crc32c, hex32 } from "../formats/crc32c.js";
 import { encodeExample, type Feature } from "../formats/tf-example.js";
 import { frameRecord, RecordReader } from "../formats/tfrecord.js";
@@ -53,6 +62,8 @@ export interface CacheOptions {
   readonly progress?: (progress: CacheProgress) => void;
   /** A sentence for the user: whom this one waits for. */
   readonly onNotice?: ((text: string) => void) | undefined;
+  /** Milliseconds to wait for another process that makes the same cache and writes nothing. */
+  readonly patience?: number | undefined;
   /** When it aborts, making the cache ends with its reason; the shards made so far stay. */
   readonly signal?: AbortSignal | undefined;
 }
@@ -223,6 +234,12 @@ const TRIAL = 32;
 
 const RULE_FILE = "cache.json";
 
+/** What a disk that refuses leaves, and the way on. */
+const unwritten: Assurance = {
+  safe: "What was made before is kept; the same command goes on from there",
+  hint: "Free space on the disk, or name a folder on another with --cache_dir",
+};
+
 function viewOf(dataset: Dataset, fingerprint: string): Omit<Dataset, "read" | "close"> {
   return {
     classes: dataset.classes,
@@ -257,20 +274,14 @@ async function claimFolder(folder: string, dataset: Dataset, shorterSide: number
       hint: "Name another folder with --cache_dir, or remove this one",
     });
   }
-  await writeWhole(folder, RULE_FILE, (file) => writeFlushed(file, [Buffer.from(text)]));
+  await replaceFile(path, [Buffer.from(text)], unwritten);
 }
 
 /** Makes what is missing while no other process does; waits for one that is at it. */
 async function makeAlone(dataset: Dataset, folder: string, options: CacheOptions): Promise<void> {
-  let lock = await tryLock(folder);
-  if (!("release" in lock))
-    options.onNotice?.(`${ownerText(lock)} is making the cache ${folder}; waiting for it`);
-  while (!("release" in lock)) {
-    await setTimeout(POLL_MS);
-    options.signal?.throwIfAborted();
-    lock = await tryLock(folder);
-  }
+  const lock = await waitForLock(folder, options);
   try {
+    await recoverFolders(folder, (name) => name === RULE_FILE || name === MANIFEST_FILE || SHARD.test(name));
     await claimFolder(folder, dataset, options.shorterSide);
     if ((await readManifest(folder)) === undefined) await makeRecords(dataset, folder, options);
   } finally {
@@ -278,7 +289,57 @@ async function makeAlone(dataset: Dataset, folder: string, options: CacheOptions
   }
 }
 
+/** @throws ResourceError when who has it has written nothing for `patience` milliseconds. */
+async function waitForLock(
+  folder: string,
+  { onNotice, signal, patience = PATIENCE_MS }: CacheOptions,
+): Promise<Lock> {
+  let seen: string | undefined;
+  for (let idle = 0; ; idle += POLL_MS) {
+    const lock = await tryLock(folder, "making a cache");
+    if ("release" in lock) {
+      if (lock.warning !== undefined) onNotice?.(lock.warning);
+      return lock;
+    }
+    if (seen === undefined) onNotice?.(`${lock.words}, has the cache ${folder}; waiting for it`);
+    const now = await progressIn(folder);
+    if (now !== seen) idle = 0;
+    seen = now;
+    if (idle >= patience) {
+      throw new ResourceError({
+        what: `the cache is being made by another process, which has written nothing for ${patience / 1000} seconds`,
+        where: folder,
+        found: lock.words,
+        safe: "Nothing was written",
+        hint:
+          "Stop that process and run the same command again, or name another folder with --cache_dir" +
+          (lock.file === undefined ? "" : `; if there is no such process any more, remove ${lock.file}`),
+      });
+    }
+    await setTimeout(POLL_MS);
+    signal?.throwIfAborted();
+  }
+}
+
+/** Changes whenever the process that makes the cache has written something. */
+async function progressIn(folder: string): Promise<string> {
+  const seen: string[] = [];
+  for (const name of (await readdir(folder)).sort()) {
+    const size = await stat(join(folder, name)).then(
+      (found) => found.size,
+      () => 0,
+    );
+    seen.push(`${name} ${size}`);
+  }
+  return seen.join("\n");
+}
+
 const POLL_MS = 500;
+
+/** A shard that is decoded from very large pictures on a slow disk grows every few seconds. */
+const PATIENCE_MS = 10 * 60_000;
+
+const SHARD = /^shard-\d{5}\.tfrecords$/;
 
 /** Whatever is wrong with a cache, the pictures that it was made from are still there. */
 async function openCache(folder: string): Promise<RecordDataset> {
@@ -298,7 +359,6 @@ async function openCache(folder: string): Promise<RecordDataset> {
 }
 
 async function makeRecords(dataset: Dataset, folder: string, options: CacheOptions): Promise<void> {
-  await removeLeftovers(folder);
   const starts = Array.from({ length: Math.ceil(dataset.size / SHARD_RECORDS) }, (_, i) => i * SHARD_RECORDS);
   const shards: (ShardEntry | undefined)[] = [];
   for (const start of starts) shards.push(await wholeShard(folder, start, dataset.size));
@@ -335,34 +395,21 @@ async function writeShard(
 ): Promise<ShardEntry> {
   const name = shardName(start);
   const records = shardLength(start, dataset.size);
-  let bytes = 0;
   let crc = 0;
-  await writeWhole(folder, name, async (path) => {
-    const file = await open(path, "w");
-    try {
-      await inOrder(
-        records,
-        async (i) => recordOf(await smaller(dataset, start + i, shorterSide), dataset.label(start + i)),
-        async (record) => {
-          signal?.throwIfAborted();
-          const { bytesWritten } = await file.write(record, 0, record.length, bytes);
-          if (bytesWritten !== record.length) {
-            throw new ResourceError({
-              what: `only ${bytesWritten} of ${record.length} bytes were written; is the disk full?`,
-              where: path,
-              safe: "The shards before it are kept; the same command goes on from there",
-            });
-          }
-          bytes += record.length;
-          crc = crc32c(record, crc);
-          made();
-        },
-      );
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-  });
+  const fill = async (file: WholeFile): Promise<number> => {
+    await inOrder(
+      records,
+      async (i) => recordOf(await smaller(dataset, start + i, shorterSide), dataset.label(start + i)),
+      async (record) => {
+        signal?.throwIfAborted();
+        await file.write(record);
+        crc = crc32c(record, crc);
+        made();
+      },
+    );
+    return file.bytes;
+  };
+  const bytes = await writeWhole(join(folder, name), fill, unwritten);
   return { name, records, bytes, crc32c: hex32(crc) };
 }
 
@@ -388,40 +435,6 @@ async function wholeShard(folder: string, start: number, size: number): Promise<
   return records === shardLength(start, size)
     ? { name, records, bytes: reader.bytes, crc32c: hex32(crc) }
     : undefined;
-}
-
-/** Writes under a name that says whose it is, then renames; nothing stays of what fails. */
-async function writeWhole(
-  folder: string,
-  name: string,
-  write: (path: string) => Promise<void>,
-): Promise<void> {
-  const temporary = join(folder, `.saving-${process.pid}-${name}`);
-  try {
-    await write(temporary);
-    await rename(temporary, join(folder, name));
-  } catch (cause) {
-    await unlink(temporary).catch(() => undefined);
-    // A stop asked for (a DOMException) has a number for its code.
-    const isOfSystem = cause instanceof Error && "code" in cause && typeof cause.code === "string";
-    if (!isOfSystem) throw cause;
-    throw new ResourceError(
-      {
-        what: `the cache cannot be written: ${cause.message}`,
-        where: join(folder, name),
-        safe: "What was made before is kept; the same command goes on from there",
-        hint: "Free space on the disk, or name a folder on another with --cache_dir",
-      },
-      cause,
-    );
-  }
-}
-
-/** Files that a kill left: whoever has the lock is alone here. */
-async function removeLeftovers(folder: string): Promise<void> {
-  for (const name of await readdir(folder)) {
-    if (/^\.saving-\d+-(shard-\d{5}\.tfrecords|cache\.json)$/.test(name)) await unlink(join(folder, name));
-  }
 }
 
 async function refuseFullDisk(

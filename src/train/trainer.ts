@@ -17,7 +17,7 @@ import { join, resolve } from "node:path";
 
 import type { Batch, StepResult } from "../backends/backend.js";
 import { chooseBackend } from "../backends/registry.js";
-import { probeFolder, writeFlushed } from "../core/durable.js";
+import { probeFolder, replaceFile } from "../core/durable.js";
 import { Draws, streams } from "../core/random.js";
 import { type BatchSource, type LoadedBatch, trainingBatches } from "../data/loader.js";
 import type { HeadStep, Program } from "../program/program.js";
@@ -246,7 +246,7 @@ class Training {
   async #writeRecipe(): Promise<void> {
     const { runDir, origins, model, settings } = this.#plan;
     const text = `${JSON.stringify({ settings: valuesOf(settings), origins, model }, null, 2)}\n`;
-    await writeFlushed(join(runDir, "recipe.json"), [Buffer.from(text)]);
+    await replaceFile(join(runDir, "recipe.json"), [Buffer.from(text)]);
   }
 
   #startEvent(): TrainEvent {

@@ -8,12 +8,12 @@
  */
 
 import { readFileSync } from "node:fs";
-import { open, readFile, rename, stat, unlink } from "node:fs/promises";
-import { basename, dirname, join, resolve } from "node:path";
+import { readFile, stat } from "node:fs/promises";
+import { basename, dirname, resolve } from "node:path";
 
 import type { TrainingState, Weights } from "../backends/backend.js";
-import { CheckpointError, ResourceError, RiffleError, UsageError } from "../core/error.js";
-import { exists, makeFolder, writeFlushed } from "../core/durable.js";
+import { CheckpointError, UsageError } from "../core/error.js";
+import { asResourceError, exists, makeFolder, writeWhole } from "../core/durable.js";
 import { evaluationDecodings } from "../data/pictures/augment.js";
 import { encodeOnnx, readInitializers } from "../formats/onnx.js";
 import { encodeSafetensors, openSafetensors } from "../formats/safetensors.js";
@@ -343,30 +343,26 @@ async function writeProven<T>(
   options: ExportOptions,
   prove: (file: string) => Promise<T>,
 ): Promise<{ bytes: number; check: T }> {
-  const temporary = join(dirname(output), `.saving-${basename(output)}`);
+  const words = {
+    safe: "The checkpoint is untouched, and so is what stood under that name",
+    hint: "Free space on the disk, or name another file with --output",
+  };
   try {
     await makeFolder(dirname(output));
-    await writeFlushed(temporary, pieces);
-    const check = await prove(temporary);
-    await refuseOccupied(output, options);
-    await rename(temporary, output);
-    const folder = await open(dirname(output), "r");
-    await folder.sync().finally(() => folder.close());
-    return { bytes: pieces.reduce((sum, piece) => sum + piece.length, 0), check };
   } catch (error) {
-    await unlink(temporary).catch(() => undefined);
-    if (error instanceof RiffleError) throw error;
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new ResourceError(
-      {
-        what: `cannot be written: ${reason}`,
-        where: output,
-        safe: "The checkpoint is untouched, and so is what stood under that name",
-        hint: "Free space on the disk, or name another file with --output",
-      },
-      error,
-    );
+    throw asResourceError(error, output, words);
   }
+  return writeWhole(
+    output,
+    async (file) => {
+      for (const piece of pieces) await file.write(piece);
+      await file.flush();
+      const check = await prove(file.temporary);
+      await refuseOccupied(output, options);
+      return { bytes: file.bytes, check };
+    },
+    words,
+  );
 }
 
 /** Never replaces what the user did not say may go, and never a folder. */

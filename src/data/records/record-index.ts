@@ -15,14 +15,14 @@
 
 import { createHash } from "node:crypto";
 import { constants } from "node:fs";
-import { mkdir, open, realpath, rename, stat, unlink } from "node:fs/promises";
+import { open, realpath, stat } from "node:fs/promises";
 import { homedir } from "node:os";
 import { basename, dirname, isAbsolute, join } from "node:path";
 
 import { z } from "zod";
 
-import { errorCode, writeFlushed } from "../../core/durable.js";
-import { DataError } from "../../core/error.js";
+import { errorCode, makeFolder, replaceFile } from "../../core/durable.js";
+import { DataError, ResourceError } from "../../core/error.js";
 import { crc32c } from "../../formats/crc32c.js";
 import { readFully } from "../../formats/read-file.js";
 import { RECORD_OVERHEAD } from "../../formats/tfrecord.js";
@@ -269,17 +269,14 @@ async function save(
   const pieces = indexPieces(index, requested);
   const reasons: string[] = [];
   for (const [i, place] of places.entries()) {
-    const temporary = join(dirname(place), `.saving-${process.pid}-${basename(place)}`);
     try {
-      if (i > 0) await makeFolders(dirname(place));
-      await writeFlushed(temporary, pieces);
-      await rename(temporary, place);
+      if (i > 0) await makeFolder(dirname(place));
+      await replaceFile(place, pieces);
       if (i > 0)
         notice?.(`the shards' folder cannot be written (${reasons.join()}), so their index is ${place}`);
       return place;
     } catch (error) {
-      await unlink(temporary).catch(() => undefined);
-      reasons.push(errorCode(error) ?? String(error));
+      reasons.push(errorCode(error instanceof ResourceError ? error.cause : error) ?? String(error));
     }
   }
   notice?.(
@@ -317,13 +314,4 @@ async function cachePath(folder: string, indexName: string): Promise<string> {
     .update(join(await realpath(folder), indexName))
     .digest("hex");
   return join(base, "riffle", `records-${hash.slice(0, 32)}.riffle-index`);
-}
-
-/** One by one: the recursive form of Node 20 may never return (see core/durable.ts). */
-async function makeFolders(folder: string): Promise<void> {
-  for (const path of [dirname(folder), folder]) {
-    await mkdir(path).catch((error: unknown) => {
-      if (errorCode(error) !== "EEXIST") throw error;
-    });
-  }
 }

@@ -5,12 +5,12 @@
  * Sizes are in bytes.
  */
 
-import { open, readdir, readFile, rename, stat } from "node:fs/promises";
+import { open, readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 
 import { z } from "zod";
 
-import { errorCode, writeFlushed } from "../../core/durable.js";
+import { errorCode, replaceFile } from "../../core/durable.js";
 import { DataError } from "../../core/error.js";
 
 export const MANIFEST_FILE = "manifest.json";
@@ -136,10 +136,8 @@ export async function readManifest(folder: string): Promise<RecordManifest | und
 
 /** Writes the manifest under its final name once it is whole on the disk. */
 export async function writeManifest(folder: string, manifest: RecordManifest): Promise<void> {
-  const path = join(folder, MANIFEST_FILE);
-  const temporary = join(folder, `.saving-${MANIFEST_FILE}`);
-  await writeFlushed(temporary, [Buffer.from(`${JSON.stringify(schema.parse(manifest), undefined, 1)}\n`)]);
-  await rename(temporary, path);
+  const text = `${JSON.stringify(schema.parse(manifest), undefined, 1)}\n`;
+  await replaceFile(join(folder, MANIFEST_FILE), [Buffer.from(text)]);
 }
 
 /** A shard as found on the disk; `records` where they were counted. */

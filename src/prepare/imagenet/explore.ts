@@ -12,10 +12,17 @@
  */
 
 import { createReadStream } from "node:fs";
-import { open, rename, rm, stat } from "node:fs/promises";
+import { stat } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 
-import { errorCode, exists, makeFolder, probeFolder, writeFlushed } from "../../core/durable.js";
+import {
+  asResourceError,
+  errorCode,
+  exists,
+  makeFolder,
+  probeFolder,
+  replaceFile,
+} from "../../core/durable.js";
 import { DataError, ResourceError, UsageError } from "../../core/error.js";
 import { parseVocXml, type VocObject } from "../../formats/voc-xml.js";
 import { encodeBoxes } from "./boxes.js";
@@ -416,29 +423,13 @@ async function writeOutputs(
       }
       if (there !== "same") changed.push([name, pieces]);
     }
-    for (const [name, pieces] of changed) {
-      const temporary = join(folder, `.writing-${name}`);
-      try {
-        await writeFlushed(temporary, pieces);
-        await rename(temporary, join(folder, name));
-      } catch (error) {
-        await rm(temporary, { force: true });
-        throw error;
-      }
-    }
-    const handle = await open(folder, "r");
-    await handle.sync().finally(() => handle.close());
+    const words = {
+      safe: "Files written before this are whole",
+      hint: "Free space, check the folder's permissions or name another with --output",
+    };
+    for (const [name, pieces] of changed) await replaceFile(join(folder, name), pieces, words);
   } catch (error) {
-    if (error instanceof UsageError) throw error;
-    throw new ResourceError(
-      {
-        where: folder,
-        what: `cannot be written: ${error instanceof Error ? error.message : String(error)}`,
-        safe: "Files written before this are whole",
-        hint: "Free space, check the folder's permissions or name another with --output",
-      },
-      error,
-    );
+    throw asResourceError(error, folder, {});
   }
 }
 

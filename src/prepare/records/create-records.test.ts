@@ -15,13 +15,14 @@ import { after, before, suite, test } from "node:test";
 import sharp from "sharp";
 
 import { DataError, ResourceError, RiffleError, UsageError } from "../../core/error.js";
+import { tryLock } from "../../core/lock.js";
 import { decodeExample, type Feature } from "../../formats/tf-example.js";
 import { RecordReader } from "../../formats/tfrecord.js";
 import { encodeBoxes } from "../imagenet/boxes.js";
 import { readManifest } from "../../data/records/record-manifest.js";
-import { createRecords, type CreateResult, type CreateSettings, SKIPPED_FILE } from "./create-records.js";
+import { createRecords, type CreateResult, type CreateSettings } from "./create-records.js";
 import { PLAN_FILE } from "../../data/records/record-manifest.js";
-import { SHARD_LOG, shardName } from "./record-plan.js";
+import { SHARD_LOG, shardName, SKIPPED_FILE } from "./record-plan.js";
 
 const scratch = mkdtempSync(join(tmpdir(), "riffle-create-"));
 after(() => rmSync(scratch, { recursive: true, force: true }));
@@ -314,6 +315,9 @@ suite("create-tfrecords refuses", () => {
       ".writing-999999999",
       ".probe-999999999",
       ".writing-999999999-shard-0000.tfrecords",
+      ".saving-shard-0000.tfrecords",
+      ".saving-1-shards.jsonl",
+      ".lock",
     ]) {
       writeFileSync(join(output, name), "half");
     }
@@ -331,10 +335,16 @@ suite("create-tfrecords refuses", () => {
 
   test("a folder in which another process writes", async () => {
     const { output } = await create();
-    // Process 1 always lives.
-    writeFileSync(join(output, ".writing-1"), "");
-    await refused(create({ output }), ResourceError, /another process writes.*process 1/);
-    rmSync(join(output, ".writing-1"));
+    const lock = await tryLock(output, "a test");
+    assert.ok("release" in lock);
+    const before = contents(output);
+    await refused(
+      create({ output }),
+      ResourceError,
+      /another process writes.*process \d+ on .*, a test since/,
+    );
+    assert.deepEqual(contents(output), before);
+    await lock.release();
     await create({ output });
   });
 

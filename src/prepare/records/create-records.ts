@@ -13,13 +13,14 @@
 
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
-import { type FileHandle, open, statfs, unlink } from "node:fs/promises";
+import { statfs } from "node:fs/promises";
 import { availableParallelism } from "node:os";
+import { join } from "node:path";
 
 import { stringify } from "csv-stringify/sync";
 
-import { errorCode } from "../../core/durable.js";
-import { DataError, ResourceError, RiffleError } from "../../core/error.js";
+import { asResourceError, WholeFile } from "../../core/durable.js";
+import { DataError, ResourceError } from "../../core/error.js";
 import { permutation } from "../../core/random.js";
 import { crc32c, hex32 } from "../../formats/crc32c.js";
 import { readBoxes } from "../imagenet/boxes.js";
@@ -28,7 +29,7 @@ import { MANIFEST_FILE, PLAN_FORMAT, writeManifest } from "../../data/records/re
 import type { PictureRow } from "./build-record.js";
 import { readLabels } from "./labels.js";
 import { RecordBuilders } from "./record-builders.js";
-import { type FinishedShard, RecordFolder, type RecordPlan, shardName } from "./record-plan.js";
+import { type FinishedShard, RecordFolder, type RecordPlan, shardName, SKIPPED_FILE } from "./record-plan.js";
 
 export interface CreateSettings {
   /** CSV with the columns path and wordnet_id; just_name, or else the file's name, is the key of the boxes. */
@@ -87,8 +88,6 @@ export interface SkippedRow {
   readonly reason: string;
 }
 
-export const SKIPPED_FILE = "skipped.csv";
-
 /**
  * Writes what is missing of the shards, then skipped.csv, then the manifest.
  *
@@ -101,12 +100,15 @@ export async function createRecords(
 ): Promise<CreateResult> {
   const source = await readSource(settings, hooks);
   const plan = await planOf(settings, source.rows.length);
-  const folder = await RecordFolder.open(settings.output, plan);
+  const folder = await RecordFolder.open(settings.output, plan, hooks.note ?? (() => {}));
   const builders = new RecordBuilders(settings.jobs ?? availableParallelism(), { verify: settings.verify });
   try {
     return await new Creation(settings, plan, source, folder, builders, hooks).run();
   } catch (error) {
-    throw asResourceError(error, settings.output);
+    throw asResourceError(error, settings.output, {
+      safe: `Finished shards are whole; there is no ${MANIFEST_FILE} yet`,
+      hint: "Free space or check the folder's permissions, then run the same command again: it goes on",
+    });
   } finally {
     await builders.close();
     await folder.close();
@@ -215,7 +217,7 @@ class Creation {
   /** Lets a shard reach the disk while the next one is being written; at most one does so at a time. */
   async #handOver(writer: ShardWriter, endRow: number): Promise<void> {
     await this.#finishing;
-    this.#finishing = writer.flush(endRow).then((finished) => this.folder.finish(finished));
+    this.#finishing = writer.finish(this.folder, endRow);
     // Reported where it is awaited: before the next shard ends.
     this.#finishing.catch(() => {});
   }
@@ -314,59 +316,42 @@ class ShardWriter {
   records = 0;
   reencoded = 0;
   readonly skipped: [row: number, reason: string][] = [];
-  #bytes = 0;
   #crc = 0;
-  #open = true;
 
   private constructor(
     readonly shard: number,
     private readonly firstRow: number,
-    private readonly path: string,
-    private readonly file: FileHandle,
+    private readonly file: WholeFile,
   ) {}
 
   static async open(folder: RecordFolder, shard: number, firstRow: number): Promise<ShardWriter> {
-    const path = folder.temporary(shardName(shard));
-    return new ShardWriter(shard, firstRow, path, await open(path, "w"));
+    return new ShardWriter(shard, firstRow, await WholeFile.begin(join(folder.path, shardName(shard))));
   }
 
   async write(bytes: Uint8Array): Promise<void> {
     this.#crc = crc32c(bytes, this.#crc);
-    for (let done = 0; done < bytes.length;) {
-      const { bytesWritten } = await this.file.write(bytes, done, bytes.length - done);
-      done += bytesWritten;
+    await this.file.write(bytes);
+  }
+
+  /** Brings it to the disk and gives it its name. */
+  async finish(folder: RecordFolder, endRow: number): Promise<void> {
+    const { shard, records, reencoded, skipped } = this;
+    const rows: FinishedShard["rows"] = [this.firstRow, endRow];
+    try {
+      await this.file.flush();
+      const crc32c = hex32(this.#crc);
+      await folder.finish(
+        { shard, rows, records, bytes: this.file.bytes, crc32c, reencoded, skipped },
+        this.file,
+      );
+    } catch (error) {
+      await this.discard();
+      throw error;
     }
-    this.#bytes += bytes.length;
   }
 
-  /** Brings it to the disk. */
-  async flush(endRow: number): Promise<FinishedShard> {
-    await this.file.sync();
-    const { size } = await this.file.stat();
-    await this.#close();
-    // A write may end short without an error on a full disk, so the size is what counts.
-    if (size !== this.#bytes)
-      throw new Error(`${size} of ${this.#bytes} bytes were written; is the disk full?`);
-    return {
-      shard: this.shard,
-      rows: [this.firstRow, endRow],
-      records: this.records,
-      bytes: this.#bytes,
-      crc32c: hex32(this.#crc),
-      reencoded: this.reencoded,
-      skipped: this.skipped,
-    };
-  }
-
-  async discard(): Promise<void> {
-    await this.#close();
-    await unlink(this.path).catch(() => {});
-  }
-
-  async #close(): Promise<void> {
-    if (!this.#open) return;
-    this.#open = false;
-    await this.file.close();
+  discard(): Promise<void> {
+    return this.file.discard();
   }
 }
 
@@ -447,21 +432,4 @@ function nothingUsable(
     ...(first === undefined ? {} : { found: `${rowAt(first[0]).path}: ${first[1]}` }),
     safe: "No shard was written",
   });
-}
-
-/** A disk that is full, or refuses, while shards are written. */
-function asResourceError(error: unknown, output: string): unknown {
-  if (error instanceof RiffleError) return error;
-  const code = errorCode(error);
-  if (code === undefined && !(error instanceof Error && error.message.includes("is the disk full?")))
-    return error;
-  return new ResourceError(
-    {
-      where: output,
-      what: `the shards cannot be written: ${error instanceof Error ? error.message : String(error)}`,
-      safe: `Finished shards are whole; there is no ${MANIFEST_FILE} yet`,
-      hint: "Free space or check the folder's permissions, then run the same command again: it goes on",
-    },
-    error,
-  );
 }

@@ -3,22 +3,31 @@
  * each finished shard holds. So a run that was ended at any point is finished by running it again, to the same bytes.
  *
  * A shard's line is written before the shard gets its name. A line without its shard names the rows to write again;
- * a shard without its line is written over. Every other file in the folder is left alone, except `.writing-PID-NAME`,
- * which are the unfinished files of a process; those of a process that is gone are removed.
+ * a shard without its line is written over. Every other file in the folder is left alone, except what a kill left
+ * unfinished under names of our own.
  *
  * Rows are numbered in the shuffled order, from 0; sizes are in bytes.
  */
 
-import { type FileHandle, open, readdir, readFile, rename, stat, unlink, writeFile } from "node:fs/promises";
+import { type FileHandle, open, readdir, readFile, stat, unlink } from "node:fs/promises";
 import { join } from "node:path";
 
 import { z } from "zod";
 
-import { errorCode, exists, probeFolder, writeFlushed } from "../../core/durable.js";
-import { DataError, ResourceError, UsageError } from "../../core/error.js";
-import { PLAN_FILE, PLAN_FORMAT } from "../../data/records/record-manifest.js";
+import {
+  exists,
+  isTemporary,
+  probeFolder,
+  recoverFolders,
+  replaceFile,
+  type WholeFile,
+} from "../../core/durable.js";
+import { DataError, errorCode, ResourceError, UsageError } from "../../core/error.js";
+import { type Lock, LOCK_FILE, tryLock } from "../../core/lock.js";
+import { MANIFEST_FILE, PLAN_FILE, PLAN_FORMAT } from "../../data/records/record-manifest.js";
 
 export const SHARD_LOG = "shards.jsonl";
+export const SKIPPED_FILE = "skipped.csv";
 
 /** Everything that decides the bytes of the shards, but for the pictures themselves. */
 export interface RecordPlan {
@@ -60,11 +69,13 @@ export class RecordFolder {
   /** By number, without gaps. */
   readonly finished: FinishedShard[];
   readonly #log: FileHandle;
+  readonly #lock: Lock;
 
-  private constructor(path: string, finished: FinishedShard[], log: FileHandle) {
+  private constructor(path: string, finished: FinishedShard[], log: FileHandle, lock: Lock) {
     this.path = path;
     this.finished = finished;
     this.#log = log;
+    this.#lock = lock;
   }
 
   /**
@@ -72,26 +83,24 @@ export class RecordFolder {
    *
    * @throws ResourceError, UsageError when it is something else, or another process writes in it.
    */
-  static async open(path: string, plan: RecordPlan): Promise<RecordFolder> {
+  static async open(path: string, plan: RecordPlan, note: (line: string) => void): Promise<RecordFolder> {
     const text = `${JSON.stringify(plan, undefined, 1)}\n`;
-    const begun = await refuseForeign(path, text);
+    await refuseForeign(path, text);
     await provePlace(path);
-    await holdFolder(path);
+    const lock = await holdFolder(path, note);
     try {
-      if (!begun) await writeWhole(path, PLAN_FILE, text);
+      await clearLeftovers(path);
+      // Looked at again: another process may have begun here until it had to let go.
+      const begun = await refuseForeign(path, text);
+      if (!begun) await replaceFile(join(path, PLAN_FILE), [Buffer.from(text)]);
       const finished = await readLog(path);
       // Written anew, so that a line torn by a kill does not stay.
-      await writeWhole(path, SHARD_LOG, finished.map(lineOf).join(""));
-      return new RecordFolder(path, finished, await open(join(path, SHARD_LOG), "a"));
+      await replaceFile(join(path, SHARD_LOG), [Buffer.from(finished.map(lineOf).join(""))]);
+      return new RecordFolder(path, finished, await open(join(path, SHARD_LOG), "a"), lock);
     } catch (error) {
-      await unlink(join(path, writingName(""))).catch(() => {});
+      await lock.release();
       throw error;
     }
-  }
-
-  /** Where a file is written until it is whole. */
-  temporary(name: string): string {
-    return join(this.path, writingName(name));
   }
 
   /** Whether the finished shard stands there with its size. */
@@ -104,15 +113,12 @@ export class RecordFolder {
     }
   }
 
-  /** Gives the temporary file its name, and notes its rows unless they are known already. */
-  async finish(shard: FinishedShard): Promise<void> {
+  /** Gives the file of a shard its name, and notes its rows unless they are known already. */
+  async finish(shard: FinishedShard, file: WholeFile): Promise<void> {
     const known = this.finished[shard.shard];
-    if (known === undefined) {
-      await this.#log.appendFile(lineOf(shard));
-      this.finished.push(shard);
-    } else if (known.crc32c !== shard.crc32c) {
+    if (known !== undefined && known.crc32c !== shard.crc32c) {
       throw new DataError({
-        where: join(this.path, shardName(shard.shard)),
+        where: file.path,
         what: "the pictures of this shard are not those it was first written from",
         expected: `CRC ${known.crc32c}`,
         found: shard.crc32c,
@@ -120,21 +126,23 @@ export class RecordFolder {
         hint: "Put the pictures back, or write all of them into another folder with --output",
       });
     }
-    const name = shardName(shard.shard);
-    await rename(this.temporary(name), join(this.path, name));
+    if (known === undefined) {
+      await this.#log.appendFile(lineOf(shard));
+      this.finished.push(shard);
+    }
+    await file.commit();
   }
 
   /** Writes a further file of the run, whole or not at all. */
   async write(name: string, text: string): Promise<void> {
-    await writeWhole(this.path, name, text);
+    await replaceFile(join(this.path, name), [Buffer.from(text)]);
   }
 
-  /** Flushes what is left, and lets others write here. */
+  /** Lets others write here. What a failed flush may cost is written again by the next run. */
   async close(): Promise<void> {
-    await this.#log.sync();
-    await this.#log.close();
-    await flushFolder(this.path);
-    await unlink(this.temporary("")).catch(() => {});
+    await this.#log.sync().catch(() => undefined);
+    await this.#log.close().catch(() => undefined);
+    await this.#lock.release();
   }
 }
 
@@ -160,7 +168,7 @@ async function refuseForeign(path: string, plan: string): Promise<boolean> {
       hint: "Name another with --output",
     });
   }
-  const held = (await readdir(path)).filter((name) => !WRITING.test(name));
+  const held = (await readdir(path)).filter((name) => !isPassing(name));
   if (held.length === 0) return false;
   if (!held.includes(PLAN_FILE)) {
     throw new UsageError({
@@ -204,42 +212,37 @@ async function provePlace(path: string): Promise<void> {
   }
 }
 
-/** `.writing-PID` holds the folder, `.writing-PID-NAME` becomes NAME; `.probe-PID` is core/durable.ts's, for a moment. */
-const WRITING = /^\.(?:writing|probe)-(\d+)(?:-.+)?$/;
-
-function writingName(name: string): string {
-  return `.writing-${process.pid}${name === "" ? "" : `-${name}`}`;
+/** Names that stand here only while this or an earlier version of Riffle writes, or that a kill left. */
+function isPassing(name: string): boolean {
+  return name.startsWith(LOCK_FILE) || isTemporary(name) || OLD_WRITING.test(name);
 }
 
-/** One writer at a time. Ours is created before others are looked for, so of two neither overlooks the other. */
-async function holdFolder(path: string): Promise<void> {
-  const own = join(path, writingName(""));
-  await writeFile(own, "");
-  for (const name of await readdir(path)) {
-    const [, pid] = WRITING.exec(name) ?? [];
-    if (pid === undefined || (Number(pid) === process.pid && name === writingName(""))) continue;
-    if (Number(pid) !== process.pid && isAlive(Number(pid))) {
-      await unlink(own);
-      throw new ResourceError({
-        where: path,
-        what: "another process writes in this folder",
-        found: `process ${pid}`,
-        safe: "Nothing was changed",
-        hint: `Wait for it, or remove ${name} if process ${pid} is none of Riffle's`,
-      });
-    }
-    await unlink(join(path, name));
+/** What Riffle 0.1.0 wrote under until it was whole. */
+const OLD_WRITING = /^\.(?:writing|probe)-\d+(?:-.+)?$/;
+
+/** One writer at a time. */
+async function holdFolder(path: string, note: (line: string) => void): Promise<Lock> {
+  const lock = await tryLock(path, "writing shards");
+  if ("release" in lock) {
+    if (lock.warning !== undefined) note(lock.warning);
+    return lock;
   }
+  throw new ResourceError({
+    where: path,
+    what: "another process writes in this folder",
+    found: lock.words,
+    safe: "Nothing was changed",
+    hint:
+      "Wait for it, or name another folder with --output" +
+      (lock.file === undefined ? "" : `; if no process writes there any more, remove ${lock.file}`),
+  });
 }
 
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    // EPERM: it lives, under another user.
-    return errorCode(error) === "EPERM";
-  }
+/** What a kill left; whoever has the lock is alone here. */
+async function clearLeftovers(path: string): Promise<void> {
+  const ours = new Set([PLAN_FILE, SHARD_LOG, SKIPPED_FILE, MANIFEST_FILE]);
+  await recoverFolders(path, (name) => ours.has(name) || /^shard-\d{4,}\.tfrecords$/.test(name));
+  for (const name of await readdir(path)) if (OLD_WRITING.test(name)) await unlink(join(path, name));
 }
 
 /** The shards in order, up to the first line that is torn or out of order. */
@@ -266,20 +269,5 @@ function parseLine(line: string): FinishedShard | undefined {
     return shardSchema.parse(JSON.parse(line));
   } catch {
     return undefined;
-  }
-}
-
-async function writeWhole(path: string, name: string, text: string): Promise<void> {
-  const temporary = join(path, writingName(name));
-  await writeFlushed(temporary, [Buffer.from(text)]);
-  await rename(temporary, join(path, name));
-}
-
-async function flushFolder(path: string): Promise<void> {
-  const folder = await open(path, "r");
-  try {
-    await folder.sync();
-  } finally {
-    await folder.close();
   }
 }
