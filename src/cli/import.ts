@@ -14,8 +14,8 @@ import {
   writeImportedRun,
 } from "../weights/import-weights.js";
 import { importAsRun } from "../train/import-tf-run.js";
-import { asCheckpointError } from "../run/checkpoint-error.js";
-import { openForeign, weightChoices } from "../weights/foreign-weights.js";
+import { weightChoices } from "../weights/match.js";
+import { useWeights } from "../weights/open.js";
 import type { CliCommand, Invocation } from "./command.js";
 import { count, millions, printable, shellWord } from "./format.js";
 import type { Terminal } from "./terminal.js";
@@ -190,29 +190,22 @@ async function importResumable(file: string, invocation: Invocation, terminal: T
   return 0;
 }
 
-async function list(path: string, terminal: Terminal): Promise<number> {
-  try {
-    const file = await openForeign(path);
-    try {
-      const table = new Table({
-        head: ["tensor", "type", "shape"],
-        style: { head: [], border: [], compact: true },
-      });
-      for (const [name, { dtype, shape }] of file.tensors) {
-        terminal.emit({ event: "tensor", name, dtype, shape });
-        if (!terminal.json)
-          table.push([printable(name), dtype, shape.length === 0 ? "scalar" : shape.join(" x ")]);
-      }
-      terminal.emit({ event: "file", form: file.form, tensors: file.tensors.size });
-      terminal.print(`${printable(path)}: ${file.form}, ${count(file.tensors.size)} tensors`);
-      terminal.print(table.toString());
-    } finally {
-      await file.close();
+function list(path: string, terminal: Terminal): Promise<number> {
+  return useWeights(path, (file) => {
+    const table = new Table({
+      head: ["tensor", "type", "shape"],
+      style: { head: [], border: [], compact: true },
+    });
+    for (const [name, { dtype, shape }] of file.tensors) {
+      terminal.emit({ event: "tensor", name, dtype, shape });
+      if (!terminal.json)
+        table.push([printable(name), dtype, shape.length === 0 ? "scalar" : shape.join(" x ")]);
     }
-  } catch (error) {
-    throw asCheckpointError(error, path);
-  }
-  return 0;
+    terminal.emit({ event: "file", form: file.form, tensors: file.tensors.size });
+    terminal.print(`${printable(path)}: ${file.form}, ${count(file.tensors.size)} tensors`);
+    terminal.print(table.toString());
+    return Promise.resolve(0);
+  });
 }
 
 /** Settings of a run that is to go on; without one they would be accepted and ignored. */

@@ -32,7 +32,7 @@ export async function loadTraining(checkpoint: Checkpoint, layout: ParameterTabl
     gradients: new Float32Array(layout.parameterCount),
   };
   const slots = slotsOf(layout, { kind: "training", state });
-  await fill(join(checkpoint.path, weightsFile), slots, new Set());
+  await fill(join(checkpoint.path, weightsFile), slots);
   return state;
 }
 
@@ -47,7 +47,7 @@ export async function loadWeights(checkpoint: Checkpoint, layout: ParameterTable
   const slots = slotsOf(layout, { kind: "weights", weights }).map((slot) =>
     averaged && !isStatistic(slot.name) ? { ...slot, name: `averages/${slot.name}` } : slot,
   );
-  await fill(join(checkpoint.path, weightsFile), slots, new Set());
+  await fill(join(checkpoint.path, weightsFile), slots);
   return weights;
 }
 
@@ -61,7 +61,7 @@ export function encodeTensors(layout: ParameterTable, saved: Saved, model: Model
 }
 
 /** Every tensor's name and shape, and the memory it is read into or written from. */
-export function slotsOf(layout: ParameterTable, saved: Saved): Float32Tensor[] {
+function slotsOf(layout: ParameterTable, saved: Saved): Float32Tensor[] {
   const weights = saved.kind === "training" ? saved.state : saved.weights;
   const slots = tensorsOf(layout, "canonical").map(({ name, shape, array, offset, size }) => ({
     name,
@@ -98,25 +98,18 @@ function metadataOf(model: ModelDescription): Map<string, string> {
   ]);
 }
 
-/** Reads every slot from the file; a slot in `optional` is skipped where its shape differs. */
-export async function fill(
-  path: string,
-  slots: readonly Float32Tensor[],
-  optional: ReadonlySet<string>,
-): Promise<string[]> {
-  const skipped: string[] = [];
+/** Reads every slot from the file. */
+async function fill(path: string, slots: readonly Float32Tensor[]): Promise<void> {
   try {
     const file = await openSafetensors(path);
     try {
       for (const { name, shape, data } of slots) {
         const entry = file.tensors.get(name);
         if (entry === undefined || !sameShape(entry.shape, shape)) {
-          if (!optional.has(name)) throw otherNetwork(path, name, shape, entry?.shape);
-          skipped.push(name);
-        } else {
-          data.set(await file.readFloat32(name));
-          if (!data.every(Number.isFinite)) throw notFinite(path, name, data);
+          throw otherNetwork(path, name, shape, entry?.shape);
         }
+        data.set(await file.readFloat32(name));
+        if (!data.every(Number.isFinite)) throw notFinite(path, name, data);
       }
     } finally {
       await file.close();
@@ -124,7 +117,6 @@ export async function fill(
   } catch (error) {
     throw asCheckpointError(error, path);
   }
-  return skipped;
 }
 
 export function otherNetwork(

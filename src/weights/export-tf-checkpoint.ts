@@ -6,10 +6,9 @@ import { resolve } from "node:path";
 
 import { makeFolder } from "../core/durable.js";
 import { ResourceError, UsageError } from "../core/error.js";
-import { shuffleNetV2 } from "../models/shufflenet-v2.js";
-import { compile } from "../program/compile.js";
 import type { Checkpoint } from "../run/checkpoint-state.js";
 import { loadTraining, loadWeights } from "../run/checkpoint-tensors.js";
+import { layoutOf } from "./fill.js";
 import { type TfState, writeTfCheckpoint, type WriteTfOptions } from "./tf-checkpoint.js";
 
 /**
@@ -35,9 +34,7 @@ export async function exportTfCheckpoint(
       hint: "Export it as safetensors or ONNX",
     });
   }
-  const { width, classes, image_size } = model;
-  const network = shuffleNetV2({ variant: model.variant, width, classes });
-  const layout = compile(network, { batch: 1, imageSize: image_size, mode: "infer" });
+  const layout = layoutOf(model.variant, model.width, model.classes);
   let state: TfState;
   if (kind === "training") state = await loadTraining(checkpoint, layout);
   else {

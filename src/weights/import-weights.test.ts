@@ -11,7 +11,7 @@ import { type VariantName, variantNames, type Width, widths } from "../models/va
 import { exportWeights, type FlatWeights, type Scheme } from "../models/tensor-names.js";
 import { loadWeights } from "../run/checkpoint-tensors.js";
 import { findCheckpoint } from "../run/find-checkpoint.js";
-import { layoutOf } from "./foreign-weights.js";
+import { layoutOf } from "./fill.js";
 import { importWeights, writeImportedFile, writeImportedRun } from "./import-weights.js";
 
 const folder = mkdtempSync(join(tmpdir(), "riffle-import-"));

@@ -31,10 +31,11 @@ import {
   writeCheckpointState,
 } from "../formats/tf-checkpoint-state.js";
 import type { ParameterTable } from "../models/initialise.js";
-import { shuffleNetV2 } from "../models/shufflenet-v2.js";
-import { variants, type Width, widths } from "../models/variants.js";
-import { fillTensor, takeTensor, tensorsOf, type WeightTensor } from "../models/tensor-names.js";
-import { compile } from "../program/compile.js";
+import type { Width } from "../models/variants.js";
+import { takeTensor, tensorsOf, type WeightTensor } from "../models/tensor-names.js";
+import { fillFrom, layoutOf } from "./fill.js";
+import { recognise } from "./match.js";
+import { ofBundle } from "./open.js";
 
 /** What the lineage saves of training. */
 export interface TfState extends Weights {
@@ -74,39 +75,36 @@ export interface WriteTfOptions {
  */
 export async function importTfCheckpoint(path: string): Promise<TfCheckpoint> {
   const { bundle, passedOver } = await openTfCheckpoint(path);
-  const { width, classes } = networkOf(bundle);
-  const layout = layoutOf(width, classes);
+  const file = ofBundle(bundle.prefix, bundle);
+  const recognised = recognise(file, { variant: "tensorflow", weights: "raw" });
+  const { width, classes = 2, leftOver } = recognised;
+  const layout = layoutOf("tensorflow", width, classes);
   const tensors = tensorsOf(layout, "tensorflow");
+  const lacking = tensors.find(({ name }) => !bundle.entries.has(name));
+  if (lacking !== undefined) throw notWhole(bundle, lacking.name);
   const state = {
     parameters: new Float32Array(layout.parameterCount),
     statistics: new Float32Array(2 * layout.planes.length),
   };
-  for (const tensor of tensors) await fill(bundle, tensor, tensor.name, state[tensor.array]);
+  for (const tensor of tensors) await fillFrom(file, [tensor, tensor.name], state[tensor.array]);
   const trained = tensors.filter(({ array }) => array === "parameters");
   /** Undefined where no tensor has one; where some have, all must. */
   const slot = async (nameOf: (name: string) => string): Promise<Float32Array | undefined> => {
     if (!trained.some(({ name }) => bundle.entries.has(nameOf(name)))) return undefined;
     const values = new Float32Array(layout.parameterCount);
-    for (const tensor of trained) await fill(bundle, tensor, nameOf(tensor.name), values);
+    for (const tensor of trained) await fillFrom(file, [tensor, nameOf(tensor.name)], values);
     return values;
   };
-  const averages = await slot(averageName);
-  const momentum = await slot(momentumName);
-  const known = new Set([
-    STEP_NAME,
-    ...tensors.map(({ name }) => name),
-    ...trained.flatMap(({ name }) => [averageName(name), momentumName(name)]),
-  ]);
   return {
     path: bundle.prefix,
     width,
     classes,
     layout,
     ...state,
-    averages,
-    momentum,
+    averages: await slot(averageName),
+    momentum: await slot(momentumName),
     step: await readStep(bundle),
-    ignored: [...bundle.entries.keys()].filter((name) => !known.has(name)),
+    ignored: leftOver,
     passedOver,
   };
 }
@@ -184,50 +182,14 @@ async function openTfCheckpoint(
   return isFolder ? latestCheckpoint(path) : { bundle: await readBundle(bundlePrefix(path)), passedOver: [] };
 }
 
-/** Which network it is, from the shapes of two tensors that tell. */
-function networkOf(bundle: TensorBundle): { width: Width; classes: number } {
-  const before = bundle.entries.get(TELLS_WIDTH)?.shape;
-  const classifier = bundle.entries.get(TELLS_CLASSES)?.shape;
-  const halves = widths.map((width) => variants.tensorflow.widths[width].stages[0] / 2);
-  const width = widths[halves.findIndex((half) => before?.length === 4 && before[3] === half)];
-  const classes = classifier?.length === 2 ? classifier[1] : undefined;
-  if (width !== undefined && classes !== undefined && classes >= 2) return { width, classes };
-  const found = (shape: readonly number[] | undefined): string =>
-    shape === undefined ? "nothing" : `[${shape.join(", ")}]`;
-  throw new CheckpointError({
-    what: "is no checkpoint of TensorFlow's ShuffleNet V2 lineage",
+function notWhole(bundle: TensorBundle, name: string): CheckpointError {
+  return new CheckpointError({
+    what: "is no whole checkpoint of TensorFlow's ShuffleNet V2 lineage",
     where: bundle.prefix,
-    expected: `${TELLS_WIDTH} [1, 1, c, c] with c one of ${halves.join(", ")}, and ${TELLS_CLASSES} [features, classes]`,
-    found:
-      `${found(before)} and ${found(classifier)} among ${bundle.entries.size} tensors, ` +
-      `such as ${[...bundle.entries.keys()].slice(0, 3).join(", ")}`,
+    expected: `a tensor ${name}`,
+    found: `${bundle.entries.size} others`,
     safe: "The checkpoint is untouched",
   });
-}
-
-const TELLS_WIDTH = "ShuffleNetV2/Stage2/unit_2/conv1x1_before/weights";
-const TELLS_CLASSES = "classifier/weights";
-
-function layoutOf(width: Width, classes: number): ParameterTable {
-  const network = shuffleNetV2({ variant: "tensorflow", width, classes });
-  return compile(network, { batch: 1, imageSize: 32, mode: "infer" });
-}
-
-async function fill(
-  bundle: TensorBundle,
-  tensor: WeightTensor,
-  name: string,
-  into: Float32Array,
-): Promise<void> {
-  const { dtype, shape, data } = await bundle.read(name);
-  const where = `${bundle.prefix}, tensor ${name}`;
-  const refuse = (what: string, expected: string, found: string): never => {
-    throw new CheckpointError({ what, where, expected, found, safe: "The checkpoint is untouched" });
-  };
-  if (dtype !== "F32") return refuse("the tensor is of another type", "F32", dtype);
-  const bad = data.findIndex((value) => !Number.isFinite(value));
-  if (bad >= 0) refuse("the weights are not finite", "finite numbers", `${data[bad]} at element ${bad}`);
-  fillTensor({ ...tensor, name: where }, { shape, data }, into);
 }
 
 async function readStep(bundle: TensorBundle): Promise<number | undefined> {

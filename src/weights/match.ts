@@ -1,61 +1,24 @@
 /**
- * Weights from elsewhere: what kind of file, whose names, which network; so that one call opens any of them.
+ * Which network an open file of weights holds, and which of its names is which tensor.
  *
- * A file is recognised by what stands in it, never by its name: PyTorch zip and legacy, safetensors, TensorFlow
- * checkpoints, our own checkpoints and runs. Within it, names are recognised by their first convolution
- * (models/tensor-names.ts has the schemes), whatever prefix stands before it ("module.", "state_dict.", "model.backbone."),
- * and the network's variant, width and classes by the shapes.
- *
- * It lies in this room because training starts from such files (`--init_from`); `riffle import` uses it from above.
+ * Names are recognised by their first convolution (models/tensor-names.ts has the schemes), whatever prefix stands before it
+ * ("module.", "state_dict.", "model.backbone."), and the network's variant, width and classes by the shapes.
  */
 
-import { open, stat } from "node:fs/promises";
-import { join } from "node:path";
-
-import { exists } from "../core/durable.js";
 import { CheckpointError } from "../core/error.js";
-import { type SafetensorsFile, openSafetensors } from "../formats/safetensors.js";
-import { bundlePrefix, readBundle, type TensorBundle } from "../formats/tf-bundle.js";
-import { latestCheckpoint, prefixesIn } from "../formats/tf-checkpoint-state.js";
-import { isTorchCheckpoint, openTorchCheckpoint, type TorchCheckpoint } from "../formats/torch-checkpoint.js";
 import type { ParameterTable } from "../models/initialise.js";
-import { shuffleNetV2 } from "../models/shufflenet-v2.js";
 import { type VariantName, variantNames, type Width, widths } from "../models/variants.js";
-import {
-  fillTensor,
-  type FlatWeights,
-  type Scheme,
-  tensorsOf,
-  type WeightTensor,
-} from "../models/tensor-names.js";
-import { compile } from "../program/compile.js";
-
-/** An open file of weights; `close` it. */
-export interface ForeignWeights {
-  readonly path: string;
-  /** What it is, in words: "PyTorch checkpoint (zip)". */
-  readonly form: string;
-  /** In the order of the file. */
-  readonly tensors: ReadonlyMap<string, ForeignEntry>;
-  /** Text that the file carries beside its tensors. */
-  readonly metadata: ReadonlyMap<string, string>;
-  /** Reads one tensor as f32. @throws CheckpointError, FormatError; CheckpointError for types that are no numbers */
-  read(name: string): Promise<Float32Array>;
-  close(): Promise<void>;
-}
-
-export interface ForeignEntry {
-  /** As the file's own system calls it. */
-  readonly dtype: string;
-  readonly shape: readonly number[];
-}
+import { type Scheme, tensorsOf, type WeightTensor } from "../models/tensor-names.js";
+import { sameShape } from "../run/checkpoint-tensors.js";
+import { layoutOf } from "./fill.js";
+import type { WeightsFile } from "./open.js";
 
 /** Moving averages of the weights where the file keeps them, or the weights as the last update left them. */
 export const weightChoices = ["average", "raw"] as const;
 export type WeightChoice = (typeof weightChoices)[number];
 
 /** Tensors of a network, with their names in the file. A classifier is found whatever its size. */
-export interface Match {
+interface Match {
   readonly found: readonly (readonly [WeightTensor, string])[];
   readonly missing: readonly WeightTensor[];
   /** Of another shape than the network's. */
@@ -80,36 +43,13 @@ export interface Recognised {
   readonly leftOver: readonly string[];
 }
 
-/** @throws CheckpointError or FormatError with the reason why it is not read. */
-export async function openForeign(path: string): Promise<ForeignWeights> {
-  const found = await stat(path).catch(() => undefined);
-  if (found === undefined) {
-    const prefix = bundlePrefix(path);
-    if (await exists(`${prefix}.index`)) return ofBundle(path, await readBundle(prefix));
-    throw new CheckpointError({ what: "there is no such file or folder", where: path });
-  }
-  if (found.isDirectory()) return openFolder(path);
-  const { head, tail } = await endsOf(path, found.size);
-  if (isTorchCheckpoint(head)) return ofTorch(path, await openTorchCheckpoint(path));
-  if (tail.equals(tableMagic) || /\.data-\d{5,}-of-\d{5,}$/.test(path)) {
-    return ofBundle(path, await readBundle(bundlePrefix(path)));
-  }
-  if (head[8] === 0x7b) return ofSafetensors(path, await openSafetensors(path));
-  throw new CheckpointError({
-    what: "is no file of weights that is read",
-    where: path,
-    expected: "a PyTorch checkpoint, safetensors, a TensorFlow checkpoint, or a folder of one or of a run",
-    found: `a file that begins with the bytes ${head.subarray(0, 8).toString("hex") || "of nothing"}`,
-  });
-}
-
 /**
  * Which network a file holds.
  *
  * @throws CheckpointError saying what was found instead.
  */
 export function recognise(
-  file: ForeignWeights,
+  file: WeightsFile,
   wanted: { readonly variant?: VariantName | undefined; readonly weights?: WeightChoice | undefined } = {},
 ): Recognised {
   const place = findPlace(file, wanted.weights);
@@ -140,43 +80,19 @@ export function recognise(
 }
 
 /** The tensors of one network, wherever in the file they are. @throws CheckpointError where no names are known. */
-export function matchNetwork(
-  file: ForeignWeights,
-  layout: ParameterTable,
-): Match & { readonly scheme: Scheme } {
-  const place = findPlace(file, "average");
+export function matchNetwork(file: WeightsFile, layout: ParameterTable): Match & { readonly scheme: Scheme } {
+  // A checkpoint of ours goes on as it was trained; its averages are for use.
+  const place = findPlace(file, file.isOwn ? "raw" : "average");
   return { scheme: place.scheme, ...matchLayout(file, place, layout) };
-}
-
-/** Copies a tensor from the file. @throws CheckpointError where it does not fit, or is not finite. */
-export async function readInto(
-  file: ForeignWeights,
-  [tensor, name]: readonly [WeightTensor, string],
-  into: FlatWeights,
-): Promise<void> {
-  const data = await file.read(name);
-  const bad = data.findIndex((value) => !Number.isFinite(value));
-  if (bad >= 0) {
-    throw new CheckpointError({
-      what: "the weights are not finite",
-      where: `${file.path}, tensor ${name}, element ${bad}`,
-      expected: "finite numbers",
-      found: `${data[bad]}`,
-    });
-  }
-  const { shape } = file.tensors.get(name) as ForeignEntry;
-  fillTensor(tensor, { shape, data }, into[tensor.array]);
-}
-
-/** The table of a network's tensors. */
-export function layoutOf(variant: VariantName, width: Width, classes: number): ParameterTable {
-  // Neither the batch nor the size of pictures changes a parameter.
-  return compile(shuffleNetV2({ variant, width, classes }), { batch: 1, imageSize: 32, mode: "infer" });
 }
 
 /** Whether a tensor belongs to what follows the stages: conv5 and the classifier. */
 export function isHead(canonical: string): boolean {
   return /^(conv5|classifier)\./.test(canonical);
+}
+
+export function isClassifier(canonical: string): boolean {
+  return canonical.startsWith("classifier.");
 }
 
 /** Whose names the tensors have, and what stands before and after them. */
@@ -198,87 +114,9 @@ const anchors: readonly (readonly [Scheme, string])[] = [
 const averageSuffix = "/ExponentialMovingAverage";
 /** A file may name hundreds of things like a first convolution; a network is among the first. */
 const MOST_PLACES = 8;
-/** Last bytes of an index table, little-endian. */
-const tableMagic = Buffer.from("57fb808b247547db", "hex");
-
-async function endsOf(path: string, size: number): Promise<{ head: Buffer; tail: Buffer }> {
-  const file = await open(path);
-  try {
-    const head = Buffer.alloc(Math.min(size, 512));
-    const tail = Buffer.alloc(Math.min(size, tableMagic.length));
-    await file.read(head, 0, head.length, 0);
-    await file.read(tail, 0, tail.length, size - tail.length);
-    return { head, tail };
-  } finally {
-    await file.close();
-  }
-}
-
-/** A run of ours or a checkpoint in it, or a folder of TensorFlow's. */
-async function openFolder(path: string): Promise<ForeignWeights> {
-  const own = [join(path, "weights.safetensors"), join(path, "best", "weights.safetensors")];
-  for (const file of own) {
-    if (await exists(file)) return ofSafetensors(path, await openSafetensors(file));
-  }
-  if ((await exists(join(path, "checkpoint"))) || (await prefixesIn(path)).length > 0) {
-    return ofBundle(path, (await latestCheckpoint(path)).bundle);
-  }
-  throw new CheckpointError({
-    what: "holds no weights",
-    where: path,
-    expected: "best/ or weights.safetensors of a run, or a TensorFlow checkpoint",
-    found: "none of them",
-  });
-}
-
-function ofTorch(path: string, { container, tensors }: TorchCheckpoint): ForeignWeights {
-  return {
-    path,
-    form: `PyTorch checkpoint (${container})`,
-    tensors,
-    metadata: new Map(),
-    // A promise also of what throws, as the other forms give one.
-    read: (name) => Promise.resolve(name).then(() => toFloat32(path, name, tensors.get(name)?.read())),
-    close: () => Promise.resolve(),
-  };
-}
-
-function ofSafetensors(path: string, file: SafetensorsFile): ForeignWeights {
-  return {
-    path,
-    form: file.metadata.get("format") === "riffle" ? "Riffle weights (safetensors)" : "safetensors",
-    tensors: file.tensors,
-    metadata: file.metadata,
-    read: (name) => file.readFloat32(name),
-    close: () => file.close(),
-  };
-}
-
-function ofBundle(path: string, bundle: TensorBundle): ForeignWeights {
-  return {
-    path,
-    form: "TensorFlow checkpoint",
-    tensors: bundle.entries,
-    metadata: new Map(),
-    read: async (name) => toFloat32(path, name, (await bundle.read(name)).data),
-    close: () => Promise.resolve(),
-  };
-}
-
-/** Weights are floats; whole numbers in their place are another file than was meant. */
-function toFloat32(path: string, name: string, data: unknown): Float32Array {
-  if (data instanceof Float32Array) return data;
-  if (data instanceof Float64Array) return Float32Array.from(data);
-  throw new CheckpointError({
-    what: "the tensor is no floating-point weight",
-    where: `${path}, tensor ${name}`,
-    expected: "float32, float64, float16 or bfloat16",
-    found: data === undefined ? "no such tensor" : (data as object).constructor.name,
-  });
-}
 
 /** Of several networks in a file the averages where they are asked for or nothing is, then the largest. */
-function findPlace(file: ForeignWeights, wanted: WeightChoice = "average"): Place {
+function findPlace(file: WeightsFile, wanted: WeightChoice = "average"): Place {
   const places: Place[] = [];
   for (const name of file.tensors.keys()) {
     for (const [scheme, anchor] of anchors) {
@@ -309,14 +147,14 @@ function findPlace(file: ForeignWeights, wanted: WeightChoice = "average"): Plac
   });
 }
 
-function matchLayout(file: ForeignWeights, place: Place, layout: ParameterTable): Match {
+function matchLayout(file: WeightsFile, place: Place, layout: ParameterTable): Match {
   const found: [WeightTensor, string][] = [];
   const missing: WeightTensor[] = [];
   const wrong: [WeightTensor, string][] = [];
   for (const tensor of tensorsOf(layout, place.scheme)) {
     const name = nameIn(file, place, tensor.name);
     if (name === undefined) missing.push(tensor);
-    else if (tensor.canonical.startsWith("classifier.") || sameShape(file.tensors.get(name), tensor)) {
+    else if (isClassifier(tensor.canonical) || sameShape(file.tensors.get(name)?.shape ?? [], tensor.shape)) {
       found.push([tensor, name]);
     } else wrong.push([tensor, name]);
   }
@@ -324,7 +162,7 @@ function matchLayout(file: ForeignWeights, place: Place, layout: ParameterTable)
 }
 
 function matchWith(
-  file: ForeignWeights,
+  file: WeightsFile,
   place: Place,
   { variant, width }: { readonly variant: VariantName; readonly width: Width },
 ): Recognised & Match {
@@ -349,7 +187,7 @@ function matchWith(
 }
 
 /** The name in the file of a scheme's tensor; megvii's units are also found as a list for each stage. */
-function nameIn(file: ForeignWeights, { prefix, suffix, scheme }: Place, name: string): string | undefined {
+function nameIn(file: WeightsFile, { prefix, suffix, scheme }: Place, name: string): string | undefined {
   const spellings = [`${prefix}${name}${suffix}`, `${prefix}${name}`];
   if (scheme === "megvii") {
     const staged = name.replace(/^features\.(\d+)\./, (_, unit: string) => stagedUnit(Number(unit)));
@@ -367,10 +205,6 @@ function stagedUnit(unit: number): string {
   return `stage${stage}.${unit - first}.`;
 }
 
-function sameShape(found: ForeignEntry | undefined, { shape }: WeightTensor): boolean {
-  return found?.shape.length === shape.length && shape.every((n, i) => n === found.shape[i]);
-}
-
 /** The weight that a tensor of training belongs to: an average, a momentum, a count of batches. */
 function weightOf(name: string): string {
   const plain = name
@@ -386,11 +220,7 @@ function variantIn(metadata: ReadonlyMap<string, string>): VariantName | undefin
 }
 
 /** The nearest network, and the first tensor that sets the file apart from it. */
-function notThisFamily(
-  file: ForeignWeights,
-  place: Place,
-  variant: VariantName | undefined,
-): CheckpointError {
+function notThisFamily(file: WeightsFile, place: Place, variant: VariantName | undefined): CheckpointError {
   const natural = place.scheme;
   const order = [...variantNames].sort((a, b) => Number(b === natural) - Number(a === natural));
   const variants = variant === undefined ? order : [variant];
