@@ -2,7 +2,7 @@
 
 import { UsageError } from "../core/error.js";
 import { evaluate, type EvaluateEvent } from "../inference/evaluate.js";
-import { evaluationLine } from "../run/plain-log.js";
+import { evaluationLine } from "../run/plain-lines.js";
 import { type GivenSettings, settingsOf } from "../settings/settings.js";
 import type { CliCommand } from "./command.js";
 import { count, percent, printable } from "./format.js";

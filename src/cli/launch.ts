@@ -18,7 +18,7 @@ import { join, resolve } from "node:path";
 
 import { DataError, RiffleError, UsageError } from "../core/error.js";
 import type { EndEvent, TrainEvent } from "../run/events.js";
-import { PlainLines } from "../run/plain-log.js";
+import { PlainLines } from "../run/plain-lines.js";
 import { refuseUnsupported } from "../settings/resolve-settings.js";
 import { settingsOf, type GivenSettings, type SettingName } from "../settings/settings.js";
 import { train, type TrainResult } from "../train/trainer.js";

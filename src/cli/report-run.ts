@@ -21,7 +21,7 @@ import type {
   StepEvent,
   TrainEvent,
 } from "../run/events.js";
-import { passes } from "../run/plain-log.js";
+import { passes } from "../run/plain-lines.js";
 import type { Settings } from "../settings/settings.js";
 import { count, duration, millions, percent, printable, rate } from "./format.js";
 import { type ProgressState, startProgress } from "./progress.js";

@@ -6,7 +6,7 @@
  */
 
 /** Notes a step for the end; they run from the last to the first. */
-type AtEnd = (step: () => unknown) => void;
+export type AtEnd = (step: () => unknown) => void;
 
 /** @param warn is told of every step that failed. */
 export async function closing<T>(

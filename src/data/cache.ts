@@ -246,6 +246,7 @@ function viewOf(dataset: Dataset, fingerprint: string): Omit<Dataset, "read" | "
     size: dataset.size,
     label: (sample) => dataset.label(sample),
     name: (sample) => dataset.name(sample),
+    file: (sample) => dataset.file?.(sample),
     fingerprint,
     ...(dataset.records === undefined ? {} : { records: dataset.records }),
   };

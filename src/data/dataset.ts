@@ -21,6 +21,8 @@ export interface Dataset {
   label(sample: number): number;
   /** The file's path, or `file.npz#17`. */
   name(sample: number): string;
+  /** Of sets of files in which one that is removed keeps its place. */
+  file?(sample: number): PictureFile | undefined;
   /** @throws DataError when the file cannot be read. */
   read(sample: number): Promise<Encoded | Pixels>;
   /**
@@ -34,6 +36,15 @@ export interface Dataset {
   readonly records?: RecordsOrigin;
   /** Closes the files held open, if any; a later read opens them again. */
   close?(): Promise<void>;
+}
+
+/** A picture's own file, in a folder of classes. */
+export interface PictureFile {
+  /** CLASS/FILE */
+  readonly name: string;
+  readonly bytes: number;
+  /** It was there when a run began and is no longer: it keeps its number, and counts as bad without being counted. */
+  readonly gone?: boolean;
 }
 
 /** Shards of TFRecords behind a set. */
@@ -80,6 +91,7 @@ export function subset(set: Dataset, samples: Uint32Array): Dataset {
     size: samples.length,
     label: (sample) => set.label(at(sample)),
     name: (sample) => set.name(at(sample)),
+    file: (sample) => set.file?.(at(sample)),
     read: (sample) => set.read(at(sample)),
     readAll: (samples, scratch) => readAll(set, samples.map(at), scratch),
     fingerprint: hash.digest("hex"),

@@ -8,14 +8,21 @@
 
 import { createHash } from "node:crypto";
 import { readdirSync, type Stats, statSync } from "node:fs";
-import { join } from "node:path";
+import { basename, dirname, join } from "node:path";
 
 import { DataError } from "../core/error.js";
-import type { Dataset } from "./dataset.js";
+import type { Dataset, PictureFile } from "./dataset.js";
 import { type Encoded, readPictures } from "./pictures/render.js";
 
-/** Opens a folder; `validation` is there when it has one of its own. */
-export function openImageFolder(root: string): {
+/**
+ * Opens a folder; `validation` is there when it has one of its own.
+ *
+ * @param leftOut files of training that keep their place when they are gone; absent where no run needs it
+ */
+export function openImageFolder(
+  root: string,
+  leftOut?: readonly PictureFile[],
+): {
   readonly train: Dataset | undefined;
   readonly validation: Dataset | undefined;
 } {
@@ -23,34 +30,37 @@ export function openImageFolder(root: string): {
   const trainName = top.folders.includes("train") ? "train" : undefined;
   const validationName = ["val", "validation"].find((name) => top.folders.includes(name));
   if (trainName === undefined && validationName === undefined) {
-    return { train: scanClasses(root, undefined), validation: undefined };
+    return { train: scanClasses(root, undefined, leftOut), validation: undefined };
   }
-  const train = trainName === undefined ? undefined : scanClasses(join(root, trainName), undefined);
+  const train = trainName === undefined ? undefined : scanClasses(join(root, trainName), undefined, leftOut);
   const validation =
-    validationName === undefined ? undefined : scanClasses(join(root, validationName), train?.classes);
+    validationName === undefined
+      ? undefined
+      : scanClasses(join(root, validationName), train?.classes, undefined);
   return { train, validation };
 }
 
 /** Single files, without labels; for prediction. Each is a picture or is refused when its turn comes. */
 export function openImageFiles(paths: readonly string[]): Dataset {
-  return new ImageFiles("", [], [...paths], paths.map(fileSize), new Int32Array(paths.length).fill(-1));
+  const files = paths.map((name) => ({ name, bytes: fileSize(name) }));
+  return new ImageFiles("", [], files, new Int32Array(paths.length).fill(-1));
 }
 
 class ImageFiles implements Dataset {
   readonly size: number;
   readonly fingerprint: string;
 
-  /** `names` are relative to `root`. */
+  /** Names of `files` are relative to `root`. */
   constructor(
     private readonly root: string,
     readonly classes: readonly string[],
-    private readonly names: readonly string[],
-    sizes: readonly number[],
+    private readonly files: readonly PictureFile[],
     private readonly labels: Int32Array,
+    private readonly keepsPlaces = false,
   ) {
-    this.size = names.length;
+    this.size = files.length;
     const hash = createHash("sha256").update(JSON.stringify(classes));
-    names.forEach((name, i) => hash.update(`\n${name}\t${sizes[i]}\t${labels[i]}`));
+    files.forEach(({ name, bytes }, i) => hash.update(`\n${name}\t${bytes}\t${labels[i]}`));
     this.fingerprint = hash.digest("hex");
   }
 
@@ -59,8 +69,12 @@ class ImageFiles implements Dataset {
   }
 
   name(sample: number): string {
-    const name = this.names[this.#check(sample)] as string;
+    const { name } = this.files[this.#check(sample)] as PictureFile;
     return this.root === "" ? name : join(this.root, name);
+  }
+
+  file(sample: number): PictureFile | undefined {
+    return this.keepsPlaces ? this.files[this.#check(sample)] : undefined;
   }
 
   async read(sample: number): Promise<Encoded> {
@@ -80,7 +94,11 @@ class ImageFiles implements Dataset {
 }
 
 /** The class folders in `root`; `known` are the classes that training has, and their order. */
-function scanClasses(root: string, known: readonly string[] | undefined): Dataset {
+function scanClasses(
+  root: string,
+  known: readonly string[] | undefined,
+  leftOut: readonly PictureFile[] | undefined,
+): Dataset {
   const { folders, files } = list(root);
   const loose = files.find((name) => !isDocument(name));
   if (loose !== undefined) {
@@ -99,8 +117,7 @@ function scanClasses(root: string, known: readonly string[] | undefined): Datase
   }
   const classes = known ?? folders;
   const labels: number[] = [];
-  const names: string[] = [];
-  const sizes: number[] = [];
+  const pictures: PictureFile[] = [];
   for (const folder of folders) {
     const label = classes.indexOf(folder);
     if (label < 0) {
@@ -121,14 +138,20 @@ function scanClasses(root: string, known: readonly string[] | undefined): Datase
     if (inside.files.length === 0 && known === undefined) {
       throw new DataError({ where: join(root, folder), what: "a class without pictures" });
     }
-    for (const file of inside.files) {
-      names.push(`${folder}/${file}`);
-      sizes.push(fileSize(join(root, folder, file)));
+    const gone = (leftOut ?? []).filter(
+      ({ name }) => dirname(name) === folder && !inside.files.includes(basename(name)),
+    );
+    const names = [...inside.files.map((file) => `${folder}/${file}`), ...gone.map(({ name }) => name)];
+    for (const name of gone.length === 0 ? names : names.sort(byCodePoint)) {
+      const lost = gone.find((file) => file.name === name);
+      pictures.push(
+        lost === undefined ? { name, bytes: fileSize(join(root, name)) } : { ...lost, gone: true },
+      );
       labels.push(label);
     }
   }
-  if (names.length === 0) throw new DataError({ where: root, what: "holds no pictures" });
-  return new ImageFiles(root, classes, names, sizes, Int32Array.from(labels));
+  if (pictures.length === 0) throw new DataError({ where: root, what: "holds no pictures" });
+  return new ImageFiles(root, classes, pictures, Int32Array.from(labels), leftOut !== undefined);
 }
 
 /** Folders and files in `path`, sorted by code point; what systems and editors leave behind is passed over. */

@@ -201,14 +201,6 @@ suite("trainingBatches", () => {
     assert.deepEqual(grouped, await load(4));
   });
 
-  test("the command that goes on is named where there is one", async () => {
-    const source = trainingBatches(pictures([3]), { ...training, resume: "riffle train --resume runs/a" });
-    await assert.rejects(
-      take(source, 9),
-      /allow up to 5 such files: riffle train --resume runs\/a --max_bad_images 5/,
-    );
-  });
-
   test("one bad file more than allowed stops the run", async () => {
     const source = trainingBatches(pictures([1, 2, 7]), { ...training, maxBadImages: 2 });
     await assert.rejects(take(source, 20), /3 such files are more than --max_bad_images 2 allows/);

@@ -22,7 +22,7 @@ import {
   trainingTransform,
   type Transform,
 } from "./pictures/augment.js";
-import { type Dataset, readAll } from "./dataset.js";
+import { type Dataset, type PictureFile, readAll } from "./dataset.js";
 import { stepsPerEpoch } from "./epoch.js";
 import { type Decoder, decodingThreads, renderAll, type Rendering, type Picture } from "./pictures/render.js";
 import { Sampler } from "./sampler.js";
@@ -46,6 +46,28 @@ export interface BadImage {
   readonly file: string;
   readonly reason: string;
   readonly sample: number;
+  /** The file that keeps its place when it is removed, where it is one. */
+  readonly picture: PictureFile | undefined;
+}
+
+/** More files do not decode than are allowed. */
+export class TooManyBadImages extends DataError {
+  constructor(
+    readonly images: readonly BadImage[],
+    allowed: number,
+  ) {
+    const { file, reason } = images.at(-1) as BadImage;
+    super({
+      where: file,
+      what: reason,
+      safe: "No image was used from it",
+      hint:
+        allowed === 0
+          ? "Remove or replace it, or allow up to 5 such files: --max_bad_images 5"
+          : `${images.length} such files are more than --max_bad_images ${allowed} allows; ` +
+            `the first was ${images[0]?.file}`,
+    });
+  }
 }
 
 export interface BatchSource extends AsyncIterable<LoadedBatch> {
@@ -78,8 +100,6 @@ export interface TrainingOptions extends Share {
   /** Batches decoded ahead. */
   readonly prefetch?: number;
   readonly decoder?: Decoder | undefined;
-  /** The command that goes on with this training: a run that stops at a bad picture has begun already. */
-  readonly resume?: string | undefined;
 }
 
 export interface EvaluationOptions extends Share {
@@ -167,7 +187,6 @@ interface Plan {
   readonly maxBadImages: number;
   readonly prefetch: number;
   readonly decoder?: Decoder | undefined;
-  readonly resume?: string | undefined;
   readonly batches: number;
   /** The places of the batch-th batch, from 0. */
   plan(batch: number): readonly Place[];
@@ -285,21 +304,11 @@ class Loader implements BatchSource {
   }
 
   #count(image: BadImage): void {
-    if (this.#bad.has(image.sample)) return;
+    if (this.#bad.has(image.sample) || image.picture?.gone === true) return;
     this.#bad.add(image.sample);
     this.badImages.push(image);
-    const { maxBadImages, resume } = this.#plan;
-    if (this.badImages.length <= maxBadImages) return;
-    throw new DataError({
-      where: image.file,
-      what: image.reason,
-      safe: "No image was used from it",
-      hint:
-        maxBadImages === 0
-          ? `Remove or replace it, or allow up to 5 such files: ${resume === undefined ? "" : `${resume} `}--max_bad_images 5`
-          : `${this.badImages.length} such files are more than --max_bad_images ${maxBadImages} allows; ` +
-            `the first was ${this.badImages[0]?.file}`,
-    });
+    const { maxBadImages } = this.#plan;
+    if (this.badImages.length > maxBadImages) throw new TooManyBadImages(this.badImages, maxBadImages);
   }
 
   #fillFree(): void {
@@ -360,9 +369,10 @@ class Loader implements BatchSource {
   #replace(filling: Filling, error: DataError): boolean {
     const { place, sample, bad } = filling;
     const { where = this.#dataset.name(sample), what } = error.problem;
-    bad.push({ file: where, reason: what, sample });
+    bad.push({ file: where, reason: what, sample, picture: this.#dataset.file?.(sample) });
     // Past the allowed number the batch will be refused, whatever is in it.
-    const next = bad.length > this.#plan.maxBadImages ? undefined : place.substitute(bad.length);
+    const counted = bad.filter(({ picture }) => picture?.gone !== true).length;
+    const next = counted > this.#plan.maxBadImages ? undefined : place.substitute(bad.length);
     filling.leftOut = next === undefined;
     filling.sample = next ?? sample;
     return next !== undefined;

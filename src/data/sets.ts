@@ -8,7 +8,7 @@ import { basename, join } from "node:path";
 import { errorCode } from "../core/durable.js";
 import { DataError, UsageError } from "../core/error.js";
 import { Draws, streams } from "../core/random.js";
-import { type Dataset, relabelled, subset } from "./dataset.js";
+import { type Dataset, type PictureFile, relabelled, subset } from "./dataset.js";
 import { openImageFolder } from "./image-folder.js";
 import { openNpzDataset } from "./npz-dataset.js";
 import { openRecords, type RecordOptions } from "./records/record-dataset.js";
@@ -30,6 +30,8 @@ export interface OpenOptions {
    * and may hold a single class.
    */
   readonly evalOnly?: boolean | undefined;
+  /** Files of training that a run left out: one that is gone since keeps its place, so that every other one does. */
+  readonly leftOut?: readonly PictureFile[] | undefined;
   /** How TFRecords are read, where the path holds them. */
   readonly records?: Omit<RecordOptions, "classes"> | undefined;
   /** Names of the labels of records that do not say them. */
@@ -52,7 +54,7 @@ export async function openPair(trainDir: string, evalDir: string, options: OpenO
   }
   const { train, validation: unused, classes } = await openDatasets(trainDir, options);
   if (unused !== undefined) await unused.close?.();
-  const held = await openDatasets(evalDir, { ...options, evalOnly: true, classes });
+  const held = await openDatasets(evalDir, { ...options, leftOut: undefined, evalOnly: true, classes });
   return { train, validation: relabelled(held.validation ?? held.train, classes, evalDir), classes };
 }
 
@@ -108,7 +110,7 @@ interface Parts {
 async function openParts(dataDir: string, options: OpenOptions): Promise<Parts> {
   if (await isFolder(dataDir)) {
     const shards = await findShards(dataDir);
-    return shards === undefined ? openImageFolder(dataDir) : openShards(shards, options);
+    return shards === undefined ? openImageFolder(dataDir, options.leftOut) : openShards(shards, options);
   }
   if (dataDir.toLowerCase().endsWith(".npz")) return openNpzDataset(dataDir, options.evalOnly === true);
   if (isShardName(basename(dataDir))) return openShards({ train: dataDir }, options);

@@ -7,19 +7,19 @@
 import { resolve } from "node:path";
 
 import type { InferenceRun, Weights } from "../backends/backend.js";
+import { type AtEnd, closing } from "../core/closing.js";
 import { CheckpointError, DataError, UsageError } from "../core/error.js";
 import { evaluationDecodings, evaluationSide } from "../data/pictures/augment.js";
 import type { Dataset } from "../data/dataset.js";
-import { type BatchSource, evaluationBatches, type LoadedBatch } from "../data/loader.js";
+import { type BadImage, type BatchSource, evaluationBatches, type LoadedBatch } from "../data/loader.js";
 import { prefixesIn, stepOf } from "../formats/tf-checkpoint-state.js";
 import { shuffleNetV2 } from "../models/shufflenet-v2.js";
 import { compile } from "../program/compile.js";
 import type { Program } from "../program/program.js";
 import { chooseBackend } from "../backends/registry.js";
 import { listSteps, stepFolder } from "../run/checkpoint.js";
-import type { Checkpoint, ModelDescription, Scores } from "../run/checkpoint-state.js";
-import { loadWeights } from "../run/checkpoint-tensors.js";
-import { findCheckpoint, newestValid } from "../run/find-checkpoint.js";
+import type { ModelDescription, Scores } from "../run/checkpoint-state.js";
+import { findWeights, type FoundWeights, newestValid, weightsOf } from "../run/find-checkpoint.js";
 import type {
   BadImageEvent,
   EvaluatingEvent,
@@ -35,7 +35,6 @@ import {
   dataSettingNames,
   openRunData,
   recordsEvent,
-  type RunData,
 } from "../run/run-data.js";
 import { readSettings } from "../settings/read-settings.js";
 import { type GivenSettings, settings as table } from "../settings/settings.js";
@@ -80,50 +79,44 @@ export async function evaluate(
   const trained =
     checkpointPath === undefined
       ? await newestOf(resolve(given.checkpoint_dir ?? given.log_dir ?? table.log_dir.default))
-      : ofRiffle(await findCheckpoint(resolve(checkpointPath)));
+      : ofRiffle(await findWeights(resolve(checkpointPath)));
   for (const what of trained.passedOver) report({ event: "warning", what: `passed over ${what}` });
-  const opened = await openValidation(trained, given, report);
-  try {
-    return await evaluateOn(opened, trained, given, report, signal);
-  } finally {
-    await opened.data.close();
-  }
+  return closing(
+    (atEnd) => evaluateOn(trained, given, atEnd, report, signal),
+    (what) => report({ event: "warning", what }),
+  );
 }
 
 async function evaluateOn(
-  { dataDir, dataset, model }: Validation,
   trained: Trained,
   given: GivenSettings,
+  atEnd: AtEnd,
   report: (event: EvaluateEvent) => void,
   signal: AbortSignal | undefined,
 ): Promise<Scores> {
+  const { dataDir, dataset, model } = await openValidation(trained, given, atEnd, report);
   const network = await loadNetwork(model, given.eval_batch_size, given.threads);
-  try {
-    const weights = await trained.weights(network.program);
-    report({
-      event: "start",
-      checkpoint: trained.path,
-      step: trained.step,
-      data_dir: dataDir,
-      images: dataset.size,
-      records: recordsEvent(dataset),
-      model,
+  atEnd(() => network.run.close());
+  report({
+    event: "start",
+    checkpoint: trained.path,
+    step: trained.step,
+    data_dir: dataDir,
+    images: dataset.size,
+    records: recordsEvent(dataset),
+    model,
+  });
+  const options = { model, maxBadImages: badImageLimit(given), ...(signal === undefined ? {} : { signal }) };
+  const [scores] = (await score(network, dataset, [trained.weights], options, report)) ?? [];
+  if (scores === undefined) {
+    throw new UsageError({
+      what: "the evaluation was stopped before its end, so there is no result",
+      where: dataDir,
+      safe: "Nothing was written",
     });
-    const maxBadImages = badImageLimit(given);
-    const options = { model, maxBadImages, ...(signal === undefined ? {} : { signal }) };
-    const [scores] = (await score(network, dataset, [weights], options, report)) ?? [];
-    if (scores === undefined) {
-      throw new UsageError({
-        what: "the evaluation was stopped before its end, so there is no result",
-        where: dataDir,
-        safe: "Nothing was written",
-      });
-    }
-    report({ event: "end", ...scores });
-    return scores;
-  } finally {
-    network.run.close();
   }
+  report({ event: "end", ...scores });
+  return scores;
 }
 
 /** Compiles the network for inference and loads it into the engine. */
@@ -167,7 +160,12 @@ export async function score(
   network: LoadedNetwork,
   dataset: Dataset,
   candidates: readonly Weights[],
-  options: { readonly model: ModelDescription; readonly maxBadImages: number; readonly signal?: AbortSignal },
+  options: {
+    readonly model: ModelDescription;
+    readonly maxBadImages: number;
+    readonly signal?: AbortSignal;
+    readonly onBadImage?: (image: BadImage) => void;
+  },
   report: (event: EvaluatingEvent | BadImageEvent) => void,
 ): Promise<Scores[] | undefined> {
   const { program, run } = network;
@@ -187,8 +185,10 @@ export async function score(
       }
       done += batch.count;
       batch.release();
-      for (const { file, reason } of source.badImages.slice(reported))
-        report({ event: "bad_image", file, reason });
+      for (const image of source.badImages.slice(reported)) {
+        options.onBadImage?.(image);
+        report({ event: "bad_image", file: image.file, reason: image.reason });
+      }
       reported = source.badImages.length;
       report({ event: "evaluating", done, images: dataset.size });
     }
@@ -200,8 +200,7 @@ export async function score(
 
 interface Validation {
   readonly dataDir: string;
-  readonly data: RunData;
-  /** The part of it that is evaluated. */
+  /** What is evaluated. */
   readonly dataset: Dataset;
   readonly model: ModelDescription;
 }
@@ -214,19 +213,19 @@ interface Trained {
   readonly settings: GivenSettings;
   /** How its network is fed, given the classes of the data. */
   model(given: GivenSettings, classes: readonly string[]): ModelDescription;
-  weights(program: Program): Promise<Weights>;
+  readonly weights: Weights;
   /** Newer checkpoints that are not whole. */
   readonly passedOver: readonly string[];
 }
 
-function ofRiffle(checkpoint: Checkpoint, passedOver: readonly string[] = []): Trained {
+function ofRiffle({ checkpoint, weights }: FoundWeights, passedOver: readonly string[] = []): Trained {
   const { path, state } = checkpoint;
   return {
     path,
     step: state.step,
     settings: readSettings(state.settings),
     passedOver,
-    weights: (program) => loadWeights(checkpoint, program),
+    weights,
     model: (given) => {
       const image_size = given.image_size ?? state.model.image_size;
       const eval_resize = Math.round((state.model.eval_resize * image_size) / state.model.image_size);
@@ -243,7 +242,7 @@ function ofTensorFlow(checkpoint: TfCheckpoint): Trained {
     step,
     settings: {},
     passedOver,
-    weights: () => Promise.resolve({ parameters: averages ?? parameters, statistics }),
+    weights: { parameters: averages ?? parameters, statistics },
     model: (given, class_names) => {
       const image_size = given.image_size ?? table.image_size.default;
       return {
@@ -267,10 +266,10 @@ async function newestOf(folder: string): Promise<Trained> {
   if (foreign.length > 0 && (stepOf(foreign[0] as string) ?? 0) > newestOwn) {
     return ofTensorFlow(await importTfCheckpoint(folder));
   }
-  if (own.length === 0) return ofRiffle(await findCheckpoint(folder));
+  if (own.length === 0) return ofRiffle(await findWeights(folder));
   const { checkpoint, damaged } = await newestValid(folder);
   return ofRiffle(
-    checkpoint,
+    await weightsOf(checkpoint),
     damaged.map(({ step, problem }) => `${stepFolder(step)}: ${problem.message}`),
   );
 }
@@ -279,6 +278,7 @@ async function newestOf(folder: string): Promise<Trained> {
 async function openValidation(
   trained: Trained,
   given: GivenSettings,
+  atEnd: AtEnd,
   report: (event: EvaluateEvent) => void,
 ): Promise<Validation> {
   const settings = evaluatedData(given, trained.settings);
@@ -294,27 +294,23 @@ async function openValidation(
     });
   }
   const data = await openRunData(settings, options, report);
+  atEnd(() => data.close());
   const dataDir = (synthetic === true ? undefined : (eval_data_dir ?? data_dir)) ?? dataName(settings);
-  try {
-    if (data.validation === undefined) {
-      throw new DataError({ where: dataDir, what: "holds nothing to evaluate on" });
-    }
-    const model = trained.model(given, data.classes);
-    const { num_classes = model.classes } = given;
-    if (num_classes !== model.classes || data.classes.length > model.classes) {
-      throw new CheckpointError({
-        what: "the network has another number of outputs",
-        where: trained.path,
-        expected: given.num_classes === undefined ? `at least ${data.classes.length}` : `${num_classes}`,
-        found: `${model.classes}`,
-        safe: "The checkpoint is untouched",
-      });
-    }
-    return { dataDir, data, dataset: data.validation, model };
-  } catch (error) {
-    await data.close();
-    throw error;
+  if (data.validation === undefined) {
+    throw new DataError({ where: dataDir, what: "holds nothing to evaluate on" });
   }
+  const model = trained.model(given, data.classes);
+  const { num_classes = model.classes } = given;
+  if (num_classes !== model.classes || data.classes.length > model.classes) {
+    throw new CheckpointError({
+      what: "the network has another number of outputs",
+      where: trained.path,
+      expected: given.num_classes === undefined ? `at least ${data.classes.length}` : `${num_classes}`,
+      found: `${model.classes}`,
+      safe: "The checkpoint is untouched",
+    });
+  }
+  return { dataDir, dataset: data.validation, model };
 }
 
 /** The run's own data, with changes given; or other data, of which nothing is known but what is given. */

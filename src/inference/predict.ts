@@ -7,13 +7,13 @@
 import { stat } from "node:fs/promises";
 import { resolve } from "node:path";
 
+import { closing } from "../core/closing.js";
 import { DataError } from "../core/error.js";
 import type { Dataset } from "../data/dataset.js";
 import { openImageFiles } from "../data/image-folder.js";
 import { openNpzImages } from "../data/npz-dataset.js";
 import type { ModelDescription } from "../run/checkpoint-state.js";
-import { loadWeights } from "../run/checkpoint-tensors.js";
-import { findCheckpoint } from "../run/find-checkpoint.js";
+import { findWeights } from "../run/find-checkpoint.js";
 import { imagesOf, type LoadedNetwork, loadNetwork, pictureBatches } from "./evaluate.js";
 import { softmax } from "./metrics.js";
 import { type GivenSettings, settings as table } from "../settings/settings.js";
@@ -66,12 +66,12 @@ export interface Predictor {
  * @throws CheckpointError
  */
 export async function openPredictor(checkpointPath: string, given: GivenSettings = {}): Promise<Predictor> {
-  const checkpoint = await findCheckpoint(resolve(checkpointPath));
+  const { checkpoint, weights } = await findWeights(resolve(checkpointPath));
   const recorded = checkpoint.state.model;
   const model = { ...recorded, eval_resize: given.eval_resize ?? recorded.eval_resize };
   const batch = given.eval_batch_size ?? table.eval_batch_size.default;
   const network = await loadNetwork(model, batch, given.threads);
-  network.run.load(await loadWeights(checkpoint, network.program));
+  network.run.load(weights);
   return {
     model,
     checkpoint: checkpoint.path,
@@ -89,13 +89,12 @@ export async function predict(
   const predictor = await openPredictor(checkpointPath, {
     eval_batch_size: Math.min(16, Math.max(1, files.length)),
   });
-  try {
+  return closing(async (atEnd) => {
+    atEnd(() => predictor.close());
     const results: (Prediction | Refused)[] = [];
     for await (const result of predictor.predict(files, options)) results.push(result);
     return results;
-  } finally {
-    predictor.close();
-  }
+  });
 }
 
 interface Loaded {

@@ -10,6 +10,7 @@ import { z } from "zod";
 
 import { CheckpointError } from "../core/error.js";
 import { evaluationDecodings } from "../data/pictures/augment.js";
+import type { PictureFile } from "../data/dataset.js";
 import { type VariantName, variantNames, type Width, widths } from "../models/variants.js";
 import { untouched } from "./checkpoint-error.js";
 
@@ -62,6 +63,8 @@ export interface CheckpointState {
   readonly settings: Readonly<Record<string, string | number | boolean>>;
   readonly origins: Readonly<Record<string, string>>;
   readonly data: { readonly fingerprint: string; readonly train_images: number };
+  /** Files of the training set that were bad so far: one that is removed later keeps its place. */
+  readonly bad_images?: readonly PictureFile[] | undefined;
   /** Sizes of the other files, in bytes. */
   readonly bytes: Readonly<Record<string, number>>;
 }
@@ -70,6 +73,8 @@ export interface CheckpointState {
 export interface Checkpoint {
   readonly path: string;
   readonly state: CheckpointState;
+  /** Its SHA256SUMS: two with the same are the same. */
+  readonly sums: string;
 }
 
 /** @throws CheckpointError naming what this version does not write. */
@@ -120,5 +125,6 @@ const stateSchema: z.ZodType<CheckpointState> = z.strictObject({
   settings: z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])),
   origins: z.record(z.string(), z.string()),
   data: z.strictObject({ fingerprint: z.string(), train_images: z.int().nonnegative() }),
+  bad_images: z.array(z.strictObject({ name: z.string(), bytes: z.int().nonnegative() })).optional(),
   bytes: z.record(z.string(), z.int().nonnegative()),
 });

@@ -11,10 +11,10 @@
  */
 
 import { createHash } from "node:crypto";
-import { type FileHandle, open, readdir, stat } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { open, readdir, readFile, stat } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
 
-import { recoverFolders, removeFolder, replaceFolder } from "../core/durable.js";
+import { exists, recoverFolders, removeFolder, replaceFolder } from "../core/durable.js";
 import { CheckpointError } from "../core/error.js";
 import type { ParameterTable } from "../models/initialise.js";
 import { asCheckpointError, untouched } from "./checkpoint-error.js";
@@ -31,7 +31,10 @@ export function stepFolder(step: number): string {
 
 /** Removes or completes what a kill left in a run folder; the caller holds the run's lock. */
 export function recoverRun(runDir: string): Promise<void> {
-  return recoverFolders(runDir, (name) => name === "best" || stepOf(name) !== undefined);
+  return recoverFolders(
+    runDir,
+    (name) => name === "best" || name === "recipe.json" || stepOf(name) !== undefined,
+  );
 }
 
 /**
@@ -76,27 +79,66 @@ export async function saveCheckpoint(
 /**
  * Removes checkpoints of steps below `step` until `keep` are left, that one counted.
  *
- * @returns names of folders that hold files of someone else and were left alone.
+ * @returns what stays that should have gone, and why: files of someone else in a folder, or a system that refused.
  */
 export async function pruneCheckpoints(runDir: string, step: number, keep: number): Promise<string[]> {
   const older = (await listSteps(runDir)).filter((found) => found < step);
   const left: string[] = [];
   for (const doomed of older.slice(keep - 1)) {
-    const removed = await removeFolder(runDir, stepFolder(doomed), checkpointFiles);
-    if (!removed) left.push(stepFolder(doomed));
+    const path = join(runDir, stepFolder(doomed));
+    try {
+      const removed = await removeFolder(runDir, stepFolder(doomed), checkpointFiles);
+      if (!removed) left.push(`${path} holds files of someone else; it is kept`);
+    } catch (error) {
+      left.push(`${path} could not be removed: ${String(error)}`);
+    }
   }
   return left;
 }
 
 /**
- * Opens the checkpoint in a folder and verifies every byte of it.
+ * Opens the checkpoint in a folder and verifies every byte of it. One that is replaced meanwhile, as `best/` of a run in
+ * progress is, is opened as it was before or as it is then, never as some of both.
  *
  * @throws CheckpointError
  */
 export async function openCheckpoint(path: string): Promise<Checkpoint> {
-  const sums = await readSums(path);
+  for (let attempt = 1; ; attempt++) {
+    const place = (await placeOf(path)) ?? path;
+    const before = await sumsIn(place);
+    try {
+      return { path, ...(await verified(place)) };
+    } catch (error) {
+      const isReplaced = (await placeOf(path)) !== place || (await sumsIn(place)) !== before;
+      if (!isReplaced || attempt >= ATTEMPTS) throw error;
+    }
+  }
+}
+
+/** More replacements in a row than anybody meets: a run evaluates between two of them. */
+export const ATTEMPTS = 100;
+
+/** Where a checkpoint's folder is: beside its place while a new one is put there; undefined where there is none. */
+export async function placeOf(path: string): Promise<string | undefined> {
+  for (const place of [path, join(dirname(path), `.replaced-${basename(path)}`), path]) {
+    if (await exists(place)) return place;
+  }
+  return undefined;
+}
+
+/** Whether what was read from a checkpoint after it was opened is still of that one. */
+export async function isUnchanged({ path, sums }: Checkpoint): Promise<boolean> {
+  return (await sumsIn((await placeOf(path)) ?? path)) === sums;
+}
+
+async function sumsIn(folder: string): Promise<string | undefined> {
+  return readSmall(folder, sumsFile).then(String, () => undefined);
+}
+
+async function verified(path: string): Promise<Omit<Checkpoint, "path">> {
+  const { text, of } = await readSums(path);
   const json = await readSmall(path, stateFile);
-  if (sha256([json]) !== sums.get(stateFile))
+  if (sha256([json]) !== of.get(stateFile))
     throw damaged(path, stateFile, "its bytes are not those that were saved");
   const state = parseState(json, path);
   const file = join(path, weightsFile);
@@ -111,10 +153,10 @@ export async function openCheckpoint(path: string): Promise<Checkpoint> {
       ...untouched,
     });
   }
-  if ((await sha256OfFile(file)) !== sums.get(weightsFile)) {
+  if ((await sha256OfFile(file)) !== of.get(weightsFile)) {
     throw damaged(path, weightsFile, "its bytes are not those that were saved");
   }
-  return { path, state };
+  return { state, sums: text };
 }
 
 /** Steps of the checkpoints in a run's folder, newest first. */
@@ -128,15 +170,16 @@ export function stepOf(name: string): number | undefined {
   return digits === undefined ? undefined : Number(digits);
 }
 
-/** Both lines of SHA256SUMS. */
-async function readSums(path: string): Promise<Map<string, string>> {
+/** SHA256SUMS, and what it says of each file. */
+async function readSums(path: string): Promise<{ text: string; of: Map<string, string> }> {
   const text = (await readSmall(path, sumsFile)).toString("latin1");
   const lines = /^([0-9a-f]{64}) {2}weights\.safetensors\n([0-9a-f]{64}) {2}state\.json\n$/.exec(text);
   if (lines === null) throw damaged(path, sumsFile, "it does not hold the two sums that were saved");
-  return new Map([
+  const of = new Map([
     [weightsFile, lines[1] as string],
     [stateFile, lines[2] as string],
   ]);
+  return { text, of };
 }
 
 /** State and sums are a few KB; 100,000 class names a few MB. */
@@ -146,14 +189,10 @@ async function readSmall(path: string, name: string): Promise<Buffer> {
   const size = await sizeOf(path, name);
   if (size > maxSmallFile)
     throw damaged(path, name, `it has ${size} bytes, at most ${maxSmallFile} are read`);
-  let file: FileHandle | undefined;
   try {
-    file = await open(join(path, name));
-    return await file.readFile();
+    return await readFile(join(path, name));
   } catch (error) {
     throw asCheckpointError(error, join(path, name));
-  } finally {
-    await file?.close();
   }
 }
 

@@ -5,9 +5,6 @@
  * Accuracies and shares are fractions, times in seconds, learning rates per step.
  */
 
-import { appendFile } from "node:fs/promises";
-import { join } from "node:path";
-
 import type { Origin } from "../settings/resolve-settings.js";
 import type { SettingName } from "../settings/settings.js";
 
@@ -155,37 +152,5 @@ export type TrainEvent =
   | StoppedEvent
   | EndEvent;
 
-/** Is called with every event, in order; must not throw. */
+/** Is called with every event, in order. What it throws is said once, as a warning; training goes on. */
 export type Reporter = (event: TrainEvent) => void;
-
-/**
- * Appends events to `events.jsonl`. A full disk does not stop training: lines that could not be written
- * are counted, and the next line that can be written says how many are missing.
- */
-export class EventLog {
-  readonly #path: string;
-  #pending: string[] = [];
-  #lost = 0;
-
-  constructor(runDir: string) {
-    this.#path = join(runDir, "events.jsonl");
-  }
-
-  add(event: TrainEvent): void {
-    this.#pending.push(`${JSON.stringify({ time: new Date().toISOString(), ...event })}\n`);
-  }
-
-  /** Writes what was added. */
-  async flush(): Promise<void> {
-    if (this.#pending.length === 0) return;
-    const lines = this.#pending;
-    this.#pending = [];
-    const note = this.#lost === 0 ? "" : `${JSON.stringify({ event: "lost_lines", count: this.#lost })}\n`;
-    try {
-      await appendFile(this.#path, note + lines.join(""));
-      this.#lost = 0;
-    } catch {
-      this.#lost += lines.length;
-    }
-  }
-}

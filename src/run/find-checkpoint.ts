@@ -5,12 +5,24 @@
 import { stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 
+import type { Weights } from "../backends/backend.js";
 import { exists } from "../core/durable.js";
 import { CheckpointError } from "../core/error.js";
-import { listSteps, openCheckpoint, stepFolder, stepOf, sumsFile } from "./checkpoint.js";
+import { shuffleNetV2 } from "../models/shufflenet-v2.js";
+import { compile } from "../program/compile.js";
+import {
+  ATTEMPTS,
+  isUnchanged,
+  listSteps,
+  openCheckpoint,
+  placeOf,
+  stepFolder,
+  stepOf,
+  sumsFile,
+} from "./checkpoint.js";
 import { asCheckpointError, untouched } from "./checkpoint-error.js";
 import type { Checkpoint } from "./checkpoint-state.js";
-import { weightsFile } from "./checkpoint-tensors.js";
+import { loadWeights, weightsFile } from "./checkpoint-tensors.js";
 
 /** A checkpoint passed over, and why. */
 export interface Damaged {
@@ -57,10 +69,52 @@ export async function newestValid(
  */
 export async function findCheckpoint(path: string): Promise<Checkpoint> {
   if (basename(path) === weightsFile) return openCheckpoint(dirname(path));
+  // A folder that is not there may be `best/` while a new one takes its place.
+  const place = await placeOf(path);
+  const isCheckpoint = place !== undefined && (place !== path || (await exists(join(path, sumsFile))));
+  if (isCheckpoint) return openCheckpoint(path);
   await requireFolder(path);
-  if (await exists(join(path, sumsFile))) return openCheckpoint(path);
-  if (await exists(join(path, "best"))) return openCheckpoint(join(path, "best"));
+  const best = join(path, "best");
+  if ((await placeOf(best)) !== undefined) return openCheckpoint(best);
   return (await newestValid(path)).checkpoint;
+}
+
+/**
+ * Finds the checkpoint that a path means and reads from it: anew where it was replaced meanwhile, as `best/` of a run in
+ * progress is, so that what was read is of one checkpoint.
+ *
+ * @throws CheckpointError
+ */
+export async function readCheckpoint<T>(
+  path: string,
+  read: (checkpoint: Checkpoint) => Promise<T>,
+): Promise<T> {
+  for (let attempt = 1; ; attempt++) {
+    const checkpoint = await findCheckpoint(path);
+    const [result] = await Promise.allSettled([read(checkpoint)]);
+    if (await isUnchanged(checkpoint)) {
+      if (result.status === "fulfilled") return result.value;
+      throw result.reason;
+    }
+    if (attempt < ATTEMPTS) continue;
+    throw new CheckpointError({ what: "is replaced faster than it can be read", where: path, ...untouched });
+  }
+}
+
+export interface FoundWeights {
+  readonly checkpoint: Checkpoint;
+  readonly weights: Weights;
+}
+
+/** What `readCheckpoint` gives of the weights to use a network with. @throws CheckpointError */
+export async function findWeights(path: string): Promise<FoundWeights> {
+  return readCheckpoint(path, weightsOf);
+}
+
+export async function weightsOf(checkpoint: Checkpoint): Promise<FoundWeights> {
+  const { variant, width, classes, image_size: imageSize } = checkpoint.state.model;
+  const layout = compile(shuffleNetV2({ variant, width, classes }), { batch: 1, imageSize, mode: "infer" });
+  return { checkpoint, weights: await loadWeights(checkpoint, layout) };
 }
 
 /**

@@ -1,11 +1,14 @@
 /**
- * What a run says, in one place: to its caller, to `events.jsonl` and to the plain log, where one is asked for.
+ * What a run says, in one place: to its caller, to `events.jsonl`, one JSON object a line, and to the plain log where
+ * one is asked for. Nothing of it stops training, neither a log that cannot be written nor a caller's function that
+ * throws: that is said once, as a warning.
  */
 
 import { join } from "node:path";
 
-import { EventLog, type Reporter, type TrainEvent } from "./events.js";
-import { passes, PlainLog } from "./plain-log.js";
+import type { Reporter, TrainEvent } from "./events.js";
+import { LineLog } from "./line-log.js";
+import { oneLine, passes, PlainLines } from "./plain-lines.js";
 
 export interface JournalOptions {
   /** Name of the plain log; undefined for none. */
@@ -14,41 +17,86 @@ export interface JournalOptions {
   readonly log_steps: number;
 }
 
+interface Logs {
+  readonly events: LineLog;
+  readonly plain: LineLog | undefined;
+  readonly logSteps: number;
+}
+
 export class Journal {
   readonly #report: Reporter;
-  readonly #log: EventLog;
-  readonly #plainLog: PlainLog | undefined;
-  readonly #logSteps: number;
+  readonly #plainLines = new PlainLines();
+  #logs: Logs | undefined;
+  /** Events for the logs, said before there were any. */
+  readonly #before: TrainEvent[] = [];
   /** The step that was reported last. */
-  #step: number;
+  #step = 0;
+  #reporterFailed = false;
 
-  /** @param step that the run goes on from */
-  constructor(runDir: string, { log_name, log_steps }: JournalOptions, step: number, report: Reporter) {
+  constructor(report: Reporter) {
     this.#report = report;
-    this.#log = new EventLog(runDir);
-    this.#plainLog = log_name === undefined ? undefined : new PlainLog(join(runDir, log_name));
-    this.#logSteps = log_steps;
+  }
+
+  /** Opens the logs, once it is known that the folder is the run's; `step` is what it goes on from. */
+  open(runDir: string, { log_name, log_steps }: JournalOptions, step: number): void {
     this.#step = step;
+    this.#logs = {
+      events: new LineLog(join(runDir, "events.jsonl"), (count) =>
+        JSON.stringify({ event: "lost_lines", count }),
+      ),
+      plain:
+        log_name === undefined
+          ? undefined
+          : new LineLog(join(runDir, log_name), (count) => `${count} lines could not be written here`),
+      logSteps: log_steps,
+    };
+    for (const event of this.#before.splice(0)) this.#write(event);
   }
 
-  emit(event: TrainEvent): void {
-    this.#report(event);
-    if (event.event === "evaluating") return;
-    this.#plainLog?.add(event);
-    if (event.event !== "step") this.#log.add(event);
-    else {
-      if (passes(this.#step, event.step, this.#logSteps)) this.#log.add(event);
-      this.#step = event.step;
-    }
-  }
+  readonly emit = (event: TrainEvent): void => {
+    this.#tell(event);
+    // What only shows that something goes on is not kept.
+    if (event.event !== "evaluating" && event.event !== "preparing") this.#write(event);
+  };
 
-  warn(what: string): void {
-    this.emit({ event: "warning", what });
-  }
+  readonly warn = (what: string): void => this.emit({ event: "warning", what });
 
   /** Writes what was said since the last time. */
   async flush(): Promise<void> {
-    await this.#log.flush();
-    await this.#plainLog?.flush();
+    for (const log of [this.#logs?.events, this.#logs?.plain]) {
+      const problem = await log?.flush();
+      if (problem !== undefined) this.warn(`a log is not written, and lines are lost: ${problem}`);
+    }
+  }
+
+  #write(event: TrainEvent): void {
+    if (this.#logs === undefined) {
+      this.#before.push(event);
+      return;
+    }
+    const { events, plain, logSteps } = this.#logs;
+    plain?.add(...this.#plainLines.of(event).map(oneLine));
+    if (event.event === "step") {
+      const isKept = passes(this.#step, event.step, logSteps);
+      this.#step = event.step;
+      if (!isKept) return;
+    }
+    events.add(JSON.stringify({ time: new Date().toISOString(), ...event }));
+  }
+
+  #tell(event: TrainEvent): void {
+    try {
+      // A function that returns a promise is a Reporter to TypeScript, and may fail later.
+      const later: unknown = this.#report(event);
+      if (later instanceof Promise) later.catch((error: unknown) => this.#failed(error));
+    } catch (error) {
+      this.#failed(error);
+    }
+  }
+
+  #failed(error: unknown): void {
+    if (this.#reporterFailed) return;
+    this.#reporterFailed = true;
+    this.warn(`what follows the run's events failed, and training goes on: ${String(error)}`);
   }
 }

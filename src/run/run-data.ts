@@ -7,6 +7,7 @@
 
 import { join } from "node:path";
 
+import { closing } from "../core/closing.js";
 import { UsageError } from "../core/error.js";
 import { type Dataset, spread } from "../data/dataset.js";
 import {
@@ -60,7 +61,7 @@ export function dataName({ synthetic, data_dir, train_data_dir }: DataSettings):
 /** @throws DataError, UsageError */
 export async function openRunData(
   given: DataSettings,
-  options: { readonly seed: number; readonly evalOnly?: boolean },
+  options: Pick<OpenOptions, "seed" | "evalOnly" | "leftOut">,
   report: (event: PreparingEvent | BadImageEvent | WarningEvent) => void,
 ): Promise<RunData> {
   const sets = limited(
@@ -117,7 +118,7 @@ function openOptions(
 /** As many classes and training pictures as ImageNet has where nothing is given; validation only where it is. */
 function synthetic(
   given: DataSettings,
-  { seed, evalOnly = false }: { seed: number; evalOnly?: boolean },
+  { seed, evalOnly = false }: Pick<OpenOptions, "seed" | "evalOnly">,
 ): Sets {
   if (
     given.data_dir !== undefined ||
@@ -233,7 +234,10 @@ function sideOf({ image_size }: CacheSettings): number {
 }
 
 async function closeAll(all: readonly ({ close?(): Promise<void> } | undefined)[]): Promise<void> {
-  for (const each of new Set(all)) await each?.close?.();
+  await closing((atEnd) => {
+    for (const each of new Set(all)) atEnd(() => each?.close?.());
+    return Promise.resolve();
+  });
 }
 
 function indexing(

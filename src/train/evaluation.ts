@@ -54,8 +54,13 @@ export class Evaluations {
       evaluation,
       data.validation,
       candidates.map(({ weights }) => weights),
-      { model, maxBadImages: badImageLimit(settings), ...(signal === undefined ? {} : { signal }) },
-      (event) => this.#journal.emit(event),
+      {
+        model,
+        maxBadImages: badImageLimit(settings),
+        ...(signal === undefined ? {} : { signal }),
+        onBadImage: (image) => this.#saver.noteBad([image]),
+      },
+      this.#journal.emit,
     );
     if (scored === undefined) return; // stopped; made up for when the run resumes
     const { step } = standing;
@@ -64,8 +69,9 @@ export class Evaluations {
     const kept = candidates[0];
     if (chosen === undefined || kept === undefined) return;
     standing.scores = chosen;
-    const best = standing.best === null || chosen.top1 > standing.best.top1;
-    if (best) standing.best = { step, top1: chosen.top1 };
+    // A run that goes on from before its best meets it again.
+    const isBest = standing.best === null || chosen.top1 > standing.best.top1 || standing.best.step === step;
+    const best = isBest && (await this.#saver.saveBest(kept.weights, { step, top1: chosen.top1 }));
     candidates.forEach(({ name }, i) => {
       const event: EvaluationEvent = {
         event: "evaluation",
@@ -78,6 +84,5 @@ export class Evaluations {
       this.#journal.emit(event);
       this.#summaries.evaluation(event, i === 0);
     });
-    if (best) await this.#saver.saveBest(kept.weights);
   }
 }

@@ -49,7 +49,8 @@ export async function planRun(
     given.resume === undefined ? await checkNew(given, runDir) : await checkResumed(given, runDir);
   const { settings } = checked;
   refuseUnsupported(settings);
-  const data = await openRunData(settings, { seed: settings.seed ?? table.seed.default }, report);
+  const leftOut = isResumed(checked) ? checked.checkpoint.state.bad_images : [];
+  const data = await openRunData(settings, { seed: settings.seed ?? table.seed.default, leftOut }, report);
   try {
     const plan = isResumed(checked) ? planResumed(checked, runDir, data) : planNew(checked, runDir, data);
     const length = runLength(plan.settings, data.train.size);

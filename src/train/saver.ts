@@ -6,17 +6,22 @@
 import { join } from "node:path";
 
 import type { Weights } from "../backends/backend.js";
-import { DivergedError, ResourceError } from "../core/error.js";
-import { pruneCheckpoints, saveCheckpoint, stepFolder } from "../run/checkpoint.js";
-import type { Saved } from "../run/checkpoint-tensors.js";
+import { asRiffleError, CheckpointError, DivergedError, ResourceError } from "../core/error.js";
+import type { PictureFile } from "../data/dataset.js";
+import type { BadImage } from "../data/loader.js";
+import { openCheckpoint, pruneCheckpoints, saveCheckpoint, stepFolder } from "../run/checkpoint.js";
+import type { Checkpoint } from "../run/checkpoint-state.js";
+import { loadWeights, type Saved } from "../run/checkpoint-tensors.js";
 import type { Journal } from "../run/journal.js";
 import { valuesOf } from "../settings/read-settings.js";
 import { writeTfCheckpoint } from "../weights/tf-checkpoint.js";
 import type { Plan } from "./plan.js";
-import type { Prepared } from "./prepare.js";
+import type { Prepared, Standing } from "./prepare.js";
 
 /** A failed save "between" others is tried again at the next interval; one of the "last" ends the run. */
 type When = "between" | "last";
+
+type Best = NonNullable<Standing["best"]>;
 
 /** Failures in a row that end a run. */
 const FAILURES = 3;
@@ -25,21 +30,22 @@ export class Saver {
   readonly #plan: Plan;
   readonly #prepared: Prepared;
   readonly #journal: Journal;
-  /** What the last checkpoint holds; -1 before the first. */
-  #saved = { step: -1, evaluated_step: -1 };
+  /** What the last checkpoint holds. */
+  #saved = { step: -1, says: "" };
   #failures = 0;
+  readonly #bad: Map<string, PictureFile>;
 
   constructor(plan: Plan, prepared: Prepared, journal: Journal) {
     this.#plan = plan;
     this.#prepared = prepared;
     this.#journal = journal;
-    if (plan.checkpoint !== undefined) this.#saved = { ...prepared.standing };
+    this.#bad = new Map((plan.checkpoint?.state.bad_images ?? []).map((file) => [file.name, file]));
+    if (plan.checkpoint !== undefined) this.#saved = { step: prepared.standing.step, says: this.#says() };
   }
 
   /** Whether the last checkpoint is of where the run stands. */
   get isSaved(): boolean {
-    const { step, evaluated_step } = this.#prepared.standing;
-    return this.#saved.step === step && this.#saved.evaluated_step === evaluated_step;
+    return this.#saved.says === this.#says();
   }
 
   /** Path of the checkpoint of where the run stands; null where none is to be written. */
@@ -52,12 +58,14 @@ export class Saver {
   async save(when: When): Promise<void> {
     const { runDir, settings } = this.#plan;
     const { program, state, standing } = this.#prepared;
-    const { step, evaluated_step } = standing;
+    const { step } = standing;
     this.refuseNonFinite();
     if (!settings.do_checkpoint) return;
-    const path = await this.#try(when, () => this.#write(stepFolder(step), { kind: "training", state }));
+    const path = await this.#try(when, () =>
+      this.#write(stepFolder(step), { kind: "training", state }, standing),
+    );
     if (path === undefined) return;
-    this.#saved = { step, evaluated_step };
+    this.#saved = { step, says: this.#says() };
     if (settings.checkpoint_format === "tf") {
       // A resumed run may come by a step that it has saved before.
       const options = { keep: settings.keep_checkpoint_max, replace: true };
@@ -65,15 +73,75 @@ export class Saver {
     }
     if (step === 0) return; // the start is reported, not that it was saved
     this.#journal.emit({ event: "save", step, checkpoint: path });
-    for (const name of await pruneCheckpoints(runDir, step, settings.keep_checkpoint_max)) {
-      this.#journal.warn(`${join(runDir, name)} holds files of someone else; it is kept`);
+    for (const what of await pruneCheckpoints(runDir, step, settings.keep_checkpoint_max)) {
+      this.#journal.warn(what);
     }
   }
 
-  /** One set of weights, ready to use. */
-  async saveBest(weights: Weights): Promise<void> {
-    if (!this.#plan.settings.do_checkpoint) return;
-    await this.#try("between", () => this.#write("best", { kind: "weights", weights }));
+  /**
+   * One set of weights, ready to use, as the best so far. Where that fails the state goes on naming what lies in `best/`,
+   * and the next evaluation that beats it is saved.
+   *
+   * @returns whether it is the best now
+   */
+  async saveBest(weights: Weights, best: Best): Promise<boolean> {
+    const { standing } = this.#prepared;
+    if (this.#plan.settings.do_checkpoint) {
+      const saved = { kind: "weights", weights } as const;
+      const path = await this.#try("between", () => this.#write("best", saved, { ...standing, best }));
+      if (path === undefined) return false;
+    }
+    standing.best = best;
+    return true;
+  }
+
+  /**
+   * After a resume: what the state says is best lies in `best/`, or the state says what does. They differ when the run
+   * ended between saving one and the other, went back to an earlier checkpoint, or lost the folder.
+   */
+  async settleBest(): Promise<void> {
+    const { runDir, settings, checkpoint } = this.#plan;
+    const { standing, program } = this.#prepared;
+    if (checkpoint === undefined || !settings.do_checkpoint) return;
+    const said = standing.best;
+    const held = await heldBest(runDir, checkpoint);
+    if (held?.step === said?.step && held?.top1 === said?.top1) return;
+    if (said === null || (held !== undefined && held.top1 >= said.top1)) {
+      standing.best = held ?? null;
+      return;
+    }
+    const lost = `best/ does not hold the weights of step ${said.step}, which scored best`;
+    const source = await checkpointOf(runDir, said);
+    if (source !== undefined) {
+      const weights = await loadWeights(source, program);
+      const saved = { kind: "weights", weights } as const;
+      if ((await this.#try("between", () => this.#write("best", saved, source.state))) !== undefined) {
+        this.#journal.warn(`${lost}; they were written there from ${stepFolder(said.step)}`);
+        return;
+      }
+    }
+    standing.best = held ?? null;
+    const instead =
+      held === undefined ? "the next evaluation decides anew" : `it holds those of step ${held.step}`;
+    this.#journal.warn(`${lost}, and no checkpoint of it is left; ${instead}`);
+  }
+
+  /** Files that were left out: one that is removed before the run goes on keeps its place in the order of the others. */
+  noteBad(images: readonly BadImage[]): void {
+    for (const { picture } of images) {
+      if (picture !== undefined) this.#bad.set(picture.name, { name: picture.name, bytes: picture.bytes });
+    }
+  }
+
+  /**
+   * Saves what can be saved when a run ends by an error; a failure of that is said, for the error is what counts.
+   */
+  async rescue(): Promise<void> {
+    try {
+      if (!this.isSaved) await this.save("last");
+    } catch (error) {
+      this.#journal.warn(`not saved at step ${this.#prepared.standing.step}: ${String(error)}`);
+    }
   }
 
   /** An update may overflow although the gradient was finite; such weights are neither scored nor saved. */
@@ -102,15 +170,23 @@ export class Saver {
     });
   }
 
-  #write(name: string, saved: Saved): Promise<string> {
+  #says(): string {
+    return JSON.stringify([this.#prepared.standing, this.#bad.size]);
+  }
+
+  #write(name: string, saved: Saved, { step, evaluated_step, scores, best }: Standing): Promise<string> {
     const { runDir, model, data, settings, origins, length } = this.#plan;
     return saveCheckpoint(runDir, name, this.#prepared.program, saved, {
-      ...this.#prepared.standing,
+      step,
+      evaluated_step,
+      scores,
+      best,
       steps_per_epoch: length.stepsPerEpoch,
       model,
       settings: valuesOf(settings),
       origins,
       data: { fingerprint: data.train.fingerprint, train_images: data.train.size },
+      ...(this.#bad.size === 0 ? {} : { bad_images: [...this.#bad.values()] }),
     });
   }
 
@@ -119,11 +195,38 @@ export class Saver {
       const path = await save();
       this.#failures = 0;
       return path;
-    } catch (error) {
+    } catch (thrown) {
+      const error = asRiffleError(thrown);
       this.#failures++;
       if (!(error instanceof ResourceError) || when === "last" || this.#failures >= FAILURES) throw error;
       this.#journal.warn(`not saved at step ${this.#prepared.standing.step}: ${error.message}`);
       return undefined;
     }
+  }
+}
+
+/** What lies in `best/`, where it is of the run that the checkpoint is of. */
+async function heldBest(runDir: string, { state }: Checkpoint): Promise<Best | undefined> {
+  const held = (await openIfWhole(join(runDir, "best")))?.state;
+  const isOfRun =
+    held?.data.fingerprint === state.data.fingerprint &&
+    JSON.stringify(held.model) === JSON.stringify(state.model);
+  return isOfRun && held.scores !== null ? { step: held.step, top1: held.scores.top1 } : undefined;
+}
+
+/** The checkpoint that was saved with the scores that were best. */
+async function checkpointOf(runDir: string, { step, top1 }: Best): Promise<Checkpoint | undefined> {
+  const checkpoint = await openIfWhole(join(runDir, stepFolder(step)));
+  return checkpoint?.state.evaluated_step === step && checkpoint.state.scores?.top1 === top1
+    ? checkpoint
+    : undefined;
+}
+
+async function openIfWhole(path: string): Promise<Checkpoint | undefined> {
+  try {
+    return await openCheckpoint(path);
+  } catch (error) {
+    if (error instanceof CheckpointError) return undefined;
+    throw error;
   }
 }

@@ -17,9 +17,11 @@ import { join, resolve } from "node:path";
 
 import type { Batch, StepResult } from "../backends/backend.js";
 import { chooseBackend } from "../backends/registry.js";
-import { probeFolder, replaceFile } from "../core/durable.js";
+import { closing } from "../core/closing.js";
+import { exists, probeFolder, replaceFile } from "../core/durable.js";
+import { DataError, DivergedError } from "../core/error.js";
 import { Draws, streams } from "../core/random.js";
-import { type BatchSource, type LoadedBatch, trainingBatches } from "../data/loader.js";
+import { type BatchSource, type LoadedBatch, TooManyBadImages, trainingBatches } from "../data/loader.js";
 import type { HeadStep, Program } from "../program/program.js";
 import { recoverRun } from "../run/checkpoint.js";
 import type { Scores } from "../run/checkpoint-state.js";
@@ -70,25 +72,25 @@ export async function train(
     given.resume === undefined
       ? resolve(given.log_dir ?? table.log_dir.default)
       : await runFolderOf(resolve(given.resume));
+  const journal = new Journal(report);
   await probeFolder(runDir);
-  const lock = await lockRun(runDir);
-  try {
+  return closing(async (atEnd) => {
+    const lock = await lockRun(runDir);
+    atEnd(() => lock.release());
+    if (lock.warning !== undefined) journal.warn(lock.warning);
+    atEnd(() => journal.flush());
     await recoverRun(runDir);
-    const plan = await planRun(given, runDir, report, signal);
-    try {
-      const backend = await chooseBackend();
-      const training = new Training(plan, await prepare(plan, backend), backend.name, report);
-      try {
-        return await training.run(signal);
-      } finally {
-        await training.close();
-      }
-    } finally {
-      await plan.data.close();
-    }
-  } finally {
-    await lock.release();
-  }
+    const plan = await planRun(given, runDir, journal.emit, signal);
+    atEnd(() => plan.data.close());
+    const backend = await chooseBackend();
+    const prepared = await prepare(plan, backend);
+    atEnd(() => prepared.run.close());
+    atEnd(() => prepared.evaluation?.run.close());
+    journal.open(runDir, plan.settings, prepared.standing.step);
+    const training = new Training(plan, prepared, backend.name, journal);
+    atEnd(() => training.close());
+    return training.run(signal);
+  }, journal.warn);
 }
 
 /** A run in progress. */
@@ -104,14 +106,16 @@ class Training {
   readonly #clock: StepClock;
   #lastStep: StepResult | undefined;
   #badImages = 0;
+  /** While a step is made the weights may be half of it. */
+  #isUpdating = false;
 
-  constructor(plan: Plan, prepared: Prepared, backend: string, report: Reporter) {
+  constructor(plan: Plan, prepared: Prepared, backend: string, journal: Journal) {
     const { runDir, settings, model, length } = plan;
     const { program, state, standing } = prepared;
     this.#plan = plan;
     this.#prepared = prepared;
     this.#backend = backend;
-    this.#journal = new Journal(runDir, settings, standing.step, report);
+    this.#journal = journal;
     this.#summaries = new Summaries(runDir, {
       program,
       ...state,
@@ -122,38 +126,29 @@ class Training {
       lastStep: length.steps,
       step: standing.step,
       evaluatedStep: standing.evaluated_step,
-      warn: (what) => this.#journal.warn(what),
+      warn: journal.warn,
     });
-    this.#saver = new Saver(plan, prepared, this.#journal);
-    this.#evaluations = new Evaluations(plan, prepared, this.#journal, this.#summaries, this.#saver);
+    this.#saver = new Saver(plan, prepared, journal);
+    this.#evaluations = new Evaluations(plan, prepared, journal, this.#summaries, this.#saver);
     this.#schedule = scheduleOf(settings, length);
     this.#clock = new StepClock(settings.batch_size);
   }
 
   async run(signal: AbortSignal | undefined): Promise<TrainResult> {
-    const { runDir, settings, length, checkpoint: resumed } = this.#plan;
+    const { runDir, length, checkpoint: resumed } = this.#plan;
     const { standing, warnings } = this.#prepared;
     for (const what of warnings) this.#journal.warn(what);
     // Saved before anything is trained, so that a run killed at any time from now on can be resumed.
     if (resumed === undefined) await this.#saver.save("last");
+    else await this.#saver.settleBest();
     await this.#writeRecipe();
     this.#journal.emit(this.#startEvent());
-    // A run stopped between a step and its evaluation makes up for it.
-    if (standing.step > 0 && this.#evaluations.isDue) await this.#evaluations.evaluate(signal);
-    const source = trainingBatches(this.#plan.data.train, {
-      batch: settings.batch_size,
-      imageSize: this.#plan.model.image_size,
-      seed: settings.seed,
-      firstStep: standing.step,
-      augmentation: augmentationOf(settings),
-      shuffle: settings.shuffle,
-      maxBadImages: badImageLimit(settings),
-      resume: `riffle train --resume ${runDir}`,
-    });
     try {
-      await this.#loop(source, signal);
-    } finally {
-      await source.close();
+      // A run stopped between a step and its evaluation makes up for it.
+      if (standing.step > 0 && this.#evaluations.isDue) await this.#evaluations.evaluate(signal);
+      await this.#train(signal);
+    } catch (error) {
+      throw await this.#ended(error);
     }
     if (!this.#saver.isSaved) await this.#saver.save("last");
     const { step, scores, best } = standing;
@@ -170,11 +165,46 @@ class Training {
     return { run: runDir, checkpoint, step, epoch, stopped, scores, best, images_per_second };
   }
 
-  async close(): Promise<void> {
-    this.#prepared.run.close();
-    this.#prepared.evaluation?.run.close();
-    await this.#summaries.close();
-    await this.#journal.flush();
+  close(): Promise<void> {
+    return this.#summaries.close();
+  }
+
+  /** From where the run stands to its last step, or the step at which it is to stop. */
+  async #train(signal: AbortSignal | undefined): Promise<void> {
+    const { settings, model, data } = this.#plan;
+    const source = trainingBatches(data.train, {
+      batch: settings.batch_size,
+      imageSize: model.image_size,
+      seed: settings.seed,
+      firstStep: this.#prepared.standing.step,
+      augmentation: augmentationOf(settings),
+      shuffle: settings.shuffle,
+      maxBadImages: badImageLimit(settings),
+    });
+    await closing((atEnd) => {
+      atEnd(() => source.close());
+      return this.#loop(source, signal);
+    }, this.#journal.warn);
+  }
+
+  /** What a run ends with that an error ended: its weights are saved first, where they are whole and finite. */
+  async #ended(error: unknown): Promise<unknown> {
+    const { runDir, settings } = this.#plan;
+    if (error instanceof TooManyBadImages) this.#saver.noteBad(error.images);
+    if (!(error instanceof DivergedError) && !this.#isUpdating) await this.#saver.rescue();
+    if (!(error instanceof TooManyBadImages) || !settings.do_checkpoint || !this.#saver.isSaved) return error;
+    const { images, problem } = error;
+    const resume = `riffle train --resume ${runDir}`;
+    const leave = `such files out: ${resume} --max_bad_images ${images.length + 4}`;
+    const isFile = problem.where !== undefined && (await exists(problem.where));
+    return new DataError(
+      {
+        ...problem,
+        safe: `The weights of step ${this.#prepared.standing.step} were saved`,
+        hint: isFile ? `Remove it, then ${resume}; or leave ${leave}` : `Leave ${leave}`,
+      },
+      error,
+    );
   }
 
   async #loop(source: BatchSource, signal: AbortSignal | undefined): Promise<void> {
@@ -213,6 +243,7 @@ class Training {
     const input: Batch = { images: batch.images, labels: batch.labels };
     const step = standing.step + 1;
     this.#summaries.before(step);
+    this.#isUpdating = true;
     const result = await run.step(input, loss, {
       learningRate: rate,
       momentum: settings.momentum,
@@ -220,6 +251,7 @@ class Training {
       weightDecay: settings.weight_decay,
       averageDecay: settings.average_decay === 0 ? 0 : averageDecay(settings.average_decay, step),
     });
+    this.#isUpdating = false;
     if (!result.finite) {
       const found = `loss ${result.crossEntropy + result.decayLoss} at learning rate ${rate}`;
       throw this.#saver.diverged("the loss or a gradient is not finite", step, found);
@@ -288,9 +320,9 @@ class Training {
   }
 
   #reportBadImages(source: BatchSource): void {
-    for (const { file, reason } of source.badImages.slice(this.#badImages)) {
-      this.#journal.emit({ event: "bad_image", file, reason });
-    }
+    const found = source.badImages.slice(this.#badImages);
+    this.#saver.noteBad(found);
+    for (const { file, reason } of found) this.#journal.emit({ event: "bad_image", file, reason });
     this.#badImages = source.badImages.length;
   }
 }

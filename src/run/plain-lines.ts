@@ -8,8 +8,6 @@
  * Accuracies are fractions. `global_step/sec` is training alone over the last steps: evaluation and saving are not in it.
  */
 
-import { appendFile } from "node:fs/promises";
-
 import type { Scores } from "./checkpoint-state.js";
 import type { StartEvent, StepEvent, TrainEvent } from "./events.js";
 
@@ -73,35 +71,6 @@ export function passes(before: number, step: number, interval: number): boolean 
   return Math.floor(step / interval) > Math.floor(before / interval);
 }
 
-/** Appends lines to a file. Like events.jsonl, a full disk does not stop training: the next line says how many are missing. */
-export class PlainLog {
-  readonly #path: string;
-  readonly #lines = new PlainLines();
-  #pending: string[] = [];
-  #lost = 0;
-
-  constructor(path: string) {
-    this.#path = path;
-  }
-
-  add(event: TrainEvent): void {
-    this.#pending.push(...this.#lines.of(event));
-  }
-
-  async flush(): Promise<void> {
-    if (this.#pending.length === 0) return;
-    const lines = this.#pending;
-    this.#pending = [];
-    const note = this.#lost === 0 ? [] : [`${this.#lost} lines could not be written here`];
-    try {
-      await appendFile(this.#path, [...note, ...lines].map((line) => `${oneLine(line)}\n`).join(""));
-      this.#lost = 0;
-    } catch {
-      this.#lost += lines.length;
-    }
-  }
-}
-
 function startLines(event: StartEvent): string[] {
   const { network, classes, image_size, parameters, train_images, validation_images, steps, recipe } = event;
   return [
@@ -112,6 +81,6 @@ function startLines(event: StartEvent): string[] {
 }
 
 /** Names of files may hold a line break; a line of the log does not. */
-function oneLine(text: string): string {
+export function oneLine(text: string): string {
   return text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g, " ");
 }
