@@ -107,7 +107,7 @@ export async function openCheckpoint(path: string): Promise<Checkpoint> {
     const place = (await placeOf(path)) ?? path;
     const before = await sumsIn(place);
     try {
-      return { path, ...(await verified(place)) };
+      return { path: place, ...(await verified(place)) };
     } catch (error) {
       const isReplaced = (await placeOf(path)) !== place || (await sumsIn(place)) !== before;
       if (!isReplaced || attempt >= ATTEMPTS) throw error;
@@ -128,7 +128,7 @@ export async function placeOf(path: string): Promise<string | undefined> {
 
 /** Whether what was read from a checkpoint after it was opened is still of that one. */
 export async function isUnchanged({ path, sums }: Checkpoint): Promise<boolean> {
-  return (await sumsIn((await placeOf(path)) ?? path)) === sums;
+  return (await sumsIn(path)) === sums;
 }
 
 async function sumsIn(folder: string): Promise<string | undefined> {
