@@ -8,6 +8,7 @@
 import { join } from "node:path";
 
 import type { TrainingState, Weights } from "../backends/backend.js";
+import { closing } from "../core/closing.js";
 import { CheckpointError } from "../core/error.js";
 import { encodeSafetensors, type Float32Tensor, openSafetensors } from "../formats/safetensors.js";
 import type { ParameterTable } from "../models/initialise.js";
@@ -101,8 +102,9 @@ function metadataOf(model: ModelDescription): Map<string, string> {
 /** Reads every slot from the file. */
 async function fill(path: string, slots: readonly Float32Tensor[]): Promise<void> {
   try {
-    const file = await openSafetensors(path);
-    try {
+    await closing(async (atEnd) => {
+      const file = await openSafetensors(path);
+      atEnd(() => file.close());
       for (const { name, shape, data } of slots) {
         const entry = file.tensors.get(name);
         if (entry === undefined || !sameShape(entry.shape, shape)) {
@@ -111,9 +113,7 @@ async function fill(path: string, slots: readonly Float32Tensor[]): Promise<void
         data.set(await file.readFloat32(name));
         if (!data.every(Number.isFinite)) throw notFinite(path, name, data);
       }
-    } finally {
-      await file.close();
-    }
+    });
   } catch (error) {
     throw asCheckpointError(error, path);
   }

@@ -23,7 +23,7 @@ import { isTorchCheckpoint, openTorchCheckpoint } from "../formats/torch-checkpo
 import { stepOf, sumsFile } from "../run/checkpoint.js";
 import { asCheckpointError } from "../run/checkpoint-error.js";
 import { weightsFile } from "../run/checkpoint-tensors.js";
-import { findCheckpoint } from "../run/find-checkpoint.js";
+import { readCheckpoint } from "../run/find-checkpoint.js";
 
 /** A file of weights while it is open. */
 export interface WeightsFile {
@@ -133,8 +133,9 @@ async function openFolder(path: string, atEnd: AtEnd): Promise<WeightsFile> {
 }
 
 async function openOwn(path: string, atEnd: AtEnd): Promise<WeightsFile> {
-  const checkpoint = await findCheckpoint(path);
-  return { ...(await openTensors(path, join(checkpoint.path, weightsFile), atEnd)), isOwn: true };
+  // best/ of a run in progress may be replaced before it is open.
+  const open = await readCheckpoint(path, (found) => openTensors(path, join(found.path, weightsFile), atEnd));
+  return { ...open, isOwn: true };
 }
 
 async function openTensors(path: string, file: string, atEnd: AtEnd): Promise<WeightsFile> {
