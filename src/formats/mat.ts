@@ -13,12 +13,11 @@
 import { inflateSync } from "node:zlib";
 
 import { FormatError } from "../core/error.js";
-import { readWhole } from "./read-file.js";
 
 export type MatValue = MatNumbers | MatText | MatStruct | MatCell;
 
 /** Numbers of any type, as f64; 64-bit integers that f64 cannot hold are refused. */
-export interface MatNumbers {
+interface MatNumbers {
   readonly kind: "numbers";
   readonly shape: readonly number[];
   /** In column order. */
@@ -26,34 +25,27 @@ export interface MatNumbers {
 }
 
 /** A matrix of characters: a string is one row. */
-export interface MatText {
+interface MatText {
   readonly kind: "text";
   readonly shape: readonly number[];
   readonly rows: readonly string[];
 }
 
 /** An array of structs: every field has one value per struct. */
-export interface MatStruct {
+interface MatStruct {
   readonly kind: "struct";
   readonly shape: readonly number[];
   readonly fields: ReadonlyMap<string, readonly MatValue[]>;
 }
 
-export interface MatCell {
+interface MatCell {
   readonly kind: "cell";
   readonly shape: readonly number[];
   readonly items: readonly MatValue[];
 }
 
-/** The largest devkit file is 0.2 MB; this bounds what a mistaken path can cost. */
-const MAX_FILE_BYTES = 2 ** 26;
 /** The devkit's unpacks to 1 MB. */
 const MAX_UNPACKED_BYTES = 2 ** 26;
-
-/** The variables of a file, by name. */
-export async function readMat(path: string): Promise<Map<string, MatValue>> {
-  return parseMat(await readWhole(path, MAX_FILE_BYTES), path);
-}
 
 /**
  * The variables in the file's bytes.

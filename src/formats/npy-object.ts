@@ -36,7 +36,7 @@ export type NumpyValue =
   | NumpyDict
   | NpyArray
   | ObjectArray;
-export type NumpyDict = ReadonlyMap<NumpyValue, NumpyValue>;
+type NumpyDict = ReadonlyMap<NumpyValue, NumpyValue>;
 
 /** An array of objects, in C order; `numpy.save` of a dict makes one of shape [] with the dict in it. */
 export class ObjectArray {

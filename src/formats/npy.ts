@@ -10,10 +10,9 @@
  */
 
 import { FormatError } from "../core/error.js";
-import { openRegular, readFully } from "./read-file.js";
 
 /** What `data` is, by NumPy's type code. Booleans are bytes 0 and 1; `text` is NumPy's fixed-width "U". */
-export interface NpyData {
+interface NpyData {
   readonly bool: Uint8Array;
   readonly u1: Uint8Array;
   readonly i1: Int8Array;
@@ -52,22 +51,6 @@ export interface NpyHeader {
 
 /** No header of a plain array comes near this; it bounds what is read before the header is understood. */
 export const MAX_HEADER_BYTES = 4096;
-
-/** Reads the file, whose length must be exactly what its header declares. */
-export async function readNpy(path: string): Promise<NpyArray> {
-  const { file, size } = await openRegular(path);
-  try {
-    const start = new Uint8Array(Math.min(size, MAX_HEADER_BYTES));
-    await readFully(file, start, 0, path);
-    const header = parseNpyHeader(start, path);
-    checkLength(header, size, path);
-    const bytes = new Uint8Array(size);
-    await readFully(file, bytes, 0, path);
-    return parseNpy(bytes, path);
-  } finally {
-    await file.close();
-  }
-}
 
 /**
  * The array in `bytes`; `where` names it in errors. The result shares the memory of `bytes` where alignment allows.

@@ -8,8 +8,9 @@ import fc from "fast-check";
 import { zipSync } from "fflate";
 
 import { npyBytes } from "../../test/support/numpy-bytes.js";
+import { readNpz } from "../../test/support/read-npz.js";
 import { FormatError } from "../core/error.js";
-import { openNpz, readNpz } from "./npz.js";
+import { openNpz } from "./npz.js";
 
 const folder = mkdtempSync(join(tmpdir(), "riffle-npz-"));
 after(() => rmSync(folder, { recursive: true }));
@@ -76,6 +77,30 @@ suite("openNpz", () => {
 
   test("refuses a declared length that deflate cannot reach, before taking memory", async () => {
     await assert.rejects(openNpz(stored(withEntryField(0, 24, 0xfffffff0))), /cannot hold/);
+  });
+
+  test("H10: refuses members that share their bytes, whose unpacking the file's length would not bound", async () => {
+    const noise = npyBytes(
+      "|u1",
+      [5000],
+      Uint8Array.from({ length: 5000 }, (_, i) => (i * i * 31) >> 3),
+    );
+    const bytes = Buffer.from(zipSync({ "first.npy": noise, "other.npy": new Uint8Array(0) }));
+    const first = bytes.indexOf("PK\x01\x02", 0, "latin1");
+    const second = bytes.indexOf("PK\x01\x02", first + 1, "latin1");
+    // Method, CRC-32, both lengths; and where the member lies.
+    bytes.copy(bytes, second + 10, first + 10, first + 28);
+    bytes.copy(bytes, second + 42, first + 42, first + 46);
+    await assert.rejects(openNpz(stored(bytes)), isFormatError(/other and those before it take more bytes/));
+  });
+
+  test("H10: stops where a member unpacks to more than it declares", async () => {
+    // 30,000 bytes lie in the member; its header and the directory say 128 + 8,000.
+    const short = npyBytes("|u1", [8000], new Uint8Array(8000));
+    const bytes = Buffer.from(zipSync({ "x.npy": Buffer.concat([short, Buffer.alloc(22_000)]) }));
+    bytes.writeUInt32LE(short.length, bytes.indexOf("PK\x01\x02", 0, "latin1") + 24);
+    const npz = await openNpz(stored(bytes));
+    await assert.rejects(npz.read("x"), isFormatError(/too many bytes/));
   });
 
   test("refuses a shape that disagrees with the declared length", async () => {

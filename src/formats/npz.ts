@@ -3,7 +3,7 @@
  *
  * yauzl reads the zip. An archive comes from anywhere, so nothing it declares is believed before it is checked
  * against the file: an array is allocated only when its header's shape, the directory's length and what deflate
- * could at most yield agree, and never above `maxBytes`. Each member's CRC-32 is verified, which yauzl leaves to us.
+ * could at most yield agree, and never above `maxBytes`; all members together are no longer than the file. Each member's CRC-32 is verified, which yauzl leaves to us.
  */
 
 import type { FileHandle } from "node:fs/promises";
@@ -36,7 +36,7 @@ const DEFAULT_MAX_BYTES = 2 ** 32;
  */
 export async function openNpz(path: string, options: { readonly maxBytes?: number } = {}): Promise<Npz> {
   const maxBytes = options.maxBytes ?? DEFAULT_MAX_BYTES;
-  const members = await withZip(path, path, (zip) => readDirectory(zip, path));
+  const members = await withZip(path, path, (zip, size) => readDirectory(zip, path, size));
   const withMember = async <T>(
     name: string,
     use: (zip: ZipFile, member: Member) => Promise<T>,
@@ -53,14 +53,6 @@ export async function openNpz(path: string, options: { readonly maxBytes?: numbe
   };
 }
 
-/** All arrays of an archive, or those in `names`. For files known to be small; {@link openNpz} reads one by one. */
-export async function readNpz(path: string, names?: readonly string[]): Promise<Map<string, NpyArray>> {
-  const npz = await openNpz(path);
-  const arrays = new Map<string, NpyArray>();
-  for (const name of names ?? npz.names) arrays.set(name, await npz.read(name));
-  return arrays;
-}
-
 interface Member {
   /** `file.npz/name`, for errors. */
   readonly where: string;
@@ -75,7 +67,11 @@ const MAX_DEFLATE_RATIO = 1032;
 const CHUNK_BYTES = 2 ** 18;
 
 /** Opens the archive for one use; what yauzl throws becomes a FormatError at the byte last asked for. */
-async function withZip<T>(path: string, where: string, use: (zip: ZipFile) => Promise<T>): Promise<T> {
+async function withZip<T>(
+  path: string,
+  where: string,
+  use: (zip: ZipFile, size: number) => Promise<T>,
+): Promise<T> {
   const { file, size } = await openRegular(path);
   try {
     const reader = new ArchiveReader(file, size, path);
@@ -84,7 +80,7 @@ async function withZip<T>(path: string, where: string, use: (zip: ZipFile) => Pr
         autoClose: false,
         strictFileNames: true,
       });
-      return await use(zip);
+      return await use(zip, size);
     } catch (error) {
       if (error instanceof FormatError) throw error;
       const reason = error instanceof Error ? error.message : String(error);
@@ -142,9 +138,10 @@ class ArchiveReader extends RandomAccessReader {
 }
 
 /** The members by array name. */
-async function readDirectory(zip: ZipFile, path: string): Promise<Map<string, Member>> {
+async function readDirectory(zip: ZipFile, path: string, size: number): Promise<Map<string, Member>> {
   const members = new Map<string, Member>();
   let bytes = 0;
+  let packed = 0;
   for await (const entry of zip.eachEntry()) {
     const name = arrayName(entry.fileName);
     if (!entry.canDecodeFileData()) {
@@ -160,6 +157,9 @@ async function readDirectory(zip: ZipFile, path: string): Promise<Map<string, Me
       throw new Error(`${name} declares ${uncompressedSize} bytes, which its ${compressedSize} cannot hold`);
     }
     if (members.has(name)) throw new Error(`${name} twice`);
+    // Members that share their bytes would unpack to far more than a file of this length can hold.
+    packed += compressedSize;
+    if (packed > size) throw new Error(`${name} and those before it take more bytes than the file has`);
     bytes += ENTRY_BYTES + entry.fileNameLength + entry.extraFieldLength + entry.fileCommentLength;
     if (bytes > MAX_DIRECTORY_BYTES) {
       throw new Error(`its directory is longer than ${MAX_DIRECTORY_BYTES} bytes`);

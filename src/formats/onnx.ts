@@ -40,7 +40,7 @@ export interface OnnxNode {
   readonly attributes: ReadonlyMap<string, OnnxAttribute>;
 }
 
-export interface OnnxGraph {
+interface OnnxGraph {
   readonly name: string;
   /** In an order in which they can be run. */
   readonly nodes: readonly OnnxNode[];

@@ -29,7 +29,7 @@ export type PickleValue =
   | Call
   | Other;
 
-export type PickleDict = Map<PickleValue, PickleValue>;
+type PickleDict = Map<PickleValue, PickleValue>;
 
 /** What a caller's hook made of a persistent id, and sets. */
 export class Other {
@@ -64,7 +64,7 @@ export class Call {
   ) {}
 }
 
-export interface PickleOptions {
+interface PickleOptions {
   /** Names that may stand in the pickle, "module.name"; "dict" for those whose instances take entries. */
   readonly allowed: ReadonlyMap<string, "object" | "dict">;
   /** What a persistent id stands for; without this hook such ids are refused. */

@@ -6,9 +6,7 @@ import { join } from "node:path";
 import { after, suite, test } from "node:test";
 
 import { FormatError } from "../core/error.js";
-import { readMat } from "./mat.js";
 import { readNpyObject } from "./npy-object.js";
-import { readNpy } from "./npy.js";
 import { openNpz } from "./npz.js";
 import { openRegular, readFully, readWhole } from "./read-file.js";
 import { openSafetensors } from "./safetensors.js";
@@ -60,10 +58,8 @@ suite("H9: a pipe under a file's name is refused, and never waited for,", () => 
   const pipe = join(scratch, "pipe");
   const made = spawnSync("mkfifo", [pipe, `${pipe}.index`]).status === 0;
   const readers: Readonly<Record<string, (path: string) => unknown>> = {
-    readNpy,
     openNpz,
     readNpyObject,
-    readMat,
     openSafetensors,
     openTorchCheckpoint,
     readBundle,

@@ -36,7 +36,7 @@ const elementBytes = {
   I64: 8,
   U64: 8,
 } as const;
-export type SafetensorsDtype = keyof typeof elementBytes;
+type SafetensorsDtype = keyof typeof elementBytes;
 
 /** One tensor as the header describes it; begin and end in bytes from the start of the file. */
 export interface TensorEntry {
@@ -46,7 +46,7 @@ export interface TensorEntry {
   readonly end: number;
 }
 
-export interface SafetensorsHeader {
+interface SafetensorsHeader {
   readonly metadata: ReadonlyMap<string, string>;
   readonly tensors: ReadonlyMap<string, TensorEntry>;
 }

@@ -12,7 +12,7 @@
 import { CheckpointError } from "../core/error.js";
 
 /** Where the bytes lie, for messages, and how large the result may be. */
-export interface SnappyBlock {
+interface SnappyBlock {
   readonly where: string;
   /** Of the block's first byte in its file. */
   readonly offset: number;

@@ -29,7 +29,7 @@ export interface SkippedMember {
 }
 
 /** Bytes of the archive's file from `at`; fewer than `length` only where the file ends. */
-export type ReadAt = (at: number, length: number) => Uint8Array;
+type ReadAt = (at: number, length: number) => Uint8Array;
 
 /** The range of a file in which an archive stands: the whole file, or a member of an archive around it. */
 export interface TarRange {
@@ -70,7 +70,7 @@ export function* tarMembers(
 }
 
 /** A member with its content. */
-export interface TarContent {
+interface TarContent {
   readonly name: string;
   readonly bytes: Uint8Array;
 }

@@ -50,10 +50,10 @@ export type BundleTensor = {
   };
 }[keyof BundleData];
 
-export type BundleDtype = BundleTensor["dtype"];
+type BundleDtype = BundleTensor["dtype"];
 
 /** One tensor as the index describes it. */
-export interface BundleEntry {
+interface BundleEntry {
   /** TensorFlow's name ("DT_STRING") for types that are listed but not read. */
   readonly dtype: BundleDtype | `DT_${string}`;
   readonly shape: readonly number[];
@@ -98,7 +98,7 @@ export async function readBundle(prefix: string): Promise<TensorBundle> {
 }
 
 /** One of a checkpoint's data files. */
-export interface BundleShard {
+interface BundleShard {
   /** Undefined where it is not there. */
   readonly bytes: number | undefined;
   /** Fills `into` from byte `position` on; what is asked for lies within `bytes`. */
@@ -187,7 +187,7 @@ export function parseBundleIndex(
   return { shards, entries };
 }
 
-export interface WriteBundleOptions {
+interface WriteBundleOptions {
   /** Replaces a checkpoint of the same name that holds something else; otherwise it is refused. */
   readonly replace?: boolean;
 }

@@ -20,17 +20,17 @@ import { CheckpointError } from "../core/error.js";
 import { readWhole } from "./read-file.js";
 import { asProblem, readBundle, type TensorBundle, verifyBundle } from "./tf-bundle.js";
 
-export const CHECKPOINT_STATE_FILE = "checkpoint";
+const CHECKPOINT_STATE_FILE = "checkpoint";
 
 /** Paths as the file has them: prefixes of checkpoints, from the file's folder or absolute. */
-export interface CheckpointState {
+interface CheckpointState {
   readonly latest: string;
   /** Oldest first. */
   readonly all: readonly string[];
 }
 
 /** A checkpoint that was found whole. */
-export interface LatestCheckpoint {
+interface LatestCheckpoint {
   readonly prefix: string;
   readonly bundle: TensorBundle;
   /** What was passed over on the way, newest first: what, and why. */

@@ -20,7 +20,7 @@ import { openRegular, type ReadableFile } from "./read-file.js";
 export const RECORD_OVERHEAD = 16;
 
 /** Longer payloads are refused: twice the largest picture file that is read. */
-export const MAX_RECORD_BYTES = 256 * 2 ** 20;
+const MAX_RECORD_BYTES = 256 * 2 ** 20;
 
 /** A whole record. The payload is a view that holds until the next record is asked for. */
 export interface TfRecord {
@@ -43,7 +43,7 @@ export interface DamagedRecord {
 }
 
 /** What is read from: a FileHandle is one. */
-export interface RecordFile extends ReadableFile {
+interface RecordFile extends ReadableFile {
   close(): Promise<void>;
 }
 

@@ -32,7 +32,7 @@ export interface TorchCheckpoint {
   readonly dicts: readonly string[];
 }
 
-export interface TorchTensor {
+interface TorchTensor {
   /** PyTorch's name of the type as it lies in the file. */
   readonly dtype: TorchDtype;
   readonly shape: readonly number[];
@@ -40,7 +40,7 @@ export interface TorchTensor {
   read(): TorchArray;
 }
 
-export type TorchArray =
+type TorchArray =
   Float32Array | Float64Array | BigInt64Array | Int32Array | Int16Array | Int8Array | Uint8Array;
 
 interface Dtype {
@@ -61,7 +61,7 @@ const dtypes = {
   uint8: { bytes: 1, decode: (b) => b },
   bool: { bytes: 1, decode: (b) => b },
 } as const satisfies Readonly<Record<string, Dtype>>;
-export type TorchDtype = keyof typeof dtypes;
+type TorchDtype = keyof typeof dtypes;
 
 const storageTypes: ReadonlyMap<string, TorchDtype> = new Map([
   ["torch.DoubleStorage", "float64"],

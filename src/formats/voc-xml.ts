@@ -14,7 +14,7 @@ import { SaxesParser } from "saxes";
 
 import { DataError } from "../core/error.js";
 
-export interface VocAnnotation {
+interface VocAnnotation {
   /** As written inside; ImageNet's is not always the file's name. */
   readonly filename: string;
   readonly width: number;

@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { suite, test } from "node:test";
 
 import { toFloat64 } from "../formats/npy.js";
-import { readNpz } from "../formats/npz.js";
+import { readNpz } from "../../test/support/read-npz.js";
 import { ScoreKeeper, softmax } from "./metrics.js";
 
 function scoresOf(

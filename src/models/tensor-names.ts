@@ -92,27 +92,6 @@ export function takeTensor(tensor: WeightTensor, from: Float32Array): Float32Arr
   return Float32Array.from(ownPositions(tensor), (position) => from[tensor.offset + position] as number);
 }
 
-/** Fills both arrays; every tensor must be there. */
-export function importWeights(
-  table: ParameterTable,
-  scheme: Scheme,
-  read: (name: string) => ForeignTensor | undefined,
-  into: FlatWeights,
-): void {
-  for (const tensor of tensorsOf(table, scheme)) {
-    const foreign = read(tensor.name);
-    if (foreign === undefined) {
-      throw new CheckpointError({
-        what: `a tensor is missing (${scheme} names)`,
-        where: tensor.name,
-        expected: `shape [${tensor.shape.join(", ")}]`,
-        found: "nothing of that name",
-      });
-    }
-    fillTensor(tensor, foreign, into[tensor.array]);
-  }
-}
-
 /** Both arrays as named tensors of the scheme. */
 export function exportWeights(
   table: ParameterTable,

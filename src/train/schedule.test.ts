@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { suite, test } from "node:test";
 
 import { toFloat64 } from "../formats/npy.js";
-import { readNpz } from "../formats/npz.js";
+import { readNpz } from "../../test/support/read-npz.js";
 import { averageDecay, learningRate, type Schedule } from "./schedule.js";
 
 const linear: Schedule = { kind: "linear", peak: 0.4, end: 0.1, warmupSteps: 0, decaySteps: 30 };

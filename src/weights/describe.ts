@@ -21,7 +21,7 @@ export interface Said {
 }
 
 /** How the classifier came about. */
-export interface Outputs {
+interface Outputs {
   readonly classes: number;
   /** It is new, from `seed`. */
   readonly drawn: boolean;

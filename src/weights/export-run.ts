@@ -34,7 +34,7 @@ export type ExportFormat = (typeof exportFormats)[number];
 
 /** The weights as they were trained, or their averages. */
 export const exportedWeights = ["average", "raw"] as const;
-export type ExportedWeights = (typeof exportedWeights)[number];
+type ExportedWeights = (typeof exportedWeights)[number];
 
 export interface ExportOptions {
   readonly format: ExportFormat;
@@ -64,7 +64,7 @@ export interface ExportResult {
 }
 
 /** Every tensor read back is the checkpoint's, bit for bit. */
-export interface TensorCheck {
+interface TensorCheck {
   readonly compared: "tensors";
   readonly tensors: number;
 }

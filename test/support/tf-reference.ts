@@ -5,9 +5,10 @@
  */
 
 import type { NpyArray } from "../../src/formats/npy.js";
-import { readNpz } from "../../src/formats/npz.js";
 import type { ParameterTable } from "../../src/models/initialise.js";
-import { importWeights, type FlatWeights, type ForeignTensor } from "../../src/models/tensor-names.js";
+import type { FlatWeights, ForeignTensor } from "../../src/models/tensor-names.js";
+import { fillTensors } from "./fill-tensors.js";
+import { readNpz } from "./read-npz.js";
 import type { TrainingState } from "../../src/backends/backend.js";
 import { sharedPath } from "./shared.js";
 
@@ -39,7 +40,7 @@ export async function readText(file: string, name: string): Promise<readonly str
 export function readWeights(table: ParameterTable, arrays: Arrays, prefix: string, into: FlatWeights): void {
   const read = (name: string): ForeignTensor | undefined =>
     arrays.has(prefix + name) ? arrays.numbers(prefix + name) : undefined;
-  importWeights(table, "tensorflow", read, into);
+  fillTensors(table, "tensorflow", read, into);
 }
 
 /** Zeroed arrays of the right lengths. */
