@@ -101,8 +101,18 @@ async function launch(invocation: Invocation, terminal: Terminal): Promise<numbe
   moveAside(planned.output, terminal);
   mkdirSync(planned.output, { recursive: true });
   const log = join(planned.output, `train_${planned.device}.log`);
+  let isLogged = true;
+  // A log that cannot be written is no reason to lose the run, nor to hide what ended it.
+  const keep = (line: string): void => {
+    try {
+      if (isLogged) appendFileSync(log, `${printable(line)}\n`);
+    } catch (error) {
+      isLogged = false;
+      terminal.note(printable(`${shortPath(log)} is not written from here on: ${String(error)}`));
+    }
+  };
   const say = (line: string): void => {
-    appendFileSync(log, `${printable(line)}\n`);
+    keep(line);
     terminal.print(printable(line));
   };
   terminal.keepGoing();
@@ -137,7 +147,7 @@ async function launch(invocation: Invocation, terminal: Terminal): Promise<numbe
     conclude(planned, { result, end, batch, losses }, say);
     return 0;
   } catch (error) {
-    if (error instanceof RiffleError) appendFileSync(log, `${printable(`failed: ${error.message}`)}\n`);
+    if (error instanceof RiffleError) keep(`failed: ${error.message}`);
     throw error;
   } finally {
     stop.release();

@@ -26,7 +26,7 @@ export interface Scores {
 }
 
 /** A key of `evaluationDecodings` in data/augment.ts. */
-export type EvaluationPipeline = keyof typeof evaluationDecodings;
+type EvaluationPipeline = keyof typeof evaluationDecodings;
 
 /** What makes a network: enough to build it and to feed it. */
 export interface ModelDescription {

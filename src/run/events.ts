@@ -98,7 +98,7 @@ export interface EvaluationEvent {
   readonly best: boolean;
 }
 
-export interface SaveEvent {
+interface SaveEvent {
   readonly event: "save";
   readonly step: number;
   readonly checkpoint: string;
@@ -117,7 +117,7 @@ export interface WarningEvent {
 }
 
 /** Stopped on request after a step, and saved. */
-export interface StoppedEvent {
+interface StoppedEvent {
   readonly event: "stopped";
   readonly step: number;
   readonly epoch: number;

@@ -10,7 +10,7 @@ import type { Reporter, TrainEvent } from "./events.js";
 import { LineLog } from "./line-log.js";
 import { oneLine, passes, PlainLines } from "./plain-lines.js";
 
-export interface JournalOptions {
+interface JournalOptions {
   /** Name of the plain log; undefined for none. */
   readonly log_name: string | undefined;
   /** Of the reported steps, events.jsonl keeps one in so many steps. */

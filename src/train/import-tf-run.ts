@@ -6,6 +6,7 @@
 
 import { resolve } from "node:path";
 
+import { closing } from "../core/closing.js";
 import { probeFolder } from "../core/durable.js";
 import { CheckpointError } from "../core/error.js";
 import { recoverRun, saveCheckpoint, stepFolder } from "../run/checkpoint.js";
@@ -48,39 +49,31 @@ export async function importAsRun(
   refuseOtherNetwork(given, imported);
   const runDir = resolve(runFolder);
   await probeFolder(runDir);
-  const lock = await lockRun(runDir);
-  try {
+  const warn = (what: string): void => report({ event: "warning", what });
+  return closing(async (atEnd) => {
+    const lock = await lockRun(runDir);
+    atEnd(() => lock.release());
+    if (lock.warning !== undefined) warn(lock.warning);
     await recoverRun(runDir);
     const asked = { ...given, variant: "tensorflow", width, num_classes: classes, log_dir: runDir } as const;
-    const plan = await planRun(asked, runDir, report, signal);
-    try {
-      const { settings, origins, model, data, length } = plan;
-      const step = imported.step ?? 0;
-      const checkpoint = await saveCheckpoint(
-        runDir,
-        stepFolder(step),
-        layout,
-        { kind: "training", state: trainingState(imported) },
-        {
-          step,
-          steps_per_epoch: length.stepsPerEpoch,
-          evaluated_step: -1,
-          scores: null,
-          best: null,
-          model,
-          settings: valuesOf(settings),
-          origins,
-          data: { fingerprint: data.train.fingerprint, train_images: data.train.size },
-        },
-      );
-      const steps = length.scheduled;
-      return { run: runDir, checkpoint, step, steps, imported, notices: noticesOf(imported, step, steps) };
-    } finally {
-      await plan.data.close();
-    }
-  } finally {
-    await lock.release();
-  }
+    const { settings, origins, model, data, length } = await planRun(asked, runDir, report, signal);
+    atEnd(() => data.close());
+    const step = imported.step ?? 0;
+    const saved = { kind: "training", state: trainingState(imported) } as const;
+    const checkpoint = await saveCheckpoint(runDir, stepFolder(step), layout, saved, {
+      step,
+      steps_per_epoch: length.stepsPerEpoch,
+      evaluated_step: -1,
+      scores: null,
+      best: null,
+      model,
+      settings: valuesOf(settings),
+      origins,
+      data: { fingerprint: data.train.fingerprint, train_images: data.train.size },
+    });
+    const steps = length.scheduled;
+    return { run: runDir, checkpoint, step, steps, imported, notices: noticesOf(imported, step, steps) };
+  }, warn);
 }
 
 function trainingState({ parameters, statistics, momentum, averages }: TfCheckpoint) {
