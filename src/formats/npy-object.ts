@@ -12,16 +12,8 @@
 
 import { FormatError } from "../core/error.js";
 import { type NpyArray, type NpyDtype, scanNpyHeader } from "./npy.js";
-import {
-  Call,
-  EntryStream,
-  Global,
-  type PickleValue,
-  readPickle,
-  Tuple,
-  type Writable,
-  writePickle,
-} from "./pickle.js";
+import { Call, Global, type PickleValue, readPickle, Tuple } from "./pickle.js";
+import { EntryStream, type Writable, writePickle } from "./pickle-writer.js";
 import { readWhole } from "./read-file.js";
 
 /** What an object array holds. Python's lists and tuples are both arrays here. */

@@ -4,16 +4,8 @@ import { suite, test } from "node:test";
 import fc from "fast-check";
 
 import { FormatError } from "../core/error.js";
-import {
-  Call,
-  EntryStream,
-  Global,
-  Other,
-  type PickleValue,
-  readPickle,
-  Tuple,
-  writePickle,
-} from "./pickle.js";
+import { Call, Global, Other, type PickleValue, readPickle, Tuple } from "./pickle.js";
+import { EntryStream, writePickle } from "./pickle-writer.js";
 
 const allowed = new Map([
   ["demo.make", "object"],

@@ -18,15 +18,8 @@ import { needs, sharedPath } from "../../test/support/shared.js";
 import { CheckpointError, ResourceError } from "../core/error.js";
 import { maskedCrc32c } from "./crc32c.js";
 import { encodeTable } from "./sstable.js";
-import {
-  type BundleTensor,
-  encodeBundle,
-  openBundle,
-  parseBundleIndex,
-  readBundle,
-  verifyBundle,
-  writeBundle,
-} from "./tf-bundle.js";
+import { encodeBundle, openBundle, readBundle, verifyBundle, writeBundle } from "./tf-bundle.js";
+import { type BundleTensor, parseBundleIndex } from "./tf-bundle-index.js";
 
 const folder = mkdtempSync(join(tmpdir(), "riffle-tf-bundle-"));
 after(() => rmSync(folder, { recursive: true }));

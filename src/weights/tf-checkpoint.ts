@@ -17,13 +17,8 @@ import { join } from "node:path";
 import type { Weights } from "../backends/backend.js";
 import { errorCode, exists, recoverFolders } from "../core/durable.js";
 import { CheckpointError } from "../core/error.js";
-import {
-  bundlePrefix,
-  type BundleTensor,
-  readBundle,
-  type TensorBundle,
-  writeBundle,
-} from "../formats/tf-bundle.js";
+import { bundlePrefix, readBundle, type TensorBundle, writeBundle } from "../formats/tf-bundle.js";
+import type { BundleTensor } from "../formats/tf-bundle-index.js";
 import {
   latestCheckpoint,
   readCheckpointState,

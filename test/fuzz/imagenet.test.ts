@@ -19,7 +19,8 @@ import { parseClasses, parseGroundTruth } from "../../src/prepare/imagenet/devki
 import { parseMetadata } from "../../src/prepare/imagenet/metadata.js";
 import { parseMat } from "../../src/formats/mat.js";
 import { parseNpyObject } from "../../src/formats/npy-object.js";
-import { Call, Global, type PickleValue, readPickle, Tuple, writePickle } from "../../src/formats/pickle.js";
+import { Call, Global, type PickleValue, readPickle, Tuple } from "../../src/formats/pickle.js";
+import { writePickle } from "../../src/formats/pickle-writer.js";
 import { tarMembers } from "../../src/formats/tar.js";
 import { parseVocXml } from "../../src/formats/voc-xml.js";
 import { mutate } from "../support/mutate.js";

@@ -15,13 +15,8 @@ import { CheckpointError } from "../../src/core/error.js";
 import { Draws, streams } from "../../src/core/random.js";
 import { uncompressSnappy } from "../../src/formats/snappy.js";
 import { encodeTable, FOOTER_BYTES, readTable } from "../../src/formats/sstable.js";
-import {
-  type BundleTensor,
-  encodeBundle,
-  openBundle,
-  parseBundleIndex,
-  verifyBundle,
-} from "../../src/formats/tf-bundle.js";
+import { encodeBundle, openBundle, verifyBundle } from "../../src/formats/tf-bundle.js";
+import { type BundleTensor, parseBundleIndex } from "../../src/formats/tf-bundle-index.js";
 import { encodeCheckpointState, parseCheckpointState } from "../../src/formats/tf-checkpoint-state.js";
 import { mutate } from "../support/mutate.js";
 import { tableOf, varint } from "../support/sstable-bytes.js";

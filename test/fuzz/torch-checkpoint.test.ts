@@ -15,7 +15,8 @@ import { unzipSync, zipSync } from "fflate";
 
 import { FormatError } from "../../src/core/error.js";
 import { Draws, streams } from "../../src/core/random.js";
-import { MOST_SHARING, parseTorchCheckpoint } from "../../src/formats/torch-checkpoint.js";
+import { parseTorchCheckpoint } from "../../src/formats/torch-checkpoint.js";
+import { MOST_SHARING } from "../../src/formats/torch-tensors.js";
 import { storedPath } from "../support/shared.js";
 import { mutate } from "../support/mutate.js";
 

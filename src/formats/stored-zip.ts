@@ -1,0 +1,148 @@
+/**
+ * Zip archives whose members are stored, as PyTorch writes them: where each member's bytes lie, and that they are whole.
+ *
+ * Nothing may be compressed, encrypted, twice there, overlapping, or described in two ways: what one reader of zips takes from the
+ * directory another takes from the local headers.
+ *
+ * Offsets and lengths are in bytes.
+ *
+ * Source: PKWARE APPNOTE 6.3, sections 4.3 and 4.4.
+ */
+
+import { crc32 } from "node:zlib";
+
+import { type Entry, fromBufferPromise } from "yauzl";
+
+import { FormatError } from "../core/error.js";
+
+/** An archive's members by name. */
+export class StoredZip {
+  readonly #verified = new Set<Member>();
+
+  private constructor(
+    private readonly bytes: Uint8Array,
+    private readonly where: string,
+    private readonly members: ReadonlyMap<string, Member>,
+  ) {}
+
+  /**
+   * @param meet is called with each name before anything else of the member is looked at.
+   * @throws FormatError
+   */
+  static async open(bytes: Uint8Array, where: string, meet: (name: string) => void): Promise<StoredZip> {
+    return new StoredZip(bytes, where, await readDirectory(bytes, where, meet));
+  }
+
+  get names(): string[] {
+    return [...this.members.keys()];
+  }
+
+  /** Where a member begins; 0 where there is none. */
+  begin(name: string): number {
+    return this.members.get(name)?.begin ?? 0;
+  }
+
+  /** A member's bytes, a view; undefined where there is none. @throws FormatError where they are damaged. */
+  content(name: string): Uint8Array | undefined {
+    const member = this.members.get(name);
+    if (member === undefined) return undefined;
+    const content = this.bytes.subarray(member.begin, member.end);
+    if (!this.#verified.has(member)) {
+      const crc = crc32(content);
+      if (crc !== member.crc) {
+        const numbers = { expected: hex(member.crc), found: hex(crc) };
+        const what = "damaged: wrong CRC-32";
+        throw new FormatError({ where: `${this.where}/${name}`, what, ...numbers }, member.begin);
+      }
+      this.#verified.add(member);
+    }
+    return content;
+  }
+}
+
+interface Member {
+  readonly begin: number;
+  readonly end: number;
+  readonly crc: number;
+}
+
+async function readDirectory(
+  bytes: Uint8Array,
+  where: string,
+  meet: (name: string) => void,
+): Promise<Map<string, Member>> {
+  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const members = new Map<string, Member>();
+  const refuse = (entry: Entry, what: string): FormatError =>
+    new FormatError(
+      { where: `${where}/${JSON.stringify(entry.fileName.slice(0, 80)).slice(1, -1)}`, what },
+      entry.relativeOffsetOfLocalHeader,
+    );
+  try {
+    const zip = await fromBufferPromise(buffer, { strictFileNames: true });
+    for await (const entry of zip.eachEntry()) {
+      const { fileName, compressionMethod, compressedSize, uncompressedSize } = entry;
+      meet(fileName);
+      if (!isPlainName(fileName))
+        throw refuse(entry, "the member's name is empty, too long or not printable");
+      if (entry.isEncrypted()) throw refuse(entry, "encrypted, which is not read");
+      if (compressionMethod !== 0) {
+        throw refuse(
+          entry,
+          `compressed by method ${compressionMethod}; PyTorch stores, and only that is read`,
+        );
+      }
+      if (compressedSize !== uncompressedSize) {
+        throw refuse(entry, `stored, yet ${compressedSize} bytes are said to be ${uncompressedSize}`);
+      }
+      if (members.has(fileName)) throw refuse(entry, "the name stands twice");
+      const begin = dataStart(buffer, entry, refuse);
+      members.set(fileName, { begin, end: begin + compressedSize, crc: entry.crc32 });
+    }
+  } catch (error) {
+    if (error instanceof FormatError) throw error;
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new FormatError({ where, what: `not readable as a zip file: ${reason}` }, 0);
+  }
+  let reached = 0;
+  for (const [name, { begin, end }] of [...members].sort(([, a], [, b]) => a.begin - b.begin)) {
+    if (begin < reached) {
+      throw new FormatError({ where: `${where}/${name}`, what: "overlaps the member before it" }, begin);
+    }
+    reached = end;
+  }
+  return members;
+}
+
+/** Where a member's bytes begin, by its local header, which must say what the directory says. */
+function dataStart(file: Buffer, entry: Entry, refuse: (entry: Entry, what: string) => FormatError): number {
+  const at = entry.relativeOffsetOfLocalHeader;
+  if (at + 30 > file.length || file.readUInt32LE(at) !== 0x04034b50) {
+    throw refuse(entry, "the directory points to no local header");
+  }
+  const nameLength = file.readUInt16LE(at + 26);
+  const begin = at + 30 + nameLength + file.readUInt16LE(at + 28);
+  if (begin + entry.compressedSize > file.length) throw refuse(entry, "ends past the end of the file");
+  const flags = file.readUInt16LE(at + 6);
+  // With bit 3 crc and lengths follow the data and are 0 here; 2^32 - 1 stands for a length in the extra field.
+  const said = flags & 8 ? [] : [14, 18, 22].map((offset) => file.readUInt32LE(at + offset));
+  const known = [entry.crc32, entry.compressedSize, entry.uncompressedSize];
+  const agrees =
+    file.readUInt16LE(at + 8) === entry.compressionMethod &&
+    (flags & 1) === 0 &&
+    entry.fileNameRaw.equals(file.subarray(at + 30, at + 30 + nameLength)) &&
+    said.every((value, i) => value === known[i] || (i > 0 && value === 0xffffffff));
+  if (!agrees) throw refuse(entry, "its local header and the directory contradict each other");
+  return begin;
+}
+
+/** Names are printed, never used as paths. */
+function isPlainName(name: string): boolean {
+  return name.length > 0 && name.length <= MAX_NAME && !/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/u.test(name);
+}
+
+function hex(value: number): string {
+  return `0x${value.toString(16).padStart(8, "0")}`;
+}
+
+const MAX_NAME = 1024;
