@@ -31,11 +31,11 @@ export function stepFolder(step: number): string {
 
 /** Removes or completes what a kill left in a run folder; the caller holds the run's lock. */
 export function recoverRun(runDir: string): Promise<void> {
-  return recoverFolders(
-    runDir,
-    (name) => name === "best" || name === "recipe.json" || stepOf(name) !== undefined,
-  );
+  return recoverFolders(runDir, (name) => stepOf(name) !== undefined || OURS.test(name));
 }
+
+/** What else is written whole in a run's folder, TensorFlow's checkpoints among it. */
+const OURS = /^(best|recipe\.json|checkpoint|model\.ckpt-\d+\..+)$/;
 
 /**
  * Saves `runDir/name`, whole or not at all.
