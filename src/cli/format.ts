@@ -5,6 +5,10 @@
  * a file name may hold a newline or an escape sequence that would rewrite the screen.
  */
 
+import { printable, shellWord } from "../core/printable.js";
+
+export { printable, shellWord };
+
 /** 2400 -> "2,400"; `digits` decimals. */
 export function count(value: number, digits = 0): string {
   return value.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
@@ -47,26 +51,8 @@ export function rate(perSecond: number): string {
   return count(perSecond, perSecond < 10 ? 2 : perSecond < 100 ? 1 : 0);
 }
 
-/** Control characters and the marks that reverse the direction of text, written as \uXXXX. */
-export function printable(name: string): string {
-  return escapeControls(name);
-}
-
 /** One object as one line of JSON that no terminal acts upon. */
 export function jsonLine(object: unknown): string {
   // JSON.stringify escapes C0 itself; what is left stands inside strings, where \uXXXX means the same.
-  return escapeControls(JSON.stringify(object));
-}
-
-/** A word of a command line, quoted for a POSIX shell where it needs to be. */
-export function shellWord(word: string): string {
-  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${printable(word).replaceAll("'", `'\\''`)}'`;
-}
-
-function escapeControls(text: string): string {
-  return text.replace(
-    // C0, DEL and C1; line and paragraph separators; bidirectional controls (Unicode TR 9).
-    /[\u0000-\u001f\u007f-\u009f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g,
-    (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`,
-  );
+  return printable(JSON.stringify(object));
 }

@@ -8,6 +8,7 @@ import { basename, dirname, join } from "node:path";
 import type { Weights } from "../backends/backend.js";
 import { exists } from "../core/durable.js";
 import { CheckpointError } from "../core/error.js";
+import { shellWord } from "../core/printable.js";
 import { shuffleNetV2 } from "../models/shufflenet-v2.js";
 import { compile } from "../program/compile.js";
 import {
@@ -136,7 +137,7 @@ export async function findResumable(
       expected: "a folder step-N, or the run's folder",
       found: basename(path),
       ...untouched,
-      hint: `Resume the run with --resume ${dirname(path)}, or start a new one from these weights with --init_from ${path}`,
+      hint: `Resume the run with --resume ${shellWord(dirname(path))}, or start a new one from these weights with --init_from ${shellWord(path)}`,
     });
   }
   return { runDir, checkpoint, damaged: [] };

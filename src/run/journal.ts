@@ -6,9 +6,10 @@
 
 import { join } from "node:path";
 
+import { printable } from "../core/printable.js";
 import type { Reporter, TrainEvent } from "./events.js";
 import { LineLog } from "./line-log.js";
-import { oneLine, passes, PlainLines } from "./plain-lines.js";
+import { passes, PlainLines } from "./plain-lines.js";
 
 interface JournalOptions {
   /** Name of the plain log; undefined for none. */
@@ -75,7 +76,7 @@ export class Journal {
       return;
     }
     const { events, plain, logSteps } = this.#logs;
-    plain?.add(...this.#plainLines.of(event).map(oneLine));
+    plain?.add(...this.#plainLines.of(event).map(printable));
     if (event.event === "step") {
       const isKept = passes(this.#step, event.step, logSteps);
       this.#step = event.step;

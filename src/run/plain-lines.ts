@@ -79,8 +79,3 @@ function startLines(event: StartEvent): string[] {
     ...(event.resumed === null ? [] : [`resuming after step ${event.resumed.step}`]),
   ];
 }
-
-/** Names of files may hold a line break; a line of the log does not. */
-export function oneLine(text: string): string {
-  return text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g, " ");
-}

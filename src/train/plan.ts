@@ -7,6 +7,7 @@ import { readdir } from "node:fs/promises";
 import { resolve } from "node:path";
 
 import { CheckpointError, UsageError } from "../core/error.js";
+import { shellWord } from "../core/printable.js";
 import { evaluationSide } from "../data/pictures/augment.js";
 import { stepFolder } from "../run/checkpoint.js";
 import type { Checkpoint, ModelDescription } from "../run/checkpoint-state.js";
@@ -143,7 +144,7 @@ function planResumed(
       expected: `${state.data.train_images} pictures, fingerprint ${state.data.fingerprint}`,
       found: `${data.train.size} pictures, fingerprint ${fingerprint}`,
       safe: "The checkpoint is untouched",
-      hint: `Start a new run from its weights: --init_from ${runDir} --log_dir NEW`,
+      hint: `Start a new run from its weights: --init_from ${shellWord(runDir)} --log_dir NEW`,
     });
   }
   return {
@@ -188,7 +189,7 @@ function changesOf(
       safe: "The checkpoint is untouched",
       hint:
         `Leave ${refused.map((name) => `--${name}`).join(", ")} out to resume, ` +
-        `or start a new run from its weights: --init_from ${runDir} --log_dir NEW`,
+        `or start a new run from its weights: --init_from ${shellWord(runDir)} --log_dir NEW`,
     });
   }
   return changes as GivenSettings;
@@ -207,6 +208,6 @@ async function refuseOccupied(runDir: string): Promise<void> {
     expected: "an empty or new folder",
     found: run,
     safe: "Nothing was written",
-    hint: `Continue it with --resume ${runDir}, or name another folder with --log_dir`,
+    hint: `Continue it with --resume ${shellWord(runDir)}, or name another folder with --log_dir`,
   });
 }

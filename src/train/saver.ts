@@ -7,6 +7,7 @@ import { join } from "node:path";
 
 import type { Weights } from "../backends/backend.js";
 import { asRiffleError, CheckpointError, DivergedError, ResourceError } from "../core/error.js";
+import { shellWord } from "../core/printable.js";
 import type { PictureFile } from "../data/dataset.js";
 import type { BadImage } from "../data/loader.js";
 import { openCheckpoint, pruneCheckpoints, saveCheckpoint, stepFolder } from "../run/checkpoint.js";
@@ -166,7 +167,9 @@ export class Saver {
       safe: `Nothing of it was saved${saved === undefined ? "" : `; the last good checkpoint is ${saved}`}`,
       hint:
         `Start a new run with a lower --lr than ${settings.lr}` +
-        (saved === undefined ? "" : `, from these weights if you like: --init_from ${saved} --log_dir NEW`),
+        (saved === undefined
+          ? ""
+          : `, from these weights if you like: --init_from ${shellWord(saved)} --log_dir NEW`),
     });
   }
 

@@ -20,6 +20,7 @@ import { chooseBackend } from "../backends/registry.js";
 import { closing } from "../core/closing.js";
 import { exists, probeFolder, replaceFile } from "../core/durable.js";
 import { DataError, DivergedError } from "../core/error.js";
+import { shellWord } from "../core/printable.js";
 import { Draws, streams } from "../core/random.js";
 import { type BatchSource, type LoadedBatch, TooManyBadImages, trainingBatches } from "../data/loader.js";
 import type { HeadStep, Program } from "../program/program.js";
@@ -194,7 +195,7 @@ class Training {
     if (!(error instanceof DivergedError) && !this.#isUpdating) await this.#saver.rescue();
     if (!(error instanceof TooManyBadImages) || !settings.do_checkpoint || !this.#saver.isSaved) return error;
     const { images, problem } = error;
-    const resume = `riffle train --resume ${runDir}`;
+    const resume = `riffle train --resume ${shellWord(runDir)}`;
     const leave = `such files out: ${resume} --max_bad_images ${images.length + 4}`;
     const isFile = problem.where !== undefined && (await exists(problem.where));
     return new DataError(

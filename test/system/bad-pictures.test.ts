@@ -48,10 +48,10 @@ async function problemOf(settings: GivenSettings): Promise<{ safe: string; comma
     return true;
   });
   const found = (problem?.hint ?? "").matchAll(
-    /riffle train --resume ([^\s;]+)(?: --max_bad_images (\d+))?/g,
+    /riffle train --resume ('[^']+'|[^\s;]+)(?: --max_bad_images (\d+))?/g,
   );
   const commands = [...found].map(([, resume, allowed]) => ({
-    resume: resume as string,
+    resume: (resume as string).replaceAll("'", ""),
     ...(allowed === undefined ? {} : { max_bad_images: Number(allowed) }),
   }));
   return { safe: problem?.safe ?? "", commands };
@@ -76,7 +76,7 @@ suite("H6: a bad picture in the middle of a run", () => {
     test(`costs nothing: the weights are saved, and ${how} as the hint says ends with the bits of a run that left it out${with_}`, async () => {
       const own = join(folder, `data ${how} ${cache}`.replaceAll(" ", "-"));
       cpSync(data, own, { recursive: true });
-      const run = join(folder, `run ${how} ${cache}`.replaceAll(" ", "-"));
+      const run = join(folder, `run ${how} ${cache}`);
       const cached = cache === "none" ? {} : { cache, cache_dir: join(folder, "cache") };
       const { safe, commands } = await problemOf({ ...given(own, run), ...cached });
       assert.match(safe, /weights of step 4 were saved/);
