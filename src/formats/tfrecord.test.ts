@@ -161,17 +161,20 @@ suite("a file of TFRecords", () => {
     );
   });
 
-  test("of 1 GiB of zeros is refused at once, in little memory", async () => {
-    const path = join(folder, "zeros.tfrecords");
-    writeFileSync(path, "");
-    truncateSync(path, 2 ** 30);
-    const before = process.memoryUsage().rss;
-    const start = performance.now();
-    const { errors, payloads: read } = await readAll(await RecordReader.open(path));
+  test("of 1 GiB of zeros is refused after its first bytes", async () => {
+    let read = 0;
+    const zeros = {
+      read: (into: Uint8Array, offset: number, length: number) => {
+        into.fill(0, offset, offset + length);
+        read += length;
+        return Promise.resolve({ bytesRead: length });
+      },
+      close: () => Promise.resolve(),
+    };
+    const { errors, payloads } = await readAll(new RecordReader("zeros.tfrecords", zeros, 2 ** 30));
     assert.match(errors[0]?.message ?? "", /zeros\.tfrecords, byte 0: begins with zeros/);
-    assert.deepEqual([errors.length, read.length], [1, 0]);
-    assert.ok(performance.now() - start < 1000);
-    assert.ok(process.memoryUsage().rss - before < 8 * 2 ** 20);
+    assert.deepEqual([errors.length, payloads.length], [1, 0]);
+    assert.ok(read <= 2 ** 21, `${read} bytes were read`);
   });
 
   const others: [name: string, bytes: Uint8Array, message: RegExp][] = [

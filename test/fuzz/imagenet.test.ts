@@ -33,8 +33,6 @@ const MUTATIONS = 20_000;
 const SEED = Number(process.env["RIFFLE_FUZZ_SEED"] ?? 1);
 /** Resident memory in MB at the worst; the test runner and 20,000 garbage files are most of it. */
 const MOST_MEMORY = 600;
-/** Far above what any of these small files takes; a reader that hangs would take for ever. */
-const SLOWEST_MS = 2_000;
 
 const BOX_XML =
   "<?xml version='1.0'?><annotation><filename>a</filename><size><width>500</width><height>375</height></size>" +
@@ -114,13 +112,11 @@ suite(`${MUTATIONS} damaged files each give a value or a DataError`, () => {
     test(name, () => {
       for (const seed of seeds) read(wrap ? wrap(seed, new Draws(0, streams.draw, 0, 0)) : seed);
       let refused = 0;
-      let slowest = 0;
       for (let i = 0; i < MUTATIONS; i++) {
         const draws = new Draws(SEED, streams.draw, 0, i);
         const seed = seeds[draws.below(seeds.length)] as Uint8Array;
         const mutated = mutate(seed, draws);
         const bytes = wrap ? wrap(mutated, draws) : mutated;
-        const started = performance.now();
         try {
           read(bytes);
         } catch (error) {
@@ -129,12 +125,10 @@ suite(`${MUTATIONS} damaged files each give a value or a DataError`, () => {
           }
           refused++;
         }
-        slowest = Math.max(slowest, performance.now() - started);
       }
       // Both ends are met, or the mutations test nothing.
       assert.ok(refused > MUTATIONS / 10, `${refused} refused`);
       assert.ok(refused < MUTATIONS, "all refused");
-      assert.ok(slowest < SLOWEST_MS, `${slowest} ms for one file`);
     });
   }
 

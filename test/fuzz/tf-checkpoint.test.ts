@@ -28,8 +28,6 @@ const MUTATIONS = 20_000;
 const SEED = Number(process.env["RIFFLE_FUZZ_SEED"] ?? 1);
 /** Resident memory in MB at the worst; the test runner and 20,000 garbage files are most of it. */
 const MOST_MEMORY = 400;
-/** Far above what any of these small files takes; a reader that hangs would take for ever. */
-const SLOWEST_MS = 1_000;
 
 const tensors: ReadonlyMap<string, BundleTensor> = new Map<string, BundleTensor>([
   ["classifier/biases", { dtype: "F32", shape: [3], data: Float32Array.of(1, 2, 3) }],
@@ -113,11 +111,9 @@ suite(`${MUTATIONS} damaged files each give a value or a CheckpointError`, () =>
     test(name, async () => {
       for (const seed of seeds) await read(seed, new Draws(0, streams.draw, 0, 0));
       let refused = 0;
-      let slowest = 0;
       for (let i = 0; i < MUTATIONS; i++) {
         const draws = new Draws(SEED, streams.draw, 0, i);
         const bytes = mutate(seeds[draws.below(seeds.length)] as Uint8Array, draws);
-        const started = performance.now();
         try {
           await read(bytes, draws);
         } catch (error) {
@@ -126,12 +122,10 @@ suite(`${MUTATIONS} damaged files each give a value or a CheckpointError`, () =>
           }
           refused++;
         }
-        slowest = Math.max(slowest, performance.now() - started);
       }
       // Both ends are met, or the mutations test nothing.
       assert.ok(refused > MUTATIONS / 10, `${refused} refused`);
       assert.ok(refused < MUTATIONS, "all refused");
-      assert.ok(slowest < SLOWEST_MS, `${slowest} ms for one file`);
     });
   }
 

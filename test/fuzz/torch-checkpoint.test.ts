@@ -26,7 +26,6 @@ const MUTATIONS = 20_000;
 /** RIFFLE_FUZZ_SEED meets other files than the last time. */
 const SEED = Number(process.env["RIFFLE_FUZZ_SEED"] ?? 1);
 const MOST_MEMORY = 600;
-const SLOWEST_MS = 2_000;
 
 const stored = (name: string): Uint8Array => readFileSync(storedPath("golden", "torch-checkpoints", name));
 const zips = ["everything.pth", "training.pth"].map((name) => {
@@ -62,10 +61,8 @@ suite(`${MUTATIONS} damaged files each give tensors or a FormatError`, () => {
   ] as const) {
     test(name, async () => {
       let refused = 0;
-      let slowest = 0;
       for (let i = 0; i < MUTATIONS; i++) {
         const bytes = draw(new Draws(SEED, streams.draw, 0, i));
-        const started = performance.now();
         try {
           const { tensors } = await parseTorchCheckpoint(bytes, "fuzz");
           let read = 0;
@@ -85,12 +82,10 @@ suite(`${MUTATIONS} damaged files each give tensors or a FormatError`, () => {
           }
           refused++;
         }
-        slowest = Math.max(slowest, performance.now() - started);
       }
       // Both ends are met, or the mutations test nothing.
       assert.ok(refused > MUTATIONS / 10, `${refused} refused`);
       assert.ok(refused < 0.98 * MUTATIONS, `${refused} refused`);
-      assert.ok(slowest < SLOWEST_MS, `${slowest} ms for one file`);
     });
   }
 
