@@ -3,21 +3,18 @@
  *
  * The file is written beside its place under another name and opened again: names, shapes and bytes of every tensor must be
  * those that went into it. Only then is it renamed, so what stands under the name asked for has been read once already.
- *
- * How pictures become the network's input, and the names of the classes, travel in the file's metadata.
  */
 
 import { readFileSync } from "node:fs";
 import { readFile, stat } from "node:fs/promises";
 import { basename, dirname, resolve } from "node:path";
 
-import type { TrainingState, Weights } from "../backends/backend.js";
+import type { Weights } from "../backends/backend.js";
 import { CheckpointError, UsageError } from "../core/error.js";
 import { asResourceError, exists, makeFolder, writeWhole } from "../core/durable.js";
-import { evaluationDecodings } from "../data/pictures/augment.js";
 import { encodeOnnx, readInitializers } from "../formats/onnx.js";
 import { encodeSafetensors, openSafetensors } from "../formats/safetensors.js";
-import type { InputRule, Network } from "../models/layers.js";
+import type { Network } from "../models/layers.js";
 import { shuffleNetV2 } from "../models/shufflenet-v2.js";
 import { exportWeights, type Scheme } from "../models/tensor-names.js";
 import { compile } from "../program/compile.js";
@@ -25,8 +22,9 @@ import type { Program } from "../program/program.js";
 import type { Checkpoint } from "../run/checkpoint-state.js";
 import { loadTraining, loadWeights } from "../run/checkpoint-tensors.js";
 import { findCheckpoint } from "../run/find-checkpoint.js";
+import { inputInWords, metadataOf } from "./export-metadata.js";
 import { networkToOnnx, type OnnxInput } from "./network-to-onnx.js";
-import { exportTfCheckpoint } from "./export-tf-checkpoint.js";
+import { exportTfCheckpoint, tfStateOf } from "./export-tf-checkpoint.js";
 import { importTfCheckpoint } from "./tf-checkpoint.js";
 
 export const exportFormats = ["safetensors", "safetensors-torchvision", "tf-checkpoint", "onnx"] as const;
@@ -195,23 +193,11 @@ async function exportOnnx(
     keepBatchNorm: options.keepBatchNorm ?? false,
     input,
     producerVersion: version(),
-    metadata: new Map([...describe(checkpoint, network, weights), ["input", inputInWords(network, input)]]),
+    metadata: new Map([...metadataOf(checkpoint, network, weights), ["input", inputInWords(network, input)]]),
   });
-  const { initializers } = model.graph;
-  return writeProven(output, encodeOnnx(model), options, async (path) => {
-    const found = readInitializers(await readFile(path), path);
-    for (const [name, { dtype, shape, bytes }] of initializers) {
-      const tensor = found.get(name);
-      const same = tensor?.dtype === dtype && tensor.shape.join() === shape.join();
-      if (!same || Buffer.compare(tensor.bytes, bytes) !== 0) {
-        throw unproven(output, `the tensor ${name} [${shape.join(", ")}] as it was`, "another one");
-      }
-    }
-    if (found.size !== initializers.size) {
-      throw unproven(output, `${initializers.size} tensors`, `${found.size}`);
-    }
-    return { compared: "tensors", tensors: found.size };
-  });
+  return writeProven(output, encodeOnnx(model), options, async (path) =>
+    proveTensors(output, model.graph.initializers, readInitializers(await readFile(path), path)),
+  );
 }
 
 async function exportSafetensors(
@@ -221,34 +207,57 @@ async function exportSafetensors(
   options: ExportOptions,
 ): Promise<{ bytes: number; check: TensorCheck }> {
   const scheme: Scheme = format === "safetensors" ? "canonical" : "torchvision";
-  const tensors = [...exportWeights(program, scheme, values)].map(([name, tensor]) => ({ name, ...tensor }));
+  const named = exportWeights(program, scheme, values);
+  const tensors = [...named].map(([name, tensor]) => ({ name, ...tensor }));
   // "pt" is what Hugging Face's libraries want to find in files for PyTorch.
   const metadata = new Map([
-    ...describe(checkpoint, network, weights),
+    ...metadataOf(checkpoint, network, weights),
     ["format", scheme === "torchvision" ? "pt" : "riffle"],
     ["names", scheme],
   ]);
   return writeProven(output, encodeSafetensors(tensors, metadata), options, async (path) => {
     const file = await openSafetensors(path);
     try {
-      for (const { name, shape, data } of tensors) {
-        const entry = file.tensors.get(name);
-        const found = await file.readFloat32(name);
-        if (entry?.shape.join() !== shape.join() || !bytesOf(found).equals(bytesOf(data))) {
-          throw unproven(output, `the tensor ${name} [${shape.join(", ")}] as it was`, "another one");
-        }
-      }
-      if (file.tensors.size !== tensors.length) {
-        throw unproven(output, `${tensors.length} tensors`, `${file.tensors.size}`);
+      const found = new Map<string, ProvenTensor>();
+      for (const [name, { shape }] of file.tensors) {
+        found.set(name, { shape, bytes: bytesOf(await file.readFloat32(name)) });
       }
       const changed = [...metadata].find(([key, value]) => file.metadata.get(key) !== value);
-      if (changed !== undefined)
+      if (changed !== undefined) {
         throw unproven(output, `the metadata ${changed[0]} as it was`, "another one");
+      }
+      const written = new Map(
+        [...named].map(([name, { shape, data }]) => [name, { shape, bytes: bytesOf(data) }]),
+      );
+      return proveTensors(output, written, found);
     } finally {
       await file.close();
     }
-    return { compared: "tensors", tensors: tensors.length };
   });
+}
+
+interface ProvenTensor {
+  /** Where the format has several; f32 else. */
+  readonly dtype?: string;
+  readonly shape: readonly number[];
+  readonly bytes: Uint8Array;
+}
+
+/** Every tensor that was written is found under its name, with its shape and its bytes, and nothing else. */
+function proveTensors(
+  output: string,
+  written: ReadonlyMap<string, ProvenTensor>,
+  found: ReadonlyMap<string, ProvenTensor>,
+): TensorCheck {
+  for (const [name, { dtype, shape, bytes }] of written) {
+    const tensor = found.get(name);
+    const same = tensor?.dtype === dtype && tensor?.shape.join() === shape.join();
+    if (!same || Buffer.compare(tensor.bytes, bytes) !== 0) {
+      throw unproven(output, `the tensor ${name} [${shape.join(", ")}] as it was`, "another one");
+    }
+  }
+  if (found.size !== written.size) throw unproven(output, `${written.size} tensors`, `${found.size}`);
+  return { compared: "tensors", tensors: found.size };
 }
 
 /** The lineage's files: every tensor of training that the checkpoint has. */
@@ -259,12 +268,10 @@ async function exportTf(
 ): Promise<ExportResult> {
   const prefix = await exportTfCheckpoint(checkpoint, folder, { replace: options.overwrite ?? false });
   const found = await importTfCheckpoint(prefix);
-  const { program, values } = await openSource(checkpoint, { format: "tf-checkpoint" });
   const training = checkpoint.state.kind === "training";
-  const expected: Partial<TrainingState> = training
-    ? await loadTraining(checkpoint, program)
-    : { ...values, averages: values.parameters };
-  const norms = program.parameters.filter(({ role }) => role === "beta").length;
+  const { layout } = found;
+  const expected = await tfStateOf(checkpoint, layout);
+  const norms = layout.parameters.filter(({ role }) => role === "beta").length;
   let tensors = 0;
   for (const name of ["parameters", "statistics", "averages", "momentum"] as const) {
     const own = expected[name];
@@ -273,7 +280,7 @@ async function exportTf(
     if (back === undefined || !bytesOf(back).equals(bytesOf(own))) {
       throw unproven(prefix, `the checkpoint's ${name}, bit for bit`, back === undefined ? "none" : "others");
     }
-    tensors += name === "statistics" ? 2 * norms : program.parameters.length;
+    tensors += name === "statistics" ? 2 * norms : layout.parameters.length;
   }
   const files = [".index", ".data-00000-of-00001"].map(async (end) => (await stat(`${prefix}${end}`)).size);
   const bytes = (await Promise.all(files)).reduce((sum, size) => sum + size, 0);
@@ -284,56 +291,6 @@ async function exportTf(
     weights: training ? "both" : keepsAverages(checkpoint) ? "average" : "raw",
     check: { compared: "tensors", tensors },
   };
-}
-
-/**
- * What a user of the file has to know, as texts: JSON where it is more than a word.
- *
- * `preprocessing`: the picture's shorter side is resized to `resize_shorter_side`, the central `crop` x `crop` pixels are
- * taken; channel c of the input, in `channel_order`, is (byte / 255 - mean[c]) / std[c].
- */
-function describe({ state }: Checkpoint, network: Network, weights: ExportedWeights): Map<string, string> {
-  const { model } = state;
-  const { filter } = evaluationDecodings[model.pipeline];
-  return new Map([
-    ["network", network.name],
-    ["variant", model.variant],
-    ["width", model.width.toFixed(1)],
-    ["classes", String(model.classes)],
-    ["class_names", JSON.stringify(model.class_names)],
-    ["image_size", String(model.image_size)],
-    [
-      "preprocessing",
-      JSON.stringify({
-        resize_shorter_side: model.eval_resize,
-        interpolation:
-          filter === "tensorflow" ? "bilinear, not antialiased, corners at 0" : "bilinear, antialiased",
-        crop: model.image_size,
-        layout: "NCHW",
-        ...normalisation(network.input),
-      }),
-    ],
-    ["step", String(state.step)],
-    ["weights", weights],
-  ]);
-}
-
-/** The input rule in the usual terms: of bytes divided by 255, per channel in the network's order. */
-function normalisation({ channelOrder, scale, shift }: InputRule) {
-  // Six digits: the numbers people know, 0.485 and not 0.48499999999999993.
-  const short = (value: number): number => Number(value.toPrecision(6));
-  return {
-    channel_order: channelOrder.map((channel) => "RGB"[channel]).join(""),
-    mean: channelOrder.map((c) => short(-(shift[c] as number) / (255 * (scale[c] as number)))),
-    std: channelOrder.map((c) => short(1 / (255 * (scale[c] as number)))),
-  };
-}
-
-function inputInWords({ input: rule }: Network, input: OnnxInput): string {
-  const order = input === "pixels" ? "RGB" : normalisation(rule).channel_order;
-  return input === "pixels"
-    ? `pixels: ${order}, 0 to 255; the graph normalises them`
-    : `normalised: ${order}, (byte / 255 - mean) / std as in preprocessing`;
 }
 
 /** Writes a file whole, has it proven, and gives it its name; else it leaves none. */

@@ -4,8 +4,9 @@
 
 import { resolve } from "node:path";
 
-import { makeFolder } from "../core/durable.js";
-import { ResourceError, UsageError } from "../core/error.js";
+import { asResourceError, makeFolder } from "../core/durable.js";
+import { UsageError } from "../core/error.js";
+import type { ParameterTable } from "../models/initialise.js";
 import type { Checkpoint } from "../run/checkpoint-state.js";
 import { loadTraining, loadWeights } from "../run/checkpoint-tensors.js";
 import { layoutOf } from "./fill.js";
@@ -23,7 +24,7 @@ export async function exportTfCheckpoint(
   folder: string,
   options: WriteTfOptions = {},
 ): Promise<string> {
-  const { model, kind, step } = checkpoint.state;
+  const { model, step } = checkpoint.state;
   if (model.variant !== "tensorflow") {
     throw new UsageError({
       what: "TensorFlow's lineage has another network: these weights would load there and score worse",
@@ -35,22 +36,17 @@ export async function exportTfCheckpoint(
     });
   }
   const layout = layoutOf(model.variant, model.width, model.classes);
-  let state: TfState;
-  if (kind === "training") state = await loadTraining(checkpoint, layout);
-  else {
-    const weights = await loadWeights(checkpoint, layout);
-    state = { ...weights, averages: weights.parameters };
-  }
-  await makeFolder(resolve(folder)).catch((cause: unknown) => {
-    throw new ResourceError(
-      {
-        what: `the folder cannot be made: ${cause instanceof Error ? cause.message : String(cause)}`,
-        where: folder,
-        safe: "Nothing was written",
-        hint: "Name another folder, or one that you may write into",
-      },
-      cause,
-    );
+  const state = await tfStateOf(checkpoint, layout);
+  const words = { safe: "Nothing was written", hint: "Name another folder, or one that you may write into" };
+  await makeFolder(resolve(folder)).catch((error: unknown) => {
+    throw asResourceError(error, folder, words);
   });
   return writeTfCheckpoint(resolve(folder), layout, step, state, options);
+}
+
+/** All of training that a checkpoint holds; one set of weights stands for its averages too. */
+export async function tfStateOf(checkpoint: Checkpoint, layout: ParameterTable): Promise<TfState> {
+  if (checkpoint.state.kind === "training") return loadTraining(checkpoint, layout);
+  const weights = await loadWeights(checkpoint, layout);
+  return { ...weights, averages: weights.parameters };
 }
