@@ -51,7 +51,7 @@ export async function replaceFile(
     path,
     async (file) => {
       await refuseFullDisk(dirname(path), contentBytes(new Map([["", pieces]])), path);
-      for (const piece of pieces) await file.write(piece);
+      for (const piece of gathered(pieces)) await file.write(piece);
     },
     words,
   );
@@ -240,7 +240,7 @@ async function writeFlushed(path: string, pieces: readonly Uint8Array[]): Promis
   const file = await open(path, "w");
   try {
     let written = 0;
-    for (const piece of pieces) {
+    for (const piece of gathered(pieces)) {
       await writeFully(file, piece, written);
       written += piece.length;
     }
@@ -322,6 +322,27 @@ const NO_FLUSH: ReadonlySet<string> = new Set([
   "EISDIR",
   "EBADF",
 ]);
+
+/** The same bytes with small pieces put together: a file of hundreds of tensors takes few writes. */
+function* gathered(pieces: readonly Uint8Array[]): Generator<Uint8Array> {
+  let small: Uint8Array[] = [];
+  let bytes = 0;
+  for (const piece of pieces) {
+    if (bytes + piece.length > GATHERED_BYTES) {
+      yield Buffer.concat(small);
+      small = [];
+      bytes = 0;
+    }
+    if (piece.length > GATHERED_BYTES) yield piece;
+    else {
+      small.push(piece);
+      bytes += piece.length;
+    }
+  }
+  yield Buffer.concat(small);
+}
+
+const GATHERED_BYTES = 2 ** 20;
 
 /** One piece may be longer than a single write takes (2 GiB). */
 async function writeFully(file: FileHandle, piece: Uint8Array, position: number): Promise<void> {

@@ -10,8 +10,8 @@
 
 import { accessSync, constants, readFileSync, statSync } from "node:fs";
 
-import { errorCode } from "../../core/durable.js";
-import { DataError } from "../../core/error.js";
+import { DataError, errorCode } from "../../core/error.js";
+import { unreadable } from "../../data/unreadable.js";
 import { openFile, type OpenFile, tarMembers, type TarRange } from "../../formats/tar.js";
 
 export interface PictureReader {
@@ -153,30 +153,24 @@ function checkPlain(path: string): number {
   return checkSize(status.size, path);
 }
 
-/** What the system refuses, as a problem of this picture. */
+/** What the system refuses, as a problem of this picture or of the machine. */
 function naming<T>(path: string, look: () => T): T {
   try {
     return look();
   } catch (error) {
-    const code = errorCode(error);
-    if (code === undefined) throw error;
-    throw new DataError({ where: path, ...reasonOf(code, path) }, error);
+    const found = unreadable(path, error);
+    const hint = found instanceof DataError ? hintOf(errorCode(error), path) : undefined;
+    throw hint === undefined || !(found instanceof DataError)
+      ? found
+      : new DataError({ ...found.problem, hint }, error);
   }
 }
 
-function reasonOf(code: string, path: string): { readonly what: string; readonly hint?: string } {
-  if (code === "ENOENT") {
-    const what = "there is no such file";
-    if (path.startsWith("/")) return { what };
-    const hint =
-      "Relative paths count from the working directory: run this where riffle explore-imagenet ran";
-    return { what, hint };
-  }
-  if (code === "EACCES") {
-    const hint = "Check the permissions of the file and of the folders that it lies in";
-    return { what: "cannot be read: no permission", hint };
-  }
-  return { what: `cannot be read: ${code}` };
+function hintOf(code: string | undefined, path: string): string | undefined {
+  if (code === "ENOENT" && !path.startsWith("/"))
+    return "Relative paths count from the working directory: run this where riffle explore-imagenet ran";
+  if (code === "EACCES") return "Check the permissions of the file and of the folders that it lies in";
+  return undefined;
 }
 
 function checkSize(size: number, where: string): number {

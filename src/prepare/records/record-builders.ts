@@ -5,7 +5,7 @@
 
 import { Worker } from "node:worker_threads";
 
-import { DataError } from "../../core/error.js";
+import { DataError, type Problem, ResourceError } from "../../core/error.js";
 import type { PictureRow } from "./build-record.js";
 import type { BuiltPortion, WorkerReply, WorkerRequest, WorkerSettings } from "./record-worker.js";
 
@@ -38,7 +38,7 @@ export class RecordBuilders {
   /**
    * The records of `rows` from `first` on, portion by portion.
    *
-   * @throws DataError naming the first picture, in the order of the rows, that cannot be read.
+   * @throws DataError, ResourceError naming the first picture, in the order of the rows, that cannot be read.
    */
   async *build(
     count: number,
@@ -97,7 +97,7 @@ export class RecordBuilders {
   #receive(reply: WorkerReply): void {
     const answer = this.#answers.get(reply.id);
     this.#answers.delete(reply.id);
-    if ("problem" in reply) answer?.reject(new DataError(reply.problem));
+    if ("problem" in reply) answer?.reject(failureOf(reply));
     else if ("bug" in reply) answer?.reject(new Error(reply.bug));
     else answer?.resolve(reply);
   }
@@ -107,6 +107,11 @@ export class RecordBuilders {
     for (const { reject } of this.#answers.values()) reject(error);
     this.#answers.clear();
   }
+}
+
+/** The class, too, is lost on the way between threads. */
+function failureOf({ problem, exitCode }: { readonly problem: Problem; readonly exitCode: number }): Error {
+  return exitCode === 6 ? new ResourceError(problem) : new DataError(problem);
 }
 
 interface Answer {

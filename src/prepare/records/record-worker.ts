@@ -7,7 +7,7 @@
 
 import { parentPort, workerData } from "node:worker_threads";
 
-import { type Problem, RiffleError } from "../../core/error.js";
+import { asRiffleError, type Problem, RiffleError } from "../../core/error.js";
 import { frameRecordInto, RECORD_OVERHEAD } from "../../formats/tfrecord.js";
 import { pictureReader } from "../imagenet/archives.js";
 import { type Built, buildPlainRecord, buildRecord, type PictureRow } from "./build-record.js";
@@ -24,7 +24,7 @@ export type WorkerRequest =
 export type WorkerReply =
   | { readonly id: number; readonly built: BuiltPortion }
   | { readonly id: number; readonly bytes: number }
-  | { readonly id: number; readonly problem: Problem }
+  | { readonly id: number; readonly problem: Problem; readonly exitCode: number }
   | { readonly id: number; readonly bug: string };
 
 /** Rows in their order. */
@@ -52,7 +52,9 @@ port.on("message", (request: WorkerRequest) => {
     },
     (error: unknown) => {
       const { id } = request;
-      if (error instanceof RiffleError) port.postMessage({ id, problem: error.problem });
+      const failure = asRiffleError(error);
+      if (failure instanceof RiffleError)
+        port.postMessage({ id, problem: failure.problem, exitCode: failure.exitCode });
       else
         port.postMessage({
           id,
