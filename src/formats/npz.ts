@@ -14,6 +14,7 @@ import { type Entry, fromRandomAccessReaderPromise, RandomAccessReader, type Zip
 
 import { FormatError } from "../core/error.js";
 import { MAX_HEADER_BYTES, type NpyArray, type NpyHeader, parseNpy, parseNpyHeader } from "./npy.js";
+import { isPlainName } from "./plain-name.js";
 import { openRegular, readFully } from "./read-file.js";
 
 /** An archive whose directory has been read. */
@@ -169,11 +170,8 @@ async function readDirectory(zip: ZipFile, path: string, size: number): Promise<
   return members;
 }
 
-/** Names are printed, so control characters are refused; they are never used as paths. */
 function arrayName(fileName: string): string {
-  if (!/^[^\0-\x1f\x7f]{1,1024}$/u.test(fileName)) {
-    throw new Error("a member's name is empty, too long or not printable");
-  }
+  if (!isPlainName(fileName)) throw new Error("a member's name is empty, too long or not printable");
   if (!fileName.endsWith(".npy")) throw new Error(`${fileName} is not a .npy file`);
   return fileName.slice(0, -".npy".length);
 }

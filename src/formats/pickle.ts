@@ -14,6 +14,7 @@
  */
 
 import { FormatError } from "../core/error.js";
+import { quoted } from "./plain-name.js";
 
 /** Strings are text; Python 2's byte strings come as text too, a character a byte (encoding="latin1"). */
 export type PickleValue =
@@ -361,7 +362,7 @@ class Machine {
     for (let i = 0; i < items.length; i += 2) {
       const key = items[i] as PickleValue;
       if (Array.isArray(key) || key instanceof Map) throw this.#error(`uses ${kindOf(key)} as a key`);
-      if (dict.has(key)) throw this.#error("the same key twice", undefined, quoted(key));
+      if (dict.has(key)) throw this.#error("the same key twice", undefined, shown(key));
       dict.set(key, items[i + 1] as PickleValue);
     }
   }
@@ -388,7 +389,7 @@ class Machine {
     const full = `${module}.${name}`;
     if (!this.options.allowed.has(full)) {
       throw this.#error(
-        `the pickle names ${quotedUnlessPlain(full)}, which is not data`,
+        `the pickle names ${shownUnlessPlain(full)}, which is not data`,
         undefined,
         undefined,
         "Python would have called it; nothing was run",
@@ -408,7 +409,7 @@ class Machine {
   #persistent(id: PickleValue): void {
     const { persistent } = this.options;
     if (persistent === undefined) {
-      throw this.#error("refers to something outside the file (a persistent id)", undefined, quoted(id));
+      throw this.#error("refers to something outside the file (a persistent id)", undefined, shown(id));
     }
     this.#push(new Other(persistent(id)));
   }
@@ -472,7 +473,7 @@ class Machine {
     if (booleans && (text === "00" || text === "01")) return text === "01";
     const digits = text.endsWith("L") ? text.slice(0, -1) : text;
     if (digits.length > MAX_DIGITS || !/^[+-]?[0-9]+$/.test(digits)) {
-      throw this.#error("no integer", undefined, quoted(text));
+      throw this.#error("no integer", undefined, shown(text));
     }
     return narrow(BigInt(digits.replace(/^\+/, "")));
   }
@@ -482,14 +483,14 @@ class Machine {
     if (/^[+-]?(inf|nan)$/.test(text))
       return text.endsWith("nan") ? NaN : text[0] === "-" ? -Infinity : Infinity;
     if (!/^[+-]?[0-9.]+(e[+-]?[0-9]+)?$/i.test(text) || Number.isNaN(Number(text))) {
-      throw this.#error("no number", undefined, quoted(text));
+      throw this.#error("no number", undefined, shown(text));
     }
     return Number(text);
   }
 
   #textIndex(): number {
     const text = this.#line("a memo's number");
-    if (!/^[0-9]{1,10}$/.test(text)) throw this.#error("no memo's number", undefined, quoted(text));
+    if (!/^[0-9]{1,10}$/.test(text)) throw this.#error("no memo's number", undefined, shown(text));
     return Number(text);
   }
 
@@ -507,13 +508,13 @@ class Machine {
     const text = this.#line("a string");
     const quote = text[0];
     if (text.length < 2 || (quote !== "'" && quote !== '"') || text.at(-1) !== quote) {
-      throw this.#error("no quoted string", undefined, quoted(text));
+      throw this.#error("no quoted string", undefined, shown(text));
     }
     return text.slice(1, -1).replace(/\\(x[0-9a-fA-F]{2}|[0-7]{1,3}|[^])/g, (_, escape: string) => {
       if (/^x./.test(escape)) return String.fromCharCode(parseInt(escape.slice(1), 16));
       if (/^[0-7]/.test(escape)) return String.fromCharCode(parseInt(escape, 8) & 0xff);
       const plain = ESCAPES.get(escape);
-      if (plain === undefined) throw this.#error("an unknown escape", undefined, quoted(`\\${escape}`));
+      if (plain === undefined) throw this.#error("an unknown escape", undefined, shown(`\\${escape}`));
       return plain;
     });
   }
@@ -579,11 +580,11 @@ function kindOf(value: PickleValue | undefined): string {
   return typeof value === "string" ? "text" : typeof value === "boolean" ? "a boolean" : "a number";
 }
 
-function quoted(value: PickleValue): string {
+function shown(value: PickleValue): string {
   if (typeof value !== "string") return typeof value === "object" ? kindOf(value) : String(value);
-  return JSON.stringify(value.length > 80 ? `${value.slice(0, 80)}...` : value);
+  return quoted(value);
 }
 
-function quotedUnlessPlain(name: string): string {
+function shownUnlessPlain(name: string): string {
   return /^[\w.]{1,200}$/.test(name) ? name : quoted(name);
 }

@@ -16,6 +16,7 @@
 import type { FileHandle } from "node:fs/promises";
 
 import { FormatError } from "../core/error.js";
+import { isObjectProperty, isPlainName, quoted } from "./plain-name.js";
 import { openRegular, readFully } from "./read-file.js";
 
 /** Bytes of one element. */
@@ -67,7 +68,6 @@ export interface Float32Tensor {
 
 /** A network of this family needs 60 KB; a header above this is an attack or a mistake. */
 const maxHeaderBytes = 16 * 2 ** 20;
-const maxNameLength = 1024;
 
 /**
  * The file's bytes in pieces, in order; no copy of the data is made. The header is padded with spaces
@@ -142,13 +142,14 @@ export function parseSafetensorsHeader(
       if (seenMetadata) scanner.fail("the key __metadata__ appears twice", at);
       seenMetadata = true;
       scanner.object((key, keyAt) => {
-        if (metadata.has(key)) scanner.fail(`the metadata key ${show(key)} appears twice`, keyAt);
+        if (metadata.has(key)) scanner.fail(`the metadata key ${quoted(key)} appears twice`, keyAt);
         metadata.set(key, scanner.text());
       });
       return;
     }
-    if (!isPlainName(name)) scanner.fail(`the tensor name ${show(name)} is not allowed`, at);
-    if (tensors.has(name)) scanner.fail(`the tensor ${show(name)} appears twice`, at);
+    if (!isPlainName(name) || isObjectProperty(name))
+      scanner.fail(`the tensor name ${quoted(name)} is not allowed`, at);
+    if (tensors.has(name)) scanner.fail(`the tensor ${quoted(name)} appears twice`, at);
     tensors.set(name, readEntry(scanner, name, at, 8 + bytes.length, fileBytes));
   });
   scanner.end();
@@ -190,10 +191,10 @@ async function readFloat32(
   name: string,
 ): Promise<Float32Array> {
   const entry = header.tensors.get(name);
-  if (entry === undefined) throw new FormatError({ where: path, what: `has no tensor ${show(name)}` }, 8);
+  if (entry === undefined) throw new FormatError({ where: path, what: `has no tensor ${quoted(name)}` }, 8);
   if (entry.dtype !== "F32") {
     throw new FormatError(
-      { where: path, what: `tensor ${show(name)} has another type`, expected: "F32", found: entry.dtype },
+      { where: path, what: `tensor ${quoted(name)} has another type`, expected: "F32", found: entry.dtype },
       entry.begin,
     );
   }
@@ -217,34 +218,34 @@ function readEntry(
     if (key === "dtype" && dtype === undefined) dtype = scanner.text();
     else if (key === "shape" && shape === undefined) shape = scanner.integers();
     else if (key === "data_offsets" && offsets === undefined) offsets = scanner.integers();
-    else scanner.fail(`tensor ${show(name)} has an unknown or repeated key ${show(key)}`, keyAt);
+    else scanner.fail(`tensor ${quoted(name)} has an unknown or repeated key ${quoted(key)}`, keyAt);
   });
   if (dtype === undefined || shape === undefined || offsets === undefined) {
-    return scanner.fail(`tensor ${show(name)} lacks dtype, shape or data_offsets`, at);
+    return scanner.fail(`tensor ${quoted(name)} lacks dtype, shape or data_offsets`, at);
   }
   if (!Object.hasOwn(elementBytes, dtype)) {
-    return scanner.fail(`tensor ${show(name)} has an unknown type ${show(dtype)}`, at);
+    return scanner.fail(`tensor ${quoted(name)} has an unknown type ${quoted(dtype)}`, at);
   }
   const type = dtype as SafetensorsDtype;
   const [begin, end] = offsets;
   if (offsets.length !== 2 || begin === undefined || end === undefined || begin > end) {
-    return scanner.fail(`tensor ${show(name)} has no range [begin, end] in data_offsets`, at);
+    return scanner.fail(`tensor ${quoted(name)} has no range [begin, end] in data_offsets`, at);
   }
   let bytes: number = elementBytes[type];
   for (const length of shape) {
     bytes *= length;
-    if (!Number.isSafeInteger(bytes)) scanner.fail(`tensor ${show(name)} is larger than 2^53 bytes`, at);
+    if (!Number.isSafeInteger(bytes)) scanner.fail(`tensor ${quoted(name)} is larger than 2^53 bytes`, at);
   }
   if (bytes !== end - begin) {
     return scanner.fail(
-      `tensor ${show(name)}: shape [${shape.join(", ")}] ${type} needs ${bytes} bytes, ` +
+      `tensor ${quoted(name)}: shape [${shape.join(", ")}] ${type} needs ${bytes} bytes, ` +
         `data_offsets give ${end - begin}`,
       at,
     );
   }
   if (dataStart + end > fileBytes) {
     return scanner.fail(
-      `tensor ${show(name)} ends at byte ${dataStart + end}, the file has ${fileBytes}; is it complete?`,
+      `tensor ${quoted(name)} ends at byte ${dataStart + end}, the file has ${fileBytes}; is it complete?`,
       at,
     );
   }
@@ -264,7 +265,7 @@ function refuseHoles(
     if (begin !== reached) {
       const what = begin < reached ? "overlaps the one before it" : "leaves a hole before it";
       throw new FormatError(
-        { where, what: `tensor ${show(name)} ${what}`, expected: `begin ${reached}`, found: `${begin}` },
+        { where, what: `tensor ${quoted(name)} ${what}`, expected: `begin ${reached}`, found: `${begin}` },
         begin,
       );
     }
@@ -388,23 +389,4 @@ function decodeUtf8(bytes: Uint8Array, where: string): string {
   } catch (cause) {
     throw new FormatError({ where, what: `the header is not UTF-8: ${String(cause)}` }, 8);
   }
-}
-
-/** Names that cannot disturb a terminal, a path or an object. */
-function isPlainName(name: string): boolean {
-  return (
-    name.length > 0 &&
-    name.length <= maxNameLength &&
-    !/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u.test(name) &&
-    !["__proto__", "constructor", "prototype"].includes(name)
-  );
-}
-
-/** A name for a message: quoted, escaped and short. */
-function show(name: string): string {
-  const short = name.length > 60 ? `${name.slice(0, 60)}…` : name;
-  return JSON.stringify(short).replace(
-    /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu,
-    (c) => `\\u{${c.codePointAt(0)!.toString(16)}}`,
-  );
 }

@@ -14,6 +14,7 @@ import { crc32 } from "node:zlib";
 import { type Entry, fromBufferPromise } from "yauzl";
 
 import { FormatError } from "../core/error.js";
+import { isPlainName } from "./plain-name.js";
 
 /** An archive's members by name. */
 export class StoredZip {
@@ -136,13 +137,6 @@ function dataStart(file: Buffer, entry: Entry, refuse: (entry: Entry, what: stri
   return begin;
 }
 
-/** Names are printed, never used as paths. */
-function isPlainName(name: string): boolean {
-  return name.length > 0 && name.length <= MAX_NAME && !/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/u.test(name);
-}
-
 function hex(value: number): string {
   return `0x${value.toString(16).padStart(8, "0")}`;
 }
-
-const MAX_NAME = 1024;

@@ -11,6 +11,7 @@
 import { BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
 
 import { CheckpointError } from "../core/error.js";
+import { isObjectProperty, isPlainName, quoted } from "./plain-name.js";
 import { ProtobufWalker } from "./protobuf.js";
 import { encodeTable, readTable, type TableEntry } from "./sstable.js";
 
@@ -75,10 +76,10 @@ export function parseBundleIndex(
     // Pieces of partitioned variables; the variable has an entry of its own that counts them.
     if (key[0] === 0) continue;
     const name = decodeName(key, where);
-    const entry = parseEntry(value, `${where}, tensor ${quote(name)}`);
+    const entry = parseEntry(value, `${where}, tensor ${quoted(name)}`);
     if (entry.shard >= shards) {
       throw problem("the tensor lies in a shard that the checkpoint has not", {
-        where: `${where}, tensor ${quote(name)}`,
+        where: `${where}, tensor ${quoted(name)}`,
         expected: `0 to ${shards - 1}`,
         found: `${entry.shard}`,
       });
@@ -98,7 +99,7 @@ export function parseBundleIndex(
 export function encodeBundleIndex(entries: readonly (readonly [string, BundleEntry])[]): Uint8Array {
   const table: TableEntry[] = [{ key: new Uint8Array(0), value: encodeHeader() }];
   for (const [name, entry] of entries) {
-    if (!isName(name)) throw new RangeError(`a tensor cannot have the name ${quote(name)}`);
+    if (!isName(name)) throw new RangeError(`a tensor cannot have the name ${quoted(name)}`);
     table.push({ key: Buffer.from(name), value: encodeEntry(entry) });
   }
   return encodeTable(table);
@@ -117,16 +118,6 @@ export function problem(
   return new CheckpointError({ what, ...more, safe: "The checkpoint is untouched" }, cause);
 }
 
-/** A name for a message: quoted, escaped and short. */
-export function quote(name: string): string {
-  const short = name.length > 100 ? `${name.slice(0, 100)}…` : name;
-  return JSON.stringify(short).replace(
-    /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu,
-    (c) => `\\u{${c.codePointAt(0)!.toString(16)}}`,
-  );
-}
-
-const MAX_NAME_BYTES = 1024;
 const MAX_SHARDS = 4096;
 /** TensorShape::MaxDimensions. */
 const MAX_DIMENSIONS = 254;
@@ -295,7 +286,7 @@ function walkerOf(bytes: Uint8Array, where: string): ProtobufWalker {
 
 function checkSize({ dtype, shape, offset, bytes, slices }: BundleEntry, name: string, where: string): void {
   const fail = (what: string, expected: string, found: string): never => {
-    throw problem(what, { where: `${where}, tensor ${quote(name)}`, expected, found });
+    throw problem(what, { where: `${where}, tensor ${quoted(name)}`, expected, found });
   };
   if (!Number.isSafeInteger(offset + bytes))
     fail("the tensor's place is impossible", "below 2^53", `${offset}`);
@@ -324,8 +315,8 @@ function refuseOverlaps(entries: ReadonlyMap<string, BundleEntry>, where: string
   for (let i = 1; i < inOrder.length; i++) {
     const [[before, a], [name, b]] = [inOrder[i - 1]!, inOrder[i]!];
     if (a.shard !== b.shard || a.offset + a.bytes <= b.offset) continue;
-    throw problem(`the tensor overlaps ${quote(before)}`, {
-      where: `${where}, tensor ${quote(name)}`,
+    throw problem(`the tensor overlaps ${quoted(before)}`, {
+      where: `${where}, tensor ${quoted(name)}`,
       expected: `from byte ${a.offset + a.bytes} on`,
       found: `${b.offset}`,
     });
@@ -343,18 +334,12 @@ function decodeName(key: Uint8Array, where: string): string {
       cause,
     );
   }
-  if (!isName(name)) throw problem("a tensor's name is not allowed", { where, found: quote(name) });
+  if (!isName(name)) throw problem("a tensor's name is not allowed", { where, found: quoted(name) });
   return name;
 }
 
-/** Names that cannot disturb a terminal, a path or an object. */
 function isName(name: string): boolean {
-  return (
-    name !== "" &&
-    Buffer.byteLength(name) <= MAX_NAME_BYTES &&
-    !/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/u.test(name) &&
-    !["__proto__", "constructor", "prototype"].includes(name)
-  );
+  return isPlainName(name) && !isObjectProperty(name);
 }
 
 const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });

@@ -17,6 +17,7 @@ import { stat } from "node:fs/promises";
 import { errorCode, exists, replaceFile } from "../core/durable.js";
 import { CheckpointError, FormatError, ResourceError } from "../core/error.js";
 import { hex32, maskedCrc32c } from "./crc32c.js";
+import { quoted } from "./plain-name.js";
 import { openRegular, readFully, readWhole } from "./read-file.js";
 import { FOOTER_BYTES, TABLE_MAGIC } from "./sstable.js";
 import {
@@ -26,7 +27,6 @@ import {
   encodeBundleIndex,
   parseBundleIndex,
   problem,
-  quote,
 } from "./tf-bundle-index.js";
 
 /** A checkpoint whose index has been verified. Nothing is kept open. */
@@ -85,7 +85,7 @@ export async function openBundle(
   for (const [name, { shard, offset, bytes }] of entries) {
     const size = shards[shard]?.bytes;
     if (size !== undefined && offset + bytes > size) {
-      throw problem(`tensor ${quote(name)} lies beyond the end of its file; is the file complete?`, {
+      throw problem(`tensor ${quoted(name)} lies beyond the end of its file; is the file complete?`, {
         where: paths[shard] as string,
         expected: `at least ${offset + bytes} bytes`,
         found: `${size}`,
@@ -100,10 +100,10 @@ export async function openBundle(
       const entry = entries.get(name);
       if (entry === undefined) {
         throw problem("the checkpoint has no such tensor", {
-          where: `${prefix}.index, tensor ${quote(name)}`,
+          where: `${prefix}.index, tensor ${quoted(name)}`,
         });
       }
-      const where = `${paths[entry.shard]}, tensor ${quote(name)}`;
+      const where = `${paths[entry.shard]}, tensor ${quoted(name)}`;
       return readTensor(entry, shards[entry.shard] as BundleShard, where);
     },
   };

@@ -11,6 +11,7 @@
 import { BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
 
 import { DataError } from "../core/error.js";
+import { isPlainName } from "./plain-name.js";
 import { ProtobufWalker } from "./protobuf.js";
 
 /** One named list. What is read of `bytes` are views of the message. */
@@ -154,7 +155,7 @@ class ExampleReader {
   #key(): string {
     const key = this.#walker.text("a key", MAX_KEY_BYTES);
     // Such a key would otherwise be printed in lists of the keys found.
-    if (key === "" || /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u.test(key)) {
+    if (!isPlainName(key)) {
       this.#walker.fail("a key that is empty or holds control characters");
     }
     return key;

@@ -11,6 +11,7 @@
 
 import { FormatError } from "../core/error.js";
 import { Call, Global, Other, type PickleValue, readPickle, Tuple } from "./pickle.js";
+import { isPlainName, quoted } from "./plain-name.js";
 
 export interface TorchCheckpoint {
   readonly container: "zip" | "legacy";
@@ -182,8 +183,8 @@ export function collect(top: PickleValue, source: Source): TorchCheckpoint {
     const call = tensorCall(value);
     if (call !== undefined) {
       if (!isPlainName(path))
-        throw refuse(`a tensor's name is empty, too long or not printable: ${shown(path)}`);
-      if (tensors.has(path)) throw refuse(`two tensors are named ${shown(path)}`);
+        throw refuse(`a tensor's name is empty, too long or not printable: ${quoted(path)}`);
+      if (tensors.has(path)) throw refuse(`two tensors are named ${quoted(path)}`);
       const tensor = tensorOf(call, path, source);
       total += tensor.bytes;
       if (total > MOST_SHARING * source.bytes) {
@@ -236,7 +237,7 @@ function tensorCall(value: PickleValue): Call | undefined {
 }
 
 function tensorOf(call: Call, name: string, source: Source): TorchTensor & { readonly bytes: number } {
-  const where = `tensor ${shown(name)}`;
+  const where = `tensor ${quoted(name)}`;
   const refuse = (what: string, expected?: string, found?: string): FormatError =>
     new FormatError(
       { where: `${source.where}, ${where}`, what, ...(expected && found ? { expected, found } : {}) },
@@ -344,15 +345,6 @@ function isCount(value: PickleValue | undefined): value is number {
 /** Keys are numbers in text; legacy files have addresses. */
 function isKey(key: PickleValue | undefined): key is string {
   return typeof key === "string" && /^[0-9a-zA-Z_]{1,64}$/.test(key);
-}
-
-/** Names are printed, never used as paths or as keys of objects. */
-function isPlainName(name: string): boolean {
-  return name.length > 0 && name.length <= MAX_NAME && !/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/u.test(name);
-}
-
-function shown(name: string): string {
-  return JSON.stringify(name.length > 80 ? `${name.slice(0, 80)}...` : name);
 }
 
 function halfToFloat(half: number): number {
