@@ -17,8 +17,8 @@
  */
 
 import { createHash } from "node:crypto";
-import { readdir, readFile, stat, statfs } from "node:fs/promises";
-import { availableParallelism, homedir } from "node:os";
+import { readdir, stat, statfs } from "node:fs/promises";
+import { availableParallelism } from "node:os";
 import { dirname, join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 
@@ -37,6 +37,8 @@ import {
 import { DataError, errorCode, ResourceError, RiffleError, UsageError } from "../core/error.js";
 import { type Lock, LOCK_FILE, tryLock } from "../core/lock.js";
 import { crc32c, hex32 } from "../formats/crc32c.js";
+import { userCache } from "../core/user-cache.js";
+import { readWhole } from "../formats/read-file.js";
 import { encodeExample, type Feature } from "../formats/tf-example.js";
 import { frameRecord, RecordReader } from "../formats/tfrecord.js";
 import { evaluationSide } from "./pictures/augment.js";
@@ -103,13 +105,13 @@ export async function cacheFolder(
   const beside = join(dataDir.toLowerCase().endsWith(".npz") ? dirname(dataDir) : dataDir, ".riffle-cache");
   // A whole one is used where it lies, even if nothing can be written there any more.
   if (await exists(join(beside, name, MANIFEST_FILE))) return join(beside, name);
+  const ofUser = userCache();
   try {
-    await probeFolder(beside);
+    await probeFolder(beside, "--cache_dir");
     return join(beside, name);
   } catch (error) {
-    if (!(error instanceof ResourceError)) throw error;
+    if (!(error instanceof ResourceError) || ofUser === undefined) throw error;
   }
-  const ofUser = join(process.env["XDG_CACHE_HOME"] || join(homedir(), ".cache"), "riffle");
   await probeFolder(ofUser, "--cache_dir");
   return join(ofUser, name);
 }
@@ -259,7 +261,7 @@ async function claimFolder(folder: string, dataset: Dataset, shorterSide: number
   const text = `${JSON.stringify({ ...rule, pictures: dataset.size, source: dataset.fingerprint })}\n`;
   let found: string | undefined;
   try {
-    found = await readFile(path, "utf8");
+    found = Buffer.from(await readWhole(path, 2 ** 16)).toString("utf8");
   } catch (error) {
     if (errorCode(error) !== "ENOENT") throw error;
   }

@@ -16,13 +16,13 @@
 import { createHash } from "node:crypto";
 import { constants } from "node:fs";
 import { open, realpath, stat } from "node:fs/promises";
-import { homedir } from "node:os";
-import { basename, dirname, isAbsolute, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 
 import { z } from "zod";
 
 import { errorCode, makeFolder, replaceFile } from "../../core/durable.js";
 import { DataError, ResourceError } from "../../core/error.js";
+import { userCache } from "../../core/user-cache.js";
 import { crc32c } from "../../formats/crc32c.js";
 import { readFully } from "../../formats/read-file.js";
 import { RECORD_OVERHEAD } from "../../formats/tfrecord.js";
@@ -76,7 +76,8 @@ export async function openRecordIndex(path: string, options: IndexOptions): Prom
     throw new DataError({ where: path, what: "holds no shards of TFRecords", expected });
   }
   const requested = requestText(options.keys);
-  const places = [join(folder, indexName), await cachePath(folder, indexName)];
+  const inCache = await cachePath(folder, indexName);
+  const places = [join(folder, indexName), ...(inCache === undefined ? [] : [inCache])];
   let index: ScannedRecords | undefined;
   let file: string | null = null;
   for (const place of places) {
@@ -307,11 +308,11 @@ function asBytes({ buffer, byteOffset, byteLength }: Float64Array | Uint32Array 
 }
 
 /** In the user's cache, under a name that follows the folder's real path. */
-async function cachePath(folder: string, indexName: string): Promise<string> {
-  const given = process.env["XDG_CACHE_HOME"] ?? "";
-  const base = isAbsolute(given) ? given : join(homedir(), ".cache");
+async function cachePath(folder: string, indexName: string): Promise<string | undefined> {
+  const cache = userCache();
+  if (cache === undefined) return undefined;
   const hash = createHash("sha256")
     .update(join(await realpath(folder), indexName))
     .digest("hex");
-  return join(base, "riffle", `records-${hash.slice(0, 32)}.riffle-index`);
+  return join(cache, `records-${hash.slice(0, 32)}.riffle-index`);
 }

@@ -7,12 +7,12 @@
  */
 
 import { isUtf8 } from "node:buffer";
-import { readFile, stat } from "node:fs/promises";
 
 import { CsvError, parse } from "csv-parse/sync";
 import { stringify } from "csv-stringify/sync";
 
 import { DataError } from "../../core/error.js";
+import { readWhole } from "../../formats/read-file.js";
 
 export interface PictureRow {
   /** A file, or a member of an archive. */
@@ -36,16 +36,7 @@ const MAX_FILE_BYTES = 2 ** 30;
 export async function readMetadata(csv: string): Promise<PictureRow[]> {
   let bytes: Uint8Array;
   try {
-    const { size } = await stat(csv);
-    if (size > MAX_FILE_BYTES) {
-      throw new DataError({
-        where: csv,
-        what: "too long for a list of pictures",
-        expected: `at most ${MAX_FILE_BYTES} bytes`,
-        found: `${size}`,
-      });
-    }
-    bytes = await readFile(csv);
+    bytes = await readWhole(csv, MAX_FILE_BYTES);
   } catch (error) {
     if (!(error instanceof Error && "code" in error)) throw error;
     throw new DataError({ where: csv, what: `cannot be read: ${error.message}` }, error);

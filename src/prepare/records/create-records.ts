@@ -12,7 +12,6 @@
  */
 
 import { createHash } from "node:crypto";
-import { createReadStream } from "node:fs";
 import { statfs } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
@@ -23,6 +22,7 @@ import { asResourceError, WholeFile } from "../../core/durable.js";
 import { DataError, ResourceError } from "../../core/error.js";
 import { permutation } from "../../core/random.js";
 import { crc32c, hex32 } from "../../formats/crc32c.js";
+import { openRegular } from "../../formats/read-file.js";
 import { readBoxes } from "../imagenet/boxes.js";
 import { readMetadata } from "../imagenet/metadata.js";
 import { MANIFEST_FILE, PLAN_FORMAT, writeManifest } from "../../data/records/record-manifest.js";
@@ -371,7 +371,8 @@ async function planOf(settings: CreateSettings, rows: number): Promise<RecordPla
 
 async function fileHash(path: string): Promise<string> {
   const hash = createHash("sha256");
-  for await (const piece of createReadStream(path)) hash.update(piece as Buffer);
+  const { file } = await openRegular(path);
+  for await (const piece of file.createReadStream({ highWaterMark: 2 ** 20 })) hash.update(piece as Buffer);
   return hash.digest("hex");
 }
 

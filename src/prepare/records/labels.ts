@@ -5,10 +5,9 @@
  * hours of writing is refused here. Labels may leave numbers out: a set need not have every class.
  */
 
-import { readFile, stat } from "node:fs/promises";
-
 import { DataError, type Problem } from "../../core/error.js";
 import { MAX_CLASSES } from "../../data/records/record-classes.js";
+import { readWhole } from "../../formats/read-file.js";
 
 /** What manifest.json takes for a name, in characters. */
 const MAX_NAME = 1024;
@@ -54,11 +53,7 @@ export async function readLabels(path: string): Promise<Map<string, number>> {
 
 async function readText(path: string): Promise<string> {
   try {
-    const { size } = await stat(path);
-    if (size > MAX_BYTES) {
-      throw refuse(path, "too long for labels", { expected: `at most ${MAX_BYTES} bytes`, found: `${size}` });
-    }
-    return await readFile(path, "utf8");
+    return Buffer.from(await readWhole(path, MAX_BYTES)).toString("utf8");
   } catch (error) {
     if (error instanceof DataError) throw error;
     throw refuse(path, `cannot be read: ${(error as Error).message}`, EXAMPLE, error);

@@ -9,7 +9,7 @@
  * Rows are numbered in the shuffled order, from 0; sizes are in bytes.
  */
 
-import { type FileHandle, open, readdir, readFile, stat, unlink } from "node:fs/promises";
+import { type FileHandle, open, readdir, stat, unlink } from "node:fs/promises";
 import { join } from "node:path";
 
 import { z } from "zod";
@@ -24,6 +24,7 @@ import {
 } from "../../core/durable.js";
 import { DataError, errorCode, ResourceError, UsageError } from "../../core/error.js";
 import { type Lock, LOCK_FILE, tryLock } from "../../core/lock.js";
+import { readWhole } from "../../formats/read-file.js";
 import { MANIFEST_FILE, PLAN_FILE, PLAN_FORMAT } from "../../data/records/record-manifest.js";
 
 export const SHARD_LOG = "shards.jsonl";
@@ -180,7 +181,7 @@ async function refuseForeign(path: string, plan: string): Promise<boolean> {
       hint: "Name another folder with --output, or move these files away",
     });
   }
-  const found = await readFile(join(path, PLAN_FILE), "utf8");
+  const found = await readText(join(path, PLAN_FILE), MAX_PLAN_BYTES);
   if (found === plan) return true;
   throw new UsageError({
     where: path,
@@ -220,6 +221,14 @@ function isPassing(name: string): boolean {
 /** What Riffle 0.1.0 wrote under until it was whole. */
 const OLD_WRITING = /^\.(?:writing|probe)-\d+(?:-.+)?$/;
 
+const MAX_PLAN_BYTES = 2 ** 16;
+/** A line a shard, with its skipped rows. */
+const MAX_LOG_BYTES = 2 ** 29;
+
+async function readText(path: string, most: number): Promise<string> {
+  return Buffer.from(await readWhole(path, most)).toString("utf8");
+}
+
 /** One writer at a time. */
 async function holdFolder(path: string, note: (line: string) => void): Promise<Lock> {
   const lock = await tryLock(path, "writing shards");
@@ -249,7 +258,7 @@ async function clearLeftovers(path: string): Promise<void> {
 async function readLog(path: string): Promise<FinishedShard[]> {
   let text: string;
   try {
-    text = await readFile(join(path, SHARD_LOG), "utf8");
+    text = await readText(join(path, SHARD_LOG), MAX_LOG_BYTES);
   } catch (error) {
     if (errorCode(error) === "ENOENT") return [];
     throw error;
