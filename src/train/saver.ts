@@ -69,7 +69,7 @@ export class Saver {
     this.#saved = { step, says: this.#says() };
     if (settings.checkpoint_format === "tf") {
       // A resumed run may come by a step that it has saved before.
-      const options = { keep: settings.keep_checkpoint_max, replace: true };
+      const options = { keep: settings.keep_checkpoint_max, replace: true, warn: this.#journal.warn };
       await this.#try(when, () => writeTfCheckpoint(runDir, program, step, state, options));
     }
     if (step === 0) return; // the start is reported, not that it was saved

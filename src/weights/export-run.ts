@@ -21,7 +21,7 @@ import { compile } from "../program/compile.js";
 import type { Program } from "../program/program.js";
 import type { Checkpoint } from "../run/checkpoint-state.js";
 import { loadTraining, loadWeights } from "../run/checkpoint-tensors.js";
-import { findCheckpoint } from "../run/find-checkpoint.js";
+import { readCheckpoint } from "../run/find-checkpoint.js";
 import { inputInWords, metadataOf } from "./export-metadata.js";
 import { networkToOnnx, type OnnxInput } from "./network-to-onnx.js";
 import { exportTfCheckpoint, tfStateOf } from "./export-tf-checkpoint.js";
@@ -73,12 +73,14 @@ interface TensorCheck {
  * @throws CheckpointError, UsageError, ResourceError; then nothing stands under the output's name that did not before.
  */
 export async function exportRun(path: string, options: ExportOptions): Promise<ExportResult> {
-  const checkpoint = await findCheckpoint(resolve(path));
-  refuseUnfit(checkpoint, options);
+  const source = await readCheckpoint(resolve(path), (found) => {
+    refuseUnfit(found, options);
+    return openSource(found, options);
+  });
+  const { checkpoint } = source;
   const output = resolve(options.output ?? defaultOutput(checkpoint, options.format));
   if (options.format === "tf-checkpoint") return exportTf(checkpoint, output, options);
   await refuseOccupied(output, options);
-  const source = await openSource(checkpoint, options);
   const { bytes, check } =
     options.format === "onnx"
       ? await exportOnnx(source, output, options)

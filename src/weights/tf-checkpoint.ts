@@ -59,6 +59,8 @@ export interface TfCheckpoint extends TfState {
 export interface WriteTfOptions {
   /** Newest checkpoints kept, among those that the folder's file `checkpoint` lists; all when absent. */
   readonly keep?: number;
+  /** Is told of an older checkpoint that could not be removed; the new one stands. */
+  readonly warn?: (what: string) => void;
   /** Replaces a checkpoint of the same step that holds something else; otherwise it is refused. */
   readonly replace?: boolean;
 }
@@ -116,7 +118,7 @@ export async function writeTfCheckpoint(
   layout: ParameterTable,
   step: number,
   state: TfState,
-  { keep = Infinity, replace = false }: WriteTfOptions = {},
+  { keep = Infinity, replace = false, warn }: WriteTfOptions = {},
 ): Promise<string> {
   const name = `${PREFIX}-${step}`;
   await recoverFolders(folder, (file) =>
@@ -132,9 +134,13 @@ export async function writeTfCheckpoint(
   const kept = [...earlier, name].slice(-keep);
   await writeCheckpointState(folder, { latest: name, all: kept });
   for (const doomed of earlier.filter((path) => !kept.includes(path))) {
-    // The index first: without it the rest is no checkpoint.
-    for (const file of [`${doomed}.index`, `${doomed}.data-00000-of-00001`])
-      await removeFile(join(folder, file));
+    try {
+      // The index first: without it the rest is no checkpoint.
+      for (const file of [`${doomed}.index`, `${doomed}.data-00000-of-00001`])
+        await removeFile(join(folder, file));
+    } catch (error) {
+      warn?.(`${join(folder, doomed)} could not be removed: ${String(error)}`);
+    }
   }
   return join(folder, name);
 }

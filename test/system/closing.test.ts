@@ -36,6 +36,21 @@ suite("H1: what fails beside a good save does not end a run", () => {
     assert.ok(!existsSync(join(run, ".deleting-step-0")));
   });
 
+  test("nor does one of TensorFlow's", async () => {
+    const run = join(folder, "prune-tf");
+    const settings = { variant: "tensorflow", checkpoint_format: "tf", keep_checkpoint_max: 1 } as const;
+    const given = { ...tinySettings(data, run), ...settings, max_train_steps: 4 };
+    const { events } = await trainAndWatch(given, (event) => {
+      if (event.event !== "start") return false;
+      // A folder where the file was that is to be removed.
+      rmSync(join(run, "model.ckpt-0.data-00000-of-00001"));
+      mkdirSync(join(run, "model.ckpt-0.data-00000-of-00001", "other"), { recursive: true });
+      return false;
+    });
+    assert.equal(events.at(-1)?.event, "end");
+    assert.match(warnings(events)[0] ?? "", /model\.ckpt-0 could not be removed/);
+  });
+
   test("a reporter that throws is caught once, said as a warning, and training goes on", async () => {
     const reporters: readonly (readonly [string, () => unknown])[] = [
       ["throws", () => assert.fail("reader gone")],
