@@ -152,6 +152,7 @@ export async function resizedCache(
       const source = await records.read(sample);
       return isPlaceholder(source) ? dataset.read(sample) : source;
     },
+    bytes: (sample) => records.bytes(sample),
     async readAll(samples, scratch) {
       const sources: (Encoded | Pixels | DataError)[] = await records.readAll(samples, scratch);
       for (const [i, source] of sources.entries()) {

@@ -23,6 +23,8 @@ export interface Dataset {
   name(sample: number): string;
   /** Of sets of files in which one that is removed keeps its place. */
   file?(sample: number): PictureFile | undefined;
+  /** Length of what is stored, where that is known without reading it. */
+  bytes?(sample: number): number;
   /** @throws DataError when the file cannot be read. */
   read(sample: number): Promise<Encoded | Pixels>;
   /**
@@ -94,6 +96,7 @@ export function subset(set: Dataset, samples: Uint32Array): Dataset {
     file: (sample) => set.file?.(at(sample)),
     read: (sample) => set.read(at(sample)),
     readAll: (samples, scratch) => readAll(set, samples.map(at), scratch),
+    bytes: (sample) => set.bytes?.(at(sample)) ?? 0,
     fingerprint: hash.digest("hex"),
     ...(set.records === undefined ? {} : { records: set.records }),
     close: async () => set.close?.(),
@@ -149,6 +152,7 @@ export function relabelled(set: Dataset, classes: readonly string[], where: stri
     name: (sample) => set.name(sample),
     read: (sample) => set.read(sample),
     readAll: (samples, scratch) => readAll(set, samples, scratch),
+    bytes: (sample) => set.bytes?.(sample) ?? 0,
     fingerprint: createHash("sha256")
       .update(`${set.fingerprint}\n${labels.join(",")}`)
       .digest("hex"),

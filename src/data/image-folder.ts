@@ -77,6 +77,10 @@ class ImageFiles implements Dataset {
     return this.keepsPlaces ? this.files[this.#check(sample)] : undefined;
   }
 
+  bytes(sample: number): number {
+    return (this.files[this.#check(sample)] as PictureFile).bytes;
+  }
+
   async read(sample: number): Promise<Encoded> {
     const [picture] = await readPictures([this.name(sample)]);
     if (picture instanceof DataError) throw picture;

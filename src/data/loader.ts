@@ -22,9 +22,20 @@ import {
   trainingTransform,
   type Transform,
 } from "./pictures/augment.js";
-import { type Dataset, type PictureFile, readAll } from "./dataset.js";
+import { type Dataset, orDataError, type PictureFile, readAll } from "./dataset.js";
 import { stepsPerEpoch } from "./epoch.js";
-import { type Decoder, decodingThreads, renderAll, type Rendering, type Picture } from "./pictures/render.js";
+import {
+  DECODED_BYTES,
+  type Decoder,
+  decodingMemory,
+  decodingThreads,
+  GROUP_BYTES,
+  type Picture,
+  renderAll,
+  type Rendering,
+} from "./pictures/render.js";
+import { Allowance } from "./pictures/allowance.js";
+import { imageInfo } from "./pictures/image-info.js";
 import { Sampler } from "./sampler.js";
 import { Scratch } from "./pictures/scratch.js";
 
@@ -163,11 +174,46 @@ export function evaluationBatches(dataset: Dataset, options: EvaluationOptions):
 
 const DEFAULT_PREFETCH = 3;
 
-/** Groups of pictures in flight beyond the threads that there are, so that none idles. */
-const SPARE_GROUPS = 2;
+/** Groups of pictures in flight: some beyond the threads that there are, so that none idles. */
+const GROUPS_IN_FLIGHT = decodingThreads() + 2;
 
 /** Pictures that one thread reads, then decodes, in one go: with eight, hops between threads hardly show. */
 const LARGEST_GROUP = 8;
+
+/** What all large files that were read and are not yet decoded take; one that is larger is read alone. */
+const ENCODED_BYTES = 256 * 2 ** 20;
+const encodedBytes = new Allowance(ENCODED_BYTES);
+
+/** Pictures looked at to tell how large a set's are. */
+const LOOKED_AT = 8;
+
+/** Bytes that reading and decoding a set's pictures may hold, beside the batches; told from some of its pictures. */
+export async function decodingMemoryOf(dataset: Dataset): Promise<number> {
+  const step = Math.max(1, Math.floor(dataset.size / LOOKED_AT));
+  let [encoded, decoded] = [0, 0];
+  for (let sample = 0; sample < dataset.size; sample += step) {
+    const picture = await orDataError(dataset.read(sample));
+    if (picture instanceof DataError || picture.kind === "pixels") continue;
+    encoded = Math.max(encoded, picture.bytes.length);
+    decoded = Math.max(decoded, judgedMemory(picture.bytes));
+  }
+  // As many at once as read or decode, as far as the bounds let them.
+  const held = (bytes: number, atOnce: number, bound: number): number =>
+    bytes <= GROUP_BYTES
+      ? atOnce * Math.min(GROUP_BYTES, LARGEST_GROUP * bytes)
+      : bytes * Math.max(1, Math.min(atOnce, Math.floor(bound / bytes)));
+  return held(encoded, GROUPS_IN_FLIGHT, ENCODED_BYTES) + held(decoded, decodingThreads(), DECODED_BYTES);
+}
+
+/** What decoding holds; nothing for a picture that is refused first. */
+function judgedMemory(bytes: Uint8Array): number {
+  try {
+    return decodingMemory(imageInfo(bytes, ""));
+  } catch (error) {
+    if (error instanceof DataError) return 0;
+    throw error;
+  }
+}
 
 /** One place of a batch. */
 interface Place {
@@ -222,10 +268,7 @@ class Loader implements BatchSource {
   readonly #bad = new Set<number>();
   #next = 0;
   /** A permit to read and decode is memory to read into. */
-  readonly #permits: Scratch[] = Array.from(
-    { length: decodingThreads() + SPARE_GROUPS },
-    () => new Scratch(),
-  );
+  readonly #permits: Scratch[] = Array.from({ length: GROUPS_IN_FLIGHT }, () => new Scratch());
   readonly #queue: ((permit: Scratch) => void)[] = [];
   #closed = false;
 
@@ -318,7 +361,8 @@ class Loader implements BatchSource {
       const places = this.#plan
         .plan(this.#next++)
         .map((place, index): Filling => ({ place, index, sample: place.sample, bad: [], leftOut: false }));
-      const filling = Promise.all(inGroups(places).map((group) => this.#fill(group, slot)));
+      const groups = inGroups(places, ({ sample }) => this.#dataset.bytes?.(sample) ?? 0);
+      const filling = Promise.all(groups.map((group) => this.#fill(group, slot)));
       this.#started.push(
         filling.then(() => ({ slot, filled: places })).catch((error: unknown) => ({ error })),
       );
@@ -328,6 +372,8 @@ class Loader implements BatchSource {
   /** Renders the samples of a group, or the next good one in a bad one's stead. */
   async #fill(group: readonly Filling[], slot: Slot): Promise<void> {
     const permit = this.#permits.pop() ?? (await new Promise<Scratch>((go) => this.#queue.push(go)));
+    const bytes = group.length > 1 ? 0 : (this.#dataset.bytes?.(group[0]?.sample ?? 0) ?? 0);
+    const giveBack = bytes > GROUP_BYTES ? await encodedBytes.take(bytes) : undefined;
     try {
       for (let open = group; open.length > 0 && !this.#closed;) {
         const errors = await this.#render(open, slot, permit);
@@ -337,6 +383,7 @@ class Loader implements BatchSource {
         });
       }
     } finally {
+      giveBack?.();
       // The permit goes to the one who waits longest.
       const waiting = this.#queue.shift();
       if (waiting === undefined) this.#permits.push(permit);
@@ -380,9 +427,20 @@ class Loader implements BatchSource {
 }
 
 /** As large as is good for speed, but small enough that a single batch keeps several threads busy. */
-function inGroups<T>(all: readonly T[]): T[][] {
+function inGroups<T>(all: readonly T[], bytesOf: (one: T) => number): T[][] {
   const size = Math.max(1, Math.min(LARGEST_GROUP, Math.floor(all.length / 4)));
-  return Array.from({ length: Math.ceil(all.length / size) }, (_, i) => all.slice(i * size, (i + 1) * size));
+  const groups: T[][] = [];
+  let bytes = 0;
+  for (const one of all) {
+    bytes += bytesOf(one);
+    const last = groups.at(-1);
+    if (last !== undefined && last.length < size && bytes <= GROUP_BYTES) last.push(one);
+    else {
+      groups.push([one]);
+      bytes = bytesOf(one);
+    }
+  }
+  return groups;
 }
 
 /** Arrays of the network's own size are used as they are; files always go through the recipe's resize. */

@@ -15,11 +15,12 @@ const base = 200 * 2 ** 20;
 /** Batches of pictures that the loader keeps in flight. */
 const batchesInFlight = 4;
 
-/** Peak of the process while training, evaluation in between counted. */
-export function estimateMemory(training: Program, evaluation: Program | undefined): number {
+/** Peak of the process while training, evaluation in between counted, where decoding pictures holds `decoding` bytes. */
+export function estimateMemory(training: Program, evaluation: Program | undefined, decoding: number): number {
   const arrays = 5 * training.parameterCount + 2 * training.planes.length;
   return (
     base +
+    decoding +
     4 * arrays +
     4 * training.memory.size +
     batchesInFlight * pictures(training) +

@@ -7,6 +7,7 @@ import { resolve } from "node:path";
 
 import type { Backend, TrainingRun, TrainingState } from "../backends/backend.js";
 import type { LoadedNetwork } from "../inference/evaluate.js";
+import { decodingMemoryOf } from "../data/loader.js";
 import { initialise, initialStatistics } from "../models/initialise.js";
 import type { Network } from "../models/layers.js";
 import { shuffleNetV2 } from "../models/shufflenet-v2.js";
@@ -46,7 +47,10 @@ export async function prepare(plan: Plan, backend: Backend): Promise<Prepared> {
     data.validation === undefined || settings.mode === "train"
       ? undefined
       : compile(network, { batch: settings.eval_batch_size, imageSize: model.image_size, mode: "infer" });
-  refuseTooLargeBatch(settings.batch_size, (batch) => estimateMemory(programOf(batch), evaluated));
+  const sets = data.validation === undefined ? [data.train] : [data.train, data.validation];
+  const decoding = Math.max(...(await Promise.all(sets.map(decodingMemoryOf))));
+  const memoryOf = (training: Program): number => estimateMemory(training, evaluated, decoding);
+  refuseTooLargeBatch(settings.batch_size, (batch) => memoryOf(programOf(batch)));
   const program = programOf(settings.batch_size);
   const { state, warnings } = await startingState(plan, program);
   const options = { threads: settings.threads ?? 0 };
@@ -58,7 +62,7 @@ export async function prepare(plan: Plan, backend: Backend): Promise<Prepared> {
     run: backend.train(program, state, options),
     evaluation:
       evaluated === undefined ? undefined : { program: evaluated, run: backend.infer(evaluated, options) },
-    memory: estimateMemory(program, evaluated),
+    memory: memoryOf(program),
     standing: { step, evaluated_step, scores, best },
     warnings: [...plan.warnings, ...warnings],
   };

@@ -155,6 +155,10 @@ export class RecordDataset implements Dataset {
     return `${path}#${record}`;
   }
 
+  bytes(sample: number): number {
+    return this.index.lengths[this.#check(sample)] as number;
+  }
+
   async read(sample: number): Promise<Encoded> {
     const place = this.#place(sample);
     const { path, record, offset, length } = place;
