@@ -82,9 +82,12 @@ export async function saveCheckpoint(
  * @returns what stays that should have gone, and why: files of someone else in a folder, or a system that refused.
  */
 export async function pruneCheckpoints(runDir: string, step: number, keep: number): Promise<string[]> {
-  const older = (await listSteps(runDir)).filter((found) => found < step);
   const left: string[] = [];
-  for (const doomed of older.slice(keep - 1)) {
+  const steps = await listSteps(runDir).catch((error: unknown) => {
+    left.push(`older checkpoints could not be removed: ${String(error)}`);
+    return [];
+  });
+  for (const doomed of steps.filter((found) => found < step).slice(keep - 1)) {
     const path = join(runDir, stepFolder(doomed));
     try {
       const removed = await removeFolder(runDir, stepFolder(doomed), checkpointFiles);
