@@ -94,6 +94,12 @@ export function isSystemError(error: unknown): error is Error {
   return /^E[A-Z0-9]+$/.test(errorCode(error) ?? "");
 }
 
+/** Whether the system refused this very path: not there, not allowed, no file. All else tells of the machine. */
+export function isOfThePath(error: unknown): boolean {
+  const codes = ["ENOENT", "ENOTDIR", "EISDIR", "ELOOP", "ENAMETOOLONG", "EACCES", "EPERM"];
+  return codes.includes(errorCode(error) ?? "");
+}
+
 /** An error of the system that we noticed ourselves. */
 export function systemError(code: string, message: string): Error {
   return Object.assign(new Error(message), { code });

@@ -14,8 +14,8 @@
 
 import { stat } from "node:fs/promises";
 
-import { errorCode, exists, replaceFile } from "../core/durable.js";
-import { CheckpointError, FormatError, ResourceError } from "../core/error.js";
+import { exists, replaceFile } from "../core/durable.js";
+import { CheckpointError, errorCode, FormatError, isOfThePath, ResourceError } from "../core/error.js";
 import { hex32, maskedCrc32c } from "./crc32c.js";
 import { quoted } from "./plain-name.js";
 import { openRegular, readFully, readWhole } from "./read-file.js";
@@ -302,7 +302,7 @@ async function sameBytes(path: string, pieces: readonly Uint8Array[]): Promise<b
   }
 }
 
-/** A file that cannot be read, in a checkpoint's words; what is no file's fault is passed on. */
+/** A file that cannot be read, in a checkpoint's words; the machine's errors and ours are passed on. */
 export function asProblem(cause: unknown, where: string): unknown {
   if (cause instanceof FormatError) {
     const { what, expected, found } = cause.problem;
@@ -312,6 +312,6 @@ export function asProblem(cause: unknown, where: string): unknown {
     };
     return problem(`cannot be read: ${what}`, { where, ...numbers }, cause);
   }
-  const code = errorCode(cause);
-  return code === undefined ? cause : problem(`cannot be read (${code})`, { where }, cause);
+  // A disk that fails says nothing of the checkpoint.
+  return isOfThePath(cause) ? problem(`cannot be read (${errorCode(cause)})`, { where }, cause) : cause;
 }

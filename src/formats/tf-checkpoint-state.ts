@@ -50,12 +50,13 @@ export async function latestCheckpoint(folder: string): Promise<LatestCheckpoint
   for (const prefix of new Set([...named, ...found])) {
     try {
       const bundle = await readBundle(join(folder, prefix));
-      if (bundle.missing.length > 0) throw new Error(`${basename(bundle.missing[0] as string)} is not there`);
+      const [missing] = bundle.missing;
+      if (missing !== undefined) throw new CheckpointError({ what: `${basename(missing)} is not there` });
       await verifyBundle(bundle);
       return { prefix: bundle.prefix, bundle, passedOver };
     } catch (error) {
-      if (!(error instanceof CheckpointError) && (error as Error).constructor !== Error) throw error;
-      passedOver.push(`${prefix}: ${(error as Error).message}`);
+      if (!(error instanceof CheckpointError)) throw error;
+      passedOver.push(`${prefix}: ${error.message}`);
     }
   }
   throw new CheckpointError({

@@ -2,12 +2,11 @@
  * What goes wrong with a checkpoint, in one wording: whatever reads one ends with code 4 and says that it is untouched.
  */
 
-import { errorCode } from "../core/durable.js";
-import { CheckpointError, FormatError } from "../core/error.js";
+import { CheckpointError, errorCode, FormatError, isOfThePath, isSystemError } from "../core/error.js";
 
 export const untouched = { safe: "The checkpoint is untouched" } as const;
 
-/** File-system and format errors as a checkpoint's; anything else is passed on. */
+/** Errors of the path and of the format as a checkpoint's; anything else, the machine's among it, is passed on. */
 export function asCheckpointError(error: unknown, path: string): unknown {
   if (error instanceof FormatError) {
     const { what, expected, found, where } = error.problem;
@@ -23,7 +22,8 @@ export function asCheckpointError(error: unknown, path: string): unknown {
     );
   }
   const code = errorCode(error);
-  if (code === undefined || error instanceof CheckpointError) return error;
+  // A disk that fails says nothing of the checkpoint: an older one may not take its place.
+  if (code === undefined || (isSystemError(error) && !isOfThePath(error))) return error;
   return new CheckpointError(
     {
       what: code === "ENOENT" ? "there is no such file or folder" : `cannot be read (${code})`,
