@@ -134,7 +134,8 @@ export function spread(set: Dataset, size: number, option: string): Dataset {
 export function relabelled(set: Dataset, classes: readonly string[], where: string): Dataset {
   if (set.classes.length === classes.length && set.classes.every((name, i) => name === classes[i]))
     return set;
-  const labels = set.classes.map((name) => classes.indexOf(name));
+  const known = new Map(classes.map((name, label) => [name, label]));
+  const labels = set.classes.map((name) => known.get(name) ?? -1);
   const unknown = labels.indexOf(-1);
   if (unknown >= 0) {
     throw new DataError({

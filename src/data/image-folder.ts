@@ -120,11 +120,12 @@ function scanClasses(
     });
   }
   const classes = known ?? folders;
+  const labelOf = new Map(classes.map((name, label) => [name, label]));
   const labels: number[] = [];
   const pictures: PictureFile[] = [];
   for (const folder of folders) {
-    const label = classes.indexOf(folder);
-    if (label < 0) {
+    const label = labelOf.get(folder);
+    if (label === undefined) {
       throw new DataError({
         where: join(root, folder),
         what: "a class that the training set does not have",

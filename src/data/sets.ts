@@ -11,6 +11,7 @@ import { Draws, streams } from "../core/random.js";
 import { type Dataset, type PictureFile, relabelled, subset } from "./dataset.js";
 import { openImageFolder } from "./image-folder.js";
 import { openNpzDataset } from "./npz-dataset.js";
+import { MAX_CLASSES } from "./records/record-classes.js";
 import { openRecords, type RecordOptions } from "./records/record-dataset.js";
 import { holdsRecords, isShardName } from "./records/record-manifest.js";
 
@@ -82,6 +83,14 @@ export async function openDatasets(dataDir: string, options: OpenOptions): Promi
       what: "only one class; a classifier needs two",
       expected: "at least 2 classes",
       found: classes.join(", "),
+    });
+  }
+  if (classes.length > MAX_CLASSES) {
+    throw new DataError({
+      where: dataDir,
+      what: "more classes than a network is given",
+      expected: `at most ${MAX_CLASSES}`,
+      found: `${classes.length}`,
     });
   }
   if (train === undefined && !evalOnly)
@@ -175,8 +184,8 @@ function split(set: Dataset, share: number, seed: number): { train: Dataset; val
       [samples[i], samples[j]] = [samples[j] as number, samples[i] as number];
     }
     const held = Math.min(Math.max(1, Math.round(samples.length * share)), samples.length - 1);
-    validation.push(...samples.slice(0, held));
-    train.push(...samples.slice(held));
+    // One by one: a class may have more samples than a call takes arguments.
+    samples.forEach((sample, i) => (i < held ? validation : train).push(sample));
   });
   const ordered = (samples: number[]) => subset(set, Uint32Array.from(samples).sort());
   return { train: ordered(train), validation: ordered(validation) };
