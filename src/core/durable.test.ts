@@ -8,12 +8,14 @@ import {
   symlinkSync,
   writeFileSync,
 } from "node:fs";
+import { type FileHandle, open, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { after, suite, test } from "node:test";
+import { after, mock, suite, test } from "node:test";
 
-import { ResourceError } from "./error.js";
+import { ResourceError, systemError } from "./error.js";
 import {
+  makeWholeFolder,
   probeFolder,
   recoverFolders,
   removeFolder,
@@ -158,6 +160,59 @@ suite("writeWhole", () => {
     await assert.rejects(replaceFile(join(parent, "x"), [Buffer.from("new")]), ResourceError);
     assert.equal(readFileSync(join(parent, "theirs"), "utf8"), "theirs");
   });
+});
+
+suite("makeWholeFolder", () => {
+  test("makes a folder with those above it, over what a kill left; nothing stays of one that fails", async () => {
+    const parent = newParent();
+    put(parent, ".saving-x", "half");
+    const fill = (folder: string): Promise<void> => writeFile(join(folder, "a"), "whole");
+    await makeWholeFolder(join(parent, "x"), fill, {});
+    await makeWholeFolder(join(parent, "y", "z"), fill, {});
+    assert.deepEqual(readdirSync(join(parent, "x")), ["a"]);
+    const full = async (folder: string): Promise<void> => {
+      await fill(folder);
+      throw systemError("ENOSPC", "no space left on device");
+    };
+    await assert.rejects(makeWholeFolder(join(parent, "v"), full, {}), ResourceError);
+    assert.deepEqual(readdirSync(parent), ["x", "y"]);
+  });
+});
+
+suite("a file system that cannot flush folders", () => {
+  /** Runs `act` where flushing a folder fails with the code. */
+  async function where(code: string, act: () => Promise<void>): Promise<void> {
+    const handle = await open(base);
+    const methods = Object.getPrototypeOf(handle) as FileHandle;
+    await handle.close();
+    const original = Reflect.get<FileHandle, "sync">(methods, "sync");
+    const refusing = mock.method(methods, "sync", async function (this: FileHandle): Promise<void> {
+      if ((await this.stat()).isDirectory()) throw systemError(code, `${code}: fsync`);
+      return original.call(this);
+    });
+    try {
+      await act();
+      assert.ok(refusing.mock.callCount() > 0);
+    } finally {
+      refusing.mock.restore();
+    }
+  }
+
+  for (const code of ["EINVAL", "ENOTSUP", "EPERM", "EISDIR", "ENOSYS"]) {
+    test(`H9: is written to all the same: ${code}`, () =>
+      where(code, async () => {
+        const parent = newParent();
+        await replaceFolder(parent, "x", content("one"));
+        await replaceFolder(parent, "x", content("two"));
+        await replaceFile(join(parent, "y"), [Buffer.from("y")]);
+        assert.deepEqual(readdirSync(parent), ["x", "y"]);
+      }));
+  }
+
+  test("is not one whose disk fails", () =>
+    where("EIO", async () => {
+      await assert.rejects(replaceFolder(newParent(), "x", content("one")), ResourceError);
+    }));
 });
 
 /** Every state that a kill can leave, in the order of replaceFolder and removeFolder. */

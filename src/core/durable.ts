@@ -180,6 +180,30 @@ export async function replaceFolder(parent: string, name: string, content: Folde
 }
 
 /**
+ * Makes a folder that is not there yet: it gets its name when `fill` has written into the one it is given. Its files are
+ * not flushed one by one, so this is for what can be made again.
+ *
+ * @throws ResourceError for what the system refuses; whatever else `fill` throws is passed on. Then nothing stays.
+ */
+export async function makeWholeFolder(
+  path: string,
+  fill: (temporary: string) => Promise<void>,
+  words: Assurance,
+): Promise<void> {
+  const temporary = join(dirname(path), `.saving-${basename(path)}`);
+  try {
+    await rm(temporary, { recursive: true, force: true });
+    await makeFolder(temporary);
+    await fill(temporary);
+    await rename(temporary, path);
+    await flushFolder(dirname(path));
+  } catch (error) {
+    await rm(temporary, { recursive: true, force: true }).catch(() => undefined);
+    throw asResourceError(error, path, words);
+  }
+}
+
+/**
  * Removes a folder that holds nothing but `files`; returns false, and leaves it, when it holds more.
  * Renamed first, so a kill midway leaves no half of it under its name.
  */

@@ -277,6 +277,24 @@ suite("a cache that two ask for at once", () => {
     assert.ok(!readdirSync(path).some((name) => name.startsWith(".lock")));
   });
 
+  test("H3: does not wait without an end for a process that writes nothing, and says for whom it waited", async () => {
+    const path = join(folder, "stuck");
+    mkdirSync(path);
+    const lock = await tryLock(path, "a test");
+    const notices: string[] = [];
+    const onNotice = (text: string): void => void notices.push(text);
+    await assert.rejects(
+      resizedCache(setOf(), path, { shorterSide: 40, patience: 1000, onNotice }),
+      (error: unknown) =>
+        error instanceof ResourceError && /process \d+ on .*, a test since/.test(error.message),
+    );
+    assert.match(notices.join(), new RegExp(`process ${process.pid} on .*${path}; waiting for it`));
+    assert.ok("release" in lock);
+    await lock.release();
+    const cached = await resizedCache(setOf(), path, { shorterSide: 40 });
+    await cached.close?.();
+  });
+
   test("stops waiting when it is stopped", async () => {
     const path = join(folder, "waited-for");
     mkdirSync(path);

@@ -8,12 +8,13 @@
  */
 
 import { existsSync, readFileSync } from "node:fs";
-import { mkdir, rename, rm, writeFile } from "node:fs/promises";
-import { basename, dirname, join } from "node:path";
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
 
 import sharp from "sharp";
 
-import { DataError, ResourceError } from "../../core/error.js";
+import { makeFolder, makeWholeFolder } from "../../core/durable.js";
+import { DataError } from "../../core/error.js";
 import { objectClasses } from "./classes.js";
 import { type Box, drawPicture } from "./picture.js";
 
@@ -55,14 +56,12 @@ export async function drawFolder(
     return 0;
   }
 
-  const unfinished = join(dirname(folder), `.${basename(folder)}.unfinished`);
   const total = train + validation;
-  try {
-    await rm(unfinished, { recursive: true, force: true });
+  const fill = async (root: string): Promise<void> => {
     for (const split of ["train", "val"]) {
       for (const { name } of objectClasses) {
-        await mkdir(join(unfinished, split, name), { recursive: true });
-        await mkdir(join(unfinished, "annotations", split, name), { recursive: true });
+        await makeFolder(join(root, split, name));
+        await makeFolder(join(root, "annotations", split, name));
       }
     }
     let next = 0;
@@ -71,7 +70,7 @@ export async function drawFolder(
       while (next < total) {
         signal?.throwIfAborted();
         const index = next++;
-        await writePicture(unfinished, index < train ? "train" : "val", index, settings);
+        await writePicture(root, index < train ? "train" : "val", index, settings);
         progress(++done, total);
       }
     };
@@ -80,21 +79,12 @@ export async function drawFolder(
     for (const outcome of await Promise.allSettled(workers)) {
       if (outcome.status === "rejected") throw outcome.reason;
     }
-    await writeFile(join(unfinished, RECORD), record);
-    await rename(unfinished, folder);
-  } catch (error) {
-    await rm(unfinished, { recursive: true, force: true }).catch(() => {});
-    if (signal?.aborted || !(error instanceof Error && "code" in error)) throw error;
-    throw new ResourceError(
-      {
-        what: `the pictures could not be written: ${error.message}`,
-        where: folder,
-        safe: "Nothing of the set was kept.",
-        hint: "Free some space (the set takes about 20 MB) or name another folder: --output_dir DIR",
-      },
-      error,
-    );
-  }
+    await writeFile(join(root, RECORD), record);
+  };
+  await makeWholeFolder(folder, fill, {
+    safe: "Nothing of the set was kept",
+    hint: "Free some space (the set takes about 20 MB) or name another folder: --output_dir DIR",
+  });
   return total;
 }
 
