@@ -19,9 +19,9 @@ BatchNorm::BatchNorm(const ProgramInfo& program) : p_(program) {
 void BatchNorm::Normalise(int plane, double mean, double variance, const float* parameters) {
   mean_[plane] = mean;
   variance_[plane] = variance;
-  const double scale = parameters[p_.gamma + plane] / std::sqrt(variance + p_.epsilon);
+  const double scale = parameters[p_.planes[plane].gamma] / std::sqrt(variance + p_.epsilon);
   scale_[plane] = static_cast<float>(scale);
-  shift_[plane] = static_cast<float>(parameters[p_.beta + plane] - mean * scale);
+  shift_[plane] = static_cast<float>(parameters[p_.planes[plane].beta] - mean * scale);
 }
 
 void BatchNorm::NormaliseByBatch(int plane, double sum, double squares, const float* parameters) {
@@ -43,17 +43,18 @@ void BatchNorm::OutputGradients(const StepInfo& s, float* arena, const Weights& 
   out.resize(s.count);
   for (int i = 0; i < s.count; ++i) {
     const int plane = s.first + i;
+    const PlaneInfo& info = p_.planes[plane];
     const double n = static_cast<double>(count_[plane]);
     const double inverse = 1.0 / std::sqrt(variance_[plane] + p_.epsilon);
     const double dbeta = gradient_sum_[plane];
     const double dgamma = (gradient_dot_[plane] - mean_[plane] * dbeta) * inverse;
-    w.gradients[p_.beta + plane] = static_cast<float>(dbeta);
-    w.gradients[p_.gamma + plane] = static_cast<float>(dgamma);
-    const double a = w.parameters[p_.gamma + plane] * inverse;
+    w.gradients[info.beta] = static_cast<float>(dbeta);
+    w.gradients[info.gamma] = static_cast<float>(dgamma);
+    const double a = w.parameters[info.gamma] * inverse;
     const double b = -a * inverse * dgamma / n;
     const double c = -a * dbeta / n - b * mean_[plane];
-    out[i] = {arena + p_.planes[plane].gradient, arena + p_.planes[plane].value, static_cast<float>(a),
-              static_cast<float>(b), static_cast<float>(c)};
+    out[i] = {AtByte(arena, info.gradient), AtByte(arena, info.value), static_cast<float>(a), static_cast<float>(b),
+              static_cast<float>(c)};
   }
 }
 

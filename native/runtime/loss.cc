@@ -41,13 +41,11 @@ StepResult Loss(Workspace& ws, const int32_t* labels, const float* parameters, c
     result.correct1 += first[n];
     result.correct5 += five[n];
   }
-  std::vector<Segment> chunks;
-  for (const Segment& s : p.segments)
-    for (long begin = s.begin; s.decay && begin < s.end; begin += kChunk)
-      chunks.push_back({begin, std::min(begin + kChunk, s.end), true});
-  std::vector<double> squares(chunks.size());
-  ws.pool.Run(static_cast<long>(chunks.size()), [&](long t, int) {
-    squares[t] = ws.kernels.sum_of_squares(parameters + chunks[t].begin, chunks[t].end - chunks[t].begin);
+  std::vector<double> squares(Chunks(p.parameter_count));
+  ws.pool.Run(Chunks(p.parameter_count), [&](long t, int) {
+    ForEachSegment(p, t, [&](long begin, long end, bool decay) {
+      if (decay) squares[t] += ws.kernels.sum_of_squares(parameters + begin, end - begin);
+    });
   });
   for (double v : squares) result.decay_loss += loss.weight_decay * v / 2;
   return result;

@@ -8,8 +8,9 @@
 namespace riffle {
 namespace {
 
-constexpr double kFormat = 1;
-constexpr long kManyElements = 1L << 40;
+constexpr double kFormat = 2;
+constexpr long kManyElements = 1L << 40, kManyBytes = 1L << 46;
+constexpr long kLine = 64;
 
 // What all kinds have, then what the kind adds.
 StepInfo ReadStep(Words& words, const ProgramInfo& p) {
@@ -31,8 +32,9 @@ StepInfo ReadStep(Words& words, const ProgramInfo& p) {
 
 }  // namespace
 
-long PlaneExtent(const PlaneInfo& plane, int batch) {
-  return (batch * plane.height * plane.width + 31) / 32 * 32 + 16;
+long PlaneBytes(const PlaneInfo& plane, int batch) {
+  const long bytes = batch * plane.height * plane.width * static_cast<long>(sizeof(float));
+  return (bytes + 2 * kLine - 1) / (2 * kLine) * (2 * kLine) + kLine;
 }
 
 void ExpectOutputSize(const ProgramInfo& p, const StepInfo& s, long height, long width) {
@@ -52,27 +54,28 @@ void ExpectWeights(const ProgramInfo& p, const StepInfo& s, long count) {
 ProgramInfo DecodeProgram(const double* numbers, size_t count) {
   Words words(numbers, count);
   ProgramInfo p;
-  if (words.Number("format") != kFormat) throw std::invalid_argument("program: format is not 1; rebuild the addon");
+  if (words.Number("format") != kFormat) throw std::invalid_argument("program: format is not 2; rebuild the addon");
   p.training = words.Flag("training");
   p.batch = static_cast<int>(words.Whole("batch", 1, 1 << 20));
   p.image_size = static_cast<int>(words.Whole("image size", 1, kLongestSide));
   p.classes = static_cast<int>(words.Whole("classes", 1, 1 << 24));
   p.parameter_count = words.Whole("parameters", 1, kManyElements);
   const long planes = words.Whole("planes", 1, 1 << 20);
-  p.gamma = words.Whole("gamma offset", 0, p.parameter_count - planes);
-  p.beta = words.Whole("beta offset", 0, p.parameter_count - planes);
   p.epsilon = words.Number("epsilon");
   p.momentum = words.Number("batch-norm momentum");
-  p.arena = words.Whole("arena", 0, kManyElements);
+  p.arena = words.Whole("arena", 0, kManyBytes);
   for (long i = 0; i < planes; ++i) {
     PlaneInfo plane;
     plane.height = words.Whole("plane height", 1, kLongestSide);
     plane.width = words.Whole("plane width", 1, kLongestSide);
+    words.Whole("plane storage", 0, 0);  // f32
     plane.relu = words.Flag("plane relu");
-    const long extent = PlaneExtent(plane, p.batch);
-    plane.value = words.Whole("plane value", 0, p.arena - extent);
-    plane.gradient = words.Whole("plane gradient", p.training ? 0 : -1, p.arena - extent);
-    Expect(plane.value % 16 == 0 && (plane.gradient < 0 || plane.gradient % 16 == 0), "planes start on lines");
+    const long last = p.arena - PlaneBytes(plane, p.batch);
+    plane.value = words.Whole("plane value", 0, last);
+    plane.gradient = words.Whole("plane gradient", p.training ? 0 : -1, last);
+    Expect(plane.value % kLine == 0 && (plane.gradient < 0 || plane.gradient % kLine == 0), "planes start on lines");
+    plane.gamma = words.Whole("gamma offset", 0, p.parameter_count - 1);
+    plane.beta = words.Whole("beta offset", 0, p.parameter_count - 1);
     p.planes.push_back(plane);
   }
   const long segments = words.Whole("segments", 0, 1 << 20);

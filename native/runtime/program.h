@@ -13,7 +13,8 @@ namespace riffle {
 struct PlaneInfo {
   long height, width;
   bool relu;
-  long value, gradient;  // offsets into the arena, -1 for none
+  long value, gradient;  // bytes from the arena's beginning, -1 for none
+  long gamma, beta;      // offsets into the parameters
 };
 
 // Each has a row in the table of layers/layer.cc.
@@ -40,9 +41,9 @@ struct Segment {
 struct ProgramInfo {
   bool training;
   int batch, image_size, classes;
-  long parameter_count, gamma, beta;
+  long parameter_count;
   double epsilon, momentum;
-  long arena;  // floats
+  long arena;  // bytes
   std::vector<PlaneInfo> planes;
   std::vector<Segment> segments;
   std::vector<StepInfo> steps;
@@ -51,8 +52,11 @@ struct ProgramInfo {
 // Throws std::invalid_argument naming the field.
 ProgramInfo DecodeProgram(const double* words, size_t count);
 
-// Floats that a plane owns from its offset on: values and what kernels may touch behind them.
-long PlaneExtent(const PlaneInfo& plane, int batch);
+// Bytes that a plane owns from its place on: values and what kernels may touch behind them. program.ts has the same.
+long PlaneBytes(const PlaneInfo& plane, int batch);
+
+// What lies so many bytes into the arena.
+inline float* AtByte(float* arena, long bytes) { return arena + bytes / static_cast<long>(sizeof(float)); }
 
 // What steps of several kinds are checked for.
 void ExpectOutputSize(const ProgramInfo& program, const StepInfo& step, long height, long width);

@@ -13,7 +13,7 @@ Workspace::Workspace(ProgramInfo program, const KernelTable& kernels, int thread
 
 void Workspace::Allocate(const Needs& needs) {
   scratch_floats_ = RoundUp(static_cast<long>(needs.scratch), 1024) + 16;
-  arena_ = Arena(program.arena + 64);
+  arena_ = Arena(program.arena / sizeof(float) + 64);
   packed_ = Arena(needs.packed);
   partials_ = Arena(needs.partials + 64);
   filters_ = Arena(program.training ? needs.filters : 0);
@@ -22,7 +22,7 @@ void Workspace::Allocate(const Needs& needs) {
 
 float* Workspace::plane(int id, bool gradient) const {
   const long offset = gradient ? program.planes[id].gradient : program.planes[id].value;
-  return offset < 0 ? nullptr : arena() + offset;
+  return offset < 0 ? nullptr : AtByte(arena(), offset);
 }
 
 const InputPlane* Workspace::Inputs(const StepInfo& s) {

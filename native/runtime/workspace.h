@@ -17,6 +17,17 @@ inline long RoundUp(long n, long to) { return (n + to - 1) / to * to; }
 // Elements per task of elementwise passes over the parameters.
 constexpr long kChunk = 1 << 15;
 
+inline long Chunks(long elements) { return (elements + kChunk - 1) / kChunk; }
+
+// Calls body(begin, end, decay) for what each segment has of a chunk of the parameters.
+template <class Body>
+void ForEachSegment(const ProgramInfo& program, long chunk, const Body& body) {
+  for (const Segment& s : program.segments) {
+    const long begin = std::max(s.begin, chunk * kChunk), end = std::min(s.end, (chunk + 1) * kChunk);
+    if (begin < end) body(begin, end, s.decay);
+  }
+}
+
 // Floats that layers ask for when they are made. Packed weights stay, so they add up; the others are in use by one
 // layer at a time, so the largest wish holds.
 struct Needs {

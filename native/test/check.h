@@ -217,6 +217,7 @@ void TestStem(const KernelTable& kernels);
 void TestHead(const KernelTable& kernels);
 void TestUpdate(const KernelTable& kernels);
 void TestDecode();
+void TestProgram();
 void TestThreadPool();
 void TestExecutor(const KernelTable& kernels);
 

@@ -39,7 +39,10 @@ int main(int argc, char** argv) {
   const std::string only = argc > 1 ? argv[1] : "";
   if (argc > 2) Test::every = std::max(1, std::atoi(argv[2]));
   TestThreadPool();
-  if (only == "") TestDecode();
+  if (only == "") {
+    TestDecode();
+    TestProgram();
+  }
   for (const riffle::KernelTable* table : Tables()) {
     if (only != "" && only != "threads" && only != table->name) continue;
     if (only != "threads") {

@@ -32,11 +32,11 @@ ProgramInfo SmallProgram(bool training) {
   const auto add_planes = [&](int count, long size, bool relu) {
     const int first = static_cast<int>(p.planes.size());
     for (int i = 0; i < count; ++i) {
-      PlaneInfo plane{.height = size, .width = size, .relu = relu, .value = p.arena, .gradient = -1};
-      p.arena += PlaneExtent(plane, kBatch);
+      PlaneInfo plane{.height = size, .width = size, .relu = relu, .value = p.arena, .gradient = -1, .gamma = 0, .beta = 0};
+      p.arena += PlaneBytes(plane, kBatch);
       if (training) {
         plane.gradient = p.arena;
-        p.arena += PlaneExtent(plane, kBatch);
+        p.arena += PlaneBytes(plane, kBatch);
       }
       p.planes.push_back(plane);
     }
@@ -92,8 +92,12 @@ ProgramInfo SmallProgram(bool training) {
   head.accumulates.assign(join.count, 0);
   head.weights = add_parameters(kClasses * static_cast<long>(join.count), true);
   head.bias = add_parameters(kClasses, false);
-  p.gamma = add_parameters(static_cast<long>(p.planes.size()), false);
-  p.beta = add_parameters(static_cast<long>(p.planes.size()), false);
+  const long planes = static_cast<long>(p.planes.size());
+  const long norms = add_parameters(2 * planes, false);
+  for (long i = 0; i < planes; ++i) {
+    p.planes[i].gamma = norms + i;
+    p.planes[i].beta = norms + planes + i;
+  }
   p.steps = {stem, widen, main, side, join, head};
   return p;
 }
@@ -110,7 +114,11 @@ Outcome Train(const KernelTable& kernels, int threads) {
   Numbers numbers(7);
   const size_t planes = program.planes.size();
   for (long i = 0; i < program.parameter_count; ++i)
-    o.parameters.push_back(i >= program.gamma ? (i < program.beta ? 1 : 0) + 0.25f * numbers.Uniform() : 0.5f * numbers.Uniform());
+    o.parameters.push_back(0.5f * numbers.Uniform());
+  for (const PlaneInfo& plane : program.planes) {
+    o.parameters[plane.gamma] = 1 + 0.25f * numbers.Uniform();
+    o.parameters[plane.beta] = 0.25f * numbers.Uniform();
+  }
   o.statistics.assign(planes, 0);
   o.statistics.resize(2 * planes, 1);
   o.gradients.assign(o.parameters.size(), 0);

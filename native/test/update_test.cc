@@ -53,6 +53,40 @@ void TestStep(const KernelTable& k) {
         }
 }
 
+// Where a range begins and ends decides which elements go through vectors and which one by one; the bits may not
+// depend on it, for the array is cut by what decays and what does not.
+void TestCuts(const KernelTable& k) {
+  Test test(k.name, "update, cut anywhere");
+  constexpr long kCount = 83;
+  Numbers numbers(5);
+  std::vector<float> start[3], g;
+  for (long i = 0; i < kCount; ++i) {
+    for (std::vector<float>& values : start) values.push_back(numbers.Uniform());
+    g.push_back(numbers.Uniform());
+  }
+  for (bool nesterov : {false, true})
+    for (long cut = 0; cut <= kCount; ++cut) {
+      test.Case("cut at %ld, nesterov %d", cut, nesterov);
+      std::vector<float> whole[3] = {start[0], start[1], start[2]}, parts[3] = {start[0], start[1], start[2]};
+      const auto update = [&](std::vector<float>* values) {
+        return Update{.parameters = values[0].data(),
+                      .momentum = values[1].data(),
+                      .averages = values[2].data(),
+                      .gradients = g.data(),
+                      .learning_rate = 0.1f,
+                      .momentum_factor = 0.9f,
+                      .weight_decay = 0.01f,
+                      .average_decay = 0.9f,
+                      .nesterov = nesterov};
+      };
+      k.update(update(whole), 0, kCount);
+      k.update(update(parts), 0, cut);
+      k.update(update(parts), cut, kCount);
+      for (int i = 0; i < 3; ++i)
+        test.True(std::memcmp(whole[i].data(), parts[i].data(), kCount * sizeof(float)) == 0, "other bits");
+    }
+}
+
 void TestSums(const KernelTable& k) {
   Test squares(k.name, "sum_of_squares"), finite(k.name, "all_finite");
   for (long count : {0, 1, 3, 4, 5, 8, 15, 16, 17, 33, 255, 256, 257, 1023, 1024, 1025, 2500}) {
@@ -116,6 +150,7 @@ void TestParts(const KernelTable& k) {
 
 void TestUpdate(const KernelTable& kernels) {
   TestStep(kernels);
+  TestCuts(kernels);
   TestParts(kernels);
   TestSums(kernels);
 }

@@ -12,9 +12,9 @@ import {
 /** conv1 [24, 3, 3, 3], a pointwise [64, 32, 1, 1], a depthwise [32, 1, 3, 3], a classifier [10, 400] and its bias. */
 const entries: ParameterEntry[] = [];
 let end = 0;
-const add = (name: string, role: ParameterEntry["role"], shape: number[]): void => {
+const add = (name: string, role: ParameterEntry["role"], shape: number[], plane?: number): void => {
   const size = shape.reduce((a, b) => a * b, 1);
-  entries.push({ name, role, shape, offset: end, size });
+  entries.push({ name, role, shape, offset: end, size, ...(plane === undefined ? {} : { plane }) });
   end += size;
 };
 add("conv1.weight", "convolution", [24, 3, 3, 3]);
@@ -22,12 +22,11 @@ add("a.weight", "convolution", [64, 32, 1, 1]);
 add("b.weight", "depthwise", [32, 1, 3, 3]);
 add("classifier.weight", "linear", [10, 400]);
 add("classifier.bias", "bias", [10]);
-add("a.gamma", "gamma", [64]);
-add("a.beta", "beta", [64]);
+add("a.gamma", "gamma", [64], 0);
+add("a.beta", "beta", [64], 0);
 const table: ParameterTable = {
   parameters: entries,
   parameterCount: end,
-  gamma: end - 128,
   planes: { length: 64 },
 };
 

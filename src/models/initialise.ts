@@ -24,8 +24,6 @@ export interface ParameterTable {
   readonly parameters: readonly ParameterEntry[];
   /** Elements of the flat parameter array. */
   readonly parameterCount: number;
-  /** gamma of plane p is parameters[gamma + p]. */
-  readonly gamma: number;
   readonly planes: { readonly length: number };
 }
 
@@ -36,6 +34,8 @@ export interface ParameterEntry {
   readonly offset: number;
   readonly size: number;
   readonly role: Role;
+  /** The plane of a gamma's or beta's first element; its others follow. */
+  readonly plane?: number;
 }
 
 export interface InitialisationOptions {

@@ -9,15 +9,15 @@ import { exportWeights, schemes, tensorsOf, type Scheme } from "./tensor-names.j
 /** A convolution of 2 inputs and 3 outputs, a depthwise one over 3 planes, a classifier of 2 classes. */
 const entries: ParameterEntry[] = [
   { name: "stage2.unit1.main.before.weight", role: "convolution", shape: [3, 2, 1, 1], offset: 0, size: 6 },
-  { name: "stage2.unit1.main.before.gamma", role: "gamma", shape: [3], offset: 41, size: 3 },
-  { name: "stage2.unit1.main.before.beta", role: "beta", shape: [3], offset: 47, size: 3 },
+  { name: "stage2.unit1.main.before.gamma", role: "gamma", shape: [3], offset: 41, size: 3, plane: 0 },
+  { name: "stage2.unit1.main.before.beta", role: "beta", shape: [3], offset: 47, size: 3, plane: 0 },
   { name: "stage3.unit2.side.depthwise.weight", role: "depthwise", shape: [3, 1, 3, 3], offset: 6, size: 27 },
-  { name: "stage3.unit2.side.depthwise.gamma", role: "gamma", shape: [3], offset: 44, size: 3 },
-  { name: "stage3.unit2.side.depthwise.beta", role: "beta", shape: [3], offset: 50, size: 3 },
+  { name: "stage3.unit2.side.depthwise.gamma", role: "gamma", shape: [3], offset: 44, size: 3, plane: 3 },
+  { name: "stage3.unit2.side.depthwise.beta", role: "beta", shape: [3], offset: 50, size: 3, plane: 3 },
   { name: "classifier.weight", role: "linear", shape: [2, 3], offset: 33, size: 6 },
   { name: "classifier.bias", role: "bias", shape: [2], offset: 39, size: 2 },
 ];
-const table: ParameterTable = { parameters: entries, parameterCount: 53, gamma: 41, planes: { length: 6 } };
+const table: ParameterTable = { parameters: entries, parameterCount: 53, planes: { length: 6 } };
 /** Every element holds its own position, statistics 100 more. */
 const weights = {
   parameters: Float32Array.from({ length: 53 }, (_, i) => i),
@@ -111,6 +111,19 @@ suite("fillTensor", () => {
       assert.deepEqual(back, weights);
     });
   }
+
+  test("finds tensors by name when they lay in another order when they were written", () => {
+    let end = 53;
+    const reversed = entries.map((entry) => ({ ...entry, offset: (end -= entry.size) }));
+    const exported = exportWeights(table, "canonical", weights);
+    const moved = { parameters: new Float32Array(53).fill(NaN), statistics: new Float32Array(12) };
+    fillTensors({ ...table, parameters: reversed }, "canonical", (name) => exported.get(name), moved);
+    for (const [i, { offset, size }] of reversed.entries()) {
+      const before = entries[i]?.offset ?? NaN;
+      const original = weights.parameters.subarray(before, before + size);
+      assert.deepEqual(moved.parameters.subarray(offset, offset + size), original);
+    }
+  });
 
   test("names the tensor of another shape, with both shapes", () => {
     const exported = exportWeights(table, "tensorflow", weights);

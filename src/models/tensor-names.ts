@@ -122,8 +122,7 @@ function movingStatistics(
   describe: (name: string, place: Pick<WeightTensor, "array" | "offset">) => WeightTensor,
 ): WeightTensor[] {
   const planes = table.planes.length;
-  // Betas lie by plane id, one for each, right behind the gammas.
-  const firstPlane = beta.offset - table.gamma - planes;
+  const firstPlane = beta.plane as number;
   return [
     describe("moving_mean", { array: "statistics", offset: firstPlane }),
     describe("moving_variance", { array: "statistics", offset: planes + firstPlane }),

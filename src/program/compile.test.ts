@@ -7,7 +7,7 @@ import { shuffleNetV2 } from "../models/shufflenet-v2.js";
 import { variantNames, widths, type VariantName, type Width } from "../models/variants.js";
 import { compile } from "./compile.js";
 import { totals } from "./print.js";
-import { planeStride } from "./program.js";
+import { planeBytes } from "./program.js";
 import { windowGeometry } from "./window.js";
 
 const network = (variant: VariantName, width: Width): Network =>
@@ -121,12 +121,56 @@ suite("compile", () => {
   });
 });
 
+suite("the flat parameter array", () => {
+  const program = compile(network("torchvision", 1), { batch: 2, imageSize: 64, mode: "train" });
+  const byOffset = [...program.parameters].sort((a, b) => a.offset - b.offset).map(({ name }) => name);
+
+  test("lies in the order in which backward finishes, a step's tensors side by side", () => {
+    assert.deepEqual(byOffset.slice(0, 6), [
+      "classifier.weight",
+      "classifier.bias",
+      "conv5.weight",
+      "conv5.gamma",
+      "conv5.beta",
+      "stage4.unit4.main.after.weight",
+    ]);
+    assert.deepEqual(byOffset.slice(-3), ["conv1.weight", "conv1.gamma", "conv1.beta"]);
+  });
+
+  test("is listed in the network's order, by which weights are drawn and files are written", () => {
+    const listed = program.parameters.map(({ name }) => name);
+    assert.deepEqual(listed.slice(0, 4), ["conv1.weight", "conv1.gamma", "conv1.beta", "stage2.unit1.main.before.weight"]); // prettier-ignore
+    assert.deepEqual(listed.slice(-2), ["classifier.weight", "classifier.bias"]);
+  });
+
+  test("is cut into buckets of a megabyte, one step more at most, final in turn", () => {
+    const { buckets, steps, parameterCount } = program;
+    assert.ok(buckets.length >= 4, `${buckets.length} buckets`);
+    assert.deepEqual(
+      buckets.map(({ begin }) => begin),
+      [0, ...buckets.slice(0, -1).map(({ end }) => end)],
+    );
+    assert.equal(buckets.at(-1)?.end, parameterCount);
+    assert.equal(buckets[0]?.afterStep, steps.length - 1);
+    assert.equal(buckets.at(-1)?.afterStep, 0);
+    for (const { begin, end } of buckets.slice(0, -1)) assert.ok(end - begin >= 2 ** 18);
+  });
+});
+
 suite("planned memory", () => {
+  test("has no limit of 8 GiB", () => {
+    const batch = 2048;
+    const program = compile(network("tensorflow", 1), { batch, imageSize: 224, mode: "train" });
+    assert.ok(program.memory.size > 2 ** 33, `${program.memory.size} bytes`);
+    const last = Math.max(...program.memory.value, ...program.memory.gradient);
+    assert.ok(last > 2 ** 33 && last < program.memory.size, `the last buffer begins at ${last}`);
+  });
+
   for (const width of widths) {
     test(`${width.toFixed(1)}x trains in little more than its values alone`, () => {
       const batch = 4;
       const program = compile(network("tensorflow", width), { batch, imageSize: 224, mode: "train" });
-      const values = program.planes.reduce((sum, plane) => sum + planeStride(plane, batch), 0);
+      const values = program.planes.reduce((sum, plane) => sum + planeBytes(plane, batch), 0);
       // Measured: 1.03 to 1.08; values and gradients side by side would be 2.
       assert.ok(program.memory.size <= 1.1 * values, `${program.memory.size / values} of the values`);
     });
@@ -135,7 +179,7 @@ suite("planned memory", () => {
   test("inference keeps only planes that are still to be read", () => {
     const batch = 4;
     const program = compile(network("tensorflow", 1), { batch, imageSize: 224, mode: "infer" });
-    const values = program.planes.reduce((sum, plane) => sum + planeStride(plane, batch), 0);
+    const values = program.planes.reduce((sum, plane) => sum + planeBytes(plane, batch), 0);
     assert.ok(program.memory.size <= 0.15 * values, `${program.memory.size / values} of the values`);
   });
 });

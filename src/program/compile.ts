@@ -16,7 +16,15 @@ import { bindArrange } from "./kinds/arrange.js";
 import { kindOf, kinds, product } from "./kinds/kinds.js";
 import { Scope } from "./kinds/scope.js";
 import { planMemory } from "./plan-memory.js";
-import type { Parameter, Plane, PlaneId, Program, Step } from "./program.js";
+import {
+  outputsOf,
+  type Bucket,
+  type Parameter,
+  type Plane,
+  type PlaneId,
+  type Program,
+  type Step,
+} from "./program.js";
 import { verify } from "./verify.js";
 
 export interface CompileOptions {
@@ -39,14 +47,13 @@ export function compile(network: Network, options: CompileOptions): Program {
     batch,
     imageSize,
     classes: network.classes,
-    planes: bound.planes,
+    planes: laidOut.planes,
     steps,
     parameters: laidOut.parameters,
     parameterCount: laidOut.parameterCount,
-    gamma: laidOut.gamma,
-    beta: laidOut.beta,
+    buckets: laidOut.buckets,
     batchNorm: network.batchNorm,
-    memory: planMemory({ mode, batch, planes: bound.planes, steps }),
+    memory: planMemory({ mode, batch, planes: laidOut.planes, steps }),
   };
   verify(program);
   return program;
@@ -110,51 +117,61 @@ function bindStep(scope: Scope): Step | undefined {
   return undefined;
 }
 
-interface LaidOut {
-  readonly steps: Step[];
+interface LaidOut extends Bound {
   readonly parameters: Parameter[];
   readonly parameterCount: number;
-  readonly gamma: number;
-  readonly beta: number;
+  readonly buckets: Bucket[];
 }
 
 /**
- * One flat array: the weights of the steps in order, the classifier's bias, all gammas by plane, all betas.
+ * One flat array in the order in which backward finishes: of each step, last to first, its weight, bias, gammas and
+ * betas. So whoever communicates gradients while backward goes on sends neighbours, and what is frozen, which is at
+ * the network's beginning, lies at the end.
  *
- * The parameter table keeps the network's order instead (weight, gamma, beta of each layer), which is the
- * order people know from other programs.
+ * The parameter table is in the network's order instead, and a tensor's random draws go by its place there.
  */
 function layOutParameters(network: Network, bound: Bound): LaidOut {
-  const parameters: Parameter[] = [];
-  const sizes = bound.steps.map((step) =>
-    kindOf(step)
-      .tensors(step)
-      .map(({ shape }) => product(shape)),
-  );
-  const gamma = sizes.flat().reduce((sum, size) => sum + size, 0);
-  const beta = gamma + bound.planes.length;
-  const biases = sizes.reduce((sum, [weight = 0]) => sum + weight, 0);
-
-  const add = (name: string, role: Parameter["role"], shape: readonly number[], offset: number): void => {
-    const decay = network.decays.includes(role);
-    parameters.push({ name, shape, offset, size: product(shape), decay, role });
-  };
-  const ends = { weight: 0, bias: biases };
-  const steps = bound.steps.map((step) => {
+  const planes = [...bound.planes];
+  const steps: Step[] = [];
+  const tables: Parameter[][] = [];
+  const buckets: Bucket[] = [];
+  let end = 0;
+  let bucketBegin = 0;
+  for (let index = bound.steps.length - 1; index >= 0; index--) {
+    const step = bound.steps[index] as Step;
+    const table: Parameter[] = [];
+    const place = (name: string, role: Parameter["role"], shape: readonly number[], plane?: PlaneId) => {
+      const offset = end;
+      const decay = network.decays.includes(role);
+      const entry = { name: `${step.name}.${name}`, shape, offset, size: product(shape), decay, role };
+      table.push(plane === undefined ? entry : { ...entry, plane });
+      end += entry.size;
+      return offset;
+    };
     const offsets = { weight: 0, bias: -1 };
-    for (const { name, role, shape } of kindOf(step).tensors(step)) {
-      offsets[name] = ends[name];
-      ends[name] += product(shape);
-      add(`${step.name}.${name}`, role, shape, offsets[name]);
-    }
+    for (const { name, role, shape } of kindOf(step).tensors(step)) offsets[name] = place(name, role, shape);
     if (step.count > 0) {
-      add(`${step.name}.gamma`, "gamma", [step.count], gamma + step.first);
-      add(`${step.name}.beta`, "beta", [step.count], beta + step.first);
+      const gamma = place("gamma", "gamma", [step.count], step.first);
+      const beta = place("beta", "beta", [step.count], step.first);
+      for (const [i, plane] of outputsOf(step).entries())
+        planes[plane] = { ...(planes[plane] as Plane), gamma: gamma + i, beta: beta + i };
     }
-    return { ...step, weights: offsets.weight, bias: offsets.bias };
-  });
-  return { steps, parameters, parameterCount: beta + bound.planes.length, gamma, beta };
+    steps.unshift({ ...step, weights: offsets.weight, bias: offsets.bias });
+    tables.unshift(table);
+    if (end - bucketBegin >= BUCKET_ELEMENTS || index === 0) {
+      buckets.push({ begin: bucketBegin, end, afterStep: index });
+      bucketBegin = end;
+    }
+  }
+  return { planes, steps, parameters: tables.flat(), parameterCount: end, buckets };
 }
+
+/**
+ * A bucket ends with the first step that makes it a megabyte of f32. A link of 1 Gbit/s needs 8 ms for that, eighty times
+ * the 0.1 ms that a message costs whatever its length; smaller ones would cost more messages, larger ones would begin
+ * their way later.
+ */
+const BUCKET_ELEMENTS = 2 ** 20 / 4;
 
 /** Backward, the last reader of a plane runs first and writes its gradient; earlier ones add to it. */
 function markAccumulation(steps: readonly Step[]): Step[] {

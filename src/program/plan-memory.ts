@@ -12,11 +12,10 @@
  * So at the end of a training step's forward half every value stands, and backward the gradients of early
  * layers settle where values of late layers stood: the whole costs little more than the values alone.
  *
- * Offsets and sizes are in f32 elements; offsets are multiples of 16 (one cache line).
+ * Offsets and sizes are in bytes; offsets are multiples of ALIGNMENT.
  */
 
-import { ResourceError } from "../core/error.js";
-import { outputsOf, planeStride, type MemoryPlan, type Plane, type PlaneId, type Step } from "./program.js";
+import { outputsOf, planeBytes, type MemoryPlan, type Plane, type PlaneId, type Step } from "./program.js";
 
 interface MemoryRequest {
   readonly mode: "train" | "infer";
@@ -33,31 +32,20 @@ interface Lifetime {
   readonly to: number;
 }
 
-/** Offsets are 32-bit: 8 GiB of f32. */
-const MOST_ELEMENTS = 2 ** 31 - 1;
-
 export function planMemory(request: MemoryRequest): MemoryPlan {
   const { planes, batch } = request;
   const place = {
-    value: new Int32Array(planes.length).fill(-1),
-    gradient: new Int32Array(planes.length).fill(-1),
+    value: new Float64Array(planes.length).fill(-1),
+    gradient: new Float64Array(planes.length).fill(-1),
   };
   const arena = new FreeList();
   for (const { born, dying } of timeline(request)) {
     for (const { plane, what } of born) {
-      place[what][plane] = arena.take(planeStride(planes[plane] as Plane, batch));
+      place[what][plane] = arena.take(planeBytes(planes[plane] as Plane, batch));
     }
     for (const { plane, what } of dying) {
-      arena.give(place[what][plane] as number, planeStride(planes[plane] as Plane, batch));
+      arena.give(place[what][plane] as number, planeBytes(planes[plane] as Plane, batch));
     }
-  }
-  if (arena.size > MOST_ELEMENTS) {
-    throw new ResourceError({
-      what: "the batch needs a larger arena than one program can address",
-      expected: `at most ${MOST_ELEMENTS} elements`,
-      found: `${arena.size}`,
-      hint: "use a smaller batch",
-    });
   }
   return { ...place, size: arena.size };
 }

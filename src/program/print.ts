@@ -52,7 +52,7 @@ export function totals(program: Program): Totals {
     parameters: sum("parameters"),
     multiplyAdds: sum("multiplyAdds"),
     bytes: sum("bytes"),
-    arenaBytes: 4 * program.memory.size,
+    arenaBytes: program.memory.size,
   };
 }
 
@@ -64,7 +64,7 @@ export function print(program: Program): string {
   const { mode, batch, imageSize, classes, planes, parameterCount } = program;
   const heading =
     `${mode} batch ${batch}, image ${imageSize}x${imageSize}, ${classes} classes, ` +
-    `${planes.length} planes, ${parameterCount} parameters (gamma @${program.gamma}, beta @${program.beta})`;
+    `${planes.length} planes, ${parameterCount} parameters`;
   return [heading, ...program.steps.map((step, index) => printStep(program, step, index))].join("\n") + "\n";
 }
 
@@ -94,13 +94,19 @@ function bytesMoved(program: Program, step: Step): number {
 }
 
 function printStep(program: Program, step: Step, index: number): string {
-  const { height, width, relu } = program.planes[step.first] ?? { height: 0, width: 0, relu: false };
   const text = kindOf(step).print(step, {
     inputs: printInputs(step),
-    outputs: `${printPlanes(outputsOf(step))} ${height}x${width}${relu ? " relu" : ""}`,
+    outputs: printOutputs(program, step),
     weights: `weights @${step.weights}`,
   });
   return `${String(index).padStart(2)} ${step.kind.padEnd(9)} ${step.name}: ${text}`;
+}
+
+function printOutputs({ planes }: Program, step: Step): string {
+  const plane = planes[step.first];
+  if (plane === undefined) return "";
+  const { height, width, relu, gamma, beta } = plane;
+  return `${printPlanes(outputsOf(step))} ${height}x${width}${relu ? " relu" : ""} gamma @${gamma} beta @${beta}`;
 }
 
 function printInputs(step: Step): string {

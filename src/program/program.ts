@@ -11,16 +11,26 @@
  * A plane's gradient g is the gradient with respect to scale*z + shift, already masked by the ReLU.
  * Backward, the gradient with respect to z is a*g + b*z + c with three numbers per plane.
  *
- * Sizes are in pixels or elements, never bytes; offsets count f32 elements.
+ * Sizes of maps are in pixels; offsets into the flat parameter array count its f32 elements; places in the arena are
+ * in bytes.
  */
 
 export type PlaneId = number;
 
+/** How a plane's values are stored in the arena. Tables, parameters and logits are always f32 or f64. */
+export type Storage = "f32";
+
+export const bytesPerElement: { readonly [S in Storage]: number } = { f32: 4 };
+
 export interface Plane {
   readonly height: number;
   readonly width: number;
+  readonly storage: Storage;
   /** Whether readers apply max(0, .) after normalising. */
   readonly relu: boolean;
+  /** Offsets of its gamma and beta in the flat parameter array. */
+  readonly gamma: number;
+  readonly beta: number;
 }
 
 /** Where a trainable tensor lies in the flat parameter array. */
@@ -34,6 +44,17 @@ export interface Parameter {
   /** Whether weight decay applies (the variant's rule). */
   readonly decay: boolean;
   readonly role: "convolution" | "depthwise" | "gamma" | "beta" | "linear" | "bias";
+  /** The plane of a gamma's or beta's first element; its others follow. */
+  readonly plane?: PlaneId;
+}
+
+/** Neighbouring parameters whose gradients are final together. */
+export interface Bucket {
+  /** Elements begin .. end-1 of the flat parameter array. */
+  readonly begin: number;
+  readonly end: number;
+  /** The step whose backward completes them. */
+  readonly afterStep: number;
 }
 
 /** Padding before the first row and column; what is needed after follows from the sizes. */
@@ -108,11 +129,11 @@ export interface HeadStep extends StepBase {
 
 export type Step = StemStep | PointwiseStep | DepthwiseStep | HeadStep;
 
-/** Where planes lie in the arena, in f32 elements; -1 where a plane has no such buffer. */
+/** Where planes lie in the arena, in bytes; -1 where a plane has no such buffer. */
 export interface MemoryPlan {
-  readonly value: Int32Array;
-  readonly gradient: Int32Array;
-  /** Elements of the whole arena. */
+  readonly value: Float64Array;
+  readonly gradient: Float64Array;
+  /** Bytes of the whole arena. */
   readonly size: number;
 }
 
@@ -124,20 +145,33 @@ export interface Program {
   readonly planes: readonly Plane[];
   /** Forward order; training runs them backward in reverse. The stem is first, the head last. */
   readonly steps: readonly Step[];
+  /** In the network's order (weight, gamma, beta of each layer), which people know and files keep. */
   readonly parameters: readonly Parameter[];
-  /** Elements of the flat parameter array. */
+  /**
+   * Elements of the flat parameter array, which lies in the order in which backward finishes: the last step's weight,
+   * bias, gammas and betas first, the stem's last.
+   */
   readonly parameterCount: number;
-  /** gamma of plane p is parameters[gamma + p], beta is parameters[beta + p]. */
-  readonly gamma: number;
-  readonly beta: number;
+  /** The array in pieces, first to last, each final as early as its neighbours allow. */
+  readonly buckets: readonly Bucket[];
   /** Moving mean of plane p is statistics[p], moving variance statistics[planes.length + p]. */
   readonly batchNorm: { readonly epsilon: number; readonly momentum: number };
   readonly memory: MemoryPlan;
 }
 
-/** Elements a plane takes in the arena: whole 64-byte lines, and one line more so planes do not alias in cache. */
-export function planeStride(plane: Plane, batch: number): number {
-  return Math.ceil((batch * plane.height * plane.width) / 32) * 32 + 16;
+/** Bytes that places in the arena are multiples of: a cache line. */
+export const ALIGNMENT = 64;
+
+/**
+ * Bytes a plane takes in the arena: whole pairs of cache lines, and one line more so planes do not alias in cache.
+ * native/runtime/program.cc computes the same (PlaneBytes).
+ */
+export function planeBytes(
+  { height, width, storage }: Pick<Plane, "height" | "width" | "storage">,
+  batch: number,
+): number {
+  const bytes = batch * height * width * bytesPerElement[storage];
+  return Math.ceil(bytes / (2 * ALIGNMENT)) * (2 * ALIGNMENT) + ALIGNMENT;
 }
 
 export function outputsOf({ first, count }: Step): readonly PlaneId[] {

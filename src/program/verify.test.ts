@@ -5,7 +5,7 @@ import { suite, test } from "node:test";
 
 import { shuffleNetV2 } from "../models/shufflenet-v2.js";
 import { compile } from "./compile.js";
-import type { DepthwiseStep, MemoryPlan, PointwiseStep, Program, Step } from "./program.js";
+import type { Bucket, DepthwiseStep, MemoryPlan, PointwiseStep, Program, Step } from "./program.js";
 import { ProgramError } from "./program-error.js";
 import { verify } from "./verify.js";
 
@@ -45,12 +45,12 @@ suite("verify", () => {
   });
 
   refuses("a buffer that ends beyond the arena", /of plane \d+ at/, () =>
-    withMemory({ size: good.memory.size - 16 }),
+    withMemory({ size: good.memory.size - 64 }),
   );
 
   refuses("an unaligned buffer", /value of plane 0 at/, () => {
-    const value = good.memory.value.map((offset) => offset + 8);
-    return withMemory({ value, size: good.memory.size + 16 });
+    const value = good.memory.value.map((offset) => offset + 32);
+    return withMemory({ value, size: good.memory.size + 64 });
   });
 
   refuses("a plane without a place", /value of plane 5 at/, () => {
@@ -95,9 +95,50 @@ suite("verify", () => {
     withStep("conv5", (step: PointwiseStep) => ({ ...step, weights: step.weights + 1 })),
   );
 
-  refuses("a hole in the parameter array", /begins at/, () => ({
+  refuses("a tensor that the table lacks", /"conv1.weight" is not 648 elements/, () => ({
     ...good,
     parameters: good.parameters.filter((p) => p.name !== "conv1.weight"),
+  }));
+
+  refuses("a tensor of no step", /the table has 352047 parameters, the steps 352042/, () => ({
+    ...good,
+    parameters: [...good.parameters, { ...good.parameters[0]!, name: "stray", size: 5 }],
+  }));
+
+  refuses("parameters in another order than backward's", /"conv5.gamma" begins at/, () => {
+    const place = (name: string) => good.parameters.find((p) => p.name === name)!;
+    const [gamma, beta] = [place("conv5.gamma"), place("conv5.beta")];
+    const swapped = new Map([
+      [gamma, { ...gamma, offset: beta.offset }],
+      [beta, { ...beta, offset: gamma.offset }],
+    ]);
+    return {
+      ...good,
+      parameters: good.parameters.map((p) => swapped.get(p) ?? p),
+      planes: good.planes.map((plane) =>
+        plane.gamma >= gamma.offset && plane.gamma < gamma.offset + gamma.size
+          ? { ...plane, gamma: plane.beta, beta: plane.gamma }
+          : plane,
+      ),
+    };
+  });
+
+  refuses("a plane with another plane's gamma", /gamma of plane 3 is not at/, () => ({
+    ...good,
+    planes: good.planes.map((plane, id) => (id === 3 ? { ...plane, gamma: plane.gamma + 1 } : plane)),
+  }));
+
+  refuses("buckets that leave a gap", /bucket 1 is/, () =>
+    withBucket(1, (bucket) => ({ ...bucket, begin: bucket.begin + 1 })),
+  );
+
+  refuses("a bucket called final before its last step", /bucket 0 is/, () =>
+    withBucket(0, (bucket) => ({ ...bucket, afterStep: bucket.afterStep + 1 })),
+  );
+
+  refuses("buckets that end before the parameters", /buckets follow a step/, () => ({
+    ...good,
+    buckets: good.buckets.slice(0, -1),
   }));
 
   refuses("a program without its head", /last step is not the head/, () => ({
@@ -121,6 +162,10 @@ function refuses(what: string, message: RegExp, broken: () => Program): void {
 
 function withMemory(change: Partial<MemoryPlan>): Program {
   return { ...good, memory: { ...good.memory, ...change } };
+}
+
+function withBucket(index: number, change: (bucket: Bucket) => Bucket): Program {
+  return { ...good, buckets: good.buckets.map((bucket, i) => (i === index ? change(bucket) : bucket)) };
 }
 
 function withStep<S extends Step>(name: string, change: (step: S) => S): Program {

@@ -2,16 +2,12 @@
  * Checks what a backend relies on, and says which step or plane breaks it.
  *
  * A program that passes can be executed without a bounds check: whatever a step reads was written before and
- * not written over since, and every offset lies inside its array. Linear in the size of the program and its
- * arena, so every compilation ends here.
+ * not written over since, and every offset lies inside its array. Every compilation ends here.
  */
 
 import { kindOf, product } from "./kinds/kinds.js";
 import { check, ProgramError } from "./program-error.js";
-import { outputsOf, planeStride, type Plane, type PlaneId, type Program, type Step } from "./program.js";
-
-/** Elements that buffers start on: a cache line of f32. */
-const ALIGNMENT = 16;
+import { ALIGNMENT, outputsOf, planeBytes, type PlaneId, type Program, type Step } from "./program.js";
 
 export function verify(program: Program): void {
   verifyOrder(program);
@@ -58,28 +54,48 @@ function verifyShapes(program: Program): void {
   }
 }
 
-/** The table covers the flat array exactly once, and the steps point at their own entries. */
-function verifyParameters(program: Program): void {
-  const byOffset = [...program.parameters].sort((a, b) => a.offset - b.offset);
+/** The flat array is the steps' tensors, last step first, each in its table entry; buckets tile it. */
+function verifyParameters({ steps, parameters, parameterCount, planes, buckets }: Program): void {
+  const table = new Map(parameters.map((p) => [p.name, p]));
   let end = 0;
-  for (const p of byOffset) {
-    check(p.offset === end, `parameter "${p.name}" begins at ${p.offset}, expected ${end}`);
-    check(product(p.shape) === p.size, `parameter "${p.name}" has ${p.size} elements, not its shape's`);
-    end += p.size;
-  }
-  check(end === program.parameterCount, `parameters end at ${end}, the array at ${program.parameterCount}`);
-  const table = new Map(program.parameters.map((p) => [p.name, p]));
-  for (const step of program.steps) {
-    const expectAt = (name: string, offset: number, size: number): void => {
-      const p = table.get(name);
-      check(p?.offset === offset && p.size === size, `"${name}" is not ${size} elements at ${offset}`);
+  let bucket = 0;
+  for (let index = steps.length - 1; index >= 0; index--) {
+    const step = steps[index] as Step;
+    const expect = (tensor: string, offset: number | undefined, shape: readonly number[]): void => {
+      const p = table.get(`${step.name}.${tensor}`);
+      const size = product(shape);
+      check(
+        p?.offset === offset && p?.size === size && product(p.shape) === size,
+        `"${step.name}.${tensor}" is not ${size} elements at ${offset}`,
+      );
+      check(offset === end, `parameter "${step.name}.${tensor}" begins at ${offset}, expected ${end}`);
+      end += size;
     };
     for (const { name, shape } of kindOf(step).tensors(step))
-      expectAt(`${step.name}.${name}`, name === "bias" ? step.bias : step.weights, product(shape));
-    if (step.count === 0) continue;
-    expectAt(`${step.name}.gamma`, program.gamma + step.first, step.count);
-    expectAt(`${step.name}.beta`, program.beta + step.first, step.count);
+      expect(name, name === "bias" ? step.bias : step.weights, shape);
+    for (const tensor of step.count > 0 ? (["gamma", "beta"] as const) : []) {
+      const begin = end;
+      expect(tensor, planes[step.first]?.[tensor], [step.count]);
+      outputsOf(step).forEach((plane, i) => {
+        check(planes[plane]?.[tensor] === begin + i, `${tensor} of plane ${plane} is not at ${begin + i}`);
+      });
+    }
+    if (buckets[bucket]?.afterStep !== index) continue;
+    const { begin = NaN, end: last = NaN } = buckets[bucket] ?? {};
+    const expected = buckets[bucket - 1]?.end ?? 0;
+    check(
+      begin === expected && last === end,
+      `bucket ${bucket} is ${begin}..${last}, not ${expected}..${end}`,
+    );
+    bucket++;
   }
+  check(end === parameterCount, `parameters end at ${end}, the array at ${parameterCount}`);
+  check(
+    bucket === buckets.length && buckets.at(-1)?.end === end,
+    `${bucket} of ${buckets.length} buckets follow a step`,
+  );
+  const total = parameters.reduce((sum, { size }) => sum + size, 0);
+  check(total === end, `the table has ${total} parameters, the steps ${end}`);
 }
 
 /** Backward, the first to reach a plane writes and all others add; every plane is reached. */
@@ -101,32 +117,37 @@ function verifyAccumulation({ steps, planes }: Program): void {
 }
 
 /**
- * Plays a run on a map of the arena that knows, for each cache line, which buffer was last written there.
- * What a step reads must still stand when the step has written: this asks the steps, not the planner.
+ * Plays a run on a map of the arena that knows, between any two places where a buffer begins or ends, which buffer was
+ * last written there. What a step reads must still stand when the step has written: this asks the steps, not the planner.
  */
 function verifyMemory(program: Program): void {
   const { memory, planes, batch, steps, mode } = program;
-  const lastWriter = new Int32Array(Math.ceil(memory.size / ALIGNMENT)).fill(-1);
-  const lines = (plane: PlaneId, what: Buffer): [number, number] => {
+  const sizes = planes.map((plane) => planeBytes(plane, batch));
+  const bounds = new Set<number>();
+  for (const what of mode === "train" ? (["value", "gradient"] as const) : (["value"] as const))
+    memory[what].forEach((offset, plane) => bounds.add(offset).add(offset + (sizes[plane] as number)));
+  const places = new Map([...Float64Array.from(bounds).sort()].map((at, i) => [at, i]));
+  const lastWriter = new Int32Array(places.size).fill(-1);
+  const pieces = (plane: PlaneId, what: Buffer): [number, number] => {
     const offset = memory[what][plane] as number;
-    const end = offset + planeStride(planes[plane] as Plane, batch);
+    const end = offset + (sizes[plane] as number);
     check(
       offset >= 0 && offset % ALIGNMENT === 0 && end <= memory.size,
       `${what} of plane ${plane} at ${offset}..${end} of ${memory.size}`,
     );
-    return [offset / ALIGNMENT, Math.ceil(end / ALIGNMENT)];
+    return [places.get(offset) as number, places.get(end) as number];
   };
   const write = (list: readonly PlaneId[], what: Buffer): void => {
-    for (const plane of list) lastWriter.fill(identify(plane, what), ...lines(plane, what));
+    for (const plane of list) lastWriter.fill(identify(plane, what), ...pieces(plane, what));
   };
   const read = (step: Step, list: readonly PlaneId[], what: Buffer): void => {
     for (const plane of list) {
-      const [start, end] = lines(plane, what);
+      const [start, end] = pieces(plane, what);
       const own = identify(plane, what);
-      let line = start;
-      while (line < end && lastWriter[line] === own) line++;
-      if (line === end) continue;
-      const stranger = lastWriter[line] as number;
+      let piece = start;
+      while (piece < end && lastWriter[piece] === own) piece++;
+      if (piece === end) continue;
+      const stranger = lastWriter[piece] as number;
       throw new ProgramError(`"${step.name}" needs ${name(own)}, but ${name(stranger)} was written over it`);
     }
   };

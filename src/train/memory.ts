@@ -22,9 +22,9 @@ export function estimateMemory(training: Program, evaluation: Program | undefine
     base +
     decoding +
     4 * arrays +
-    4 * training.memory.size +
+    training.memory.size +
     batchesInFlight * pictures(training) +
-    (evaluation === undefined ? 0 : 4 * evaluation.memory.size + batchesInFlight * pictures(evaluation))
+    (evaluation === undefined ? 0 : evaluation.memory.size + batchesInFlight * pictures(evaluation))
   );
 }
 

@@ -97,9 +97,9 @@ async function compareSteps(c: Case): Promise<void> {
   const program = compile(network(c), { batch: c.batch, imageSize: c.image, mode: "train" });
   const draws = new Draws(7, streams.initialise, c.batch, c.image);
   const parameters = Float32Array.from({ length: program.parameterCount }, () => 0.4 * draws.normal());
-  for (let p = 0; p < program.planes.length; p++) {
+  for (const { gamma } of program.planes) {
     // Both signs of gamma: pooling turns round with the sign.
-    parameters[program.gamma + p] = (draws.uniform() < 0.3 ? -1 : 1) * draws.uniform(0.5, 1.5);
+    parameters[gamma] = (draws.uniform() < 0.3 ? -1 : 1) * draws.uniform(0.5, 1.5);
   }
   const batch = randomBatch(program, draws);
   const exact = stateInDoubles(program, parameters);

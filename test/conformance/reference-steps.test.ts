@@ -84,7 +84,7 @@ test(
     // The stored batch is 3 images of 4 x 5 pixels; only its number of values matters here.
     const machine = { ...createMachine(program), counts: () => count };
     const state = emptyState(program);
-    state.parameters.fill(1, program.gamma, program.beta);
+    for (const { gamma } of program.planes) state.parameters[gamma] = 1;
     state.statistics.fill(1, program.planes.length);
     x.forEach((z, plane) => normaliseByBatch(machine, plane, z, state));
     updateStatistics(machine, state.statistics);
@@ -141,7 +141,7 @@ suite("the stem's winners", () => {
     const state = emptyState(program);
     // tinyNetwork reads image channel 0 as the network's channel 1.
     state.parameters[step.weights + 9] = 1;
-    state.parameters[program.gamma] = gamma;
+    state.parameters[program.planes[0]?.gamma ?? -1] = gamma;
     const image = Uint8Array.from({ length: 8 * 8 * 3 }, (_, i) => {
       const pixel = Math.floor(i / 3);
       return i % 3 === 0 ? red(Math.floor(pixel / 8), pixel % 8) : 0;

@@ -57,7 +57,7 @@ class StemLayer : public Layer {
       const int p = s_.first + o;
       const double inverse = 1.0 / std::sqrt(norm.variance(p) + ws_.program.epsilon);
       const double dgamma = (norm.gradient_dot(p) - norm.mean(p) * norm.gradient_sum(p)) * inverse;
-      const double a = w.parameters[ws_.program.gamma + p] * inverse;
+      const double a = w.parameters[ws_.program.planes[p].gamma] * inverse;
       const double b = -a * inverse * dgamma / n;
       const double c = -a * norm.gradient_sum(p) / n - b * norm.mean(p);
       for (int tap = 0; tap < kStemPatch; ++tap) {

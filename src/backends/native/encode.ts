@@ -3,10 +3,12 @@
  */
 
 import { kindOf } from "../../program/kinds/kinds.js";
-import type { Program, Step } from "../../program/program.js";
+import type { Program, Step, Storage } from "../../program/program.js";
 
 /** Changes whenever the order below does; the engine refuses any other. */
-const FORMAT = 1;
+const FORMAT = 2;
+
+const STORAGE: { readonly [S in Storage]: number } = { f32: 0 };
 
 export function encodeProgram(program: Program): Float64Array {
   const words: number[] = [
@@ -17,8 +19,6 @@ export function encodeProgram(program: Program): Float64Array {
     program.classes,
     program.parameterCount,
     program.planes.length,
-    program.gamma,
-    program.beta,
     program.batchNorm.epsilon,
     program.batchNorm.momentum,
     program.memory.size,
@@ -26,7 +26,8 @@ export function encodeProgram(program: Program): Float64Array {
   program.planes.forEach((plane, id) => {
     const value = program.memory.value[id] ?? -1;
     const gradient = program.memory.gradient[id] ?? -1;
-    words.push(plane.height, plane.width, Number(plane.relu), value, gradient);
+    words.push(plane.height, plane.width, STORAGE[plane.storage], Number(plane.relu), value, gradient);
+    words.push(plane.gamma, plane.beta);
   });
   const segments = decaySegments(program);
   words.push(segments.length);

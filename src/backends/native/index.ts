@@ -121,7 +121,7 @@ function open(program: Program, options: BackendOptions, team = false): Run {
   try {
     return engine().createRun(encodeProgram(program), options.threads || threads, isa, team);
   } catch (error) {
-    throw memoryError(error, program.memory.size * 4);
+    throw memoryError(error, program.memory.size);
   }
 }
 

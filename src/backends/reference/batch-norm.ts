@@ -14,7 +14,7 @@
  */
 
 import type { Weights } from "../backend.js";
-import type { PlaneId } from "../../program/program.js";
+import type { Plane, PlaneId } from "../../program/program.js";
 import type { Machine } from "./planes.js";
 
 /** Statistics of a whole convolution output z, and what its readers need, into the tables. */
@@ -73,8 +73,9 @@ function setStatistics(
   { parameters }: Weights,
   { mean, variance }: { readonly mean: number; readonly variance: number },
 ): void {
-  const gamma = parameters[program.gamma + plane] as number;
-  const beta = parameters[program.beta + plane] as number;
+  const { gamma: gammaAt, beta: betaAt } = program.planes[plane] as Plane;
+  const gamma = parameters[gammaAt] as number;
+  const beta = parameters[betaAt] as number;
   const scale = gamma / Math.sqrt(variance + program.batchNorm.epsilon);
   tables.mean[plane] = mean;
   tables.variance[plane] = variance;

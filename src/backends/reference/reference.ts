@@ -6,7 +6,7 @@
  */
 
 import { UsageError } from "../../core/error.js";
-import { outputsOf, type PlaneId, type Program } from "../../program/program.js";
+import { outputsOf, type Plane, type PlaneId, type Program } from "../../program/program.js";
 import type {
   Backend,
   Batch,
@@ -75,11 +75,11 @@ class Execution implements Passing {
     const start = performance.now();
     const { machine, gradients } = this;
     if (direction === "backward") {
-      const { gamma, beta } = machine.program;
       for (const plane of outputsOf(step)) {
+        const { gamma, beta } = machine.program.planes[plane] as Plane;
         const { dgamma, dbeta } = batchNormGradients(machine, plane);
-        gradients[gamma + plane] = dgamma;
-        gradients[beta + plane] = dbeta;
+        gradients[gamma] = dgamma;
+        gradients[beta] = dbeta;
       }
     } else if (machine.program.mode === "infer") {
       for (const plane of outputsOf(step)) normaliseByMoving(machine, plane, this.weights());

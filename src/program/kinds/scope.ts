@@ -70,7 +70,9 @@ export class Scope {
   addPlanes(name: string, count: number, size: number, relu: boolean): PlaneId {
     const first = this.planes.length;
     const planes = Array.from({ length: count }, (_, i) => first + i);
-    for (let i = 0; i < count; i++) this.planes.push({ height: size, width: size, relu });
+    // Gamma and beta have no place yet.
+    const plane: Plane = { height: size, width: size, storage: "f32", relu, gamma: 0, beta: 0 };
+    for (let i = 0; i < count; i++) this.planes.push({ ...plane });
     this.define(name, { planes, size });
     return first;
   }
