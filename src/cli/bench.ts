@@ -5,8 +5,6 @@
  * measure/bench.ts and measure/bench-data.ts measure; this file parses and prints.
  */
 
-import Table from "cli-table3";
-
 import { UsageError } from "../core/error.js";
 import type { Decoder } from "../data/pictures/render.js";
 import { bench, type BenchResult } from "../measure/bench.js";
@@ -115,21 +113,17 @@ function decoderOf(invocation: Invocation): Decoder {
 }
 
 function printResult(result: BenchResult, terminal: Terminal): void {
-  const table = new Table({
+  terminal.table({
     head: ["layer", "ms", "share", "GFLOP/s", "GB/s"],
-    colAligns: ["left", "right", "right", "right", "right"],
-    style: { head: [], border: [], compact: true },
-  });
-  for (const layer of result.layers) {
-    table.push([
+    align: ["left", "right", "right", "right", "right"],
+    rows: result.layers.map((layer) => [
       layer.name,
       (1000 * layer.seconds).toFixed(2),
       percent(layer.share),
       count(layer.gflops),
       layer.gb_per_second.toFixed(1),
-    ]);
-  }
-  terminal.print(table.toString());
+    ]),
+  });
   const { min, median, max } = result.images_per_second;
   terminal.print(
     `${rate(median)} images/s (${rate(min)} to ${rate(max)}), peak memory ${count(result.peak_memory_mb)} MB`,

@@ -86,7 +86,7 @@ export function buildParser(
     // `--version` is the program's before the command, and a setting of `train` after it.
     .enablePositionalOptions()
     .exitOverride()
-    .configureOutput({ writeErr: () => {}, writeOut: (text) => void process.stdout.write(text) });
+    .configureOutput({ writeErr: () => {}, writeOut: (text) => terminal.page(text) });
   for (const spec of commands) {
     const command = program
       .command(`${spec.name} ${spec.arguments ?? ""}`.trim())

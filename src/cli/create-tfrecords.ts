@@ -7,7 +7,7 @@ import { createRecords, type CreateResult } from "../prepare/records/create-reco
 import { SKIPPED_FILE } from "../prepare/records/record-plan.js";
 import { settings as table } from "../settings/settings.js";
 import { type CliCommand, type Invocation, wholeNumber } from "./command.js";
-import { bytes, count, duration, printable, rate, shellWord } from "./format.js";
+import { bytes, count, duration, rate, shellWord } from "./format.js";
 import { startProgress } from "./progress.js";
 import { titled } from "./report-run.js";
 import { listenForStop } from "./stop.js";
@@ -91,7 +91,7 @@ async function create(invocation: Invocation, terminal: Terminal): Promise<numbe
   try {
     const result = await createRecords(settings, {
       signal: stop.signal,
-      note: (line) => progress.note(printable(line)),
+      note: (line) => progress.note(line),
       progress: ({ phase, done, total, rate: perSecond }) =>
         progress.show({
           label: phase,
@@ -114,9 +114,7 @@ function report(result: CreateResult, terminal: Terminal): void {
   const { stopped, output, rows, records, shards, foundShards, reencoded, skipped, written, seconds } =
     result;
   const found = foundShards > 0 ? `, ${count(foundShards)} of them found finished` : "";
-  terminal.print(
-    titled("Shards", `${count(shards)} in ${printable(output)}, ${bytes(result.bytes)}${found}`),
-  );
+  terminal.print(titled("Shards", `${count(shards)} in ${output}, ${bytes(result.bytes)}${found}`));
   terminal.print(
     titled(
       "Pictures",
@@ -124,8 +122,7 @@ function report(result: CreateResult, terminal: Terminal): void {
         (stopped ? ` · of ${count(rows)} so far` : ""),
     ),
   );
-  for (const { path, reason } of skipped.slice(0, SHOWN))
-    terminal.print(titled("", printable(`${path}: ${reason}`)));
+  for (const { path, reason } of skipped.slice(0, SHOWN)) terminal.print(titled("", `${path}: ${reason}`));
   if (skipped.length > SHOWN) terminal.print(titled("", `... all of them in ${SKIPPED_FILE}`));
   if (written > 0) {
     terminal.print(titled("Speed", `${rate(written / seconds)} images/s · ${duration(seconds)}`));

@@ -6,6 +6,7 @@
 import { existsSync } from "node:fs";
 import { basename } from "node:path";
 
+import { printable } from "../core/printable.js";
 import type { Dataset } from "../data/dataset.js";
 import { drawFolder } from "../prepare/draw/draw-folder.js";
 import { objectClasses } from "../prepare/draw/classes.js";
@@ -15,7 +16,7 @@ import { openRunData } from "../run/run-data.js";
 import type { GivenSettings, SettingName } from "../settings/settings.js";
 import { train } from "../train/trainer.js";
 import type { CliCommand, Invocation } from "./command.js";
-import { count, duration, percent, printable, shellWord } from "./format.js";
+import { count, duration, percent, shellWord } from "./format.js";
 import { startProgress } from "./progress.js";
 import { reportRun, titled } from "./report-run.js";
 import { listenForStop } from "./stop.js";
@@ -165,8 +166,8 @@ async function lookAt(run: string, files: readonly string[], terminal: Terminal)
     terminal.emit(result);
     const guesses =
       "error" in result
-        ? `not read: ${printable(result.error)}`
-        : result.top.map((g) => `${printable(g.name)} ${percent(g.probability, 0)}`).join(", ");
+        ? `not read: ${result.error}`
+        : result.top.map((g) => `${g.name} ${percent(g.probability, 0)}`).join(", ");
     terminal.print(
       titled(i === 0 ? "Look" : "", `${printable(basename(result.file)).padEnd(column)}   ${guesses}`),
     );

@@ -4,7 +4,6 @@
 
 import { doctor } from "../measure/doctor.js";
 import type { CliCommand } from "./command.js";
-import { printable } from "./format.js";
 
 export const doctorCommand: CliCommand = {
   name: "doctor",
@@ -15,8 +14,8 @@ export const doctorCommand: CliCommand = {
     const width = Math.max(...findings.map((f) => f.name.length));
     const paint = { good: terminal.colour.green, slow: terminal.colour.yellow, missing: terminal.colour.red };
     for (const { name, found, verdict, advice } of findings) {
-      terminal.print(`${name.padEnd(width)}  ${paint[verdict](verdict.padEnd(7))}  ${printable(found)}`);
-      if (advice) terminal.print(`${" ".repeat(width + 11)}${printable(advice)}`);
+      terminal.print(`${name.padEnd(width)}  `, paint[verdict](verdict.padEnd(7)), `  ${found}`);
+      if (advice) terminal.print(`${" ".repeat(width + 11)}${advice}`);
     }
     terminal.emit({ event: "end", ok, findings });
     return Promise.resolve(ok ? 0 : 6);

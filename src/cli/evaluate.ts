@@ -5,7 +5,7 @@ import { evaluate, type EvaluateEvent } from "../inference/evaluate.js";
 import { evaluationLine } from "../run/plain-lines.js";
 import { type GivenSettings, settingsOf } from "../settings/settings.js";
 import type { CliCommand } from "./command.js";
-import { count, percent, printable } from "./format.js";
+import { count, percent } from "./format.js";
 import { startProgress } from "./progress.js";
 import { preparing, recordLines, shortPath, titled } from "./report-run.js";
 
@@ -34,7 +34,7 @@ export const evaluateCommand: CliCommand = {
           progress.show(preparing(event));
           return;
         case "warning":
-          progress.note(`warning: ${printable(event.what)}`);
+          progress.note(`warning: ${event.what}`);
           return;
         case "start":
           step = event.step;
@@ -46,7 +46,7 @@ export const evaluateCommand: CliCommand = {
           progress.show({ label: "evaluation", done: event.done, total: event.images, columns: [] });
           return;
         case "bad_image":
-          progress.note(`left out: ${printable(event.file)}: ${printable(event.reason)}`);
+          progress.note(`left out: ${event.file}: ${event.reason}`);
           return;
         case "end":
           return;

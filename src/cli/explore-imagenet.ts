@@ -5,18 +5,11 @@
 
 import { join } from "node:path";
 
-import Table from "cli-table3";
-
 import { UsageError } from "../core/error.js";
-import {
-  explore,
-  type ExploreProgress,
-  type ExploreReport,
-  type Skips,
-} from "../prepare/imagenet/explore.js";
+import { explore, type ExploreProgress, type ExploreReport } from "../prepare/imagenet/explore.js";
 import type { Source } from "../prepare/imagenet/sources.js";
 import type { CliCommand, Invocation } from "./command.js";
-import { count, printable, rate, shellWord } from "./format.js";
+import { count, rate, shellWord } from "./format.js";
 import { startProgress } from "./progress.js";
 import { titled } from "./report-run.js";
 import { listenForStop } from "./stop.js";
@@ -206,23 +199,17 @@ function report(result: ExploreReport, output: string, terminal: Terminal): void
     }
   }
   const skips = [...(boxes?.skipped ?? []), ...result.left_out];
-  if (skips.length > 0) terminal.print(skipTable(skips));
-  for (const [i, file] of result.files.entries())
-    terminal.print(titled(i === 0 ? "Written" : "", printable(file)));
+  if (skips.length > 0) {
+    terminal.table({
+      head: ["left out", "count", "first of them"],
+      align: ["left", "right", "left"],
+      rows: skips.map(({ reason, count: n, first }) => [reason, count(n), first]),
+    });
+  }
+  for (const [i, file] of result.files.entries()) terminal.print(titled(i === 0 ? "Written" : "", file));
   const [training, validation] = nextCommands(result, output);
   terminal.print(titled("Next", training ?? ""));
   if (validation !== undefined) terminal.print(titled("", validation));
-}
-
-function skipTable(skips: readonly Skips[]): string {
-  const table = new Table({
-    head: ["left out", "count", "first of them"],
-    colAligns: ["left", "right", "left"],
-    style: { head: [], border: [], compact: true },
-  });
-  for (const { reason, count: n, first } of skips)
-    table.push([printable(reason), count(n), printable(first)]);
-  return table.toString();
 }
 
 /** 1,000 and 100 shards for ImageNet, as published; fewer where there are fewer pictures. */

@@ -10,7 +10,7 @@ import {
 } from "../weights/export-run.js";
 import { onnxInputs } from "../weights/network-to-onnx.js";
 import type { CliCommand, Invocation } from "./command.js";
-import { bytes, count, printable, shellWord } from "./format.js";
+import { bytes, count, shellWord } from "./format.js";
 import { shortPath, titled } from "./report-run.js";
 import type { Terminal } from "./terminal.js";
 
@@ -91,10 +91,10 @@ async function exportFile(invocation: Invocation, terminal: Terminal): Promise<n
   terminal.print(
     titled(
       "Weights",
-      `${weightsInWords[result.weights]}, ${printable(shortPath(result.checkpoint))}, after step ${count(result.step)}`,
+      `${weightsInWords[result.weights]}, ${shortPath(result.checkpoint)}, after step ${count(result.step)}`,
     ),
   );
-  terminal.print(titled("Saved", `${printable(shortPath(result.output))}, ${bytes(result.bytes)}`));
+  terminal.print(titled("Saved", `${shortPath(result.output)}, ${bytes(result.bytes)}`));
   terminal.print(titled("Checked", `read again: ${count(result.check.tensors)} tensors, equal bit for bit`));
   terminal.print(titled("Next", nextCommand(result)));
   return 0;

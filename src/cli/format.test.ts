@@ -1,7 +1,10 @@
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { existsSync } from "node:fs";
 import { suite, test } from "node:test";
 
-import { bytes, count, duration, jsonLine, millions, percent, printable, rate, shellWord } from "./format.js";
+import { printable } from "../core/printable.js";
+import { bytes, count, duration, jsonLine, millions, percent, rate, shellWord } from "./format.js";
 
 suite("numbers", () => {
   test("carry a thousands separator and no more digits than they deserve", () => {
@@ -50,4 +53,17 @@ suite("names from files", () => {
   test("are quoted for a shell only where they need it", () => {
     assert.deepEqual(["runs/a", "my photos", "it's"].map(shellWord), ["runs/a", "'my photos'", `'it'\\''s'`]);
   });
+
+  test(
+    "come back from a shell as they were, control characters and all",
+    { skip: !existsSync("/bin/bash") },
+    () => {
+      for (const name of [hostile, "it's\u0007\\n", "a b\r$HOME`id`", "", "~"]) {
+        const quoted = shellWord(name);
+        assert.match(quoted, /^[\x20-\x7e]*$/);
+        const { stdout } = spawnSync("/bin/bash", ["-c", `printf %s ${quoted}`], { encoding: "utf8" });
+        assert.equal(stdout, name);
+      }
+    },
+  );
 });

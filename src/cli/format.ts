@@ -1,13 +1,12 @@
 /**
  * Numbers and names as a reader at a terminal wants them.
  *
- * What comes from files (names of classes, folders, tensors) passes `printable` before it is printed:
- * a file name may hold a newline or an escape sequence that would rewrite the screen.
+ * The terminal makes what it prints printable; a name that is measured for a column is made so before.
  */
 
 import { printable, shellWord } from "../core/printable.js";
 
-export { printable, shellWord };
+export { shellWord };
 
 /** 2400 -> "2,400"; `digits` decimals. */
 export function count(value: number, digits = 0): string {

@@ -1,7 +1,5 @@
 /** `riffle help [topic] [name]`: the commands, one command's options, the recipes, or the page of all parameters. */
 
-import Table from "cli-table3";
-
 import { UsageError } from "../core/error.js";
 import { type RecipeName, recipes, smallSetLimit } from "../settings/recipe.js";
 import { resolveSettings } from "../settings/resolve-settings.js";
@@ -40,19 +38,18 @@ function printRecipes(terminal: Terminal): void {
   const names = Object.keys(recipes) as RecipeName[];
   for (const name of names) terminal.emit({ recipe: name, ...recipes[name] });
 
-  terminal.print("A recipe fills in what the command line leaves out: --recipe NAME.\n");
+  terminal.print("A recipe fills in what the command line leaves out: --recipe NAME.");
+  terminal.print();
   for (const name of names) {
-    terminal.print(`${terminal.colour.bold(name)}: ${recipes[name].title}`);
+    terminal.print(terminal.colour.bold(name), `: ${recipes[name].title}`);
     terminal.print(`  from: ${recipes[name].source}`);
   }
-  const rows = settingNames.filter((setting) =>
-    names.some((name) => recipes[name].values[setting] !== undefined),
-  );
-  const table = new Table({ head: ["", ...names], style: { head: [], border: [] } });
-  for (const setting of rows) {
-    table.push([setting, ...names.map((name) => String(recipes[name].values[setting] ?? "-"))]);
-  }
-  terminal.print(`\n${table.toString()}\n`);
+  const rows = settingNames
+    .filter((setting) => names.some((name) => recipes[name].values[setting] !== undefined))
+    .map((setting) => [setting, ...names.map((name) => String(recipes[name].values[setting] ?? "-"))]);
+  terminal.print();
+  terminal.table({ head: ["", ...names], rows, ruled: true });
+  terminal.print();
   terminal.print("-  the option's own default holds (riffle train --help).");
 }
 
@@ -62,15 +59,15 @@ function printRecipe(name: RecipeName, terminal: Terminal): void {
   // Of a set large enough for every recipe: only --recipe itself looks at its size.
   const { settings: values, origins } = resolveSettings({ recipe: name }, smallSetLimit);
   terminal.emit({ recipe: name, title, source, values, origins });
-  terminal.print(`${terminal.colour.bold(name)}: ${title}`);
-  terminal.print(`  from: ${source}\n`);
-  const table = new Table({ head: ["", "value", "from"], style: { head: [], border: [] } });
-  for (const setting of settingNames) {
-    const value = values[setting];
-    const from = origins[setting] === "default" ? settings[setting].source : `recipe ${name}`;
-    table.push([setting, value === undefined ? "-" : String(value), from]);
-  }
-  terminal.print(table.toString());
+  terminal.print(terminal.colour.bold(name), `: ${title}`);
+  terminal.print(`  from: ${source}`);
+  terminal.print();
+  const rows = settingNames.map((setting) => [
+    setting,
+    String(values[setting] ?? "-"),
+    origins[setting] === "default" ? settings[setting].source : `recipe ${name}`,
+  ]);
+  terminal.table({ head: ["", "value", "from"], rows, ruled: true });
 }
 
 function printParameters(name: string, terminal: Terminal): void {
@@ -81,5 +78,5 @@ function printParameters(name: string, terminal: Terminal): void {
       expected: languages.join(" or "),
     });
   }
-  terminal.print(parametersPage(language).trimEnd());
+  if (!terminal.json) terminal.page(parametersPage(language));
 }

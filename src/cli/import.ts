@@ -2,8 +2,6 @@
 
 import { readFile, stat } from "node:fs/promises";
 
-import Table from "cli-table3";
-
 import { UsageError } from "../core/error.js";
 import { challengeClasses } from "../prepare/imagenet/challenge-classes.js";
 import {
@@ -17,7 +15,7 @@ import { importAsRun } from "../train/import-tf-run.js";
 import { weightChoices } from "../weights/match.js";
 import { useWeights } from "../weights/open.js";
 import type { CliCommand, Invocation } from "./command.js";
-import { count, millions, printable, shellWord } from "./format.js";
+import { count, millions, shellWord } from "./format.js";
 import type { Terminal } from "./terminal.js";
 
 export const importCommand: CliCommand = {
@@ -154,9 +152,9 @@ function report(imported: Imported, written: string, isFile: boolean, terminal: 
   });
   const network = `shufflenet-v2 ${width.toFixed(1)}x (${variant}), ${count(classes)} outputs`;
   terminal.print(`${form}, ${scheme} names: ${network}, ${millions(layout.parameterCount)} parameters`);
-  for (const notice of notices) terminal.print(`  ${printable(notice)}`);
+  for (const notice of notices) terminal.print(`  ${notice}`);
   terminal.print(`  pictures: shorter side ${eval_resize}, centre ${image_size} px, the ${pipeline} way`);
-  terminal.print(`Written to ${printable(written)}`);
+  terminal.print(`Written to ${written}`);
   const path = shellWord(written);
   if (!isFile) terminal.print(`  riffle predict ${path} photo.jpg`);
   terminal.print(
@@ -184,26 +182,23 @@ async function importResumable(file: string, invocation: Invocation, terminal: T
     notices: run.notices,
   });
   terminal.print(`TensorFlow checkpoint at step ${count(run.step)} of ${count(run.steps)}`);
-  for (const notice of run.notices) terminal.print(`  ${printable(notice)}`);
-  terminal.print(`Written to ${printable(run.checkpoint)}`);
+  for (const notice of run.notices) terminal.print(`  ${notice}`);
+  terminal.print(`Written to ${run.checkpoint}`);
   terminal.print(`  riffle train --resume ${shellWord(run.run)}`);
   return 0;
 }
 
 function list(path: string, terminal: Terminal): Promise<number> {
   return useWeights(path, (file) => {
-    const table = new Table({
-      head: ["tensor", "type", "shape"],
-      style: { head: [], border: [], compact: true },
-    });
     for (const [name, { dtype, shape }] of file.tensors) {
       terminal.emit({ event: "tensor", name, dtype, shape });
-      if (!terminal.json)
-        table.push([printable(name), dtype, shape.length === 0 ? "scalar" : shape.join(" x ")]);
     }
     terminal.emit({ event: "file", form: file.form, tensors: file.tensors.size });
-    terminal.print(`${printable(path)}: ${file.form}, ${count(file.tensors.size)} tensors`);
-    terminal.print(table.toString());
+    terminal.print(`${path}: ${file.form}, ${count(file.tensors.size)} tensors`);
+    terminal.table({
+      head: ["tensor", "type", "shape"],
+      rows: [...file.tensors].map(([name, { dtype, shape }]) => [name, dtype, shape.join(" x ") || "scalar"]),
+    });
     return Promise.resolve(0);
   });
 }

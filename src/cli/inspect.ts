@@ -2,8 +2,6 @@
  * `riffle inspect`: what a network consists of and costs, step by step; with --time, where the time goes.
  */
 
-import Table from "cli-table3";
-
 import { inspect, type NetworkReport } from "../measure/inspect.js";
 import { programDefaults, programSettings } from "../measure/workload.js";
 import type { CliCommand } from "./command.js";
@@ -45,13 +43,11 @@ export const inspectCommand: CliCommand = {
 
 function printReport(report: NetworkReport, terminal: Terminal): void {
   const timed = report.seconds !== undefined;
-  const table = new Table({
+  terminal.print(`${report.network}, ${report.num_classes} classes, ${report.image_size} px`);
+  terminal.table({
     head: ["layer", "kind", "output", "parameters", "multiply-adds", "bytes", ...(timed ? ["time"] : [])],
-    colAligns: ["left", "left", "left", "right", "right", "right", "right"],
-    style: { head: [], border: [], compact: true },
-  });
-  for (const layer of report.layers) {
-    table.push([
+    align: ["left", "left", "left", "right", "right", "right", "right"],
+    rows: report.layers.map((layer) => [
       layer.name,
       layer.kind,
       layer.shape.join(" x "),
@@ -59,10 +55,8 @@ function printReport(report: NetworkReport, terminal: Terminal): void {
       millions(layer.multiply_adds),
       bytes(layer.bytes),
       ...(timed ? [percent(layer.share ?? 0)] : []),
-    ]);
-  }
-  terminal.print(`${report.network}, ${report.num_classes} classes, ${report.image_size} px`);
-  terminal.print(table.toString());
+    ]),
+  });
   terminal.print(
     `${count(report.parameters)} parameters, ${millions(report.multiply_adds)} multiply-adds an image`,
   );

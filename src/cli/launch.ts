@@ -16,14 +16,15 @@ import { appendFileSync, existsSync, mkdirSync, readdirSync, renameSync, writeFi
 import { availableParallelism, machine as architecture } from "node:os";
 import { join, resolve } from "node:path";
 
-import { DataError, RiffleError, UsageError } from "../core/error.js";
+import { DataError, ResourceError, RiffleError, UsageError } from "../core/error.js";
+import { printable } from "../core/printable.js";
 import type { EndEvent, TrainEvent } from "../run/events.js";
 import { PlainLines } from "../run/plain-lines.js";
 import { refuseUnsupported } from "../settings/resolve-settings.js";
 import { settingsOf, type GivenSettings, type SettingName } from "../settings/settings.js";
 import { train, type TrainResult } from "../train/trainer.js";
 import type { CliCommand, Invocation, OwnOption } from "./command.js";
-import { printable, shellWord } from "./format.js";
+import { shellWord } from "./format.js";
 import { shortPath } from "./report-run.js";
 import { listenForStop } from "./stop.js";
 import type { Terminal } from "./terminal.js";
@@ -101,19 +102,19 @@ async function launch(invocation: Invocation, terminal: Terminal): Promise<numbe
   moveAside(planned.output, terminal);
   mkdirSync(planned.output, { recursive: true });
   const log = join(planned.output, `train_${planned.device}.log`);
-  let isLogged = true;
-  // A log that cannot be written is no reason to lose the run, nor to hide what ended it.
+  let missing: unknown;
+  // A log that cannot be written is no reason to lose the run, nor to hide what ended it; the end says that it is not whole.
   const keep = (line: string): void => {
     try {
-      if (isLogged) appendFileSync(log, `${printable(line)}\n`);
+      if (missing === undefined) appendFileSync(log, `${printable(line)}\n`);
     } catch (error) {
-      isLogged = false;
-      terminal.note(printable(`${shortPath(log)} is not written from here on: ${String(error)}`));
+      missing = error;
+      terminal.note(`warning: ${shortPath(log)} is not written from here on: ${String(error)}`);
     }
   };
   const say = (line: string): void => {
     keep(line);
-    terminal.print(printable(line));
+    terminal.print(line);
   };
   terminal.keepGoing();
   for (const line of environmentLines(invocation)) say(line);
@@ -145,7 +146,15 @@ async function launch(invocation: Invocation, terminal: Terminal): Promise<numbe
       return stop.exitCode;
     }
     conclude(planned, { result, end, batch, losses }, say);
-    return 0;
+    if (missing === undefined) return 0;
+    throw new ResourceError(
+      {
+        what: "the log has not all of its lines",
+        where: log,
+        safe: "The run itself is whole: ckpt/ beside it",
+      },
+      missing,
+    );
   } catch (error) {
     if (error instanceof RiffleError) keep(`failed: ${error.message}`);
     throw error;
@@ -235,7 +244,7 @@ function moveAside(output: string, terminal: Terminal): void {
   let aside = `${output}-${stamp}`;
   for (let n = 2; existsSync(aside); n++) aside = `${output}-${stamp}-${n}`;
   renameSync(output, aside);
-  terminal.print(`The output of an earlier run is now ${printable(shortPath(aside))}`);
+  terminal.print(`The output of an earlier run is now ${shortPath(aside)}`);
 }
 
 /** A line for each option and variable that has nothing to act on. */

@@ -1,11 +1,12 @@
 /** `riffle predict`: the likeliest classes of pictures. A picture that cannot be read is named, not fatal. */
 
+import { printable } from "../core/printable.js";
 import { UsageError } from "../core/error.js";
 import { openPredictor, type Prediction, type Refused } from "../inference/predict.js";
 import { settings as table, settingsOf } from "../settings/settings.js";
 import { type CliCommand, type Invocation, wholeNumber } from "./command.js";
 import { findFiles } from "./find-files.js";
-import { count, percent, printable } from "./format.js";
+import { count, percent } from "./format.js";
 import { startProgress } from "./progress.js";
 import type { Terminal } from "./terminal.js";
 
@@ -79,7 +80,7 @@ async function predictFiles(invocation: Invocation, terminal: Terminal): Promise
 
 function lineOf(result: Prediction | Refused, column: number): string {
   const file = printable(result.file).padEnd(column);
-  if ("error" in result) return `${file}   not read: ${printable(result.error)}`;
-  const guesses = result.top.map((guess) => `${printable(guess.name)} ${percent(guess.probability)}`);
+  if ("error" in result) return `${file}   not read: ${result.error}`;
+  const guesses = result.top.map((guess) => `${guess.name} ${percent(guess.probability)}`);
   return `${file}   ${guesses.join("   ")}`;
 }

@@ -7,6 +7,7 @@
 
 import cliProgress from "cli-progress";
 
+import { printable } from "../core/printable.js";
 import { count } from "./format.js";
 import type { Terminal } from "./terminal.js";
 
@@ -53,7 +54,7 @@ function bar(terminal: Terminal): Progress {
           format: (options, params, payload: ProgressState) => {
             const size = options.barsize ?? 20;
             const filled = Math.round(size * params.progress);
-            return lineOf(payload, "━".repeat(filled) + "─".repeat(size - filled)).slice(
+            return printable(lineOf(payload, "━".repeat(filled) + "─".repeat(size - filled))).slice(
               0,
               terminal.width - 1,
             );

@@ -1,17 +1,15 @@
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 
-import pc from "picocolors";
-
 import { CheckpointError, DataError, UsageError } from "../core/error.js";
 import { reportError } from "./report-error.js";
-import type { Terminal } from "./terminal.js";
+import { coloursOf, shown, type Terminal } from "./terminal.js";
 
 /** A terminal that keeps what it is given. */
 function recorder(): { terminal: Terminal; notes: string[]; emitted: object[] } {
   const notes: string[] = [];
   const emitted: object[] = [];
-  const colour = pc.createColors(false);
+  const colour = coloursOf({});
   const terminal: Terminal = {
     json: true,
     interactive: false,
@@ -21,8 +19,11 @@ function recorder(): { terminal: Terminal; notes: string[]; emitted: object[] } 
     noteColour: colour,
     print: () => {},
     emit: (object) => emitted.push(object),
-    note: (line = "") => notes.push(line),
+    table: () => {},
+    page: () => {},
+    note: (...line) => notes.push(shown(line)),
     keepGoing: () => {},
+    finish: () => Promise.resolve(),
   };
   return { terminal, notes, emitted };
 }
@@ -53,6 +54,19 @@ suite("reportError", () => {
     reportError(new UsageError({ what: "--lr cannot be x", where: "option --lr" }), terminal, false);
     assert.deepEqual(notes, ["riffle: photos/a.jpg is cut short.", "riffle: --lr cannot be x."]);
   });
+
+  for (const [what, error] of [
+    ["no home", Object.assign(new Error("uv_os_homedir returned ENOENT"), { code: "ERR_SYSTEM_ERROR" })],
+    ["no thread", Object.assign(new Error("EAGAIN"), { code: "ERR_WORKER_INIT_FAILED" })],
+    ["no memory", new RangeError("Array buffer allocation failed")],
+  ] as const) {
+    test(`H1: an error of the system that nobody translated (${what}) ends with 6, not as a bug`, () => {
+      const { terminal, notes, emitted } = recorder();
+      assert.equal(reportError(error, terminal, false), 6);
+      assert.deepEqual(notes.slice(0, 1), [`riffle: the system refused: ${error.message}.`]);
+      assert.equal((emitted[0] as { code: number }).code, 6);
+    });
+  }
 
   test("a failure nobody foresaw is code 1, asks for a report, and shows its stack only when asked", () => {
     const quiet = recorder();

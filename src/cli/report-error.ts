@@ -2,12 +2,11 @@
  * A failure as its user meets it: what and where, expected and found, what is safe, what to do; then
  * the exit code.
  *
- * Failures we foresaw are `RiffleError`s. Anything else is a bug of ours: it asks for a report, and
- * shows its stack only under --debug.
+ * Failures we foresaw are `RiffleError`s, and so is what the system refuses, whoever asked it. Anything else is a bug
+ * of ours: it asks for a report, and shows its stack only under --debug.
  */
 
 import { asRiffleError, RiffleError } from "../core/error.js";
-import { printable } from "./format.js";
 import type { Terminal } from "./terminal.js";
 
 const ISSUES = "the project's issue tracker";
@@ -20,9 +19,9 @@ export function reportError(thrown: unknown, terminal: Terminal, debug: boolean)
   const { what, where = null, expected = null, found = null, safe = null, hint = null } = error.problem;
   terminal.emit({ event: "error", code: error.exitCode, what, where, expected, found, hint, safe });
   const [headline, ...rest] = problemLines(error);
-  terminal.note(`${terminal.noteColour.red("riffle:")} ${headline}`);
+  terminal.note(terminal.noteColour.red("riffle:"), ` ${headline}`);
   for (const line of rest) terminal.note(`  ${line}`);
-  if (debug) terminal.note(error.stack);
+  if (debug) noteStack(error, terminal);
   return error.exitCode;
 }
 
@@ -33,7 +32,7 @@ export function problemLines(error: RiffleError): string[] {
   const place = where && !where.startsWith("option ") && !what.includes(where) ? `${where}: ` : "";
   const headline = sentence(`${place}${what}${numbers && ` (${numbers})`}`);
   // No full stop behind the hint: it may end with a command to paste.
-  return [headline, ...(safe ? [sentence(safe)] : []), ...(hint ? [hint] : [])].map(printable);
+  return [headline, ...(safe ? [sentence(safe)] : []), ...(hint ? [hint] : [])];
 }
 
 function reportBug(error: unknown, terminal: Terminal, debug: boolean): number {
@@ -42,11 +41,15 @@ function reportBug(error: unknown, terminal: Terminal, debug: boolean): number {
   const hint = `Please report it to ${ISSUES}, with the command and what --debug adds`;
   const unknown = { where: null, expected: null, found: null };
   terminal.emit({ event: "error", code: 1, what, ...unknown, hint, safe: null });
-  terminal.note(`${terminal.noteColour.red("riffle:")} ${printable(what)}.`);
+  terminal.note(terminal.noteColour.red("riffle:"), ` ${what}.`);
   terminal.note("  Checkpoints written before this are whole: each is renamed into place when complete.");
   terminal.note(`  ${hint}.`);
-  if (debug && error instanceof Error) terminal.note(error.stack);
+  if (debug && error instanceof Error) noteStack(error, terminal);
   return 1;
+}
+
+function noteStack({ stack = "" }: Error, terminal: Terminal): void {
+  for (const line of stack.split("\n")) terminal.note(line);
 }
 
 function sentence(text: string): string {

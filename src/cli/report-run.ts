@@ -23,7 +23,7 @@ import type {
 } from "../run/events.js";
 import { passes } from "../run/plain-lines.js";
 import type { Settings } from "../settings/settings.js";
-import { count, duration, millions, percent, printable, rate } from "./format.js";
+import { count, duration, millions, percent, rate } from "./format.js";
 import { type ProgressState, startProgress } from "./progress.js";
 import type { Terminal } from "./terminal.js";
 
@@ -104,10 +104,10 @@ export function reportRun(terminal: Terminal): RunReport {
         });
         return;
       case "bad_image":
-        progress.note(`left out: ${printable(event.file)}: ${printable(event.reason)}`);
+        progress.note(`left out: ${event.file}: ${event.reason}`);
         return;
       case "warning":
-        progress.note(`warning: ${printable(event.what)}`);
+        progress.note(`warning: ${event.what}`);
         return;
       case "save":
       case "stopped":
@@ -149,7 +149,7 @@ export function recordLines(records: RecordsEvent | null): string[] {
   const parts = [
     `${count(shards)} shard${shards === 1 ? "" : "s"}`,
     ...(bad_records > 0 ? [`${count(bad_records)} damaged or lost records left out`] : []),
-    index === null ? "index in memory" : `index ${printable(shortPath(index))}`,
+    index === null ? "index in memory" : `index ${shortPath(index)}`,
   ];
   return [titled("Records", parts.join(" · "))];
 }
@@ -209,7 +209,7 @@ function heading(event: StartEvent): string[] {
 /** A cache is another data set than the pictures themselves, so it is said. */
 function cacheLines(cache: Settings["cache"] | undefined, folder: string | null): string[] {
   if (cache === undefined || cache === "none") return [];
-  const where = folder === null ? "in memory" : `in ${printable(shortPath(folder))}`;
+  const where = folder === null ? "in memory" : `in ${shortPath(folder)}`;
   return [titled("Cache", `${cache} pictures ${where} · trained on in place of the originals`)];
 }
 

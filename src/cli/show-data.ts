@@ -17,7 +17,7 @@ import { augmentationOf } from "../settings/augmentation.js";
 import { openRunData } from "../run/run-data.js";
 import { settings as table } from "../settings/settings.js";
 import { type CliCommand, type Invocation, wholeNumber } from "./command.js";
-import { count, printable, shellWord } from "./format.js";
+import { count, shellWord } from "./format.js";
 import { startProgress } from "./progress.js";
 import { preparing, shortPath, titled } from "./report-run.js";
 import type { Terminal } from "./terminal.js";
@@ -76,7 +76,7 @@ async function showData(invocation: Invocation, terminal: Terminal): Promise<num
       what: "a contact sheet is written as PNG or HTML",
       where: "option --output",
       expected: "a name that ends in .png or .html",
-      found: printable(output),
+      found: output,
       safe: "Nothing was read or written",
     });
   }
@@ -113,8 +113,8 @@ async function showData(invocation: Invocation, terminal: Terminal): Promise<num
     { seed: options.seed, evalOnly },
     (event) => {
       if (event.event === "preparing") progress.show(preparing(event));
-      else if (event.event === "warning") progress.note(`warning: ${printable(event.what)}`);
-      else progress.note(`left out: ${printable(event.file)}: ${printable(event.reason)}`);
+      else if (event.event === "warning") progress.note(`warning: ${event.what}`);
+      else progress.note(`left out: ${event.file}: ${event.reason}`);
     },
   );
   let rows: readonly SheetRow[];
@@ -136,7 +136,7 @@ async function showData(invocation: Invocation, terminal: Terminal): Promise<num
   for (const row of rows) terminal.emit(withoutPixels(row));
   const refused = rows.filter((row) => "problem" in row);
   for (const row of refused) {
-    if ("problem" in row) terminal.note(`not shown: ${printable(row.name)}: ${printable(row.problem)}`);
+    if ("problem" in row) terminal.note(`not shown: ${row.name}: ${row.problem}`);
   }
   terminal.emit({ event: "end", output, images: rows.length, refused: refused.length });
   terminal.print(
@@ -175,14 +175,14 @@ async function refuseForeign(path: string): Promise<void> {
     throw new UsageError({
       what: `the sheet cannot be written under that name: ${code ?? String(error)}`,
       where: "option --output",
-      found: printable(path),
+      found: path,
       safe: "Nothing was read or written",
     });
   }
   if (found.isFile() && found.size < LARGEST_SHEET && (await readFile(path)).includes(SHEET_MARK)) return;
   throw new UsageError({
     what: "the file that the sheet would replace is no contact sheet",
-    where: printable(path),
+    where: path,
     safe: "It was left as it is",
     hint: "Name another file with --output",
   });

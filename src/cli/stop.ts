@@ -5,6 +5,10 @@
  * The handler only sets a flag: saving happens where the work is, never inside it.
  */
 
+import { fstatSync, readFileSync } from "node:fs";
+import { basename } from "node:path";
+import { isatty } from "node:tty";
+
 import type { Terminal } from "./terminal.js";
 
 export interface StopRequest {
@@ -26,10 +30,14 @@ export function listenForStop(terminal: Terminal, announcement: () => string): S
     if (controller.signal.aborted) process.exit(exitCode);
     exitCode = 128 + NUMBERS[name as keyof typeof NUMBERS];
     // A terminal shows "^C" where the cursor stands; begin on a line of one's own.
-    terminal.note(`\n${announcement()}`);
+    terminal.note();
+    terminal.note(announcement());
     controller.abort();
   };
-  const names = Object.keys(NUMBERS) as (keyof typeof NUMBERS)[];
+  const hearsHangUp = !ignoresHangUp();
+  const names = (Object.keys(NUMBERS) as (keyof typeof NUMBERS)[]).filter(
+    (name) => name !== "SIGHUP" || hearsHangUp,
+  );
   for (const name of names) process.on(name, onSignal);
   return {
     signal: controller.signal,
@@ -40,4 +48,31 @@ export function listenForStop(terminal: Terminal, announcement: () => string): S
       for (const name of names) process.off(name, onSignal);
     },
   };
+}
+
+/**
+ * Whether a hang-up was ignored when the program was started, by nohup or by a shell's `trap '' HUP`.
+ *
+ * Node takes ignored signals back to their default before a line of ours runs, so it is told by what else shows: nohup
+ * started us, the process that started us ignores it, or nobody is there to hang up, which is how nohup leaves a program:
+ * no terminal for input, and output to files alone.
+ */
+export function ignoresHangUp(): boolean {
+  if (basename(process.env["_"] ?? "") === "nohup") return true;
+  if (!isatty(0) && [1, 2].every(isFile)) return true;
+  try {
+    const ignored = /^SigIgn:\s*([0-9a-f]+)$/m.exec(
+      readFileSync(`/proc/${process.ppid}/status`, "utf8"),
+    )?.[1];
+    return (BigInt(`0x${ignored ?? "0"}`) & 1n) === 1n;
+  } catch {
+    return false;
+  }
+}
+
+/** A file, or a device that is no terminal. */
+function isFile(descriptor: number): boolean {
+  if (isatty(descriptor)) return false;
+  const found = fstatSync(descriptor);
+  return !found.isFIFO() && !found.isSocket();
 }

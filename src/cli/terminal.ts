@@ -1,13 +1,22 @@
 /**
  * Where a command writes: results on stdout, everything that passes on stderr.
  *
- * With --json, stdout carries one object a line and nothing else. Colour is for terminals only, and
- * never the only carrier of a meaning. A reader that goes away (`| head`) ends the command quietly.
+ * With --json, stdout carries one object a line and nothing else. Whatever is printed is one line, its control characters
+ * visible; colour is for terminals only, and never the only carrier of a meaning.
+ *
+ * A reader that goes away (`| head`) ends the command quietly. Output that cannot be written (a full disk) is a failure
+ * with exit code 6: at once for a command that only prints, at its end for one that has more to do.
  */
+
+import { writeFileSync } from "node:fs";
+import { Socket } from "node:net";
 
 import pc from "picocolors";
 
+import { ResourceError } from "../core/error.js";
+import { printable } from "../core/printable.js";
 import { jsonLine } from "./format.js";
+import { tableLines, type TableText } from "./table.js";
 
 export interface Terminal {
   readonly json: boolean;
@@ -17,36 +26,75 @@ export interface Terminal {
   readonly printsToTerminal: boolean;
   /** Columns of stderr. */
   readonly width: number;
-  /** Colours for stdout; each the identity where there is no colour. */
+  /** Colours for stdout; each does nothing where there is no colour. */
   readonly colour: Colours;
   /** Colours for stderr. */
   readonly noteColour: Colours;
   /** A line of results for a reader; nothing with --json. */
-  print(line?: string): void;
+  print(...line: Text[]): void;
+  /** A table of results for a reader; nothing with --json. */
+  table(table: TableText): void;
   /** A result for a program; nothing without --json. */
   emit(object: object): void;
+  /** A page of help: its lines, with --json too. */
+  page(text: string): void;
   /** A line on stderr. */
-  note(line?: string): void;
-  /** Goes on without stdout when its reader has gone; a command that only prints ends instead. */
+  note(...line: Text[]): void;
+  /** Goes on where stdout does not; a command that only prints ends instead. */
   keepGoing(): void;
+  /** Waits until what was printed has arrived. @throws ResourceError when it did not and nobody was told. */
+  finish(): Promise<void>;
 }
 
-type Colours = ReturnType<typeof pc.createColors>;
+export type Text = string | Coloured;
+
+/** Text in a colour; made printable as all text is, so the colour is not in it yet. */
+interface Coloured {
+  readonly text: string;
+  readonly paint: (text: string) => string;
+}
+
+type Colours = { readonly [K in (typeof colourNames)[number]]: (text: string) => Coloured };
+
+const colourNames = ["red", "green", "yellow", "bold"] as const;
 
 export function openTerminal(json: boolean): Terminal {
   const [stdout, stderr] = [process.stdout, process.stderr];
   let readerGone = false;
-  let endWithReader = true;
-  stdout.on("error", (error: NodeJS.ErrnoException) => {
-    if (error.code !== "EPIPE") throw error;
-    readerGone = true;
-    if (endWithReader) process.exit(0);
-  });
-  // Progress that nobody reads is no reason to stop.
-  stderr.on("error", () => {});
+  let goesOn = false;
+  let lost: ResourceError | undefined;
+  let told = false;
 
+  // Progress that nobody reads is no reason to stop.
+  const writeToStderr = writerOf(stderr, () => {});
+  const note = (...line: Text[]): void => writeToStderr(`${shown(line)}\n`);
+  const writeToStdout = writerOf(stdout, (error) => {
+    if (error.code === "EPIPE") {
+      readerGone = true;
+      if (!goesOn) process.exit(0);
+      return;
+    }
+    if (lost !== undefined) return;
+    lost = new ResourceError(
+      {
+        what: `what is printed cannot be written: ${error.message}`,
+        where: "stdout",
+        ...(goesOn ? { safe: "All else is done as if it could" } : {}),
+        hint: "Make room where stdout goes, or send it elsewhere",
+      },
+      error,
+    );
+    if (goesOn) note(`warning: stdout: ${lost.problem.what}; going on without it`);
+  });
+  const failOnce = (): void => {
+    if (lost === undefined || told) return;
+    told = true;
+    throw lost;
+  };
   const write = (line: string): void => {
-    if (!readerGone) stdout.write(`${line}\n`);
+    if (readerGone) return;
+    if (lost === undefined) writeToStdout(`${line}\n`);
+    if (!goesOn) failOnce();
   };
   return {
     json,
@@ -55,14 +103,48 @@ export function openTerminal(json: boolean): Terminal {
     get width() {
       return stderr.columns || 80;
     },
-    colour: pc.createColors(coloured(stdout)),
-    noteColour: pc.createColors(coloured(stderr)),
-    print: (line = "") => (json ? undefined : write(line)),
+    colour: coloursOf(stdout),
+    noteColour: coloursOf(stderr),
+    print: (...line) => (json ? undefined : write(shown(line))),
+    table: (table) => (json ? undefined : tableLines(table).forEach(write)),
     emit: (object) => (json ? write(jsonLine(object)) : undefined),
-    note: (line = "") => void stderr.write(`${line}\n`),
+    page: (text) =>
+      text
+        .trimEnd()
+        .split("\n")
+        .forEach((line) => write(printable(line))),
+    note,
     keepGoing: () => {
-      endWithReader = false;
+      goesOn = true;
     },
+    finish: async () => {
+      await new Promise<void>((written) => stdout.write("", () => written()));
+      failOnce();
+    },
+  };
+}
+
+/** For a test, or a program that shows what a command prints elsewhere. */
+export function shown(line: readonly Text[]): string {
+  return line
+    .map((part) => (typeof part === "string" ? printable(part) : part.paint(printable(part.text))))
+    .join("");
+}
+
+/** Writes a text whole or calls `failed`: at once for a file, of which Node's own stream may write half and say nothing. */
+function writerOf(
+  stream: NodeJS.WriteStream & { fd?: number },
+  failed: (error: NodeJS.ErrnoException) => void,
+): (text: string) => void {
+  stream.on("error", failed);
+  const { fd } = stream;
+  if (stream instanceof Socket || fd === undefined) return (text) => void stream.write(text);
+  return (text) => {
+    try {
+      writeFileSync(fd, text);
+    } catch (error) {
+      failed(error as NodeJS.ErrnoException);
+    }
   };
 }
 
@@ -70,6 +152,10 @@ export function openTerminal(json: boolean): Terminal {
  * A terminal, and the user has not said no (no-color.org). Node leaves isTTY undefined elsewhere, and picocolors takes
  * undefined for "find out", which is yes under CI.
  */
-function coloured(stream: NodeJS.WriteStream): boolean {
-  return stream.isTTY === true && !process.env["NO_COLOR"] && process.env["TERM"] !== "dumb";
+export function coloursOf(stream: { readonly isTTY?: boolean }): Colours {
+  const wanted = stream.isTTY === true && !process.env["NO_COLOR"] && process.env["TERM"] !== "dumb";
+  const colours = pc.createColors(wanted);
+  return Object.fromEntries(
+    colourNames.map((name) => [name, (text: string) => ({ text, paint: colours[name] })]),
+  ) as Colours;
 }

@@ -1,12 +1,10 @@
 /** `riffle verify-data`: everything that is wrong with a data set, in a table. Exit code 3 when something is. */
 
-import Table from "cli-table3";
-
 import { MOST_COPIES, verifyData, type VerifiedPart, type VerifyReport } from "../prepare/verify-data.js";
 import type { DataProblem, PicturePlace } from "../prepare/verify-parts.js";
 import { parseKeys } from "../data/records/record-keys.js";
 import type { CliCommand, Invocation } from "./command.js";
-import { bytes, count, duration, percent, printable, rate } from "./format.js";
+import { bytes, count, duration, percent, rate } from "./format.js";
 import { startProgress } from "./progress.js";
 import { listenForStop } from "./stop.js";
 import type { Terminal } from "./terminal.js";
@@ -69,10 +67,10 @@ const SHOWN_COPIES = 3;
 
 function print(report: VerifyReport, terminal: Terminal): void {
   const { problems, counts, parts, seconds, stopped } = report;
-  terminal.print(tableOf(parts));
+  terminal.table({ rows: rowsOf(parts) });
   const total = Object.values(counts).reduce((sum, n) => sum + n, 0);
   for (const problem of problems.slice(0, SHOWN)) {
-    terminal.print(`${terminal.colour.red(problem.check.padEnd(13))} ${printable(lineOf(problem))}`);
+    terminal.print(terminal.colour.red(problem.check.padEnd(13)), ` ${lineOf(problem)}`);
   }
   if (total > SHOWN) {
     const shown = Object.entries(counts).map(([check, n]) => `${check} ${count(n)}`);
@@ -85,14 +83,15 @@ function print(report: VerifyReport, terminal: Terminal): void {
   const { red, yellow, green } = terminal.colour;
   const paint = total > 0 ? red : stopped ? yellow : green;
   terminal.print(
-    `${paint(verdict)} in ${count(looked)} pictures${stopped ? " looked at before it was stopped" : ""} · ${duration(seconds)}`,
+    paint(verdict),
+    ` in ${count(looked)} pictures${stopped ? " looked at before it was stopped" : ""} · ${duration(seconds)}`,
   );
 }
 
 /** No problems, so without colour. */
 function printCopies({ copies, parts }: VerifyReport, terminal: Terminal): void {
   for (const { of, ...copy } of copies.slice(0, SHOWN_COPIES)) {
-    terminal.print(`${"copy".padEnd(13)} ${printable(`${placeOf(copy)}: the picture of ${placeOf(of)}`)}`);
+    terminal.print(`${"copy".padEnd(13)} ${placeOf(copy)}: the picture of ${placeOf(of)}`);
   }
   const total = parts.reduce((sum, { duplicates }) => sum + duplicates, 0);
   if (total <= SHOWN_COPIES) return;
@@ -101,11 +100,10 @@ function printCopies({ copies, parts }: VerifyReport, terminal: Terminal): void 
 }
 
 /** A column per part, a row per fact. */
-function tableOf(parts: readonly VerifiedPart[]): string {
-  const noRule = { mid: "", "left-mid": "", "mid-mid": "", "right-mid": "" };
-  const table = new Table({ style: { head: [], border: [] }, chars: noRule });
+function rowsOf(parts: readonly VerifiedPart[]): string[][] {
+  const rows: string[][] = [];
   const row = (title: string, of: (part: VerifiedPart) => string): void => {
-    table.push([title, ...parts.map((part) => printable(of(part)))]);
+    rows.push([title, ...parts.map(of)]);
   };
   row("", ({ part }) => part);
   row("where", ({ path }) => path);
@@ -126,7 +124,7 @@ function tableOf(parts: readonly VerifiedPart[]): string {
   row("copies", ({ duplicates }) =>
     duplicates === 0 ? "none" : `${count(duplicates)} of an earlier picture`,
   );
-  return table.toString();
+  return rows;
 }
 
 function sizeOf(size: VerifiedPart["classes"]["smallest"]): string {

@@ -91,7 +91,7 @@ export function errorCode(error: unknown): string | undefined {
 
 /** Whether the system refused something: ENOSPC, EIO, EMFILE and their like. Node's own codes, ERR_..., tell of mistakes. */
 export function isSystemError(error: unknown): error is Error {
-  return /^E[A-Z0-9]+$/.test(errorCode(error) ?? "");
+  return /^(E[A-Z0-9]+|ERR_SYSTEM_ERROR|ERR_WORKER_INIT_FAILED)$/.test(errorCode(error) ?? "");
 }
 
 /** Whether the system refused this very path: not there, not allowed, no file. All else tells of the machine. */

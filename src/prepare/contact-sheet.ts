@@ -11,6 +11,7 @@
 import sharp, { type OverlayOptions } from "sharp";
 
 import { DataError } from "../core/error.js";
+import { printable } from "../core/printable.js";
 import { Draws, permutation, streams } from "../core/random.js";
 import {
   asItIs,
@@ -430,10 +431,5 @@ function shorten(text: string, length: number): string {
 
 /** Text for XML and HTML; what XML cannot hold, and what turns the direction of text, becomes visible. */
 function escapeMarkup(text: string): string {
-  return text
-    .replace(
-      /[\u0000-\u001f\u007f-\u009f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufffe\uffff]/g,
-      (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`,
-    )
-    .replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
+  return printable(text).replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
 }
