@@ -63,7 +63,10 @@ suite("reportError", () => {
     test(`H1: an error of the system that nobody translated (${what}) ends with 6, not as a bug`, () => {
       const { terminal, notes, emitted } = recorder();
       assert.equal(reportError(error, terminal, false), 6);
-      assert.deepEqual(notes.slice(0, 1), [`riffle: the system refused: ${error.message}.`]);
+      assert.match(
+        notes[0] ?? "",
+        new RegExp(`^riffle: (the system refused|there is not enough memory): ${error.message}\\.$`),
+      );
       assert.equal((emitted[0] as { code: number }).code, 6);
     });
   }

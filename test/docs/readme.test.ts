@@ -95,6 +95,23 @@ suite("the README's commands for records", () => {
   });
 });
 
+suite("the two commands that do everything", () => {
+  for (const page of ["README.md", "README.zh-CN.md"]) {
+    test(`stand in the first screen of ${page}, as CI takes them from there`, () => {
+      const screen = read(page).split("\n").slice(0, 12);
+      for (const name of ["start", "test"]) {
+        assert.ok(screen.some((line) => line.startsWith(`    $ npm ci && npm ${name} `)));
+      }
+    });
+  }
+
+  test("are run by CI under no other spelling", () => {
+    const script = read(".ci/run");
+    assert.match(script, /grep -oE .*README\.md/);
+    assert.doesNotMatch(script, /part .*\bnpm (ci|start|test)\b/);
+  });
+});
+
 suite("the pages", () => {
   test("name only commands and options that exist", () => {
     let seen = 0;
