@@ -3,8 +3,8 @@
 import { readFile, stat } from "node:fs/promises";
 import { dirname, extname, resolve } from "node:path";
 
-import { errorCode, probeFolder, replaceFile } from "../core/durable.js";
-import { UsageError } from "../core/error.js";
+import { probeFolder, replaceFile } from "../core/durable.js";
+import { errorCode, UsageError } from "../core/error.js";
 import {
   SHEET_MARK,
   sheetHtml,

@@ -274,8 +274,6 @@ async function writeFlushed(path: string, pieces: readonly Uint8Array[]): Promis
   }
 }
 
-export { errorCode };
-
 export async function exists(path: string): Promise<boolean> {
   try {
     await stat(path);

@@ -5,8 +5,7 @@
 import { stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 
-import { errorCode } from "../core/durable.js";
-import { DataError, UsageError } from "../core/error.js";
+import { DataError, errorCode, UsageError } from "../core/error.js";
 import { Draws, streams } from "../core/random.js";
 import { type Dataset, type PictureFile, relabelled, subset } from "./dataset.js";
 import { openImageFolder } from "./image-folder.js";

@@ -8,8 +8,7 @@
 
 import { getSystemErrorName } from "node:util";
 
-import { errorCode } from "../core/durable.js";
-import { DataError, ResourceError } from "../core/error.js";
+import { DataError, errorCode, ResourceError } from "../core/error.js";
 
 /**
  * The error to throw where reading `where` failed with `error`, or with an errno of native code; one that is no error

@@ -15,8 +15,8 @@
 import { readdir } from "node:fs/promises";
 import { basename, isAbsolute, join, relative, resolve, sep } from "node:path";
 
-import { errorCode, exists, replaceFile } from "../core/durable.js";
-import { CheckpointError } from "../core/error.js";
+import { exists, replaceFile } from "../core/durable.js";
+import { CheckpointError, errorCode } from "../core/error.js";
 import { readWhole } from "./read-file.js";
 import { asProblem, readBundle, type TensorBundle, verifyBundle } from "./tf-bundle.js";
 

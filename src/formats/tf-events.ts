@@ -16,7 +16,8 @@ import { join } from "node:path";
 
 import { BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
 
-import { errorCode, makeFolder } from "../core/durable.js";
+import { makeFolder } from "../core/durable.js";
+import { errorCode } from "../core/error.js";
 import type { Histogram } from "./tf-histogram.js";
 import { frameRecord } from "./tfrecord.js";
 

@@ -8,8 +8,7 @@
 import { stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 
-import { errorCode } from "../core/durable.js";
-import { DataError } from "../core/error.js";
+import { DataError, errorCode } from "../core/error.js";
 import { hex32 } from "../formats/crc32c.js";
 import { decodeExample } from "../formats/tf-example.js";
 import { type DamagedRecord, RecordReader, type TfRecord } from "../formats/tfrecord.js";

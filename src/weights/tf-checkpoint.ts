@@ -15,8 +15,8 @@ import { stat, unlink } from "node:fs/promises";
 import { join } from "node:path";
 
 import type { Weights } from "../backends/backend.js";
-import { errorCode, exists, recoverFolders } from "../core/durable.js";
-import { CheckpointError } from "../core/error.js";
+import { exists, recoverFolders } from "../core/durable.js";
+import { CheckpointError, errorCode } from "../core/error.js";
 import { bundlePrefix, readBundle, type TensorBundle, writeBundle } from "../formats/tf-bundle.js";
 import type { BundleTensor } from "../formats/tf-bundle-index.js";
 import {

@@ -5,8 +5,7 @@
 import { readFile, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 
-import { errorCode } from "../../core/durable.js";
-import { DataError } from "../../core/error.js";
+import { DataError, errorCode } from "../../core/error.js";
 
 /** Larger labels are no classes, and would each get a name. */
 export const MAX_CLASSES = 1_000_000;

@@ -20,8 +20,8 @@ import { basename, dirname, join } from "node:path";
 
 import { z } from "zod";
 
-import { errorCode, makeFolder, replaceFile } from "../../core/durable.js";
-import { DataError, ResourceError } from "../../core/error.js";
+import { makeFolder, replaceFile } from "../../core/durable.js";
+import { DataError, errorCode, ResourceError } from "../../core/error.js";
 import { userCache } from "../../core/user-cache.js";
 import { crc32c } from "../../formats/crc32c.js";
 import { readFully } from "../../formats/read-file.js";

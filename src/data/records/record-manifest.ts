@@ -10,8 +10,8 @@ import { join } from "node:path";
 
 import { z } from "zod";
 
-import { errorCode, replaceFile } from "../../core/durable.js";
-import { DataError } from "../../core/error.js";
+import { replaceFile } from "../../core/durable.js";
+import { DataError, errorCode } from "../../core/error.js";
 
 export const MANIFEST_FILE = "manifest.json";
 

@@ -7,8 +7,7 @@
 
 import { join } from "node:path";
 
-import { errorCode } from "../../core/durable.js";
-import { DataError } from "../../core/error.js";
+import { DataError, errorCode } from "../../core/error.js";
 import { hex32 } from "../../formats/crc32c.js";
 import { decodeExample } from "../../formats/tf-example.js";
 import { RECORD_OVERHEAD, RecordReader } from "../../formats/tfrecord.js";

@@ -6,7 +6,7 @@
 import { close, open } from "node:fs";
 import { promisify } from "node:util";
 
-import { errorCode } from "../../core/durable.js";
+import { errorCode } from "../../core/error.js";
 import { unreadable } from "../unreadable.js";
 
 /** Shards left open while nobody reads from them; a process may often open only 256 files. */

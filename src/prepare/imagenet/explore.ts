@@ -15,15 +15,8 @@ import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 
-import {
-  asResourceError,
-  errorCode,
-  exists,
-  makeFolder,
-  probeFolder,
-  replaceFile,
-} from "../../core/durable.js";
-import { DataError, ResourceError, UsageError } from "../../core/error.js";
+import { asResourceError, exists, makeFolder, probeFolder, replaceFile } from "../../core/durable.js";
+import { DataError, errorCode, ResourceError, UsageError } from "../../core/error.js";
 import { parseVocXml, type VocObject } from "../../formats/voc-xml.js";
 import { encodeBoxes } from "./boxes.js";
 import { type Devkit, readDevkit } from "./devkit.js";
