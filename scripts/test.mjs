@@ -21,6 +21,8 @@ if (!existsSync(dist)) fail("there is no dist/: run `npm run build` first");
 const filters = process.argv.slice(2);
 const files = readdirSync(dist, { recursive: true })
   .filter((path) => path.endsWith(".test.js"))
+  // What was compiled of a source that has moved since is no test any more.
+  .filter((path) => existsSync(join(root, path.replace(/js$/, "ts"))))
   .filter((path) => filters.length === 0 || filters.some((filter) => path.includes(filter)))
   .map((path) => join(dist, path))
   .sort();
