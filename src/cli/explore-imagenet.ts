@@ -7,7 +7,7 @@ import { join } from "node:path";
 
 import { UsageError } from "../core/error.js";
 import { explore, type ExploreProgress, type ExploreReport } from "../prepare/imagenet/explore.js";
-import type { Source } from "../prepare/imagenet/sources.js";
+import type { FolderOrArchive } from "../prepare/imagenet/sources.js";
 import type { CliCommand, Invocation } from "./command.js";
 import { count, rate, shellWord } from "./format.js";
 import { startProgress } from "./progress.js";
@@ -113,7 +113,7 @@ async function exploreImagenet(invocation: Invocation, terminal: Terminal): Prom
 }
 
 /** --NAME DIR or --NAME_tar FILE; undefined for neither. */
-function source({ own }: Invocation, name: string): Source | undefined {
+function source({ own }: Invocation, name: string): FolderOrArchive | undefined {
   const folder = own.get(name);
   const archive = own.get(`${name}_tar`);
   if (folder !== undefined && archive !== undefined) {

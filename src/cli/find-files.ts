@@ -6,9 +6,10 @@
  */
 
 import { existsSync, readdirSync, statSync } from "node:fs";
-import { basename, dirname, join } from "node:path";
+import { basename, dirname, join, relative } from "node:path";
 
 import { DataError } from "../core/error.js";
+import { byCodePoint, isJunk } from "../data/picture-folder.js";
 
 export interface Inputs {
   /** Picture and `.npz` files, in the order of the arguments, sorted within a folder. */
@@ -60,13 +61,20 @@ function filesOf(path: string): string[] {
 
 function filesUnder(folder: string): string[] {
   const found = readdirSync(folder, { recursive: true, withFileTypes: true })
-    .filter((entry) => entry.isFile() && !entry.name.startsWith("."))
-    .map((entry) => join(entry.parentPath, entry.name))
-    .sort();
+    .map((entry) => ({ entry, path: join(entry.parentPath, entry.name) }))
+    // A broken link is a result of its own.
+    .filter(({ entry, path }) => entry.isFile() || (entry.isSymbolicLink() && !isFolder(path)))
+    .map(({ path }) => path)
+    .filter((path) => !isJunk(relative(folder, path)))
+    .sort(byCodePoint);
   if (found.length === 0) {
     throw new DataError({ what: "the folder holds no files", where: folder, expected: "pictures" });
   }
   return found;
+}
+
+function isFolder(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
 }
 
 /** `*` and `?` within one segment of a path; everything else stands for itself. */

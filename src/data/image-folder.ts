@@ -7,11 +7,11 @@
  */
 
 import { createHash } from "node:crypto";
-import { readdirSync, type Stats, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 
 import { DataError } from "../core/error.js";
 import type { Dataset, PictureFile } from "./dataset.js";
+import { byCodePoint, isDocument, listFolder, statOf } from "./picture-folder.js";
 import { type Encoded, readPictures } from "./pictures/render.js";
 
 /**
@@ -26,7 +26,7 @@ export function openImageFolder(
   readonly train: Dataset | undefined;
   readonly validation: Dataset | undefined;
 } {
-  const top = list(root);
+  const top = listFolder(root);
   const trainName = top.folders.includes("train") ? "train" : undefined;
   const validationName = ["val", "validation"].find((name) => top.folders.includes(name));
   if (trainName === undefined && validationName === undefined) {
@@ -103,7 +103,7 @@ function scanClasses(
   known: readonly string[] | undefined,
   leftOut: readonly PictureFile[] | undefined,
 ): Dataset {
-  const { folders, files } = list(root);
+  const { folders, files } = listFolder(root);
   const loose = files.find((name) => !isDocument(name));
   if (loose !== undefined) {
     throw new DataError({
@@ -133,7 +133,7 @@ function scanClasses(
         found: folder,
       });
     }
-    const inside = list(join(root, folder));
+    const inside = listFolder(join(root, folder));
     if (inside.folders.length > 0) {
       throw new DataError({
         where: join(root, folder, inside.folders[0] ?? ""),
@@ -159,60 +159,9 @@ function scanClasses(
   return new ImageFiles(root, classes, pictures, Int32Array.from(labels), leftOut !== undefined);
 }
 
-/** Folders and files in `path`, sorted by code point; what systems and editors leave behind is passed over. */
-function list(path: string): { readonly folders: string[]; readonly files: string[] } {
-  let entries;
-  try {
-    entries = readdirSync(path, { withFileTypes: true });
-  } catch (error) {
-    throw new DataError({ where: path, what: `cannot be listed: ${reasonOf(error)}` }, error);
-  }
-  const folders: string[] = [];
-  const files: string[] = [];
-  for (const entry of entries) {
-    if (entry.name.startsWith(".") || JUNK.has(entry.name.toLowerCase())) continue;
-    const isFolder = entry.isSymbolicLink()
-      ? statOf(join(path, entry.name)).isDirectory()
-      : entry.isDirectory();
-    (isFolder ? folders : files).push(entry.name);
-  }
-  return { folders: folders.sort(byCodePoint), files: files.sort(byCodePoint) };
-}
-
-const JUNK: ReadonlySet<string> = new Set(["thumbs.db", "desktop.ini", "__macosx", "$recycle.bin", "@eadir"]);
-
-/** Notes that data sets carry beside their class folders. */
-function isDocument(name: string): boolean {
-  return (
-    /\.(txt|md|rst|csv|tsv|json|jsonl|xml|ya?ml|pdf|html?)$/i.test(name) ||
-    /^(readme|licen[cs]e)$/i.test(name)
-  );
-}
-
 /** Length in bytes; pipes and devices are refused here, since opening one may wait for ever. */
 function fileSize(path: string): number {
   const found = statOf(path);
   if (!found.isFile()) throw new DataError({ where: path, what: "not a regular file" });
   return found.size;
-}
-
-function statOf(path: string): Stats {
-  try {
-    return statSync(path);
-  } catch (error) {
-    throw new DataError({ where: path, what: `cannot be read: ${reasonOf(error)}` }, error);
-  }
-}
-
-/** Words for the usual codes; the system's own otherwise. */
-function reasonOf(error: unknown): string {
-  const code = error instanceof Error && "code" in error ? String(error.code) : "";
-  if (code === "ELOOP") return "a loop of symbolic links";
-  if (code === "ENOENT") return "there is no such file (a broken link?)";
-  if (code === "EACCES") return "no permission";
-  return error instanceof Error ? error.message : String(error);
-}
-
-function byCodePoint(a: string, b: string): number {
-  return Buffer.compare(Buffer.from(a), Buffer.from(b));
 }

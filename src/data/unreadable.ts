@@ -45,7 +45,7 @@ const OF_THE_FILE: Readonly<Record<string, string>> = {
   ENOENT: "there is no such file (a broken link?)",
   ENOTDIR: "there is no such file: a part of its path is no folder",
   EISDIR: "a folder, where a file is expected",
-  ELOOP: "a loop of symbolic links",
+  ELOOP: "cannot be read: a loop of symbolic links",
   ENAMETOOLONG: "a name that is too long",
   EACCES: "cannot be read: no permission",
   EPERM: "cannot be read: no permission",

@@ -8,7 +8,7 @@
  *
  * Boxes are shares of the picture: corners divided by the size in the XML, clipped to [0, 1].
  *
- * Source: TropComplique/shufflenet-v2-tensorflow, data/explore_imagenet.ipynb at 22e5615.
+ * FolderOrArchive: TropComplique/shufflenet-v2-tensorflow, data/explore_imagenet.ipynb at 22e5615.
  */
 
 import { createReadStream } from "node:fs";
@@ -23,21 +23,21 @@ import { type Devkit, readDevkit } from "./devkit.js";
 import { encodeMetadata, justName, type PictureRow } from "./metadata.js";
 import {
   boxFiles,
-  byCodePoint,
   countBoxFiles,
   type Listed,
   type ListEvents,
   listByClass,
   listFlat,
-  type Source,
+  type FolderOrArchive,
 } from "./sources.js";
+import { byCodePoint } from "../../data/picture-folder.js";
 
 export interface ExploreSettings {
   /** Its folder or archive; without it classes are numbered by their sorted names. */
   readonly devkit?: string | undefined;
-  readonly train: Source;
-  readonly annotations?: Source | undefined;
-  readonly validation?: Source | undefined;
+  readonly train: FolderOrArchive;
+  readonly annotations?: FolderOrArchive | undefined;
+  readonly validation?: FolderOrArchive | undefined;
   /** The folder that the files are written to. */
   readonly output: string;
   /** Replace files that stand there and hold something else. */
@@ -185,7 +185,7 @@ function trainingRows(
 
 /** By the number in the name and the devkit's list, or by class folders. */
 async function validationRows(
-  source: Source,
+  source: FolderOrArchive,
   devkit: Devkit | undefined,
   classes: Classes,
   events: ListEvents,
@@ -251,7 +251,7 @@ function numberedRows(paths: readonly string[], where: string, devkit: Devkit | 
 
 /** Reads every box file; what is dropped is counted under its reason. */
 async function readBoxFiles(
-  source: Source,
+  source: FolderOrArchive,
   classes: Classes,
   training: readonly PictureRow[],
   pause: (done: number, total: number | undefined) => Promise<void>,

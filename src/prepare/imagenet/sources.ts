@@ -7,8 +7,7 @@
  * so is a name that a list would not give back as it is.
  */
 
-import { isUtf8 } from "node:buffer";
-import { readdirSync, readFileSync, statSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 
 import { DataError } from "../../core/error.js";
@@ -22,10 +21,11 @@ import {
   type TarRange,
 } from "../../formats/tar.js";
 import { MAX_XML_BYTES } from "../../formats/voc-xml.js";
+import { byCodePoint, isDocument, isJunk, listFolder, statOf } from "../../data/picture-folder.js";
 import { MEMBER } from "./archives.js";
 
 /** A folder, or a tar archive that stays packed. */
-export interface Source {
+export interface FolderOrArchive {
   readonly kind: "folder" | "archive";
   readonly path: string;
 }
@@ -61,7 +61,7 @@ export interface ListEvents {
  *
  * @throws DataError when there are none, or one lies where its class cannot be told.
  */
-export async function listByClass(source: Source, events: ListEvents): Promise<Listed[]> {
+export async function listByClass(source: FolderOrArchive, events: ListEvents): Promise<Listed[]> {
   const pictures = await (source.kind === "folder" ? foldersOf : archivesOf)(source.path, events);
   if (pictures.length === 0)
     throw new DataError({ where: source.path, what: "holds no pictures", expected: "a folder per class" });
@@ -69,9 +69,9 @@ export async function listByClass(source: Source, events: ListEvents): Promise<L
 }
 
 /** The files of a validation set that lies in one folder or archive, or undefined where it is sorted into class folders. */
-export function listFlat(source: Source, events: ListEvents): string[] | undefined {
+export function listFlat(source: FolderOrArchive, events: ListEvents): string[] | undefined {
   if (source.kind === "folder") {
-    const { folders, files } = list(source.path);
+    const { folders, files } = listFolder(source.path);
     if (folders.length > 0) return undefined;
     return files.map((name) => checkPath(join(source.path, name)));
   }
@@ -89,7 +89,7 @@ export function listFlat(source: Source, events: ListEvents): string[] | undefin
  *
  * @throws DataError when there are none.
  */
-export async function* boxFiles(source: Source): AsyncGenerator<BoxFile, void> {
+export async function* boxFiles(source: FolderOrArchive): AsyncGenerator<BoxFile, void> {
   let found = 0;
   for await (const file of source.kind === "folder" ? foldersOfXml(source.path) : archivedXml(source.path)) {
     found++;
@@ -105,21 +105,14 @@ export async function* boxFiles(source: Source): AsyncGenerator<BoxFile, void> {
 }
 
 /** How many box files a folder holds; undefined for an archive, which would have to be read for that. */
-export function countBoxFiles(source: Source): number | undefined {
+export function countBoxFiles(source: FolderOrArchive): number | undefined {
   if (source.kind === "archive") return undefined;
   const root = source.path;
-  return list(root).folders.reduce((sum, folder) => sum + xmlIn(join(root, folder)).length, 0);
-}
-
-/** The order of every list here. */
-export function byCodePoint(a: string, b: string): number {
-  // The order of JavaScript's own comparison, which needs no buffers, where all characters have one unit.
-  if (!/[\ud800-\udfff]/.test(a) && !/[\ud800-\udfff]/.test(b)) return a < b ? -1 : a > b ? 1 : 0;
-  return Buffer.compare(Buffer.from(a), Buffer.from(b));
+  return listFolder(root).folders.reduce((sum, folder) => sum + xmlIn(join(root, folder)).length, 0);
 }
 
 async function foldersOf(root: string, events: ListEvents): Promise<Listed[]> {
-  const { folders, files } = list(root);
+  const { folders, files } = listFolder(root);
   const loose = files.find((name) => !isDocument(name));
   if (loose !== undefined) {
     throw new DataError({
@@ -130,7 +123,7 @@ async function foldersOf(root: string, events: ListEvents): Promise<Listed[]> {
   }
   const pictures: Listed[] = [];
   for (const folder of folders) {
-    const inside = list(join(root, folder));
+    const inside = listFolder(join(root, folder));
     if (inside.folders[0] !== undefined) {
       throw new DataError({
         where: join(root, folder, inside.folders[0]),
@@ -227,7 +220,7 @@ function* usableMembers(
 }
 
 function* foldersOfXml(root: string): Generator<BoxFile, void> {
-  for (const folder of list(root).folders) {
+  for (const folder of listFolder(root).folders) {
     for (const name of xmlIn(join(root, folder))) {
       const where = join(root, folder, name);
       const { size } = statOf(where);
@@ -245,7 +238,7 @@ function* foldersOfXml(root: string): Generator<BoxFile, void> {
 }
 
 function xmlIn(folder: string): string[] {
-  return list(folder).files.filter((name) => /\.xml$/i.test(name));
+  return listFolder(folder).files.filter((name) => /\.xml$/i.test(name));
 }
 
 async function* archivedXml(path: string): AsyncGenerator<BoxFile, void> {
@@ -258,77 +251,6 @@ async function* archivedXml(path: string): AsyncGenerator<BoxFile, void> {
       bytes,
     };
   }
-}
-
-/** Folders and files in `path`, sorted; what systems and editors leave behind is passed over. */
-function list(path: string): { readonly folders: string[]; readonly files: string[] } {
-  let entries;
-  try {
-    // Bytes: Node puts U+FFFD in the place of what is no UTF-8, and no file has that name.
-    entries = readdirSync(path, { withFileTypes: true, encoding: "buffer" });
-  } catch (error) {
-    const code = error instanceof Error && "code" in error ? error.code : "";
-    const what =
-      code === "ENOENT"
-        ? "there is no such folder"
-        : code === "ENOTDIR"
-          ? "a file, where a folder is expected"
-          : `cannot be listed: ${(error as Error).message}`;
-    throw new DataError({ where: path, what }, error);
-  }
-  const folders: string[] = [];
-  const files: string[] = [];
-  for (const entry of entries) {
-    const name = entry.name.toString();
-    if (isJunk(name)) continue;
-    if (!isUtf8(entry.name)) throw notText(path, entry.name);
-    const kind = entry.isSymbolicLink() ? statOf(join(path, name)) : entry;
-    if (kind.isDirectory()) folders.push(name);
-    else if (kind.isFile()) files.push(name);
-    else throw new DataError({ where: join(path, name), what: "neither a file nor a folder" });
-  }
-  return { folders: folders.sort(byCodePoint), files: files.sort(byCodePoint) };
-}
-
-function notText(folder: string, name: Uint8Array): DataError {
-  // As a shell takes it between $' and '.
-  const bytes = Array.from(name, (byte) =>
-    byte < 0x80 ? String.fromCharCode(byte) : `\\x${byte.toString(16)}`,
-  );
-  return new DataError({
-    where: folder,
-    what: "a name that is not UTF-8 text, so no list can hold it",
-    found: bytes.join(""),
-    safe: "Nothing was written",
-    hint: "Rename it; for many of them there is convmv -f latin1 -t utf8 --notest",
-  });
-}
-
-function statOf(path: string): ReturnType<typeof statSync> & object {
-  try {
-    return statSync(path);
-  } catch (error) {
-    const missing = error instanceof Error && "code" in error && error.code === "ENOENT";
-    throw new DataError(
-      { where: path, what: missing ? "there is no such file (a broken link?)" : (error as Error).message },
-      error,
-    );
-  }
-}
-
-const JUNK: ReadonlySet<string> = new Set(["thumbs.db", "desktop.ini", "__macosx", "$recycle.bin", "@eadir"]);
-
-/** Names at any level of a path. */
-function isJunk(path: string): boolean {
-  return path.split("/").some((name) => name.startsWith(".") || JUNK.has(name.toLowerCase()));
-}
-
-/** Notes that data sets carry beside their class folders. */
-function isDocument(name: string): boolean {
-  return (
-    /\.(txt|md|rst|csv|tsv|json|jsonl|xml|ya?ml|pdf|html?|npy)$/i.test(name) ||
-    /^(readme|licen[cs]e)$/i.test(name)
-  );
 }
 
 /** The name of the folder that a member lies in; "" for none. */
