@@ -79,9 +79,7 @@ async function buildObjects() {
       flags: [...set.flags, ...kernelDefines(set)],
     })),
     // Neither Node-API nor libjpeg is linked: jpeg.cc is then empty.
-    ...unitsIn(native, ["runtime", "decode", "test"])
-      .filter(({ source }) => source !== "decode/binding.cc")
-      .map((unit) => ({ ...unit, flags: [] })),
+    ...unitsIn(native, ["runtime", "decode", "test"]).map((unit) => ({ ...unit, flags: [] })),
   ];
   // Whatever a source may include: headers, and the kernels that table.cc gathers.
   const included = readdirSync(native, { recursive: true })

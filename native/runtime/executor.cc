@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cmath>
+#include <stdexcept>
 #include <utility>
 
 namespace riffle {
@@ -14,10 +15,28 @@ double Seconds(const Body& body) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
+// Pixels, and what features are multiplied by, are the caller's for the length of a call only.
+class Lent {
+ public:
+  Lent(Workspace& ws, const uint8_t* images, const float* dropout_mask) : ws_(ws) {
+    ws.images = images;
+    ws.dropout_mask = dropout_mask;
+  }
+  ~Lent() {
+    ws_.images = nullptr;
+    ws_.dropout_mask = nullptr;
+  }
+  Lent(const Lent&) = delete;
+  Lent& operator=(const Lent&) = delete;
+
+ private:
+  Workspace& ws_;
+};
+
 }  // namespace
 
-Executor::Executor(ProgramInfo program, const KernelTable& kernels, int threads)
-    : ws_(std::move(program), kernels, threads) {
+Executor::Executor(ProgramInfo program, const KernelTable& kernels, int threads, const State& state)
+    : ws_(std::move(program), kernels, threads), weights_(state.weights()) {
   Needs needs;
   for (const StepInfo& step : ws_.program.steps) layers_.push_back(RowOf(step.kind).make(ws_, step, needs));
   ws_.Allocate(needs);
@@ -25,54 +44,51 @@ Executor::Executor(ProgramInfo program, const KernelTable& kernels, int threads)
   backward_seconds_.assign(layers_.size(), 0);
 }
 
-StepResult Executor::ComputeGradients(const uint8_t* images, const int32_t* labels, const Weights& weights,
-                                      const LossSettings& loss) {
-  ws_.images = images;
-  ws_.dropout_mask = loss.dropout_mask;
-  PackAll(weights.parameters);
-  Forward(weights);
-  StepResult result = Loss(ws_, labels, weights.parameters, loss);
+StepResult Executor::ComputeGradients(const uint8_t* images, const int32_t* labels, const LossSettings& loss) {
+  const Lent lent(ws_, images, loss.dropout_mask);
+  PackAll();
+  Forward();
+  StepResult result = Loss(ws_, labels, weights_.parameters, loss);
   for (size_t i = layers_.size(); i-- > 0;)
-    backward_seconds_[i] = Seconds([&] { layers_[i]->Backward(weights); });
+    backward_seconds_[i] = Seconds([&] { layers_[i]->Backward(weights_); });
   result.finite = std::isfinite(result.cross_entropy) && std::isfinite(result.decay_loss) &&
-                  AllFinite(ws_, weights.gradients);
+                  AllFinite(ws_, weights_.gradients);
   return result;
 }
 
-void Executor::ApplyUpdate(const Weights& weights, const UpdateSettings& update) {
-  riffle::ApplyUpdate(ws_, weights, update);
-}
+void Executor::ApplyUpdate(const UpdateSettings& update) { riffle::ApplyUpdate(ws_, weights_, update); }
 
-void Executor::Load(const Weights& weights) {
-  loaded_.assign(weights.parameters, weights.parameters + program().parameter_count);
-  PackAll(loaded_.data());
-  ws_.norm.NormaliseByMoving(weights.statistics, loaded_.data());
+void Executor::Prepare() {
+  PackAll();
+  ws_.norm.NormaliseByMoving(weights_.statistics, weights_.parameters);
 }
 
 void Executor::Infer(const uint8_t* images, int count, float* logits) {
-  ws_.images = images;
-  Forward({.parameters = loaded_.data()});
+  const Lent lent(ws_, images, nullptr);
+  Forward();
   std::copy_n(ws_.logits.data(), static_cast<size_t>(count) * program().classes, logits);
 }
 
-void Executor::RunStep(int index, bool backward, const Weights& weights) {
-  layers_[index]->Pack(weights.parameters, backward);
+void Executor::RunStep(int index, bool backward, const uint8_t* images) {
+  if (program().steps[index].kind == StepKind::kStem && !images) throw std::invalid_argument("the stem wants images");
+  const Lent lent(ws_, images, nullptr);
+  layers_[index]->Pack(weights_.parameters, backward);
   if (backward) {
-    layers_[index]->Backward(weights);
+    layers_[index]->Backward(weights_);
   } else {
-    layers_[index]->Forward(weights);
+    layers_[index]->Forward(weights_);
   }
 }
 
-void Executor::PackAll(const float* parameters) {
+void Executor::PackAll() {
   const long directions = program().training ? 2 : 1;
   ws_.pool.Run(static_cast<long>(layers_.size()) * directions,
-               [&](long t, int) { layers_[t / directions]->Pack(parameters, t % directions == 1); });
+               [&](long t, int) { layers_[t / directions]->Pack(weights_.parameters, t % directions == 1); });
 }
 
-void Executor::Forward(const Weights& weights) {
+void Executor::Forward() {
   for (size_t i = 0; i < layers_.size(); ++i)
-    forward_seconds_[i] = Seconds([&] { layers_[i]->Forward(weights); });
+    forward_seconds_[i] = Seconds([&] { layers_[i]->Forward(weights_); });
 }
 
 }  // namespace riffle

@@ -1,15 +1,40 @@
-// The trained numbers and what training carries beside them (src/backends/backend.ts says what each holds).
+// The trained numbers and what training carries beside them (src/backends/backend.ts says what each holds), in memory of
+// the engine's own: nothing here points at JavaScript's.
 #pragma once
+
+#include <array>
+#include <cstddef>
+
+#include "arena.h"
+#include "program.h"
 
 namespace riffle {
 
-// Null where a call does not need it.
+// In the order of src/backends/native/engine.ts.
+enum class StateArray { kParameters, kStatistics, kMomentum, kAverages, kGradients };
+constexpr int kStateArrays = 5;
+
+// Where layers and the update find them.
 struct Weights {
   float* parameters = nullptr;
-  float* statistics = nullptr;
-  float* gradients = nullptr;
+  float* statistics = nullptr;  // [2][planes]: moving means, then moving variances
   float* momentum = nullptr;
   float* averages = nullptr;
+  float* gradients = nullptr;
+};
+
+// Floats of an array.
+size_t StateSize(const ProgramInfo& program, StateArray array);
+
+// All five for a training program; parameters and statistics for one that infers.
+class State {
+ public:
+  explicit State(const ProgramInfo& program);
+  Weights weights() const;
+  float* array(StateArray which) const { return arrays_[static_cast<int>(which)].data(); }
+
+ private:
+  std::array<Arena, kStateArrays> arrays_;
 };
 
 }  // namespace riffle

@@ -5,13 +5,13 @@
 
 namespace riffle {
 
-Team::Team(const ProgramInfo& program, const KernelTable& kernels, int threads)
+Team::Team(const ProgramInfo& program, const KernelTable& kernels, int threads, const State& state)
     : pool_(threads), seconds_(program.steps.size(), 0) {
-  for (int t = 0; t < threads; ++t) members_.push_back(std::make_unique<Executor>(program, kernels, 1));
+  for (int t = 0; t < threads; ++t) members_.push_back(std::make_unique<Executor>(program, kernels, 1, state));
 }
 
-void Team::Load(const Weights& weights) {
-  pool_.Run(static_cast<long>(members_.size()), [&](long t, int) { members_[t]->Load(weights); });
+void Team::Prepare() {
+  pool_.Run(static_cast<long>(members_.size()), [&](long t, int) { members_[t]->Prepare(); });
 }
 
 void Team::Infer(const uint8_t* images, long count, float* logits) {

@@ -13,13 +13,12 @@ namespace riffle {
 
 class Team {
  public:
-  // `program` is for the few images that a thread takes at a time.
-  Team(const ProgramInfo& program, const KernelTable& kernels, int threads);
+  // `program` is for the few images that a thread takes at a time; `state` as for an executor.
+  Team(const ProgramInfo& program, const KernelTable& kernels, int threads, const State& state);
 
   const ProgramInfo& program() const { return members_[0]->program(); }
 
-  void Load(const Weights& weights);
-  bool loaded() const { return members_[0]->loaded(); }
+  void Prepare();
 
   // Logits [count, classes]; `images` holds whole portions: count rounded up to the program's batch.
   void Infer(const uint8_t* images, long count, float* logits);

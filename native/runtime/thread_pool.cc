@@ -1,5 +1,10 @@
 #include "thread_pool.h"
 
+#include <algorithm>
+#include <string>
+#include <system_error>
+#include <utility>
+
 namespace riffle {
 namespace {
 
@@ -19,11 +24,29 @@ void Pause() {
 
 }  // namespace
 
-ThreadPool::ThreadPool(int threads) {
-  for (int t = 1; t < threads; ++t) workers_.emplace_back([this, t] { Work(t); });
+ThreadStartError::ThreadStartError(int started, int wanted)
+    : std::runtime_error("only " + std::to_string(started) + " of " + std::to_string(wanted) + " threads could be started") {}
+
+ThreadPool::ThreadPool(int threads, int refused) {
+  try {
+    workers_.reserve(std::max(threads - 1, 0));
+    for (int t = 1; t < threads; ++t) {
+      if (t == refused) throw std::system_error(std::make_error_code(std::errc::resource_unavailable_try_again));
+      workers_.emplace_back([this, t] { Work(t); });
+    }
+  } catch (const std::system_error&) {
+    const int started = this->threads();
+    End();
+    throw ThreadStartError(started, threads);
+  } catch (...) {
+    End();
+    throw;
+  }
 }
 
-ThreadPool::~ThreadPool() {
+ThreadPool::~ThreadPool() { End(); }
+
+void ThreadPool::End() {
   {
     std::lock_guard lock(mutex_);
     stop_.store(true);
@@ -57,6 +80,7 @@ void ThreadPool::Start(long tasks, Call call, const void* body) {
     for (int spins = 0; spins < kSpins && unfinished_.load(std::memory_order_acquire) != 0; ++spins) Pause();
     // Somebody else has the other cores: sleep rather than burn this one.
     for (long left; (left = unfinished_.load(std::memory_order_acquire)) != 0;) unfinished_.wait(left);
+    if (thrown_) std::rethrow_exception(std::exchange(thrown_, nullptr));
   }
 }
 
@@ -70,7 +94,12 @@ bool ThreadPool::TakeTasks(int thread) {
     const uint64_t task = ticket & kTaskMask;
     if (task >= (ticket >> kTaskBits & kTaskMask)) return any;
     // This task is unfinished, so its job is still the current one.
-    call_(body_, static_cast<long>(task), thread);
+    try {
+      call_(body_, static_cast<long>(task), thread);
+    } catch (...) {
+      std::lock_guard lock(thrown_mutex_);
+      if (!thrown_) thrown_ = std::current_exception();
+    }
     if (unfinished_.fetch_sub(1, std::memory_order_acq_rel) == 1 && thread != 0) unfinished_.notify_one();
     any = true;
   }

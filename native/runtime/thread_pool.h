@@ -5,25 +5,33 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
-#include <functional>
+#include <exception>
 #include <mutex>
+#include <stdexcept>
 #include <thread>
 #include <vector>
 
 namespace riffle {
 
+// The system has no thread to give; those that were started have ended.
+class ThreadStartError : public std::runtime_error {
+ public:
+  ThreadStartError(int started, int wanted);
+};
+
 class ThreadPool {
  public:
-  // `threads` counts the caller of Run, so 1 starts no thread.
-  explicit ThreadPool(int threads);
+  // `threads` counts the caller of Run, so 1 starts no thread. From `refused` on the system gives none (tests). Throws
+  // ThreadStartError.
+  explicit ThreadPool(int threads, int refused = 0);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
   int threads() const { return static_cast<int>(workers_.size()) + 1; }
 
-  // Calls body(task, thread) for every task in [0, tasks), thread in [0, threads()); returns when all are done.
-  // One call at a time.
+  // Calls body(task, thread) for every task in [0, tasks), thread in [0, threads()); returns when all are done. What a
+  // task throws is thrown here, one of them if several do; other tasks may or may not have run then. One call at a time.
   template <class Body>
   void Run(long tasks, const Body& body) {
     if (tasks <= 0) return;
@@ -41,6 +49,7 @@ class ThreadPool {
   void Start(long tasks, Call call, const void* body);
   void Work(int thread);
   bool TakeTasks(int thread);
+  void End();
 
   // generation (24 bits) | number of tasks (20) | next task (20): one fetch_add hands out a task together with
   // the job it belongs to, so a late thread never mistakes one job for the next.
@@ -48,6 +57,8 @@ class ThreadPool {
   std::atomic<long> unfinished_{0};
   Call call_ = nullptr;
   const void* body_ = nullptr;
+  std::exception_ptr thrown_;  // by a task of the job at hand
+  std::mutex thrown_mutex_;
 
   std::atomic<bool> stop_{false};
   std::atomic<int> sleepers_{0};

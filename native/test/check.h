@@ -219,6 +219,7 @@ void TestUpdate(const KernelTable& kernels);
 void TestDecode();
 void TestProgram();
 void TestThreadPool();
+void TestThreadPoolErrors();
 void TestExecutor(const KernelTable& kernels);
 
 }  // namespace riffle::test

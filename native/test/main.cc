@@ -39,6 +39,7 @@ int main(int argc, char** argv) {
   const std::string only = argc > 1 ? argv[1] : "";
   if (argc > 2) Test::every = std::max(1, std::atoi(argv[2]));
   TestThreadPool();
+  TestThreadPoolErrors();
   if (only == "") {
     TestDecode();
     TestProgram();

@@ -1,7 +1,10 @@
 // The thread pool runs every task once, and a program gives the same bits on any number of threads. Built with
 // -fsanitize=thread this is also where data races show.
+#include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <new>
+#include <string>
 #include <thread>
 
 #include "../runtime/executor.h"
@@ -129,20 +132,34 @@ Outcome Train(const KernelTable& kernels, int threads) {
   std::vector<int32_t> labels;
   for (int i = 0; i < kBatch; ++i) labels.push_back(static_cast<int32_t>(numbers.Below(kClasses)));
 
-  const Weights weights = {.parameters = o.parameters.data(),
-                           .statistics = o.statistics.data(),
-                           .gradients = o.gradients.data(),
-                           .momentum = o.momentum.data(),
-                           .averages = o.averages.data()};
-  Executor training(program, kernels, threads);
+  const State state(program);
+  const auto write = [&](const State& to, StateArray which, const std::vector<float>& from) {
+    std::copy(from.begin(), from.end(), to.array(which));
+  };
+  const auto read = [&](StateArray which, std::vector<float>& into) {
+    std::copy_n(state.array(which), into.size(), into.begin());
+  };
+  write(state, StateArray::kParameters, o.parameters);
+  write(state, StateArray::kStatistics, o.statistics);
+  write(state, StateArray::kAverages, o.averages);
+  Executor training(program, kernels, threads, state);
   for (int step = 0; step < 3; ++step) {
-    const StepResult result = training.ComputeGradients(images.data(), labels.data(), weights, {.label_smoothing = 0.1, .weight_decay = 1e-3});
+    const StepResult result = training.ComputeGradients(images.data(), labels.data(), {.label_smoothing = 0.1, .weight_decay = 1e-3});
     o.losses.push_back(result.finite ? result.cross_entropy + result.decay_loss : NAN);
-    training.ApplyUpdate(weights, {.learning_rate = 0.1, .momentum = 0.9, .weight_decay = 1e-3, .average_decay = 0.9, .nesterov = true});
+    training.ApplyUpdate({.learning_rate = 0.1, .momentum = 0.9, .weight_decay = 1e-3, .average_decay = 0.9, .nesterov = true});
   }
+  read(StateArray::kParameters, o.parameters);
+  read(StateArray::kStatistics, o.statistics);
+  read(StateArray::kMomentum, o.momentum);
+  read(StateArray::kAverages, o.averages);
+  read(StateArray::kGradients, o.gradients);
   o.logits.assign(training.logits(), training.logits() + kBatch * kClasses);
-  Executor inference(SmallProgram(false), kernels, threads);
-  inference.Load(weights);
+  const ProgramInfo inferring = SmallProgram(false);
+  const State loaded(inferring);
+  write(loaded, StateArray::kParameters, o.parameters);
+  write(loaded, StateArray::kStatistics, o.statistics);
+  Executor inference(inferring, kernels, threads, loaded);
+  inference.Prepare();
   o.inferred.resize(kBatch * kClasses);
   inference.Infer(images.data(), kBatch, o.inferred.data());
   return o;
@@ -182,6 +199,39 @@ void TestThreadPool() {
       pool.Run(kMany, [&](long task, int) { sum.fetch_add(task, std::memory_order_relaxed); });
       test.Same("sum of task numbers", 0, sum, kMany * (kMany - 1) / 2);
     }
+  }
+}
+
+// What goes wrong in a task or at the start of a thread is an exception of the caller's, and the pool can go on or is gone.
+void TestThreadPoolErrors() {
+  Test test("any", "errors of the thread pool");
+  for (int threads : kThreadCounts) {
+    test.Case("%d threads", threads);
+    ThreadPool pool(threads);
+    for (int job = 0; job < 200; ++job) {
+      bool caught = false;
+      try {
+        pool.Run(20, [&](long task, int) {
+          if (task % 7 == job % 7) throw std::bad_alloc();
+        });
+      } catch (const std::bad_alloc&) {
+        caught = true;
+      }
+      test.True(caught, "what a task threw did not reach the caller");
+      std::atomic<int> runs{0};
+      pool.Run(20, [&](long, int) { ++runs; });
+      test.Same("tasks after an exception", 0, runs, 20);
+    }
+  }
+  for (int refused : {1, 2, 6}) {
+    test.Case("thread %d refused", refused);
+    std::string message;
+    try {
+      ThreadPool pool(7, refused);
+    } catch (const ThreadStartError& error) {
+      message = error.what();
+    }
+    test.True(message == "only " + std::to_string(refused) + " of 7 threads could be started", message.c_str());
   }
 }
 

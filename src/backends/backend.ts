@@ -1,11 +1,11 @@
 /**
  * What a backend does: load a program, run steps of training or inference on it.
  *
- * Weights live in arrays that the caller owns, so a checkpoint is a copy of them and two programs can
- * share one set. Backends: `reference` (TypeScript, f64, slow and plain) and `native` (C++).
+ * A run owns its weights and all that training carries, wherever the backend keeps them; callers hand in copies and are
+ * handed copies. Backends: `reference` (TypeScript, f64, slow and plain) and `native` (C++).
  */
 
-import type { PlaneId, Program } from "../program/program.js";
+import type { Program } from "../program/program.js";
 
 /** The trained numbers, f32, laid out as the program's parameter table says. */
 export interface Weights {
@@ -15,12 +15,16 @@ export interface Weights {
   readonly statistics: Float32Array;
 }
 
-/** All that training carries from step to step. */
+/** All that training carries from step to step, and so what a checkpoint holds. */
 export interface TrainingState extends Weights {
   /** [parameterCount] */
   readonly momentum: Float32Array;
   /** [parameterCount]: exponential averages of the parameters. */
   readonly averages: Float32Array;
+}
+
+/** All arrays of a training run. */
+export interface TrainingArrays extends TrainingState {
   /** [parameterCount]: gradients of the mean cross-entropy, without weight decay; overwritten each step. */
   readonly gradients: Float32Array;
 }
@@ -65,50 +69,39 @@ export interface StepResult {
   readonly finite: boolean;
 }
 
-/** A loaded training program. Calls must not overlap. */
+/** A loaded training program; all of its arrays are zero until they are written. Calls must not overlap. */
 export interface TrainingRun {
+  /** Copies from the run into the arrays given. */
+  readState(into: Partial<TrainingArrays>): Promise<void>;
+  /** Copies the arrays given into the run. */
+  writeState(from: Partial<TrainingArrays>): Promise<void>;
   /** Forward, backward, then the update of weights, momentum, averages and moving statistics if all is finite. */
   step(batch: Batch, loss: LossSettings, update: UpdateSettings): Promise<StepResult>;
   /** Forward and backward only: fills `gradients`; the batch's statistics are kept for `update`. */
   computeGradients(batch: Batch, loss: LossSettings): Promise<StepResult>;
   /** Applies `gradients` and the last batch's statistics. */
   applyUpdate(update: UpdateSettings): Promise<void>;
-  /** [batch, classes] of the last step. */
-  readonly logits: Float32Array;
-  readonly inspect: Inspection;
+  /** [batch, classes] of the last step, a copy. */
+  logits(): Float32Array;
+  stepSeconds(): StepSeconds;
   close(): void;
 }
 
 /** A loaded inference program. Calls must not overlap. */
 export interface InferenceRun {
   /** Takes a copy of the weights for the calls of `infer` that follow. */
-  load(weights: Weights): void;
+  load(weights: Weights): Promise<void>;
   /** Logits [count, classes] for images [count, size, size, 3], count <= batch, with moving statistics. */
   infer(images: Uint8Array, count: number): Promise<Float32Array>;
-  readonly inspect: Inspection;
+  stepSeconds(): StepSeconds;
   close(): void;
 }
 
-/**
- * A look inside, for tests and profiles. Planes are copied in and out as [batch, height, width].
- * `table` names a per-plane number; it reads and writes one value per plane.
- */
-export interface Inspection {
-  readPlane(plane: PlaneId, what: "value" | "gradient"): Float64Array;
-  writePlane(plane: PlaneId, what: "value" | "gradient", values: Float64Array): void;
-  readTable(table: Table): Float64Array;
-  writeTable(table: Table, values: Float64Array): void;
-  /** Runs one step in one direction on what stands in the planes and tables. */
-  runStep(index: number, direction: "forward" | "backward"): Promise<void>;
-  /** Seconds that each step took in the last run, forward and backward; zeros when not measured. */
-  readonly seconds: { readonly forward: Float64Array; readonly backward: Float64Array };
+/** Seconds that each step of the program took in the last run; zeros before, and backward where there is none. */
+export interface StepSeconds {
+  readonly forward: Float64Array;
+  readonly backward: Float64Array;
 }
-
-/**
- * mean and variance (biased) of the batch, scale and shift for readers, gradientSum = sum of g and
- * gradientDot = sum of g * z over a plane, as the last writer of g left them.
- */
-export type Table = "mean" | "variance" | "scale" | "shift" | "gradientSum" | "gradientDot";
 
 export interface BackendOptions {
   /** Threads of the engine; 0 for one per available core. */
@@ -117,8 +110,34 @@ export interface BackendOptions {
   readonly isa?: string | undefined;
 }
 
+/** What a backend found on this machine. */
+export interface Machine {
+  /** The instruction set that kernels run on: the widest found, or the one that was asked for. */
+  readonly isa: string;
+  /** Whether RIFFLE_ISA, or the caller, asked for it. */
+  readonly forced: boolean;
+  /** All that this build has and this machine runs, plainest first. */
+  readonly available: readonly string[];
+  /** Threads that `threads: 0` means. */
+  readonly threads: number;
+  /** What built the backend: "GCC 12.2.0". */
+  readonly compiler: string;
+}
+
+/** What the machine can do at best, per second. */
+export interface Peak {
+  readonly gflops: number;
+  readonly copyGigabytes: number;
+}
+
 export interface Backend {
   readonly name: string;
-  train(program: Program, state: TrainingState, options: BackendOptions): TrainingRun;
+  train(program: Program, options: BackendOptions): TrainingRun;
   infer(program: Program, options: BackendOptions): InferenceRun;
+  /** Bytes that a run of this program takes: its planes and its state. */
+  plan(program: Program): number;
+  /** @throws UsageError when the instruction set asked for is not here. */
+  machine(isa?: string): Machine;
+  /** Measures it; takes about a second. */
+  peak(options: BackendOptions): Promise<Peak>;
 }

@@ -6,21 +6,20 @@
 import type { Backend } from "./backend.js";
 import { UsageError } from "../core/error.js";
 
-export const backendNames = ["native", "reference"] as const;
+/** By name; only the one that runs is loaded. */
+const backends = {
+  native: async () => (await import("./native/index.js")).nativeBackend,
+  reference: async () => (await import("./reference/reference.js")).referenceBackend,
+} satisfies Record<string, () => Promise<Backend>>;
 
 export async function chooseBackend(): Promise<Backend> {
   const wanted = process.env["RIFFLE_BACKEND"] ?? "native";
-  switch (wanted) {
-    case "native":
-      return (await import("./native/index.js")).nativeBackend;
-    case "reference":
-      return (await import("./reference/reference.js")).referenceBackend;
-    default:
-      throw new UsageError({
-        what: "there is no such engine",
-        where: "environment variable RIFFLE_BACKEND",
-        expected: backendNames.join(" or "),
-        found: wanted,
-      });
-  }
+  const load = new Map(Object.entries(backends)).get(wanted);
+  if (load !== undefined) return load();
+  throw new UsageError({
+    what: "there is no such engine",
+    where: "environment variable RIFFLE_BACKEND",
+    expected: Object.keys(backends).join(" or "),
+    found: wanted,
+  });
 }

@@ -6,7 +6,7 @@
 
 import { relative } from "node:path";
 
-import { machine } from "../backends/native/index.js";
+import { nativeBackend } from "../backends/native/index.js";
 import { RiffleError } from "../core/error.js";
 import { evaluationSide } from "../data/pictures/augment.js";
 import { jpegDecoder } from "../data/pictures/render.js";
@@ -222,7 +222,7 @@ function precision(mode: Settings["precision_mode"] | undefined): string {
 function machineLine(backend: string, threads: number | undefined): string {
   if (backend !== "native") return `${backend} engine`;
   try {
-    const found = machine();
+    const found = nativeBackend.machine();
     const used = threads ?? found.threads;
     return `${used} thread${used === 1 ? "" : "s"} · ${found.isa} · decoder ${jpegDecoder()}`;
   } catch (error) {

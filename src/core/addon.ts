@@ -8,10 +8,14 @@ import { createRequire } from "node:module";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
-import { ResourceError } from "./error.js";
+import { type Problem, ResourceError } from "./error.js";
 
 /** From dist/src/core to the package's root. */
 const ADDON = join(fileURLToPath(new URL("../../../", import.meta.url)), "build", "riffle.node");
+
+/** Errors of native/binding/door.cc that are the machine's, not ours. */
+const MEMORY = "RIFFLE_MEMORY";
+const THREADS = "RIFFLE_THREADS";
 
 let loaded: object | undefined;
 
@@ -31,4 +35,22 @@ export function loadAddon(): object {
     );
   }
   return loaded;
+}
+
+/** An error that the addon threw, in our words where the machine had too little for it; any other is returned as it is. */
+export function addonError(error: unknown, memory: Pick<Problem, "expected" | "hint">): unknown {
+  if (!(error instanceof Error)) return error;
+  const { code } = error as { code?: unknown };
+  if (code === MEMORY) return new ResourceError({ what: "there is not enough memory", ...memory }, error);
+  if (code !== THREADS) return error;
+  const [, started = "1", wanted = "more"] = /only (\d+) of (\d+)/.exec(error.message) ?? [];
+  return new ResourceError(
+    {
+      what: "the machine gives no more threads",
+      expected: `${wanted} for the engine`,
+      found: started,
+      hint: `Use fewer: --threads ${Math.max(1, Math.floor(Number(started) / 2))}`,
+    },
+    error,
+  );
 }

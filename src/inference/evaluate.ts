@@ -179,7 +179,7 @@ export async function score(
       if (options.signal?.aborted === true) return undefined;
       const expected = batch.labels.map((label) => labels[label] ?? -1);
       for (const [i, weights] of candidates.entries()) {
-        if (done === 0 || candidates.length > 1) run.load(weights);
+        if (done === 0 || candidates.length > 1) await run.load(weights);
         const logits = await run.infer(imagesOf(batch, program), batch.count);
         keepers[i]?.add(logits, expected, batch.count, program.classes);
       }

@@ -71,7 +71,7 @@ export async function openPredictor(checkpointPath: string, given: GivenSettings
   const model = { ...recorded, eval_resize: given.eval_resize ?? recorded.eval_resize };
   const batch = given.eval_batch_size ?? table.eval_batch_size.default;
   const network = await loadNetwork(model, batch, given.threads);
-  network.run.load(weights);
+  await network.run.load(weights);
   return {
     model,
     checkpoint: checkpoint.path,

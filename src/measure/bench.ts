@@ -5,7 +5,7 @@
  * much of the time it waited for pictures.
  */
 
-import { measurePeak } from "../backends/native/index.js";
+import { chooseBackend } from "../backends/registry.js";
 import { UsageError } from "../core/error.js";
 import { describe, type StepRow } from "../program/print.js";
 import type { Program } from "../program/program.js";
@@ -81,7 +81,7 @@ export async function bench(
   const timings = await timeSteps(compiled, steps, { threads, isa }, progress);
   // Before the peak is measured: that takes memory of its own.
   const peakMemory = process.resourceUsage().maxRSS / 1024;
-  const peak = await measurePeak({ threads, isa });
+  const peak = await (await chooseBackend()).peak({ threads, isa });
 
   const rates = timings.stepSeconds.map((s) => program.batch / s).sort((a, b) => a - b);
   const median = middle(rates);

@@ -5,10 +5,11 @@
 
 import sharp from "sharp";
 
-import { machine, type Machine } from "../backends/native/index.js";
+import type { Machine } from "../backends/backend.js";
+import { nativeBackend } from "../backends/native/index.js";
 import { RiffleError, UsageError } from "../core/error.js";
 import { crc32c } from "../formats/crc32c.js";
-import { decodingThreads } from "../data/pictures/render.js";
+import { decodingThreads, jpegDecoder } from "../data/pictures/render.js";
 import { availableMemory } from "../core/available-memory.js";
 
 export interface Finding {
@@ -37,7 +38,7 @@ export function doctor(): DoctorReport {
 function engine(): Finding[] {
   let found: Machine;
   try {
-    found = machine();
+    found = nativeBackend.machine();
   } catch (error) {
     if (!(error instanceof RiffleError)) throw error;
     const missing = { verdict: "missing", advice: error.message } as const;
@@ -68,7 +69,7 @@ function engine(): Finding[] {
       verdict: found.threads > 1 ? "good" : "slow",
       advice: found.threads > 1 ? "" : "Decoding and training share one core",
     },
-    found.libjpeg
+    jpegDecoder() === "libjpeg-turbo"
       ? {
           name: "JPEG decoder",
           found: `libjpeg-turbo, on ${decodingThreads()} threads`,

@@ -125,24 +125,23 @@ async function openWorkload(
     statistics: initialStatistics(program),
   };
   const { images, labels } = madeUpBatch(program);
-  const zeros = (): Float32Array => new Float32Array(program.parameterCount);
   if (program.mode === "infer") {
     const run = backend.infer(program, options);
-    run.load(weights);
+    await run.load(weights);
     return {
       step: async () => void (await run.infer(images, program.batch)),
       get seconds() {
-        return [...run.inspect.seconds.forward];
+        return [...run.stepSeconds().forward];
       },
       close: () => run.close(),
     };
   }
-  const state = { ...weights, momentum: zeros(), averages: weights.parameters.slice(), gradients: zeros() };
-  const run = backend.train(program, state, options);
+  const run = backend.train(program, options);
+  await run.writeState({ ...weights, averages: weights.parameters });
   return {
     step: async () => void (await run.step({ images, labels }, LOSS, UPDATE)),
     get seconds() {
-      const { forward, backward } = run.inspect.seconds;
+      const { forward, backward } = run.stepSeconds();
       return [...forward].map((s, i) => s + (backward[i] ?? 0));
     },
     close: () => run.close(),

@@ -30,7 +30,6 @@ export async function loadTraining(checkpoint: Checkpoint, layout: ParameterTabl
     statistics: new Float32Array(2 * layout.planes.length),
     momentum: new Float32Array(layout.parameterCount),
     averages: new Float32Array(layout.parameterCount),
-    gradients: new Float32Array(layout.parameterCount),
   };
   const slots = slotsOf(layout, { kind: "training", state });
   await fill(join(checkpoint.path, weightsFile), slots);

@@ -6,6 +6,7 @@ import { after, suite, test } from "node:test";
 
 import sharp from "sharp";
 
+import type { TrainingArrays } from "../backends/backend.js";
 import { readEvents, SESSION_START } from "../../test/support/events-reader.js";
 import type { SummaryValue, TfEvent } from "../formats/tf-events.js";
 import { shuffleNetV2 } from "../models/shufflenet-v2.js";
@@ -25,6 +26,13 @@ const place = (name: string) => {
   return parameter;
 };
 
+const readFrom =
+  (state: { parameters: Float32Array; gradients: Float32Array }) => (into: Partial<TrainingArrays>) => {
+    into.parameters?.set(state.parameters);
+    into.gradients?.set(state.gradients);
+    return Promise.resolve();
+  };
+
 /** A run whose weights are 1, averages 2 and gradients 3. */
 function begin(options: Partial<SummaryOptions> = {}) {
   const runDir = join(folder, `run-${runs++}`);
@@ -36,12 +44,18 @@ function begin(options: Partial<SummaryOptions> = {}) {
   };
   const given = { weightDecay: 0.5, scheme: "tensorflow", interval: 5, loop: 1, lastStep: 100, step: 0, evaluatedStep: -1 } as const; // prettier-ignore
   const warn = (what: string) => void warnings.push(what);
-  const summaries = new Summaries(runDir, { program, ...state, ...given, warn, ...options });
+  const summaries = new Summaries(runDir, {
+    program,
+    readState: readFrom(state),
+    ...given,
+    warn,
+    ...options,
+  });
   /** As the trainer does: the update changes the weights between the two calls. */
-  const step = (number: number) => {
-    summaries.before(number);
+  const step = async (number: number) => {
+    await summaries.before(number);
     state.parameters.fill(7);
-    summaries.step(stepEvent(number), images);
+    await summaries.step(stepEvent(number), images);
     state.parameters.fill(1);
   };
   return { runDir, summaries, state, warnings, step };
@@ -73,7 +87,7 @@ const scalarsOf = (values: readonly SummaryValue[]) =>
 suite("Summaries of a run", () => {
   test("have the lineage's tags: scalars, 170 tensors with their gradients, three pictures", async () => {
     const { runDir, summaries, step } = begin();
-    step(1);
+    await step(1);
     await summaries.close();
     const [, , summary] = await eventsIn(runDir);
     const values = valuesOf(summary as TfEvent);
@@ -106,7 +120,7 @@ suite("Summaries of a run", () => {
 
   test("count the weights before the update, and gradients of the whole loss, decay included", async () => {
     const { runDir, summaries, step } = begin();
-    step(1);
+    await step(1);
     await summaries.close();
     const values = valuesOf((await eventsIn(runDir))[2] as TfEvent);
     const histogram = (tag: string) => {
@@ -123,7 +137,7 @@ suite("Summaries of a run", () => {
   test("come at the first step and at every multiple of the interval, at the ends of loops", async () => {
     const made = async (options: Partial<SummaryOptions>) => {
       const { runDir, summaries, step } = begin(options);
-      for (let number = 1; number <= (options.lastStep ?? 12); number++) step(number);
+      for (let number = 1; number <= (options.lastStep ?? 12); number++) await step(number);
       await summaries.close();
       return existsSync(runDir) ? stepsOf(await eventsIn(runDir)) : [];
     };
@@ -134,7 +148,7 @@ suite("Summaries of a run", () => {
   });
 
   test("of evaluations lie beneath, with the whole loss of the weights that were scored", async () => {
-    const { runDir, summaries } = begin();
+    const { runDir, summaries, state } = begin();
     const event = {
       event: "evaluation",
       step: 8,
@@ -145,8 +159,8 @@ suite("Summaries of a run", () => {
       top5: 1,
       best: true,
     } as const;
-    summaries.evaluation({ ...event, weights: "averages" }, true);
-    summaries.evaluation({ ...event, weights: "parameters" }, false);
+    summaries.evaluation({ ...event, weights: "averages" }, state.averages, true);
+    summaries.evaluation({ ...event, weights: "parameters" }, state.parameters, false);
     await summaries.close();
     const decaying = program.parameters.filter(({ decay }) => decay).reduce((sum, { size }) => sum + size, 0);
     for (const [name, weight] of [
@@ -169,13 +183,13 @@ suite("Summaries of a run", () => {
 
   test("of a resumed run begin a new file, which takes back what was written beyond the checkpoint", async () => {
     const { runDir, summaries, step } = begin();
-    for (const number of [1, 5, 10]) step(number);
+    for (const number of [1, 5, 10]) await step(number);
     await summaries.close();
-    const state = { parameters: new Float32Array(program.parameterCount), averages: new Float32Array(0), gradients: new Float32Array(program.parameterCount) }; // prettier-ignore
-    const resumed = new Summaries(runDir, { program, ...state, weightDecay: 0, scheme: "tensorflow", interval: 5, loop: 1, lastStep: 100, step: 7, evaluatedStep: 4, warn: assert.fail }); // prettier-ignore
-    resumed.before(10);
-    resumed.step(stepEvent(10), images);
-    resumed.evaluation({ event: "evaluation", step: 7, epoch: 1, weights: "parameters", images: 5, loss: 1, top1: 0, top5: 0, best: false }, true); // prettier-ignore
+    const state = { parameters: new Float32Array(program.parameterCount), gradients: new Float32Array(program.parameterCount) }; // prettier-ignore
+    const resumed = new Summaries(runDir, { program, readState: readFrom(state), weightDecay: 0, scheme: "tensorflow", interval: 5, loop: 1, lastStep: 100, step: 7, evaluatedStep: 4, warn: assert.fail }); // prettier-ignore
+    await resumed.before(10);
+    await resumed.step(stepEvent(10), images);
+    resumed.evaluation({ event: "evaluation", step: 7, epoch: 1, weights: "parameters", images: 5, loss: 1, top1: 0, top5: 0, best: false }, state.parameters, true); // prettier-ignore
     await resumed.close();
     const events = await eventsIn(runDir);
     assert.deepEqual(stepsOf(events), [1, 5, 10, 10]);
@@ -190,8 +204,8 @@ suite("Summaries of a run", () => {
   test("that cannot be written are warned of once and do not stop the run", async () => {
     const { runDir, summaries, step, warnings } = begin();
     writeFileSync(runDir, "a file where the folder belongs");
-    step(1);
-    step(5);
+    await step(1);
+    await step(5);
     await summaries.close();
     assert.equal(warnings.length, 1);
     assert.match(warnings[0] ?? "", /the summary of step 1 was not written/);
@@ -200,7 +214,7 @@ suite("Summaries of a run", () => {
   test("leave out a histogram with a number that is not finite: the run ends at that by itself", async () => {
     const { runDir, summaries, state, step } = begin();
     state.gradients[place("conv1.weight").offset] = NaN;
-    step(1);
+    await step(1);
     await summaries.close();
     const tags = valuesOf((await eventsIn(runDir))[2] as TfEvent).map(({ tag }) => tag);
     assert.ok(!tags.includes("ShuffleNetV2/Conv1/weights_grad_hist"));

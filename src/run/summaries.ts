@@ -16,6 +16,7 @@ import { join } from "node:path";
 
 import sharp from "sharp";
 
+import type { TrainingArrays } from "../backends/backend.js";
 import { EventWriter, type SummaryValue } from "../formats/tf-events.js";
 import { histogramOf } from "../formats/tf-histogram.js";
 import { type Scheme, tensorsOf } from "../models/tensor-names.js";
@@ -27,10 +28,8 @@ const PICTURES = 3;
 
 export interface SummaryOptions {
   readonly program: Program;
-  /** Of the arrays the run trains; they are read when a summary is made. */
-  readonly parameters: Float32Array;
-  readonly averages: Float32Array;
-  readonly gradients: Float32Array;
+  /** Copies what the run holds at the moment. */
+  readonly readState: (into: Partial<TrainingArrays>) => Promise<void>;
   readonly weightDecay: number;
   /** Of the tags: the lineage's names for its variant, ours for others. */
   readonly scheme: Scheme;
@@ -62,8 +61,8 @@ export class Summaries {
   readonly #tensors: readonly Tensor[];
   /** By folder; a failed one is tried again at the next summary. */
   readonly #writers = new Map<string, EventWriter>();
-  /** Weights before the update of a step that is due. */
-  #before: Float32Array | undefined;
+  /** Weights before the update of a step that is due, and its gradients. */
+  #before: Pick<TrainingArrays, "parameters" | "gradients"> | undefined;
   #due = -1;
   #pending: Promise<void> = Promise.resolve();
   #warned = false;
@@ -79,17 +78,19 @@ export class Summaries {
   }
 
   /** Call before `step` is made: keeps the weights if the step gets a summary. */
-  before(step: number): void {
+  async before(step: number): Promise<void> {
     if (!this.#isDue(step)) return;
-    const { parameters } = this.#options;
-    this.#before ??= new Float32Array(parameters.length);
-    this.#before.set(parameters);
+    const { program, readState } = this.#options;
+    const flat = (): Float32Array => new Float32Array(program.parameterCount);
+    this.#before ??= { parameters: flat(), gradients: flat() };
+    await readState({ parameters: this.#before.parameters });
     this.#due = step;
   }
 
   /** Call after it, while the batch and the gradients stand. Files are written behind the next steps. */
-  step(event: StepEvent, images: Uint8Array): void {
+  async step(event: StepEvent, images: Uint8Array): Promise<void> {
     if (event.step !== this.#due || this.#before === undefined) return;
+    await this.#options.readState({ gradients: this.#before.gradients });
     const { batch, imageSize } = this.#options.program;
     const scalars: [string, number][] = [
       ["cross_entropy_loss", event.cross_entropy],
@@ -115,10 +116,9 @@ export class Summaries {
   }
 
   /** Scores of one set of weights; `main` are those that the run reports. */
-  evaluation(event: EvaluationEvent, main: boolean): void {
-    const { averages, parameters, interval } = this.#options;
-    if (interval === 0) return;
-    const decay = this.#decayLoss(event.weights === "averages" ? averages : parameters);
+  evaluation(event: EvaluationEvent, weights: Float32Array, main: boolean): void {
+    if (this.#options.interval === 0) return;
+    const decay = this.#decayLoss(weights);
     const scalars: [string, number][] = [
       ["accuracy", event.top1],
       ["top5_accuracy", event.top5],
@@ -146,10 +146,10 @@ export class Summaries {
   }
 
   /** Of all tensors and their gradients, which are those of the whole loss: the decay's share is added. */
-  #histograms(weights: Float32Array): SummaryValue[] {
-    const { gradients, weightDecay } = this.#options;
+  #histograms({ parameters, gradients }: Pick<TrainingArrays, "parameters" | "gradients">): SummaryValue[] {
+    const { weightDecay } = this.#options;
     return this.#tensors.flatMap(({ tag, offset, size, decay }) => {
-      const tensor = weights.subarray(offset, offset + size);
+      const tensor = parameters.subarray(offset, offset + size);
       const own = gradients.subarray(offset, offset + size);
       const whole = decay ? sumOf(own, weightDecay, tensor) : own;
       return [...histogram(`${tag}_hist`, tensor), ...histogram(`${tag}_grad_hist`, whole)];

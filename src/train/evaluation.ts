@@ -40,10 +40,9 @@ export class Evaluations {
   /** On the whole validation set, with the averages and with the weights as they are; keeps the best. */
   async evaluate(signal: AbortSignal | undefined): Promise<void> {
     const { data, settings, model, length } = this.#plan;
-    const { evaluation, state, standing } = this.#prepared;
+    const { evaluation, standing } = this.#prepared;
     if (evaluation === undefined || data.validation === undefined) return;
-    this.#saver.refuseNonFinite();
-    const { parameters, averages, statistics } = state;
+    const { parameters, averages, statistics } = await this.#saver.readState();
     const candidates = [
       ...(settings.average_decay > 0
         ? [{ name: "averages" as const, weights: { parameters: averages, statistics } }]
@@ -72,7 +71,7 @@ export class Evaluations {
     // A run that goes on from before its best meets it again.
     const isBest = standing.best === null || chosen.top1 > standing.best.top1 || standing.best.step === step;
     const best = isBest && (await this.#saver.saveBest(kept.weights, { step, top1: chosen.top1 }));
-    candidates.forEach(({ name }, i) => {
+    candidates.forEach(({ name, weights }, i) => {
       const event: EvaluationEvent = {
         event: "evaluation",
         step,
@@ -82,7 +81,7 @@ export class Evaluations {
         best: best && i === 0,
       };
       this.#journal.emit(event);
-      this.#summaries.evaluation(event, i === 0);
+      this.#summaries.evaluation(event, weights.parameters, i === 0);
     });
   }
 }

@@ -5,6 +5,7 @@
  * All sizes are in bytes.
  */
 
+import type { Backend } from "../backends/backend.js";
 import { availableMemory, type MemoryLimit } from "../core/available-memory.js";
 import { ResourceError, RiffleError } from "../core/error.js";
 import type { Program } from "../program/program.js";
@@ -16,15 +17,21 @@ const base = 200 * 2 ** 20;
 const batchesInFlight = 4;
 
 /** Peak of the process while training, evaluation in between counted, where decoding pictures holds `decoding` bytes. */
-export function estimateMemory(training: Program, evaluation: Program | undefined, decoding: number): number {
-  const arrays = 5 * training.parameterCount + 2 * training.planes.length;
+export function estimateMemory(
+  backend: Backend,
+  training: Program,
+  evaluation: Program | undefined,
+  decoding: number,
+): number {
+  // The copy that checkpoints are written from.
+  const copy = 3 * training.parameterCount + 2 * training.planes.length;
   return (
     base +
     decoding +
-    4 * arrays +
-    training.memory.size +
+    backend.plan(training) +
+    4 * copy +
     batchesInFlight * pictures(training) +
-    (evaluation === undefined ? 0 : evaluation.memory.size + batchesInFlight * pictures(evaluation))
+    (evaluation === undefined ? 0 : backend.plan(evaluation) + batchesInFlight * pictures(evaluation))
   );
 }
 

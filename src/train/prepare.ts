@@ -27,6 +27,7 @@ export type Standing = {
 export interface Prepared {
   readonly network: Network;
   readonly program: Program;
+  /** A copy of the run's, as the saver last read it. */
   readonly state: TrainingState;
   readonly run: TrainingRun;
   /** Absent where nothing is evaluated. */
@@ -49,17 +50,19 @@ export async function prepare(plan: Plan, backend: Backend): Promise<Prepared> {
       : compile(network, { batch: settings.eval_batch_size, imageSize: model.image_size, mode: "infer" });
   const sets = data.validation === undefined ? [data.train] : [data.train, data.validation];
   const decoding = Math.max(...(await Promise.all(sets.map(decodingMemoryOf))));
-  const memoryOf = (training: Program): number => estimateMemory(training, evaluated, decoding);
+  const memoryOf = (training: Program): number => estimateMemory(backend, training, evaluated, decoding);
   refuseTooLargeBatch(settings.batch_size, (batch) => memoryOf(programOf(batch)));
   const program = programOf(settings.batch_size);
   const { state, warnings } = await startingState(plan, program);
   const options = { threads: settings.threads ?? 0 };
+  const run = backend.train(program, options);
+  await run.writeState(state);
   const { step = 0, evaluated_step = -1, scores = null, best = null } = checkpoint?.state ?? {};
   return {
     network,
     program,
     state,
-    run: backend.train(program, state, options),
+    run,
     evaluation:
       evaluated === undefined ? undefined : { program: evaluated, run: backend.infer(evaluated, options) },
     memory: memoryOf(program),
@@ -89,7 +92,6 @@ async function startingState(
     statistics,
     momentum: new Float32Array(program.parameterCount),
     averages: parameters.slice(),
-    gradients: new Float32Array(program.parameterCount),
   };
   const warnings =
     skipped.length === 0

@@ -5,7 +5,7 @@
 
 import { join } from "node:path";
 
-import type { Weights } from "../backends/backend.js";
+import type { TrainingState, Weights } from "../backends/backend.js";
 import { asRiffleError, CheckpointError, DivergedError, ResourceError } from "../core/error.js";
 import { shellWord } from "../core/printable.js";
 import type { PictureFile } from "../data/dataset.js";
@@ -58,9 +58,9 @@ export class Saver {
   /** All of training. */
   async save(when: When): Promise<void> {
     const { runDir, settings } = this.#plan;
-    const { program, state, standing } = this.#prepared;
+    const { program, standing } = this.#prepared;
     const { step } = standing;
-    this.refuseNonFinite();
+    const state = await this.readState();
     if (!settings.do_checkpoint) return;
     const path = await this.#try(when, () =>
       this.#write(stepFolder(step), { kind: "training", state }, standing),
@@ -145,15 +145,20 @@ export class Saver {
     }
   }
 
-  /** An update may overflow although the gradient was finite; such weights are neither scored nor saved. */
-  refuseNonFinite(): void {
-    const { parameters, statistics, momentum, averages } = this.#prepared.state;
-    for (const [name, values] of Object.entries({ parameters, statistics, momentum, averages })) {
+  /**
+   * Training's numbers where the run stands; they stand until the next call. An update may overflow although the gradient
+   * was finite: such weights are neither scored nor saved.
+   */
+  async readState(): Promise<TrainingState> {
+    const { run, state } = this.#prepared;
+    await run.readState(state);
+    for (const [name, values] of Object.entries(state) as [string, Float32Array][]) {
       const index = values.findIndex((value) => !Number.isFinite(value));
       if (index < 0) continue;
       const what = "the update left a number that is not finite";
       throw this.diverged(what, this.#prepared.standing.step, `${values[index]} in the ${name}`);
     }
+    return state;
   }
 
   diverged(what: string, step: number, found: string): DivergedError {

@@ -112,14 +112,14 @@ class Training {
 
   constructor(plan: Plan, prepared: Prepared, backend: string, journal: Journal) {
     const { runDir, settings, model, length } = plan;
-    const { program, state, standing } = prepared;
+    const { program, run, standing } = prepared;
     this.#plan = plan;
     this.#prepared = prepared;
     this.#backend = backend;
     this.#journal = journal;
     this.#summaries = new Summaries(runDir, {
       program,
-      ...state,
+      readState: (into) => run.readState(into),
       weightDecay: settings.weight_decay,
       scheme: model.variant === "tensorflow" ? "tensorflow" : "canonical",
       interval: settings.save_summary_steps,
@@ -243,7 +243,7 @@ class Training {
     };
     const input: Batch = { images: batch.images, labels: batch.labels };
     const step = standing.step + 1;
-    this.#summaries.before(step);
+    await this.#summaries.before(step);
     this.#isUpdating = true;
     const result = await run.step(input, loss, {
       learningRate: rate,
@@ -272,7 +272,7 @@ class Training {
       learning_rate: rate,
       ...this.#clock.recent(length.steps - step),
     };
-    this.#summaries.step(event, batch.images);
+    await this.#summaries.step(event, batch.images);
     this.#journal.emit(event);
   }
 

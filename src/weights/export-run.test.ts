@@ -31,7 +31,6 @@ async function makeRun(variant: VariantName, options: { averages?: number } = {}
     averages: draw(2),
     momentum: draw(3),
     statistics: initialStatistics(program),
-    gradients: new Float32Array(program.parameterCount),
   };
   const save = (name: string, saved: Saved): Promise<string> =>
     saveCheckpoint(run, name, program, saved, {

@@ -61,7 +61,7 @@ async function compare(
   const weights = drawnWeights(program);
   const images = drawnImages(count, imageSize);
   const run = nativeBackend.infer(program, { threads: 1 });
-  run.load(weights);
+  await run.load(weights);
   const expected = await run.infer(images, count);
   run.close();
   const model = reopened(networkToOnnx(network, program, weights, { ...options, imageSize }));

@@ -9,8 +9,8 @@
 import assert from "node:assert/strict";
 import { after, suite, test } from "node:test";
 
-import type { Batch, LossSettings, Table, TrainingRun, TrainingState } from "../../src/backends/backend.js";
-import { machine, nativeBackend } from "../../src/backends/native/index.js";
+import type { Batch, LossSettings, TrainingArrays } from "../../src/backends/backend.js";
+import { nativeBackend } from "../../src/backends/native/index.js";
 import { referenceBackend } from "../../src/backends/reference/reference.js";
 import { Draws, streams } from "../../src/core/random.js";
 import type { Padding } from "../../src/models/layers.js";
@@ -19,6 +19,7 @@ import { compile } from "../../src/program/compile.js";
 import type { Program, Step } from "../../src/program/program.js";
 import { assertClose } from "../support/compare.js";
 import { stateInDoubles, tinyNetwork } from "../support/tiny-network.js";
+import { type MirroredRun, tables, trainOn } from "../support/run.js";
 
 interface Case {
   readonly batch: number;
@@ -47,7 +48,6 @@ const cases: readonly Case[] = [
 ];
 
 const loss: LossSettings = { labelSmoothing: 0.1, weightDecay: 1e-3 };
-const tables: readonly Table[] = ["mean", "variance", "scale", "shift", "gradientSum", "gradientDot"];
 const EPSILON = 2 ** -23;
 
 const unset = process.env["RIFFLE_ISA"];
@@ -56,7 +56,8 @@ after(() => {
   else process.env["RIFFLE_ISA"] = unset;
 });
 
-const sets = [...machine().available, ...(machine().available.includes("avx2") ? ["wide"] : [])];
+const { available } = nativeBackend.machine();
+const sets = [...available, ...(available.includes("avx2") ? ["wide"] : [])];
 for (const isa of sets) {
   suite(`kernels on ${isa}`, () => {
     for (const c of cases) {
@@ -83,8 +84,8 @@ async function compareInference(c: Case, batch: number): Promise<void> {
   const reference = referenceBackend.infer(program, { threads: 1 });
   const native = nativeBackend.infer(program, { threads: 2 });
   try {
-    reference.load({ parameters, statistics });
-    native.load({ parameters, statistics });
+    await reference.load({ parameters, statistics });
+    await native.load({ parameters, statistics });
     const truth = await reference.infer(images, batch);
     assertClose("logits", await native.infer(images, batch), truth, { ofScale: 1e-5 });
   } finally {
@@ -104,8 +105,8 @@ async function compareSteps(c: Case): Promise<void> {
   const batch = randomBatch(program, draws);
   const exact = stateInDoubles(program, parameters);
   const state = stateInFloats(program, parameters);
-  const reference = referenceBackend.train(program, exact, { threads: 1 });
-  const native = nativeBackend.train(program, state, { threads: 2 });
+  const reference = trainOn(referenceBackend, program, exact, { threads: 1 });
+  const native = trainOn(nativeBackend, program, state, { threads: 2 });
   try {
     const expected = await reference.computeGradients(batch, loss);
     const result = await native.computeGradients(batch, loss);
@@ -129,7 +130,7 @@ async function compareSteps(c: Case): Promise<void> {
     const outputs = outputsOf(step);
     for (const p of outputs) native.inspect.writePlane(p, "value", nans(program, p));
     await reference.inspect.runStep(index, "forward");
-    await native.inspect.runStep(index, "forward");
+    await native.inspect.runStep(index, "forward", batch.images);
     const tolerance = { ofScale: EPSILON * (16 + 4 * Math.sqrt(depthOf(step))) };
     for (const p of outputs) {
       const truth = reference.inspect.readPlane(p, "value");
@@ -157,7 +158,7 @@ async function compareSteps(c: Case): Promise<void> {
     }
     if (step.kind === "head") {
       // The head's runStep recomputes its logits; they were compared through the loss above.
-      assert.ok(native.logits.every(Number.isFinite));
+      assert.ok(native.logits().every(Number.isFinite));
     }
   }
 
@@ -170,7 +171,7 @@ async function compareSteps(c: Case): Promise<void> {
     });
     state.gradients.fill(NaN);
     await reference.inspect.runStep(index, "backward");
-    await native.inspect.runStep(index, "backward");
+    await native.inspect.runStep(index, "backward", batch.images);
     // The head's gradients begin at the logits, which each backend has from its own whole chain.
     const extra = step.kind === "head" ? 1e-3 : 0;
     const tolerance = {
@@ -239,7 +240,7 @@ function randomBatch(program: Program, draws: Draws): Batch {
   return { images, labels: Int32Array.from({ length: program.batch }, () => draws.below(program.classes)) };
 }
 
-function stateInFloats(program: Program, parameters: Float32Array): TrainingState {
+function stateInFloats(program: Program, parameters: Float32Array): TrainingArrays {
   const flat = () => new Float32Array(program.parameterCount);
   const planes = program.planes.length;
   return {
@@ -258,8 +259,8 @@ function stateInFloats(program: Program, parameters: Float32Array): TrainingStat
 function align(
   step: Step,
   direction: "forward" | "backward",
-  reference: TrainingRun,
-  native: TrainingRun,
+  reference: MirroredRun,
+  native: MirroredRun,
 ): void {
   const copy = (p: number, what: "value" | "gradient") => {
     const values = reference.inspect.readPlane(p, what).map(Math.fround);

@@ -3,20 +3,21 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import type { TrainingState } from "../../src/backends/backend.js";
+import type { TrainingArrays } from "../../src/backends/backend.js";
 import { nativeBackend } from "../../src/backends/native/index.js";
 import { Draws, streams } from "../../src/core/random.js";
 import { initialise, initialStatistics } from "../../src/models/initialise.js";
 import { shuffleNetV2 } from "../../src/models/shufflenet-v2.js";
 import { compile } from "../../src/program/compile.js";
+import { trainOn } from "../support/run.js";
 
 const network = shuffleNetV2({ variant: "torchvision", width: 0.5, classes: 37 });
 
 /** All that training carries after three steps with this many threads. */
-async function trained(threads: number): Promise<TrainingState> {
+async function trained(threads: number): Promise<TrainingArrays> {
   const program = compile(network, { batch: 9, imageSize: 65, mode: "train" });
   const parameters = initialise(program, { version: "he_uniform", seed: 1 });
-  const state: TrainingState = {
+  const state: TrainingArrays = {
     parameters,
     statistics: initialStatistics(program),
     momentum: new Float32Array(program.parameterCount),
@@ -24,7 +25,7 @@ async function trained(threads: number): Promise<TrainingState> {
     gradients: new Float32Array(program.parameterCount),
   };
   const draws = new Draws(3, streams.augment, 0, 0);
-  const run = nativeBackend.train(program, state, { threads });
+  const run = trainOn(nativeBackend, program, state, { threads });
   for (let step = 0; step < 3; step++) {
     const images = Uint8Array.from({ length: 9 * 65 * 65 * 3 }, () => draws.below(256));
     const labels = Int32Array.from({ length: 9 }, () => draws.below(37));
@@ -63,7 +64,7 @@ test("inference gives the same bits with any number of threads and in any batch"
     const program = compile(network, { batch, imageSize: 65, mode: "infer" });
     const run = nativeBackend.infer(program, { threads });
     const parameters = initialise(program, { version: "he_uniform", seed: 1 });
-    run.load({ parameters, statistics: initialStatistics(program) });
+    await run.load({ parameters, statistics: initialStatistics(program) });
     const result: number[] = [];
     for (let first = 0; first < 22; first += batch) {
       const count = Math.min(batch, 22 - first);

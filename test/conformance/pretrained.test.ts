@@ -108,7 +108,7 @@ suite("the pretrained 1.0x", needs(...pretrained), () => {
     const { weights, model } = await importWeights(path);
     const { run } = await loadNetwork(model, golden.images);
     try {
-      run.load(weights);
+      await run.load(weights);
       const logits = await run.infer(picturesByRule(golden), golden.images);
       assert.equal(expected.length, golden.images * 1000);
       const worst = Math.max(...expected.map((value, i) => Math.abs(value - (logits[i] as number))));

@@ -9,7 +9,7 @@
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 
-import type { Batch, LossSettings, TrainingState } from "../../src/backends/backend.js";
+import type { Batch, LossSettings, TrainingArrays } from "../../src/backends/backend.js";
 import { referenceBackend } from "../../src/backends/reference/reference.js";
 import { Draws, streams } from "../../src/core/random.js";
 import { channelsOf, interleave, normalised, type Padding } from "../../src/models/layers.js";
@@ -20,6 +20,7 @@ import { compile } from "../../src/program/compile.js";
 import type { Program } from "../../src/program/program.js";
 import { assertClose } from "../support/compare.js";
 import { stateInDoubles, tinyNetwork } from "../support/tiny-network.js";
+import { trainOn } from "../support/run.js";
 
 const CLASSES = 5;
 const BATCH = 3;
@@ -54,7 +55,7 @@ suite("central differences", () => {
       const state = stateInDoubles(program, initialise(program, { version: "he_normal", seed: 4 }));
       const batch = randomBatch(program);
       const loss = { labelSmoothing: 0.1, weightDecay: 0 };
-      const run = referenceBackend.train(program, state, { threads: 1 });
+      const run = trainOn(referenceBackend, program, state, { threads: 1 });
       await run.computeGradients(batch, loss);
       const gradients = Array.from(state.gradients);
       const start = state.parameters.slice();
@@ -91,7 +92,7 @@ function twoBranches(padding: Padding) {
 async function compareEveryGradient(program: Program, loss: LossSettings): Promise<void> {
   const state = stateInDoubles(program, randomParameters(program));
   const batch = randomBatch(program);
-  const run = referenceBackend.train(program, state, { threads: 1 });
+  const run = trainOn(referenceBackend, program, state, { threads: 1 });
   const at = async (): Promise<number> => (await run.computeGradients(batch, loss)).crossEntropy;
   await at();
   const computed = state.gradients.slice();
@@ -110,7 +111,7 @@ async function compareEveryGradient(program: Program, loss: LossSettings): Promi
 }
 
 /** Weights around 1, gammas of both signs, betas that leave ReLUs on both sides. */
-function randomParameters(program: Program): TrainingState["parameters"] {
+function randomParameters(program: Program): TrainingArrays["parameters"] {
   const draws = new Draws(1, streams.initialise, 0, 0);
   return Float32Array.from({ length: program.parameterCount }, () => draws.normal());
 }

@@ -11,6 +11,7 @@ import { assertClose } from "../support/compare.js";
 import { needs } from "../support/shared.js";
 import { emptyState, readArrays } from "../support/tf-reference.js";
 import { tinyNetwork } from "../support/tiny-network.js";
+import { trainOn } from "../support/run.js";
 
 suite("softmax cross-entropy", () => {
   for (const [labelSmoothing, loss, gradient] of [
@@ -76,8 +77,8 @@ suite("a training run", () => {
 
   test("does in one call what gradients and update do in two", async () => {
     const [once, twice] = [start(), start()];
-    await referenceBackend.train(program, once, { threads: 1 }).step(batch, loss, update);
-    const run = referenceBackend.train(program, twice, { threads: 1 });
+    await trainOn(referenceBackend, program, once, { threads: 1 }).step(batch, loss, update);
+    const run = trainOn(referenceBackend, program, twice, { threads: 1 });
     await run.computeGradients(batch, loss);
     await run.applyUpdate(update);
     assert.deepEqual(once, twice);
@@ -89,14 +90,14 @@ suite("a training run", () => {
     const state = start();
     state.parameters[program.parameterCount - 1] = NaN;
     const before = structuredClone({ ...state, gradients: undefined });
-    const result = await referenceBackend.train(program, state, { threads: 1 }).step(batch, loss, update);
+    const result = await trainOn(referenceBackend, program, state, { threads: 1 }).step(batch, loss, update);
     assert.equal(result.finite, false);
     assert.deepEqual({ ...state, gradients: undefined }, before);
   });
 
   test("sums the squares of decaying parameters only", async () => {
     const state = start();
-    const run = referenceBackend.train(program, state, { threads: 1 });
+    const run = trainOn(referenceBackend, program, state, { threads: 1 });
     const { decayLoss } = await run.computeGradients(batch, loss);
     const decaying = program.parameters.filter(({ role }) => role === "convolution" || role === "linear");
     const squares = decaying.flatMap(({ offset, size }) => [
@@ -108,13 +109,13 @@ suite("a training run", () => {
   });
 
   test("refuses a batch of another size, with both numbers", async () => {
-    const run = referenceBackend.train(program, start(), { threads: 1 });
+    const run = trainOn(referenceBackend, program, start(), { threads: 1 });
     const short = { ...batch, images: batch.images.subarray(1) };
     await assert.rejects(() => run.step(short, loss, update), /384 bytes.*383 bytes/);
   });
 
   test("refuses a label outside the classes", async () => {
-    const run = referenceBackend.train(program, start(), { threads: 1 });
+    const run = trainOn(referenceBackend, program, start(), { threads: 1 });
     await assert.rejects(() => run.step({ ...batch, labels: Int32Array.of(0, 2) }, loss, update), UsageError);
   });
 });
@@ -132,7 +133,7 @@ suite("an inference run", () => {
 
   test("gives an image the same logits alone as in a batch", async () => {
     const run = referenceBackend.infer(program, { threads: 1 });
-    run.load(weights);
+    await run.load(weights);
     const all = await run.infer(images, 3);
     const second = await run.infer(images.subarray(bytes, 2 * bytes), 1);
     assert.equal(all.length, 9);
@@ -142,7 +143,7 @@ suite("an inference run", () => {
   test("keeps the weights it was given when the caller changes theirs", async () => {
     const run = referenceBackend.infer(program, { threads: 1 });
     const own = { parameters: weights.parameters.slice(), statistics: weights.statistics.slice() };
-    run.load(own);
+    await run.load(own);
     const before = await run.infer(images, 3);
     own.parameters.fill(0);
     assert.deepEqual(await run.infer(images, 3), before);
@@ -150,7 +151,7 @@ suite("an inference run", () => {
 
   test("refuses more images than the program has room for", async () => {
     const run = referenceBackend.infer(program, { threads: 1 });
-    run.load(weights);
+    await run.load(weights);
     await assert.rejects(() => run.infer(new Uint8Array(4 * bytes), 4), /1 to 3 images.*4 images/);
   });
 });

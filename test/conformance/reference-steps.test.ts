@@ -17,6 +17,7 @@ import { assertClose } from "../support/compare.js";
 import { needs } from "../support/shared.js";
 import { emptyState, readArrays, type Arrays } from "../support/tf-reference.js";
 import { tinyNetwork } from "../support/tiny-network.js";
+import { trainOn } from "../support/run.js";
 
 const CLASSES = 2;
 const CHANNELS = 4;
@@ -182,7 +183,7 @@ async function checkDepthwise(ops: Arrays, size: number, stride: 1 | 2): Promise
     for (let tap = 0; tap < 9; tap++)
       state.parameters[step.weights + 9 * c + tap] = w[tap * CHANNELS + c] as number;
   }
-  const { inspect } = referenceBackend.train(program, state, { threads: 1 });
+  const { inspect } = trainOn(referenceBackend, program, state, { threads: 1 });
   inspect.writeTable("scale", new Float64Array(program.planes.length).fill(1));
   inspect.writeTable("shift", new Float64Array(program.planes.length));
   planesOf(ops.numbers(`same${size}_x`).data, CHANNELS).forEach((plane, c) => {

@@ -44,7 +44,7 @@ suite("the checkpoint after five steps", needs("tf-reference", "ckpt-0.5x-10"), 
       const imported = await importTfCheckpoint(join(reference, "model.ckpt-5"));
       const run = nativeBackend.infer(program(0.5, 10, 16), { threads: 2 });
       const { parameters, averages, statistics } = imported;
-      run.load({ parameters: which === "raw" ? parameters : (averages as Float32Array), statistics });
+      await run.load({ parameters: which === "raw" ? parameters : (averages as Float32Array), statistics });
       const logits = await run.infer(Uint8Array.from(stored.numbers("images").data), 16);
       run.close();
       // 1e-5 of the largest logit; the issue asks for 1e-4.

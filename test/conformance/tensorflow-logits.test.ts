@@ -28,7 +28,7 @@ async function infer(
   images: Uint8Array,
 ): Promise<Float32Array> {
   const run = backend.infer(compiled, { threads: 2 });
-  run.load(weights);
+  await run.load(weights);
   const logits = await run.infer(images.subarray(0, compiled.batch * BYTES), compiled.batch);
   run.close();
   return logits;

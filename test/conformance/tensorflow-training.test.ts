@@ -12,7 +12,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 
-import type { Backend, TrainingState } from "../../src/backends/backend.js";
+import type { Backend, TrainingArrays } from "../../src/backends/backend.js";
 import { nativeBackend } from "../../src/backends/native/index.js";
 import { referenceBackend } from "../../src/backends/reference/reference.js";
 import { writeBundle } from "../../src/formats/tf-bundle.js";
@@ -26,6 +26,7 @@ import { assertClose } from "../support/compare.js";
 import { needs } from "../support/shared.js";
 import { type Arrays, emptyState, readArrays, readText, readWeights, thin } from "../support/tf-reference.js";
 import { stateInDoubles } from "../support/tiny-network.js";
+import { trainOn } from "../support/run.js";
 
 const STEPS = 5;
 const BATCH = 8;
@@ -34,9 +35,9 @@ const WEIGHT_DECAY = 4e-5;
 
 interface Precision {
   readonly backend: Backend;
-  state(program: Program): TrainingState;
+  state(program: Program): TrainingArrays;
   /** Fills the state from start/* of the archive, and gives the step to begin with. */
-  readonly start?: (warm: Arrays, program: Program, state: TrainingState) => Promise<number>;
+  readonly start?: (warm: Arrays, program: Program, state: TrainingArrays) => Promise<number>;
   /** Shares of the scale allowed: losses, by step; logits; first gradients. */
   readonly losses: readonly number[];
   readonly logits: number;
@@ -88,7 +89,7 @@ async function followCurve(precision: Precision): Promise<void> {
   const state = precision.state(program);
   const firstStep = await (precision.start ?? fromArchive)(warm, program, state);
   assert.equal(firstStep, 0);
-  const run = precision.backend.train(program, state, { threads: 1 });
+  const run = trainOn(precision.backend, program, state, { threads: 1 });
   const tensors = tensorsOf(program, "tensorflow");
   const trained = tensors.filter((tensor) => tensor.array === "parameters");
 
@@ -110,7 +111,7 @@ async function followCurve(precision: Precision): Promise<void> {
       step * BATCH * 10,
       (step + 1) * BATCH * 10,
     );
-    assertClose(`logits of step ${step}`, run.logits, logits, { ofScale: precision.logits });
+    assertClose(`logits of step ${step}`, run.logits(), logits, { ofScale: precision.logits });
     if (step === 0) {
       const total = withDecay(program.parameters, state.gradients, state.parameters);
       for (const tensor of trained) {
@@ -154,14 +155,14 @@ async function followCurve(precision: Precision): Promise<void> {
   run.close();
 }
 
-function fromArchive(warm: Arrays, program: Program, state: TrainingState): Promise<number> {
+function fromArchive(warm: Arrays, program: Program, state: TrainingArrays): Promise<number> {
   readWeights(program, warm, "start/", state);
   state.averages.set(state.parameters);
   return Promise.resolve(0);
 }
 
 /** The start written under TensorFlow's names (averages = weights, momentum 0, step 0), then imported. */
-async function throughCheckpoint(warm: Arrays, _: Program, state: TrainingState): Promise<number> {
+async function throughCheckpoint(warm: Arrays, _: Program, state: TrainingArrays): Promise<number> {
   const tensors = new Map<string, BundleTensor>([
     ["global_step", { dtype: "I64", shape: [], data: BigInt64Array.of(0n) }],
   ]);

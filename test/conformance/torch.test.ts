@@ -10,7 +10,7 @@ import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { suite, test } from "node:test";
 
-import type { Backend, TrainingState, Weights } from "../../src/backends/backend.js";
+import type { Backend, TrainingArrays, Weights } from "../../src/backends/backend.js";
 import { nativeBackend } from "../../src/backends/native/index.js";
 import { referenceBackend } from "../../src/backends/reference/reference.js";
 import { shuffleNetV2 } from "../../src/models/shufflenet-v2.js";
@@ -21,6 +21,7 @@ import type { Program } from "../../src/program/program.js";
 import { assertClose } from "../support/compare.js";
 import { batchByRule, momentumByRule, tensorByRule, uniform } from "../support/rule.js";
 import { storedPath } from "../support/shared.js";
+import { trainOn } from "../support/run.js";
 
 /** What a named tensor of the file says about PyTorch's float64 result. */
 interface TensorSummary {
@@ -92,13 +93,13 @@ function compareStep(golden: Golden, { backend, share, ofZero }: Precision): voi
   const tensors = new Map(tensorsOf(program, "torchvision").map((tensor) => [tensor.name, tensor]));
   const state = stateByRule(program, [...tensors.values()], seed);
   const { images, labels } = batchByRule(batch, imageSize, classes, seed);
-  const run = backend.train(program, state, { threads: 0 });
+  const run = trainOn(backend, program, state, { threads: 0 });
   const close = (what: string, actual: ArrayLike<number>, expected: readonly number[]): void => {
     assertClose(what, actual, expected, { ofScale: share });
   };
   const evaluate = async (): Promise<Float32Array> => {
     const inference = backend.infer(compile(network, { batch, imageSize, mode: "infer" }), { threads: 0 });
-    inference.load(state);
+    await inference.load(state);
     const logits = await inference.infer(images, batch);
     inference.close();
     return logits;
@@ -114,7 +115,7 @@ function compareStep(golden: Golden, { backend, share, ofZero }: Precision): voi
     const result = await run.step({ images, labels }, loss, update);
     assert.ok(result.finite);
     close("cross-entropy", [result.crossEntropy], [golden.crossEntropy]);
-    close("logits", run.logits, golden.logits);
+    close("logits", run.logits(), golden.logits);
   });
 
   for (const [what, array] of [
@@ -142,7 +143,7 @@ function compareStep(golden: Golden, { backend, share, ofZero }: Precision): voi
   });
 }
 
-function stateByRule(program: Program, tensors: readonly WeightTensor[], seed: number): TrainingState {
+function stateByRule(program: Program, tensors: readonly WeightTensor[], seed: number): TrainingArrays {
   const parameters = (): Float32Array => new Float32Array(program.parameterCount);
   const weights: Weights = {
     parameters: parameters(),

@@ -9,7 +9,7 @@ import type { ParameterTable } from "../../src/models/initialise.js";
 import type { FlatWeights, ForeignTensor } from "../../src/models/tensor-names.js";
 import { fillTensors } from "./fill-tensors.js";
 import { readNpz } from "./read-npz.js";
-import type { TrainingState } from "../../src/backends/backend.js";
+import type { TrainingArrays } from "../../src/backends/backend.js";
 import { sharedPath } from "./shared.js";
 
 /** An archive of numbers; names as NumPy has them. */
@@ -44,7 +44,7 @@ export function readWeights(table: ParameterTable, arrays: Arrays, prefix: strin
 }
 
 /** Zeroed arrays of the right lengths. */
-export function emptyState(table: ParameterTable): TrainingState {
+export function emptyState(table: ParameterTable): TrainingArrays {
   const flat = () => new Float32Array(table.parameterCount);
   return {
     parameters: flat(),

@@ -5,7 +5,7 @@
  * stem's output.
  */
 
-import type { TrainingState } from "../../src/backends/backend.js";
+import type { TrainingArrays } from "../../src/backends/backend.js";
 import type { ParameterTable } from "../../src/models/initialise.js";
 import {
   convolutionNorm,
@@ -71,7 +71,7 @@ export function tinyNetwork(options: TinyOptions, build: (net: TinyBuilder) => v
  * A training state in f64 beginning at these parameters. The interface says f32; the reference backend does not
  * mind, and a test can then see its formulas without f32 rounding.
  */
-export function stateInDoubles(table: ParameterTable, parameters: ArrayLike<number>): TrainingState {
+export function stateInDoubles(table: ParameterTable, parameters: ArrayLike<number>): TrainingArrays {
   const flat = () => new Float64Array(table.parameterCount);
   const planes = table.planes.length;
   const state = {
@@ -81,5 +81,5 @@ export function stateInDoubles(table: ParameterTable, parameters: ArrayLike<numb
     gradients: flat(),
     statistics: new Float64Array(2 * planes).fill(1, planes),
   };
-  return state as unknown as TrainingState;
+  return state as unknown as TrainingArrays;
 }

@@ -1,26 +1,30 @@
 /**
- * What the addon offers the engine's side, typed (native/binding/addon.cc has the other side).
+ * What the addon offers the engine's side, typed (native/binding/engine.cc has the other side).
  */
 
-import { loadAddon } from "../../core/addon.js";
+import { addonError, loadAddon } from "../../core/addon.js";
+import type { TrainingArrays } from "../backend.js";
 
 /** A loaded program inside the addon. */
 export interface Run {
   readonly brand: "run";
 }
 
-export interface NativeState {
-  readonly parameters: Float32Array;
-  readonly statistics: Float32Array;
-  readonly gradients?: Float32Array;
-  readonly momentum?: Float32Array;
-  readonly averages?: Float32Array;
-}
+/** A run's arrays in the order of `enum StateArray` (native/runtime/state.h). */
+export const stateArrays = [
+  "parameters",
+  "statistics",
+  "momentum",
+  "averages",
+  "gradients",
+] as const satisfies (keyof TrainingArrays)[];
 
 export interface Engine {
   /** As a team, each thread runs the (inference) program alone, on portions of its batch. */
   createRun(words: Float64Array, threads: number, isa: string, team: boolean): Run;
   closeRun(run: Run): void;
+  /** Into the run or out of it; an inference run takes what is written into use. */
+  copyState(run: Run, write: boolean, ...arrays: (Float32Array | null)[]): Promise<void>;
   /** loss = [labelSmoothing, weightDecay]; resolves to [crossEntropy, decayLoss, correct1, correct5, finite]. */
   trainStep(
     run: Run,
@@ -28,22 +32,34 @@ export interface Engine {
     labels: Int32Array,
     loss: Float64Array,
     dropoutMask: Float32Array | null,
-    state: NativeState,
     update: Float64Array | null,
   ): Promise<[number, number, number, number, number]>;
   /** update = [learningRate, momentum, weightDecay, averageDecay, nesterov]. */
-  applyUpdate(run: Run, state: NativeState, update: Float64Array): Promise<void>;
-  loadWeights(run: Run, weights: NativeState): void;
+  applyUpdate(run: Run, update: Float64Array): Promise<void>;
   infer(run: Run, images: Uint8Array, count: number, logits: Float32Array): Promise<void>;
-  runStep(run: Run, index: number, backward: boolean, state: NativeState): Promise<void>;
   logits(run: Run, out: Float32Array): void;
-  plane(run: Run, id: number, gradient: boolean, write: boolean, values: Float64Array): void;
-  table(run: Run, which: number, write: boolean, values: Float64Array): void;
   seconds(run: Run, backward: boolean, out: Float64Array): void;
-  machine(): { available: string[]; compiler: string; libjpeg: boolean; threads: number };
+  machine(): { available: string[]; compiler: string };
   measurePeak(threads: number, isa: string): Promise<[number, number]>;
 }
 
 export function engine(): Engine {
   return loadAddon() as Engine;
+}
+
+/** Asks the engine for work on a program whose run takes `bytes`. @throws ResourceError where the machine has too little. */
+export async function ask<T>(bytes: number, work: (engine: Engine) => T | Promise<T>): Promise<T> {
+  try {
+    return await work(engine());
+  } catch (error) {
+    throw engineError(error, bytes);
+  }
+}
+
+/** The addon's own words for want of memory or threads become ours. */
+export function engineError(error: unknown, bytes: number): unknown {
+  return addonError(error, {
+    expected: `${Math.ceil(bytes / 2 ** 20).toLocaleString("en")} MB for the engine's buffers`,
+    hint: "Use a smaller --batch_size or --image_size",
+  });
 }

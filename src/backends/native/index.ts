@@ -12,62 +12,123 @@ import type {
   BackendOptions,
   Batch,
   InferenceRun,
-  Inspection,
   LossSettings,
   StepResult,
-  Table,
+  StepSeconds,
+  TrainingArrays,
   TrainingRun,
-  TrainingState,
   UpdateSettings,
   Weights,
 } from "../backend.js";
 import { encodeProgram } from "./encode.js";
-import { engine, type NativeState, type Run } from "./engine.js";
-import { machine, memoryError } from "./machine.js";
+import { ask, type Engine, engine, engineError, type Run, stateArrays } from "./engine.js";
+import { machine, peak } from "./machine.js";
 
-export { machine, measurePeak, type Machine } from "./machine.js";
+export const nativeBackend: Backend = {
+  name: "native",
+  train: (program, options) => new NativeTraining(program, options),
+  infer: (program, options) => new NativeInference(program, options),
+  plan,
+  machine,
+  peak,
+};
 
-export const nativeBackend: Backend = { name: "native", train, infer };
+/** Scratch space of the kernels, some megabytes, is not counted. */
+function plan({ memory, mode, parameterCount, planes }: Program): number {
+  return memory.size + 4 * ((mode === "train" ? 4 : 1) * parameterCount + 2 * planes.length);
+}
 
-const TABLES = [
-  "mean",
-  "variance",
-  "scale",
-  "shift",
-  "gradientSum",
-  "gradientDot",
-] as const satisfies Table[];
+/** A program loaded into the engine; what tests look into. */
+export class NativeRun {
+  readonly program: Program;
+  readonly handle: Run;
 
-function train(program: Program, state: TrainingState, options: BackendOptions): TrainingRun {
-  const run = open(program, options);
-  const logits = new Float32Array(program.batch * program.classes);
-
-  async function step(
-    batch: Batch,
-    loss: LossSettings,
-    update: UpdateSettings | undefined,
-  ): Promise<StepResult> {
-    const [crossEntropy, decayLoss, correct1, correct5, finite] = await engine().trainStep(
-      run,
-      batch.images,
-      batch.labels,
-      Float64Array.of(loss.labelSmoothing, loss.weightDecay),
-      loss.dropoutMask ?? null,
-      state,
-      update ? encodeUpdate(update) : null,
-    );
-    engine().logits(run, logits);
-    return { crossEntropy, decayLoss, correct1, correct5, finite: finite === 1 };
+  /** @throws ResourceError where memory or threads are missing. */
+  constructor(program: Program, options: BackendOptions, team = false) {
+    const { isa, threads } = machine(options.isa);
+    this.program = program;
+    try {
+      this.handle = engine().createRun(encodeProgram(program), options.threads || threads, isa, team);
+    } catch (error) {
+      throw engineError(error, plan(program));
+    }
   }
 
-  return {
-    step,
-    computeGradients: (batch, loss) => step(batch, loss, undefined),
-    applyUpdate: (update) => engine().applyUpdate(run, state, encodeUpdate(update)),
-    logits,
-    inspect: inspection(run, program, () => state),
-    close: () => engine().closeRun(run),
-  };
+  ask<T>(work: (engine: Engine) => T | Promise<T>): Promise<T> {
+    return ask(plan(this.program), work);
+  }
+
+  copy(write: boolean, arrays: Partial<TrainingArrays>): Promise<void> {
+    const given = stateArrays.map((name) => arrays[name] ?? null);
+    return this.ask((addon) => addon.copyState(this.handle, write, ...given));
+  }
+
+  stepSeconds(): StepSeconds {
+    const seconds = (backward: boolean): Float64Array => {
+      const out = new Float64Array(this.program.steps.length);
+      engine().seconds(this.handle, backward, out);
+      return out;
+    };
+    const none = new Float64Array(this.program.steps.length);
+    return { forward: seconds(false), backward: this.program.mode === "train" ? seconds(true) : none };
+  }
+
+  close(): void {
+    engine().closeRun(this.handle);
+  }
+}
+
+export class NativeTraining implements TrainingRun {
+  readonly run: NativeRun;
+
+  constructor(program: Program, options: BackendOptions) {
+    this.run = new NativeRun(program, options);
+  }
+
+  readState(into: Partial<TrainingArrays>): Promise<void> {
+    return this.run.copy(false, into);
+  }
+
+  writeState(from: Partial<TrainingArrays>): Promise<void> {
+    return this.run.copy(true, from);
+  }
+
+  step(batch: Batch, loss: LossSettings, update: UpdateSettings): Promise<StepResult> {
+    return this.#step(batch, loss, encodeUpdate(update));
+  }
+
+  computeGradients(batch: Batch, loss: LossSettings): Promise<StepResult> {
+    return this.#step(batch, loss, null);
+  }
+
+  applyUpdate(update: UpdateSettings): Promise<void> {
+    return this.run.ask((addon) => addon.applyUpdate(this.run.handle, encodeUpdate(update)));
+  }
+
+  logits(): Float32Array {
+    const { program, handle } = this.run;
+    const logits = new Float32Array(program.batch * program.classes);
+    engine().logits(handle, logits);
+    return logits;
+  }
+
+  stepSeconds(): StepSeconds {
+    return this.run.stepSeconds();
+  }
+
+  close(): void {
+    this.run.close();
+  }
+
+  async #step(batch: Batch, loss: LossSettings, update: Float64Array | null): Promise<StepResult> {
+    const settings = Float64Array.of(loss.labelSmoothing, loss.weightDecay);
+    const { images, labels } = batch;
+    const mask = loss.dropoutMask ?? null;
+    const [crossEntropy, decayLoss, correct1, correct5, finite] = await this.run.ask((addon) =>
+      addon.trainStep(this.run.handle, images, labels, settings, mask, update),
+    );
+    return { crossEntropy, decayLoss, correct1, correct5, finite: finite === 1 };
+  }
 }
 
 /**
@@ -78,82 +139,53 @@ function train(program: Program, state: TrainingState, options: BackendOptions):
  */
 const PORTIONS = [8, 4];
 
-function infer(program: Program, options: BackendOptions): InferenceRun {
-  // With few pictures, all threads work on the same ones, step by step.
-  const threads = options.threads || machine(options.isa).threads;
-  const portion = PORTIONS.find((pictures) => program.batch >= pictures * threads);
-  const executed = portion === undefined ? program : inPortions(program, portion);
-  const run = open(executed, options, portion !== undefined);
-  const imageBytes = program.imageSize * program.imageSize * 3;
-  const wholeBytes = executed.batch * imageBytes;
-  const padded = new Uint8Array(Math.ceil(program.batch / executed.batch) * wholeBytes);
-  let loaded: Weights | undefined;
-  return {
-    load(weights) {
-      engine().loadWeights(run, weights);
-      loaded = weights;
-    },
-    async infer(images, count) {
-      const logits = new Float32Array(count * program.classes);
-      let batch = images;
-      if (images.length === 0 || images.length % wholeBytes !== 0) {
-        // A short batch: what stands in the other images does not matter, every image is computed for itself.
-        padded.set(images.subarray(0, count * imageBytes));
-        batch = padded;
-      }
-      await engine().infer(run, batch, count, logits);
-      return logits;
-    },
-    inspect: inspection(run, executed, () => {
-      if (!loaded) throw new Error("load weights before running a step");
-      return loaded;
-    }),
-    close: () => engine().closeRun(run),
-  };
+export class NativeInference implements InferenceRun {
+  readonly run: NativeRun;
+  readonly #program: Program;
+  /** A short batch is filled up here: what stands in the other images does not matter, each is computed for itself. */
+  readonly #padded: Uint8Array;
+  readonly #imageBytes: number;
+
+  constructor(program: Program, options: BackendOptions) {
+    // With few pictures, all threads work on the same ones, step by step.
+    const threads = options.threads || machine(options.isa).threads;
+    const portion = PORTIONS.find((pictures) => program.batch >= pictures * threads);
+    const executed = portion === undefined ? program : inPortions(program, portion);
+    this.run = new NativeRun(executed, options, portion !== undefined);
+    this.#program = program;
+    this.#imageBytes = program.imageSize * program.imageSize * 3;
+    const portions = Math.ceil(program.batch / executed.batch);
+    this.#padded = new Uint8Array(portions * executed.batch * this.#imageBytes);
+  }
+
+  load({ parameters, statistics }: Weights): Promise<void> {
+    return this.run.copy(true, { parameters, statistics });
+  }
+
+  async infer(images: Uint8Array, count: number): Promise<Float32Array> {
+    const logits = new Float32Array(count * this.#program.classes);
+    let batch = images;
+    if (images.length === 0 || images.length % (this.run.program.batch * this.#imageBytes) !== 0) {
+      this.#padded.set(images.subarray(0, count * this.#imageBytes));
+      batch = this.#padded;
+    }
+    await this.run.ask((addon) => addon.infer(this.run.handle, batch, count, logits));
+    return logits;
+  }
+
+  stepSeconds(): StepSeconds {
+    return this.run.stepSeconds();
+  }
+
+  close(): void {
+    this.run.close();
+  }
 }
 
 function inPortions(program: Program, batch: number): Program {
   return { ...program, batch, memory: planMemory({ ...program, batch }) };
 }
 
-function open(program: Program, options: BackendOptions, team = false): Run {
-  const { isa, threads } = machine(options.isa);
-  try {
-    return engine().createRun(encodeProgram(program), options.threads || threads, isa, team);
-  } catch (error) {
-    throw memoryError(error, program.memory.size);
-  }
-}
-
 function encodeUpdate(u: UpdateSettings): Float64Array {
   return Float64Array.of(u.learningRate, u.momentum, u.weightDecay, u.averageDecay, Number(u.nesterov));
-}
-
-function inspection(run: Run, program: Program, state: () => NativeState): Inspection {
-  const elements = (plane: number) => {
-    const shape = program.planes[plane];
-    return shape ? program.batch * shape.height * shape.width : 0;
-  };
-  return {
-    readPlane(plane, what) {
-      const values = new Float64Array(elements(plane));
-      engine().plane(run, plane, what === "gradient", false, values);
-      return values;
-    },
-    writePlane: (plane, what, values) => engine().plane(run, plane, what === "gradient", true, values),
-    readTable(table) {
-      const values = new Float64Array(program.planes.length);
-      engine().table(run, TABLES.indexOf(table), false, values);
-      return values;
-    },
-    writeTable: (table, values) => engine().table(run, TABLES.indexOf(table), true, values),
-    runStep: (index, direction) => engine().runStep(run, index, direction === "backward", state()),
-    get seconds() {
-      const forward = new Float64Array(program.steps.length);
-      const backward = new Float64Array(program.steps.length);
-      engine().seconds(run, false, forward);
-      engine().seconds(run, true, backward);
-      return { forward, backward };
-    },
-  };
 }

@@ -7,8 +7,13 @@
  * A plane is [batch, height, width], contiguous. Only the first `images` images of it are in use.
  */
 
-import type { Table } from "../backend.js";
 import type { Plane, PlaneId, Program } from "../../program/program.js";
+
+/**
+ * mean and variance (biased) of the batch, scale and shift for readers, gradientSum = sum of g and
+ * gradientDot = sum of g * z over a plane, as the last writer of g left them.
+ */
+export type Table = "mean" | "variance" | "scale" | "shift" | "gradientSum" | "gradientDot";
 
 export interface Machine {
   readonly program: Program;

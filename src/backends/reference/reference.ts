@@ -2,21 +2,20 @@
  * The reference backend: every step as its formula says, in f64, one plane at a time.
  *
  * It is what fast backends are tested against, and is itself tested against TensorFlow's numbers and
- * central differences. Weights and gradients are the caller's f32 arrays; all between is f64.
+ * central differences. Weights and gradients are f32 arrays, unless a test writes others; all between is f64.
  */
 
 import { UsageError } from "../../core/error.js";
-import { outputsOf, type Plane, type PlaneId, type Program } from "../../program/program.js";
+import { outputsOf, type Plane, type Program } from "../../program/program.js";
 import type {
   Backend,
   Batch,
   InferenceRun,
-  Inspection,
   LossSettings,
   StepResult,
-  Table,
+  StepSeconds,
+  TrainingArrays,
   TrainingRun,
-  TrainingState,
   UpdateSettings,
   Weights,
 } from "../backend.js";
@@ -29,35 +28,62 @@ import { decayLoss, updateParameters, updateStatistics } from "./update.js";
 
 export const referenceBackend: Backend = {
   name: "reference",
-  train: (program, state) => new ReferenceTraining(program, state),
+  train: (program) => new ReferenceTraining(program),
   infer: (program) => new ReferenceInference(program),
+  plan: ({ planes, batch, parameterCount, mode }) =>
+    planes.reduce((sum, { height, width }) => sum + height * width, 0) *
+      batch *
+      8 *
+      (mode === "train" ? 2 : 1) +
+    parameterCount * 4 * (mode === "train" ? 4 : 1),
+  machine: () => ({ isa: "f64", forced: false, available: ["f64"], threads: 1, compiler: "TypeScript" }),
+  peak: () => Promise.resolve({ gflops: NaN, copyGigabytes: NaN }),
 };
 
 /** Loss of a run that only infers: never read. */
 const NO_LOSS: LossSettings = { labelSmoothing: 0, weightDecay: 0 };
 
 /** One program and all that its steps hand to each other. */
-class Execution implements Passing {
+export class Execution implements Passing {
   readonly machine: Machine;
-  readonly inspect: Inspection;
   images: Uint8Array = new Uint8Array(0);
   labels: Int32Array = new Int32Array(0);
   loss: LossSettings = NO_LOSS;
   stem: StemMemory | undefined;
   head: HeadMemory | undefined;
   outcome: LossAndGradient | undefined;
-  readonly #seconds: Inspection["seconds"];
+  readonly seconds: StepSeconds;
+  /** Gradients, momentum and averages are empty where nothing is trained. */
+  readonly arrays: { -readonly [K in keyof TrainingArrays]: TrainingArrays[K] };
 
-  /** @param weights what steps read now; @param gradients where they write dW, in training. */
-  constructor(
-    program: Program,
-    readonly weights: () => Weights,
-    readonly gradients: Float32Array,
-  ) {
+  constructor(program: Program) {
     this.machine = createMachine(program);
+    const trained = (): Float32Array =>
+      new Float32Array(program.mode === "train" ? program.parameterCount : 0);
+    this.arrays = {
+      parameters: new Float32Array(program.parameterCount),
+      statistics: new Float32Array(2 * program.planes.length),
+      momentum: trained(),
+      averages: trained(),
+      gradients: trained(),
+    };
     const count = program.steps.length;
-    this.#seconds = { forward: new Float64Array(count), backward: new Float64Array(count) };
-    this.inspect = this.#inspection();
+    this.seconds = { forward: new Float64Array(count), backward: new Float64Array(count) };
+  }
+
+  readonly weights = (): Weights => this.arrays;
+
+  get gradients(): Float32Array {
+    return this.arrays.gradients;
+  }
+
+  /** Copies; an array of f64, which tests write, stays one. */
+  write(from: Partial<TrainingArrays>): void {
+    for (const name of arrayNames(from)) {
+      const values = from[name] as Float32Array;
+      fits(this.arrays[name], values, name);
+      this.arrays[name] = values.slice();
+    }
   }
 
   forward(): void {
@@ -85,41 +111,29 @@ class Execution implements Passing {
       for (const plane of outputsOf(step)) normaliseByMoving(machine, plane, this.weights());
     }
     passesOf(step)[direction](this, step);
-    this.#seconds[direction][index] = (performance.now() - start) / 1000;
-  }
-
-  #inspection(): Inspection {
-    const { machine } = this;
-    const planes = { value: machine.values, gradient: machine.gradients };
-    const find = (plane: PlaneId, what: "value" | "gradient"): Float64Array => {
-      const found = planes[what][plane];
-      if (found === undefined) throw new RangeError(`plane ${plane} has no ${what} here`);
-      return found;
-    };
-    return {
-      readPlane: (plane, what) => find(plane, what).slice(),
-      writePlane: (plane, what, values) => replace(find(plane, what), values, `${what} of plane ${plane}`),
-      readTable: (table: Table) => machine.tables[table].slice(),
-      writeTable: (table: Table, values) => replace(machine.tables[table], values, `table ${table}`),
-      runStep: (index, direction) => promise(() => this.runStep(index, direction)),
-      seconds: this.#seconds,
-    };
+    this.seconds[direction][index] = (performance.now() - start) / 1000;
   }
 }
 
-class ReferenceTraining implements TrainingRun {
-  readonly logits: Float32Array;
-  readonly #execution: Execution;
-  readonly #state: TrainingState;
+export class ReferenceTraining implements TrainingRun {
+  readonly execution: Execution;
 
-  constructor(program: Program, state: TrainingState) {
-    this.logits = new Float32Array(program.batch * program.classes);
-    this.#execution = new Execution(program, () => state, state.gradients);
-    this.#state = state;
+  constructor(program: Program) {
+    this.execution = new Execution(program);
   }
 
-  get inspect(): Inspection {
-    return this.#execution.inspect;
+  readState(into: Partial<TrainingArrays>): Promise<void> {
+    return promise(() => {
+      for (const name of arrayNames(into)) {
+        const target = into[name] as Float32Array;
+        fits(this.execution.arrays[name], target, name);
+        target.set(this.execution.arrays[name]);
+      }
+    });
+  }
+
+  writeState(from: Partial<TrainingArrays>): Promise<void> {
+    return promise(() => this.execution.write(from));
   }
 
   step(batch: Batch, loss: LossSettings, update: UpdateSettings): Promise<StepResult> {
@@ -138,53 +152,60 @@ class ReferenceTraining implements TrainingRun {
     return promise(() => this.#applyUpdate(update));
   }
 
+  logits(): Float32Array {
+    return Float32Array.from((this.execution.head as HeadMemory).logits);
+  }
+
+  stepSeconds(): StepSeconds {
+    return this.execution.seconds;
+  }
+
   close(): void {
     // Memory is the garbage collector's.
   }
 
   #computeGradients(batch: Batch, loss: LossSettings): StepResult {
-    const execution = this.#execution;
-    const { program } = execution.machine;
+    const { execution } = this;
+    const { machine, arrays } = execution;
+    const { program } = machine;
     checkBatch(program, batch);
     execution.images = batch.images;
     execution.labels = batch.labels;
     execution.loss = loss;
     execution.forward();
     execution.backward();
-    const { logits } = execution.head as HeadMemory;
     const { crossEntropy, correct1, correct5 } = execution.outcome as LossAndGradient;
-    this.logits.set(logits);
-    const decay = decayLoss(program, this.#state.parameters, loss.weightDecay);
-    const finite = Number.isFinite(crossEntropy + decay) && this.#state.gradients.every(Number.isFinite);
+    const decay = decayLoss(program, arrays.parameters, loss.weightDecay);
+    const finite = Number.isFinite(crossEntropy + decay) && arrays.gradients.every(Number.isFinite);
     return { crossEntropy, decayLoss: decay, correct1, correct5, finite };
   }
 
   #applyUpdate(update: UpdateSettings): void {
-    const { machine } = this.#execution;
-    updateParameters(machine.program, this.#state, update);
-    updateStatistics(machine, this.#state.statistics);
+    const { machine, arrays } = this.execution;
+    updateParameters(machine.program, arrays, update);
+    updateStatistics(machine, arrays.statistics);
   }
 }
 
-class ReferenceInference implements InferenceRun {
-  readonly #execution: Execution;
-  #weights: Weights | undefined;
+export class ReferenceInference implements InferenceRun {
+  readonly execution: Execution;
+  #loaded = false;
 
   constructor(program: Program) {
-    this.#execution = new Execution(program, () => this.#weights as Weights, new Float32Array(0));
+    this.execution = new Execution(program);
   }
 
-  get inspect(): Inspection {
-    return this.#execution.inspect;
-  }
-
-  load({ parameters, statistics }: Weights): void {
-    this.#weights = { parameters: parameters.slice(), statistics: statistics.slice() };
+  load({ parameters, statistics }: Weights): Promise<void> {
+    return promise(() => {
+      this.execution.write({ parameters, statistics });
+      this.#loaded = true;
+    });
   }
 
   infer(images: Uint8Array, count: number): Promise<Float32Array> {
     return promise(() => {
-      const { machine } = this.#execution;
+      const { execution } = this;
+      const { machine } = execution;
       const { program } = machine;
       const bytes = count * program.imageSize ** 2 * 3;
       if (!Number.isInteger(count) || count < 1 || count > program.batch || images.length !== bytes) {
@@ -194,12 +215,16 @@ class ReferenceInference implements InferenceRun {
           found: `${count} images in ${images.length} bytes`,
         });
       }
-      if (this.#weights === undefined) throw new Error("infer before load: there are no weights yet");
+      if (!this.#loaded) throw new Error("infer before load: there are no weights yet");
       machine.images = count;
-      this.#execution.images = images;
-      this.#execution.forward();
-      return Float32Array.from((this.#execution.head as HeadMemory).logits);
+      execution.images = images;
+      execution.forward();
+      return Float32Array.from((execution.head as HeadMemory).logits);
     });
+  }
+
+  stepSeconds(): StepSeconds {
+    return this.execution.seconds;
   }
 
   close(): void {
@@ -222,11 +247,15 @@ function checkBatch({ batch, imageSize, classes }: Program, { images, labels }: 
   }
 }
 
-function replace(target: Float64Array, values: Float64Array, what: string): void {
-  if (values.length !== target.length) {
-    throw new RangeError(`${what} has ${target.length} values, ${values.length} were given`);
-  }
-  target.set(values);
+/** Those given. */
+function arrayNames(arrays: Partial<TrainingArrays>): (keyof TrainingArrays)[] {
+  const names = ["parameters", "statistics", "momentum", "averages", "gradients"] as const;
+  return names.filter((name) => arrays[name] !== undefined);
+}
+
+function fits(own: Float32Array, given: Float32Array, name: string): void {
+  if (own.length === given.length) return;
+  throw new RangeError(`the ${name} have ${own.length} values, ${given.length} were given`);
 }
 
 /** Runs at once; what it throws rejects the promise, as a backend on another thread would do. */

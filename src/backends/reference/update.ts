@@ -12,11 +12,11 @@
  * torch.optim.SGD(nesterov=True) equals at a constant rate.
  */
 
-import type { TrainingState, UpdateSettings } from "../backend.js";
+import type { TrainingArrays, UpdateSettings } from "../backend.js";
 import type { Program } from "../../program/program.js";
 import type { Machine } from "./planes.js";
 
-export function updateParameters(program: Program, state: TrainingState, settings: UpdateSettings): void {
+export function updateParameters(program: Program, state: TrainingArrays, settings: UpdateSettings): void {
   for (const parameter of program.parameters) {
     const range = { from: parameter.offset, to: parameter.offset + parameter.size };
     const weightDecay = parameter.decay ? settings.weightDecay : 0;
@@ -26,7 +26,7 @@ export function updateParameters(program: Program, state: TrainingState, setting
 
 /** Momentum SGD over elements from .. to-1, all of them decaying by `weightDecay`. */
 export function updateRange(
-  { parameters, momentum, averages, gradients }: Omit<TrainingState, "statistics">,
+  { parameters, momentum, averages, gradients }: Omit<TrainingArrays, "statistics">,
   { from, to }: { readonly from: number; readonly to: number },
   settings: UpdateSettings,
 ): void {

@@ -1,0 +1,275 @@
+// Runs: programs loaded, trained, used for inference; and what the machine can do. src/backends/native/engine.ts has the
+// other side.
+#include <cstring>
+#include <memory>
+#include <stdexcept>
+#include <string>
+
+#include "../runtime/isa.h"
+#include "../runtime/peak.h"
+#include "addon.h"
+#include "run.h"
+
+#if defined(__clang__)
+#define RIFFLE_COMPILER "Clang " __clang_version__
+#elif defined(__GNUC__)
+#define RIFFLE_COMPILER "GCC " __VERSION__
+#else
+#define RIFFLE_COMPILER "an unknown compiler"
+#endif
+
+namespace riffle {
+
+namespace {
+
+constexpr napi_type_tag kRunTag = {0x5269666c65527531ULL, 0x9c1f3b7a2d4e6f80ULL};
+
+int Threads(napi_env env, napi_value value) { return static_cast<int>(Number(env, value, 1, 1024, "threads")); }
+
+UpdateSettings UpdateFrom(napi_env env, napi_value value) {
+  const double* u = Array<double>(env, value, napi_float64_array, 5, "update");
+  return {.learning_rate = u[0], .momentum = u[1], .weight_decay = u[2], .average_decay = u[3], .nesterov = u[4] != 0};
+}
+
+// createRun(words: Float64Array, threads: number, isa: string, team: boolean): object. As a team each thread runs
+// the (inference) program alone, on portions of its batch. All of its state is zero.
+napi_value CreateRun(napi_env env, napi_callback_info info) {
+  return Guard(env, [&] {
+    const auto args = Arguments(env, info, 4);
+    const Span words = TypedArray(env, args[0], napi_float64_array, "program");
+    const int threads = Threads(env, args[1]);
+    ProgramInfo program = DecodeProgram(static_cast<const double*>(words.data), words.length);
+    const KernelTable& kernels = ChooseKernels(Text(env, args[2]));
+    const bool team = Boolean(env, args[3]);
+    if (team && program.training) throw std::invalid_argument("a training program is run by one executor");
+    auto run = std::make_unique<Run>();
+    run->state = std::make_unique<State>(program);
+    if (team) {
+      run->team = std::make_unique<Team>(program, kernels, threads, *run->state);
+    } else {
+      run->executor = std::make_unique<Executor>(std::move(program), kernels, threads, *run->state);
+    }
+    napi_value object;
+    Check(env, napi_create_object(env, &object));
+    Check(env, napi_wrap(env, object, run.get(), [](napi_env, void* data, void*) { delete static_cast<Run*>(data); },
+                         nullptr, nullptr));
+    run.release();
+    Check(env, napi_type_tag_object(env, object, &kRunTag));
+    return object;
+  });
+}
+
+// closeRun(run): frees its memory and ends its threads.
+napi_value CloseRun(napi_env env, napi_callback_info info) {
+  return Guard(env, [&] {
+    Run& run = IdleRun(env, Arguments(env, info, 1)[0]);
+    run.executor.reset();
+    run.team.reset();
+    run.state.reset();
+    return Undefined(env);
+  });
+}
+
+// copyState(run, write: boolean, ...arrays: (Float32Array | null)[5]): Promise<void>. In StateArray's order; writes to the
+// run or reads from it what is given.
+napi_value CopyState(napi_env env, napi_callback_info info) {
+  return Guard(env, [&] {
+    const auto args = Arguments(env, info, 2 + kStateArrays);
+    Run& run = IdleRun(env, args[0]);
+    const bool write = Boolean(env, args[1]);
+    struct Copy {
+      float *own, *theirs;
+      size_t floats;
+    };
+    std::vector<Copy> copies;
+    for (int i = 0; i < kStateArrays; ++i) {
+      if (IsNullish(env, args[2 + i])) continue;
+      const StateArray which = static_cast<StateArray>(i);
+      const size_t floats = StateSize(run.program(), which);
+      float* own = run.state->array(which);
+      if (!own) throw std::invalid_argument("a program that infers has parameters and statistics only");
+      copies.push_back({own, Array<float>(env, args[2 + i], napi_float32_array, floats, "an array of the state"), floats});
+    }
+    auto turn = std::make_shared<Turn>(run);
+    return Promise(
+        env, {args[0], args[2], args[3], args[4], args[5], args[6]},
+        [turn, write, copies] {
+          for (const Copy& c : copies)
+            std::memcpy(write ? c.own : c.theirs, write ? c.theirs : c.own, c.floats * sizeof(float));
+          if (!write || (*turn)->program().training) return;
+          if ((*turn)->team) {
+            (*turn)->team->Prepare();
+          } else {
+            (*turn)->executor->Prepare();
+          }
+          (*turn)->loaded = true;
+        },
+        Undefined);
+  });
+}
+
+// trainStep(run, images, labels, loss [labelSmoothing, weightDecay], dropoutMask | null, update | null):
+// Promise<[crossEntropy, decayLoss, correct1, correct5, finite]>
+napi_value TrainStep(napi_env env, napi_callback_info info) {
+  return Guard(env, [&] {
+    const auto args = Arguments(env, info, 6);
+    Run& run = SingleRun(env, args[0]);
+    const ProgramInfo& p = run.program();
+    if (!p.training) throw std::invalid_argument("an inference program cannot train");
+    const size_t batch = p.batch;
+    const uint8_t* images =
+        Array<uint8_t>(env, args[1], napi_uint8_array, batch * p.image_size * p.image_size * 3, "images");
+    const int32_t* labels = Array<int32_t>(env, args[2], napi_int32_array, batch, "labels");
+    for (size_t i = 0; i < batch; ++i)
+      if (labels[i] < 0 || labels[i] >= p.classes)
+        throw std::invalid_argument("label " + std::to_string(labels[i]) + " of sample " + std::to_string(i) +
+                                    " is not one of " + std::to_string(p.classes) + " classes");
+    const double* l = Array<double>(env, args[3], napi_float64_array, 2, "loss");
+    LossSettings loss = {.label_smoothing = l[0], .weight_decay = l[1]};
+    if (!IsNullish(env, args[4]))
+      loss.dropout_mask =
+          Array<float>(env, args[4], napi_float32_array, batch * run.executor->features(), "dropout mask");
+    const bool updates = !IsNullish(env, args[5]);
+    const UpdateSettings update = updates ? UpdateFrom(env, args[5]) : UpdateSettings{};
+    auto result = std::make_shared<StepResult>();
+    auto turn = std::make_shared<Turn>(run);
+    return Promise(
+        env, {args[0], args[1], args[2], args[4]},
+        [turn, images, labels, loss, updates, update, result] {
+          Executor& executor = *(*turn)->executor;
+          *result = executor.ComputeGradients(images, labels, loss);
+          if (updates && result->finite) executor.ApplyUpdate(update);
+        },
+        [result](napi_env e) {
+          return MakeNumbers(e, {result->cross_entropy, result->decay_loss, static_cast<double>(result->correct1),
+                                 static_cast<double>(result->correct5), result->finite ? 1.0 : 0.0});
+        });
+  });
+}
+
+// applyUpdate(run, update): Promise<void>
+napi_value ApplyUpdateTo(napi_env env, napi_callback_info info) {
+  return Guard(env, [&] {
+    const auto args = Arguments(env, info, 2);
+    Run& run = SingleRun(env, args[0]);
+    if (!run.program().training) throw std::invalid_argument("an inference program cannot train");
+    const UpdateSettings update = UpdateFrom(env, args[1]);
+    auto turn = std::make_shared<Turn>(run);
+    return Promise(env, {args[0]}, [turn, update] { (*turn)->executor->ApplyUpdate(update); }, Undefined);
+  });
+}
+
+// infer(run, images [whole batches, size, size, 3], count, logits Float32Array [count * classes]): Promise<void>. A team
+// takes several batches of its program at once, a single executor one.
+napi_value Infer(napi_env env, napi_callback_info info) {
+  return Guard(env, [&] {
+    const auto args = Arguments(env, info, 4);
+    Run& run = IdleRun(env, args[0]);
+    const ProgramInfo& p = run.program();
+    if (!run.loaded) throw std::invalid_argument("load weights first");
+    const Span images = TypedArray(env, args[1], napi_uint8_array, "images");
+    const size_t batch_bytes = static_cast<size_t>(p.batch) * p.image_size * p.image_size * 3;
+    const size_t batches = images.length / batch_bytes;
+    if (images.length != batches * batch_bytes || batches == 0 || (batches > 1 && !run.team))
+      throw std::invalid_argument("images are not whole batches of the program's size");
+    const auto count = static_cast<size_t>(Number(env, args[2], 0, static_cast<double>(batches * p.batch), "count"));
+    float* logits = Array<float>(env, args[3], napi_float32_array, count * p.classes, "logits");
+    auto turn = std::make_shared<Turn>(run);
+    return Promise(
+        env, {args[0], args[1], args[3]},
+        [turn, pixels = static_cast<const uint8_t*>(images.data), count, logits] {
+          if ((*turn)->team) {
+            (*turn)->team->Infer(pixels, static_cast<long>(count), logits);
+          } else {
+            (*turn)->executor->Infer(pixels, static_cast<int>(count), logits);
+          }
+        },
+        Undefined);
+  });
+}
+
+// logits(run, out Float32Array [batch * classes]): of the last step.
+napi_value Logits(napi_env env, napi_callback_info info) {
+  return Guard(env, [&] {
+    const auto args = Arguments(env, info, 2);
+    const Run& run = SingleRun(env, args[0]);
+    const size_t count = static_cast<size_t>(run.program().batch) * run.program().classes;
+    std::memcpy(Array<float>(env, args[1], napi_float32_array, count, "logits"), run.executor->logits(),
+                count * sizeof(float));
+    return Undefined(env);
+  });
+}
+
+// seconds(run, backward, out Float64Array [steps]): of the last run of each step.
+napi_value Seconds(napi_env env, napi_callback_info info) {
+  return Guard(env, [&] {
+    const auto args = Arguments(env, info, 3);
+    const Run& run = IdleRun(env, args[0]);
+    const std::vector<double>& seconds =
+        run.team ? run.team->seconds() : run.executor->seconds(Boolean(env, args[1]));
+    std::memcpy(Array<double>(env, args[2], napi_float64_array, seconds.size(), "seconds"), seconds.data(),
+                seconds.size() * sizeof(double));
+    return Undefined(env);
+  });
+}
+
+// machine(): { available, compiler }
+napi_value Machine(napi_env env, napi_callback_info) {
+  return Guard(env, [&] {
+    std::vector<napi_value> available;
+    for (const KernelTable* table : AvailableKernels()) available.push_back(MakeText(env, table->name));
+    napi_value object;
+    Check(env, napi_create_object(env, &object));
+    SetProperty(env, object, "available", MakeArray(env, available));
+    SetProperty(env, object, "compiler", MakeText(env, RIFFLE_COMPILER));
+    return object;
+  });
+}
+
+// measurePeak(threads, isa): Promise<[GFLOP/s of multiply-adds, GB/s of copying (read + written)]>
+napi_value MeasurePeakOf(napi_env env, napi_callback_info info) {
+  return Guard(env, [&] {
+    const auto args = Arguments(env, info, 2);
+    const int threads = Threads(env, args[0]);
+    const KernelTable& kernels = ChooseKernels(Text(env, args[1]));
+    auto peak = std::make_shared<Peak>();
+    return Promise(
+        env, {}, [&kernels, threads, peak] { *peak = MeasurePeak(kernels, threads); },
+        [peak](napi_env e) { return MakeNumbers(e, {peak->gflops, peak->copy_gigabytes}); });
+  });
+}
+
+}  // namespace
+
+Run& IdleRun(napi_env env, napi_value value) {
+  bool tagged = false;
+  Check(env, napi_check_object_type_tag(env, value, &kRunTag, &tagged));
+  if (!tagged) throw std::invalid_argument("not a run");
+  void* data = nullptr;
+  Check(env, napi_unwrap(env, value, &data));
+  Run& run = *static_cast<Run*>(data);
+  if (!run.state) throw std::invalid_argument("the run is closed");
+  if (run.busy) throw std::invalid_argument("the run is busy with another call");
+  return run;
+}
+
+Run& SingleRun(napi_env env, napi_value value) {
+  Run& run = IdleRun(env, value);
+  if (!run.executor) throw std::invalid_argument("a team of threads shares this run: it only infers");
+  return run;
+}
+
+void RegisterEngine(napi_env env, napi_value exports) {
+  Export(env, exports, "createRun", CreateRun);
+  Export(env, exports, "closeRun", CloseRun);
+  Export(env, exports, "copyState", CopyState);
+  Export(env, exports, "trainStep", TrainStep);
+  Export(env, exports, "applyUpdate", ApplyUpdateTo);
+  Export(env, exports, "infer", Infer);
+  Export(env, exports, "logits", Logits);
+  Export(env, exports, "seconds", Seconds);
+  Export(env, exports, "machine", Machine);
+  Export(env, exports, "measurePeak", MeasurePeakOf);
+}
+
+}  // namespace riffle

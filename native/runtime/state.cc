@@ -1,0 +1,22 @@
+#include "state.h"
+
+namespace riffle {
+
+size_t StateSize(const ProgramInfo& program, StateArray array) {
+  return array == StateArray::kStatistics ? 2 * program.planes.size() : static_cast<size_t>(program.parameter_count);
+}
+
+State::State(const ProgramInfo& program) {
+  const int arrays = program.training ? kStateArrays : static_cast<int>(StateArray::kStatistics) + 1;
+  for (int i = 0; i < arrays; ++i) arrays_[i] = Arena(StateSize(program, static_cast<StateArray>(i)));
+}
+
+Weights State::weights() const {
+  return {.parameters = array(StateArray::kParameters),
+          .statistics = array(StateArray::kStatistics),
+          .momentum = array(StateArray::kMomentum),
+          .averages = array(StateArray::kAverages),
+          .gradients = array(StateArray::kGradients)};
+}
+
+}  // namespace riffle
