@@ -327,6 +327,7 @@ void BackwardStride1(const DepthwiseBackward& p, long plane, float* scratch) {
   const Normalised input(p.x[plane]);
   const Gradient gradient(p.dz[plane]);
   const float* k = p.weights + plane * 9;
+  const long rows = p.gx && p.gx[plane].g ? w.in_h : 0;  // that get a gradient: none of a frozen plane
   Vec flipped[9];
   for (int t = 0; t < 9; ++t) flipped[t] = Set(k[8 - t]);
 
@@ -366,7 +367,7 @@ void BackwardStride1(const DepthwiseBackward& p, long plane, float* scratch) {
     }
 #pragma GCC unroll 9
     for (int t = 0; t < 9; ++t) total[t] = dk[t];
-    for (long row = 0; row < w.in_h; ++row)
+    for (long row = 0; row < rows; ++row)
       for (long x = 0; x < w.in_w; x += kLanes)
         PutGradient(Load(dx + row * s + x), Load(y + (row + 1) * s + 1 + x), p.x[plane], p.gx[plane],
                     n * pixels + row * w.in_w + x, w.in_w - x, sums);
@@ -388,6 +389,7 @@ void BackwardStride2(const DepthwiseBackward& p, long plane, float* scratch) {
   const Normalised input(p.x[plane]);
   const Gradient gradient(p.dz[plane]);
   const float* k = p.weights + plane * 9;
+  const long rows = p.gx && p.gx[plane].g ? w.in_h : 0;  // that get a gradient: none of a frozen plane
   Vec tap[9];
   for (int t = 0; t < 9; ++t) tap[t] = Set(k[t]);
 
@@ -428,7 +430,7 @@ void BackwardStride2(const DepthwiseBackward& p, long plane, float* scratch) {
     }
 #pragma GCC unroll 9
     for (int t = 0; t < 9; ++t) total[t] = dk[t];
-    for (long row = 0; row < w.in_h; ++row) {
+    for (long row = 0; row < rows; ++row) {
       const long r = row + w.pad_top;
       if ((r >> 1) >= stage.rows) {
         // A row no window reaches (stride 2 may leave one over).

@@ -61,7 +61,7 @@ struct PointwiseBackward {
   int inputs, outputs;
   const InputPlane* x;            // [inputs]
   const OutputGradient* dz;       // [outputs]
-  const InputGradient* gx;        // [inputs]
+  const InputGradient* gx;        // [inputs]; null where no input gets a gradient, a null `g` where one gets none
   const float* weights;           // packed by pack_weights from the transposed matrix [inputs, outputs]
   float* sums;                    // [blocks][2][inputs]: sum of g, sum of g * z
   float* dw;                      // [groups][padded outputs][padded inputs], see dw_rows / dw_columns
@@ -93,7 +93,7 @@ struct DepthwiseBackward {
   Window window;
   const InputPlane* x;
   const OutputGradient* dz;
-  const InputGradient* gx;
+  const InputGradient* gx;  // null, or a null `g`, as above
   const float* weights;
   int group;
   float* sums;   // [planes][groups][2]: sum of g, sum of g * z

@@ -193,7 +193,8 @@ void FilterGradients(long rows, long columns, long depth, const float* dz, const
   }
 }
 
-// Gradients of the inputs of one block: gx (+)= mask * W^T dz, and their sums.
+// Gradients of the inputs of one block: gx (+)= mask * W^T dz, and their sums. Frozen inputs have no place for theirs.
+template <bool kFrozen>
 void InputGradients(const PointwiseBackward& p, const Block& block, const float* dz, const float* y, long ld,
                     float* sums) {
   const long group = GroupColumns(p.outputs, block.padded);
@@ -212,6 +213,10 @@ void InputGradients(const PointwiseBackward& p, const Block& block, const float*
           if (r >= rows) break;
           const InputPlane& x = p.x[row + r];
           const InputGradient& gx = p.gx[row + r];
+          if (kFrozen && !gx.g) {
+            s += 2 * kLanes;
+            continue;
+          }
           float* out = gx.g + block.begin + j;
           const float* z = x.z + block.begin + j;
           const float* yr = y + (row + r) * ld + j;
@@ -252,6 +257,8 @@ void PointwiseBackwardTask(const PointwiseBackward& p, long task, float* scratch
   float* y = dz + dw_rows * ld;
   float* sums = y + (dw_columns + 1) * ld;
   float* dw = p.dw + task * dw_rows * dw_columns;
+  bool frozen = false;
+  for (int i = 0; p.gx && i < p.inputs; ++i) frozen = frozen || !p.gx[i].g;
   for (long i = 0; i < dw_rows * dw_columns; ++i) dw[i] = 0.0f;
 
   for (long index = task * blocks / p.groups; index < (task + 1) * blocks / p.groups; ++index) {
@@ -273,7 +280,11 @@ void PointwiseBackwardTask(const PointwiseBackward& p, long task, float* scratch
       for (long j = 0; j < block.padded; j += kLanes) Store(y + i * ld + j, Vec{});
     for (long i = 0; i < 2 * RoundUp(p.inputs, kRows) * kLanes; i += kLanes) Store(sums + i, Vec{});
 
-    InputGradients(p, block, dz, y, ld, sums);
+    if (frozen) {
+      InputGradients<true>(p, block, dz, y, ld, sums);
+    } else if (p.gx) {
+      InputGradients<false>(p, block, dz, y, ld, sums);
+    }
     FilterGradients(dw_rows, dw_columns, block.padded, dz, y, ld, dw);
 
     float* out = p.sums + index * 2 * p.inputs;

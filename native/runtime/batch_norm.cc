@@ -30,10 +30,8 @@ void BatchNorm::NormaliseByBatch(int plane, double sum, double squares, const fl
   Normalise(plane, mean, std::max(squares / n - mean * mean, 0.0), parameters);
 }
 
-void BatchNorm::NormaliseByMoving(const float* statistics, const float* parameters) {
-  const size_t planes = p_.planes.size();
-  for (size_t i = 0; i < planes; ++i)
-    Normalise(static_cast<int>(i), statistics[i], statistics[planes + i], parameters);
+void BatchNorm::NormaliseByMoving(const float* statistics, const float* parameters, int planes) {
+  for (int i = 0; i < planes; ++i) Normalise(i, statistics[i], statistics[p_.planes.size() + i], parameters);
 }
 
 // With zhat = (z - mean) / sigma:  dbeta = sum g,  dgamma = sum g * zhat,
@@ -61,7 +59,7 @@ void BatchNorm::OutputGradients(const StepInfo& s, float* arena, const Weights& 
 void BatchNorm::UpdateMoving(float* statistics) const {
   const size_t planes = p_.planes.size();
   const double share = 1.0 - p_.momentum;
-  for (size_t i = 0; i < planes; ++i) {
+  for (size_t i = p_.frozen_planes; i < planes; ++i) {
     const double n = static_cast<double>(count_[i]);
     const double unbiased = variance_[i] * n / std::max(n - 1.0, 1.0);
     float& moving_mean = statistics[i];

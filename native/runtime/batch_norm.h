@@ -20,8 +20,8 @@ class BatchNorm {
   void Normalise(int plane, double mean, double variance, const float* parameters);
   // The same from the sums of z and z * z over the batch.
   void NormaliseByBatch(int plane, double sum, double squares, const float* parameters);
-  // From the moving statistics [2][planes].
-  void NormaliseByMoving(const float* statistics, const float* parameters);
+  // The first planes, from the moving statistics [2][all planes].
+  void NormaliseByMoving(const float* statistics, const float* parameters, int planes);
 
   // dgamma and dbeta of the step's outputs into the gradients; their dz, in `out`.
   void OutputGradients(const StepInfo& step, float* arena, const Weights& weights, std::vector<OutputGradient>& out) const;
@@ -30,7 +30,7 @@ class BatchNorm {
     gradient_dot_[plane] = dot;
   }
 
-  // The moving statistics [2][planes] after a step.
+  // The moving statistics [2][planes] after a step; those of frozen planes stay.
   void UpdateMoving(float* statistics) const;
 
   float scale(int plane) const { return scale_[plane]; }

@@ -47,9 +47,10 @@ Executor::Executor(ProgramInfo program, const KernelTable& kernels, int threads,
 StepResult Executor::ComputeGradients(const uint8_t* images, const int32_t* labels, const LossSettings& loss) {
   const Lent lent(ws_, images, loss.dropout_mask);
   PackAll();
+  ws_.norm.NormaliseByMoving(weights_.statistics, weights_.parameters, program().frozen_planes);
   Forward();
   StepResult result = Loss(ws_, labels, weights_.parameters, loss);
-  for (size_t i = layers_.size(); i-- > 0;)
+  for (int i = static_cast<int>(layers_.size()); i-- > program().first_training;)
     backward_seconds_[i] = Seconds([&] { layers_[i]->Backward(weights_); });
   result.finite = std::isfinite(result.cross_entropy) && std::isfinite(result.decay_loss) &&
                   AllFinite(ws_, weights_.gradients);
@@ -60,7 +61,7 @@ void Executor::ApplyUpdate(const UpdateSettings& update) { riffle::ApplyUpdate(w
 
 void Executor::Prepare() {
   PackAll();
-  ws_.norm.NormaliseByMoving(weights_.statistics, weights_.parameters);
+  ws_.norm.NormaliseByMoving(weights_.statistics, weights_.parameters, static_cast<int>(program().planes.size()));
 }
 
 void Executor::Infer(const uint8_t* images, int count, float* logits) {
@@ -83,7 +84,11 @@ void Executor::RunStep(int index, bool backward, const uint8_t* images) {
 void Executor::PackAll() {
   const long directions = program().training ? 2 : 1;
   ws_.pool.Run(static_cast<long>(layers_.size()) * directions,
-               [&](long t, int) { layers_[t / directions]->Pack(weights_.parameters, t % directions == 1); });
+               [&](long t, int) {
+                 const bool backward = t % directions == 1;
+                 if (!backward || program().steps[t / directions].trains)
+                   layers_[t / directions]->Pack(weights_.parameters, backward);
+               });
 }
 
 void Executor::Forward() {

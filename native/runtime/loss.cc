@@ -41,8 +41,8 @@ StepResult Loss(Workspace& ws, const int32_t* labels, const float* parameters, c
     result.correct1 += first[n];
     result.correct5 += five[n];
   }
-  std::vector<double> squares(Chunks(p.parameter_count));
-  ws.pool.Run(Chunks(p.parameter_count), [&](long t, int) {
+  std::vector<double> squares(Chunks(p.trained_count));
+  ws.pool.Run(Chunks(p.trained_count), [&](long t, int) {
     ForEachSegment(p, t, [&](long begin, long end, bool decay) {
       if (decay) squares[t] += ws.kernels.sum_of_squares(parameters + begin, end - begin);
     });

@@ -8,7 +8,7 @@
 namespace riffle {
 namespace {
 
-constexpr double kFormat = 2;
+constexpr double kFormat = 3;
 constexpr long kManyElements = 1L << 40, kManyBytes = 1L << 46;
 constexpr long kLine = 64;
 
@@ -26,6 +26,7 @@ StepInfo ReadStep(Words& words, const ProgramInfo& p) {
   s.count = static_cast<int>(words.Whole("output planes", 0, planes - s.first));
   s.weights = words.Whole("weights offset", 0, p.parameter_count);
   s.bias = words.Whole("bias offset", -1, p.parameter_count);
+  s.trains = words.Flag("trains");
   RowOf(s.kind).read(words, p, s);
   return s;
 }
@@ -54,12 +55,13 @@ void ExpectWeights(const ProgramInfo& p, const StepInfo& s, long count) {
 ProgramInfo DecodeProgram(const double* numbers, size_t count) {
   Words words(numbers, count);
   ProgramInfo p;
-  if (words.Number("format") != kFormat) throw std::invalid_argument("program: format is not 2; rebuild the addon");
+  if (words.Number("format") != kFormat) throw std::invalid_argument("program: format is not 3; rebuild the addon");
   p.training = words.Flag("training");
   p.batch = static_cast<int>(words.Whole("batch", 1, 1 << 20));
   p.image_size = static_cast<int>(words.Whole("image size", 1, kLongestSide));
   p.classes = static_cast<int>(words.Whole("classes", 1, 1 << 24));
   p.parameter_count = words.Whole("parameters", 1, kManyElements);
+  p.trained_count = words.Whole("trained parameters", 0, p.parameter_count);
   const long planes = words.Whole("planes", 1, 1 << 20);
   p.epsilon = words.Number("epsilon");
   p.momentum = words.Number("batch-norm momentum");
@@ -72,7 +74,7 @@ ProgramInfo DecodeProgram(const double* numbers, size_t count) {
     plane.relu = words.Flag("plane relu");
     const long last = p.arena - PlaneBytes(plane, p.batch);
     plane.value = words.Whole("plane value", 0, last);
-    plane.gradient = words.Whole("plane gradient", p.training ? 0 : -1, last);
+    plane.gradient = words.Whole("plane gradient", -1, last);
     Expect(plane.value % kLine == 0 && (plane.gradient < 0 || plane.gradient % kLine == 0), "planes start on lines");
     plane.gamma = words.Whole("gamma offset", 0, p.parameter_count - 1);
     plane.beta = words.Whole("beta offset", 0, p.parameter_count - 1);
@@ -83,17 +85,23 @@ ProgramInfo DecodeProgram(const double* numbers, size_t count) {
   for (long i = 0; i < segments; ++i) {
     Segment s;
     s.begin = end;
-    end = s.end = words.Whole("segment end", end, p.parameter_count);
+    end = s.end = words.Whole("segment end", end, p.trained_count);
     s.decay = words.Flag("segment decay");
     p.segments.push_back(s);
   }
-  Expect(end == p.parameter_count, "segments cover the parameters");
+  Expect(end == p.trained_count, "segments cover the parameters that train");
   const long steps = words.Whole("steps", 1, 1 << 16);
   for (long i = 0; i < steps; ++i) {
     p.steps.push_back(ReadStep(words, p));
     Expect((p.steps.back().kind == StepKind::kHead) == (i == steps - 1), "the head is the last step");
   }
   Expect(words.AtEnd(), "words are left over");
+  while (p.first_training < steps && !p.steps[p.first_training].trains) ++p.first_training;
+  for (long i = p.first_training; i < steps; ++i) Expect(p.steps[i].trains, "a step behind one that trains does not");
+  Expect(p.training == (p.first_training < steps), "a training program trains its last step at least");
+  p.frozen_planes = p.first_training < steps ? p.steps[p.first_training].first : static_cast<int>(planes);
+  for (int i = 0; i < planes; ++i)
+    Expect((p.planes[i].gradient >= 0) == (i >= p.frozen_planes), "planes of steps that train have gradients, others none");
   return p;
 }
 

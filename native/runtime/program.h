@@ -27,6 +27,7 @@ struct StepInfo {
   std::vector<char> accumulates;  // by input
   int first = 0, count = 0;       // output planes; none for the head
   long weights = 0, bias = -1;    // offsets into the parameters
+  bool trains = false;            // else it runs as inference does, and nothing goes backward through it
   Window window{};                // depthwise; the stem's convolution
   Window pooling{};               // the stem's
   int channel_order[3] = {0, 1, 2};
@@ -42,11 +43,14 @@ struct ProgramInfo {
   bool training;
   int batch, image_size, classes;
   long parameter_count;
+  long trained_count;  // of their beginning; what is frozen lies behind
   double epsilon, momentum;
   long arena;  // bytes
   std::vector<PlaneInfo> planes;
   std::vector<Segment> segments;
   std::vector<StepInfo> steps;
+  int first_training = 0;  // step; the number of steps where none trains
+  int frozen_planes = 0;   // the first so many, which have no gradient
 };
 
 // Throws std::invalid_argument naming the field.

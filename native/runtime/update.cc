@@ -15,7 +15,7 @@ void ApplyUpdate(Workspace& ws, const Weights& w, const UpdateSettings& settings
                        .weight_decay = 0.0f,
                        .average_decay = static_cast<float>(settings.average_decay),
                        .nesterov = settings.nesterov};
-  ws.pool.Run(Chunks(ws.program.parameter_count), [&](long t, int) {
+  ws.pool.Run(Chunks(ws.program.trained_count), [&](long t, int) {
     ForEachSegment(ws.program, t, [&](long begin, long end, bool decay) {
       Update u = base;
       u.weight_decay = decay ? static_cast<float>(settings.weight_decay) : 0.0f;
@@ -26,7 +26,7 @@ void ApplyUpdate(Workspace& ws, const Weights& w, const UpdateSettings& settings
 }
 
 bool AllFinite(Workspace& ws, const float* gradients) {
-  const long count = ws.program.parameter_count, chunks = Chunks(count);
+  const long count = ws.program.trained_count, chunks = Chunks(count);
   std::vector<char> finite(chunks);
   ws.pool.Run(chunks, [&](long t, int) {
     finite[t] = ws.kernels.all_finite(gradients + t * kChunk, std::min(kChunk, count - t * kChunk));

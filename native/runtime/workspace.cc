@@ -43,6 +43,7 @@ const OutputGradient* Workspace::OutputGradients(const StepInfo& s, const Weight
 }
 
 const InputGradient* Workspace::InputGradients(const StepInfo& s) {
+  if (!PassesGradients(s)) return nullptr;
   input_gradients_.clear();
   for (size_t i = 0; i < s.inputs.size(); ++i)
     input_gradients_.push_back({plane(s.inputs[i], true), s.accumulates[i] != 0});
@@ -51,6 +52,7 @@ const InputGradient* Workspace::InputGradients(const StepInfo& s) {
 
 void Workspace::SumInputGradients(const StepInfo& s, long groups) {
   for (long i = 0; i < static_cast<long>(s.inputs.size()); ++i) {
+    if (!HasGradient(s.inputs[i])) continue;
     double sum = 0, dot = 0;
     for (long g = 0; g < groups; ++g) {
       sum += partials()[(i * groups + g) * 2];

@@ -65,11 +65,17 @@ class Workspace {
   float* scratch(int thread) const { return scratch_.data() + static_cast<size_t>(thread) * scratch_floats_; }
   // Null where the plane has none.
   float* plane(int id, bool gradient) const;
+  bool HasGradient(int plane) const { return program.planes[plane].gradient >= 0; }
+  // Whether anything goes backward through a step, or it makes dW only.
+  bool PassesGradients(const StepInfo& step) const {
+    return std::any_of(step.inputs.begin(), step.inputs.end(), [this](int i) { return HasGradient(i); });
+  }
 
   // A step's planes as kernels want them; until the next call.
   const InputPlane* Inputs(const StepInfo& step);
   float* const* Outputs(const StepInfo& step);
   const OutputGradient* OutputGradients(const StepInfo& step, const Weights& weights);
+  // Null where no input has one; else an input without has a null place.
   const InputGradient* InputGradients(const StepInfo& step);
 
   // Sums of g and g * z over each input, from partials [inputs][groups][2].

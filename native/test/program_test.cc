@@ -11,14 +11,14 @@ namespace {
 std::vector<double> Words(double arena, double place) {
   const double weights = 0, bias = -1, gamma = 2, beta = 3, stem = 4, parameters = 31;
   return {
-      2, 0, 1, 8, 2, parameters, 1, 1e-5, 0.9, arena,          // format .. arena
+      3, 0, 1, 8, 2, parameters, 0, 1, 1e-5, 0.9, arena,       // format .. arena
       2, 2, 0, 1, place, -1, gamma, beta,                       // the plane
-      1, parameters, 0,                                         // segments
+      0,                                                        // segments: nothing trains
       2,                                                        // steps
-      0, 0, 0, 1, stem, -1,                                     // the stem
+      0, 0, 0, 1, stem, -1, 0,                                  // the stem
       8, 8, 4, 4, 2, 0, 0, 4, 4, 2, 2, 2, 0, 0,                 // its windows
       0, 1, 2, 1, 1, 1, 0, 0, 0,                                // its input
-      3, 1, 0, 0, 1, 0, weights, bias,                          // the head
+      3, 1, 0, 0, 1, 0, weights, bias, 0,                       // the head
   };
 }
 

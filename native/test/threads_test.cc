@@ -102,6 +102,9 @@ ProgramInfo SmallProgram(bool training) {
     p.planes[i].beta = norms + planes + i;
   }
   p.steps = {stem, widen, main, side, join, head};
+  for (StepInfo& step : p.steps) step.trains = training;
+  p.trained_count = p.parameter_count;
+  if (!training) p.first_training = static_cast<int>(p.steps.size());
   return p;
 }
 

@@ -11,10 +11,10 @@
  */
 
 import { ShapeError, UsageError } from "../core/error.js";
-import type { Network } from "../models/layers.js";
+import { normalised, type Network } from "../models/layers.js";
 import { bindArrange } from "./kinds/arrange.js";
 import { kindOf, kinds, product } from "./kinds/kinds.js";
-import { Scope } from "./kinds/scope.js";
+import { Scope, type FeatureMap } from "./kinds/scope.js";
 import { planMemory } from "./plan-memory.js";
 import {
   outputsOf,
@@ -33,14 +33,23 @@ export interface CompileOptions {
   /** Height and width of the network's input, in pixels. */
   readonly imageSize: number;
   readonly mode: "train" | "infer";
+  /**
+   * In training: everything up to this layer, as the network names it ("conv1", "stage4", "stage2.unit1"), runs as
+   * inference does and keeps its bits; backward ends behind it.
+   */
+  readonly freeze?: { readonly through: string } | undefined;
+  /** Layers whose maps stand until the end of a run; a run hands them out (`kept`). */
+  readonly keep?: readonly string[] | undefined;
 }
 
 export function compile(network: Network, options: CompileOptions): Program {
   checkOptions(network, options);
-  const bound = bind(network, options.imageSize);
-  const laidOut = layOutParameters(network, bound);
-  const steps = markAccumulation(laidOut.steps);
   const { batch, imageSize, mode } = options;
+  const bound = bind(network, imageSize);
+  const marked = markTraining(bound, options);
+  const laidOut = layOutParameters(network, marked);
+  const steps = markAccumulation(laidOut.steps);
+  const kept = (options.keep ?? []).map((layer) => ({ layer, planes: mapOf(bound, layer) }));
   if (mode === "train") checkStatistics(bound.planes, batch);
   const program: Program = {
     mode,
@@ -51,9 +60,11 @@ export function compile(network: Network, options: CompileOptions): Program {
     steps,
     parameters: laidOut.parameters,
     parameterCount: laidOut.parameterCount,
+    trainedCount: laidOut.trainedCount,
     buckets: laidOut.buckets,
     batchNorm: network.batchNorm,
-    memory: planMemory({ mode, batch, planes: laidOut.planes, steps }),
+    memory: planMemory({ mode, batch, planes: laidOut.planes, steps, kept }),
+    kept,
   };
   verify(program);
   return program;
@@ -63,6 +74,7 @@ export function compile(network: Network, options: CompileOptions): Program {
 interface Bound {
   readonly planes: readonly Plane[];
   readonly steps: readonly Step[];
+  readonly maps: ReadonlyMap<string, FeatureMap>;
 }
 
 function checkOptions(network: Network, { batch, imageSize, mode }: CompileOptions): void {
@@ -106,7 +118,7 @@ function bind(network: Network, imageSize: number): Bound {
       throw new ShapeError(`layer "${name}" (${kind}) does not follow a layer it can be fused with`);
     steps.push(step);
   }
-  return { planes: scope.planes, steps };
+  return { planes: scope.planes, steps, maps: scope.maps };
 }
 
 function bindStep(scope: Scope): Step | undefined {
@@ -117,7 +129,60 @@ function bindStep(scope: Scope): Step | undefined {
   return undefined;
 }
 
+/** Decides of each step whether it trains and whose statistics it uses. */
+function markTraining(bound: Bound, { mode, freeze }: CompileOptions): Bound {
+  if (mode === "infer") {
+    if (freeze !== undefined)
+      throw new UsageError({
+        what: "only training freezes layers",
+        found: `freeze through "${freeze.through}"`,
+      });
+    return bound;
+  }
+  const frozen = freeze === undefined ? 0 : stepsThrough(bound, freeze.through);
+  const steps = bound.steps.map((step, index) =>
+    index < frozen ? step : { ...step, trains: true, statistics: "batch" as const },
+  );
+  return { ...bound, steps };
+}
+
+/** How many steps there are up to the last one of a layer, or of a stage or unit of that name. */
+function stepsThrough({ steps }: Bound, layer: string): number {
+  const count = steps.findLastIndex(({ name }) => name === layer || name.startsWith(`${layer}.`)) + 1;
+  if (count === 0) throw unknownLayer(layer, steps);
+  if (count === steps.length) {
+    throw new UsageError({
+      what: "nothing would be left to train",
+      where: `freeze through "${layer}"`,
+      expected: `a layer before "${layer}"`,
+      found: "the network's last layer",
+    });
+  }
+  return count;
+}
+
+/** The map that a layer's readers see: a convolution's is that of its batch norm. */
+function mapOf({ maps, steps }: Bound, layer: string): readonly PlaneId[] {
+  const map = maps.get(layer) ?? maps.get(normalised(layer));
+  if (map === undefined) throw unknownLayer(layer, steps);
+  return map.planes;
+}
+
+function unknownLayer(layer: string, steps: readonly Step[]): UsageError {
+  const names = steps.flatMap(({ name }) => {
+    const parts = name.split(".");
+    return parts.map((_, i) => parts.slice(0, i + 1).join("."));
+  });
+  return new UsageError({
+    what: "the network has no such layer",
+    expected: [...new Set(names)].filter((name) => !name.includes(".")).join(", ") + ", or a part of one",
+    found: layer,
+    hint: `for example ${[...new Set(names)].find((name) => name.startsWith(layer.split(".")[0] ?? "")) ?? "stage4"}`,
+  });
+}
+
 interface LaidOut extends Bound {
+  readonly trainedCount: number;
   readonly parameters: Parameter[];
   readonly parameterCount: number;
   readonly buckets: Bucket[];
@@ -136,6 +201,7 @@ function layOutParameters(network: Network, bound: Bound): LaidOut {
   const tables: Parameter[][] = [];
   const buckets: Bucket[] = [];
   let end = 0;
+  let trainedCount = 0;
   let bucketBegin = 0;
   for (let index = bound.steps.length - 1; index >= 0; index--) {
     const step = bound.steps[index] as Step;
@@ -158,12 +224,14 @@ function layOutParameters(network: Network, bound: Bound): LaidOut {
     }
     steps.unshift({ ...step, weights: offsets.weight, bias: offsets.bias });
     tables.unshift(table);
-    if (end - bucketBegin >= BUCKET_ELEMENTS || index === 0) {
+    if (!step.trains) continue;
+    trainedCount = end;
+    if (end - bucketBegin >= BUCKET_ELEMENTS || bound.steps[index - 1]?.trains !== true) {
       buckets.push({ begin: bucketBegin, end, afterStep: index });
       bucketBegin = end;
     }
   }
-  return { planes, steps, parameters: tables.flat(), parameterCount: end, buckets };
+  return { ...bound, planes, steps, parameters: tables.flat(), parameterCount: end, trainedCount, buckets };
 }
 
 /**
@@ -173,13 +241,17 @@ function layOutParameters(network: Network, bound: Bound): LaidOut {
  */
 const BUCKET_ELEMENTS = 2 ** 20 / 4;
 
-/** Backward, the last reader of a plane runs first and writes its gradient; earlier ones add to it. */
+/**
+ * Backward, the last reader of a plane runs first and writes its gradient; earlier ones add to it. What a frozen step
+ * wrote has none.
+ */
 function markAccumulation(steps: readonly Step[]): Step[] {
   const written = new Set<PlaneId>();
+  const trained = new Set(steps.filter(({ trains }) => trains).flatMap((step) => outputsOf(step)));
   return [...steps]
     .reverse()
     .map((step) => {
-      const accumulates = step.inputs.map((plane) => written.has(plane));
+      const accumulates = step.inputs.map((plane) => trained.has(plane) && written.has(plane));
       for (const plane of step.inputs) written.add(plane);
       return { ...step, accumulates };
     })

@@ -8,6 +8,8 @@
  *     training   value      forward of its producer      .. backward of its producer
  *                gradient   backward of its last reader  .. backward of its producer
  *     inference  value      forward of its producer      .. forward of its last reader
+ *     frozen     value      the same, or                 .. backward of its first reader that trains
+ *     kept       value      forward of its producer      .. the end
  *
  * So at the end of a training step's forward half every value stands, and backward the gradients of early
  * layers settle where values of late layers stood: the whole costs little more than the values alone.
@@ -15,13 +17,22 @@
  * Offsets and sizes are in bytes; offsets are multiples of ALIGNMENT.
  */
 
-import { outputsOf, planeBytes, type MemoryPlan, type Plane, type PlaneId, type Step } from "./program.js";
+import {
+  outputsOf,
+  planeBytes,
+  type KeptMap,
+  type MemoryPlan,
+  type Plane,
+  type PlaneId,
+  type Step,
+} from "./program.js";
 
 interface MemoryRequest {
   readonly mode: "train" | "infer";
   readonly batch: number;
   readonly planes: readonly Plane[];
   readonly steps: readonly Step[];
+  readonly kept?: readonly KeptMap[];
 }
 
 /** One buffer's life: times are inclusive. */
@@ -61,22 +72,34 @@ function timeline(request: MemoryRequest): { born: Lifetime[]; dying: Lifetime[]
   return moments;
 }
 
-function lifetimes({ mode, planes, steps }: MemoryRequest): Lifetime[] {
+function lifetimes({ mode, planes, steps, kept = [] }: MemoryRequest): Lifetime[] {
   const produced = new Int32Array(planes.length).fill(-1);
   const lastRead = new Int32Array(planes.length).fill(-1);
+  const firstTrainingRead = new Map<PlaneId, number>();
   steps.forEach((step, time) => {
     for (const plane of outputsOf(step)) produced[plane] = lastRead[plane] = time;
-    for (const plane of step.inputs) lastRead[plane] = time;
+    for (const plane of step.inputs) {
+      lastRead[plane] = time;
+      if (step.trains && !firstTrainingRead.has(plane)) firstTrainingRead.set(plane, time);
+    }
   });
+  const end = steps.length * (mode === "train" ? 2 : 1) - 1;
+  const stands = new Set(kept.flatMap((map) => map.planes));
   const backward = (time: number) => 2 * steps.length - 1 - time;
   return planes.flatMap((_, plane): Lifetime[] => {
     const from = produced[plane] as number;
     const read = lastRead[plane] as number;
-    if (mode === "infer") return [{ plane, what: "value", from, to: read }];
-    return [
-      { plane, what: "value", from, to: backward(from) },
-      { plane, what: "gradient", from: backward(read), to: backward(from) },
-    ];
+    const value = (to: number): Lifetime => ({
+      plane,
+      what: "value",
+      from,
+      to: stands.has(plane) ? end : to,
+    });
+    if (!(steps[from]?.trains ?? false)) {
+      const reader = firstTrainingRead.get(plane);
+      return [value(reader === undefined ? read : backward(reader))];
+    }
+    return [value(backward(from)), { plane, what: "gradient", from: backward(read), to: backward(from) }];
   });
 }
 

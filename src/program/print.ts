@@ -88,7 +88,7 @@ function bytesMoved(program: Program, step: Step): number {
   const weights = weightCount(step);
   const pictures = program.batch * kindOf(step).pictureBytes(step);
   const forward = 4 * (inputs + outputs + weights) + pictures;
-  if (program.mode === "infer") return forward;
+  if (!step.trains) return forward;
   const added = step.inputs.filter((_, i) => step.accumulates[i]);
   return forward + 4 * (2 * outputs + 2 * inputs + elements(added) + 2 * weights) + pictures;
 }
@@ -99,7 +99,8 @@ function printStep(program: Program, step: Step, index: number): string {
     outputs: printOutputs(program, step),
     weights: `weights @${step.weights}`,
   });
-  return `${String(index).padStart(2)} ${step.kind.padEnd(9)} ${step.name}: ${text}`;
+  const frozen = program.mode === "train" && !step.trains ? ", frozen" : "";
+  return `${String(index).padStart(2)} ${step.kind.padEnd(9)} ${step.name}: ${text}${frozen}`;
 }
 
 function printOutputs({ planes }: Program, step: Step): string {

@@ -85,6 +85,10 @@ interface StepBase {
   readonly weights: number;
   /** Offset of its bias, or -1 when it has none. */
   readonly bias: number;
+  /** Whether backward runs through it and the update changes its parameters; false in inference. */
+  readonly trains: boolean;
+  /** Whose mean and variance normalise its outputs: the batch's, which then move the moving ones, or the moving ones. */
+  readonly statistics: "batch" | "moving";
 }
 
 /**
@@ -152,11 +156,28 @@ export interface Program {
    * bias, gammas and betas first, the stem's last.
    */
   readonly parameterCount: number;
-  /** The array in pieces, first to last, each final as early as its neighbours allow. */
+  /** Elements of its beginning that train: what is frozen lies behind them. 0 in inference. */
+  readonly trainedCount: number;
+  /** What trains, in pieces, first to last, each final as early as its neighbours allow. */
   readonly buckets: readonly Bucket[];
   /** Moving mean of plane p is statistics[p], moving variance statistics[planes.length + p]. */
   readonly batchNorm: { readonly epsilon: number; readonly momentum: number };
   readonly memory: MemoryPlan;
+  /** Maps whose planes stand until the end of a run, to be handed out after it. */
+  readonly kept: readonly KeptMap[];
+}
+
+export interface KeptMap {
+  /** As it was asked for. */
+  readonly layer: string;
+  /** All of one size. */
+  readonly planes: readonly PlaneId[];
+}
+
+/** Index of the first step that trains; all behind it do. The number of steps where none does. */
+export function firstTraining({ steps }: Pick<Program, "steps">): number {
+  const first = steps.findIndex(({ trains }) => trains);
+  return first < 0 ? steps.length : first;
 }
 
 /** Bytes that places in the arena are multiples of: a cache line. */

@@ -7,10 +7,19 @@
 
 import { kindOf, product } from "./kinds/kinds.js";
 import { check, ProgramError } from "./program-error.js";
-import { ALIGNMENT, outputsOf, planeBytes, type PlaneId, type Program, type Step } from "./program.js";
+import {
+  ALIGNMENT,
+  firstTraining,
+  outputsOf,
+  planeBytes,
+  type PlaneId,
+  type Program,
+  type Step,
+} from "./program.js";
 
 export function verify(program: Program): void {
   verifyOrder(program);
+  verifyTraining(program);
   verifyShapes(program);
   verifyParameters(program);
   verifyAccumulation(program);
@@ -36,6 +45,17 @@ function verifyOrder({ steps, planes }: Program): void {
   check(produced === planes.length, `${planes.length} planes, but the steps write ${produced}`);
 }
 
+/** What trains is the end of the network and the beginning of the array; all of it does where nothing is frozen. */
+function verifyTraining(program: Program): void {
+  const { steps, mode } = program;
+  const first = firstTraining(program);
+  check(
+    steps.every(({ trains, statistics }, i) => trains === i >= first && trains === (statistics === "batch")),
+    "a step behind one that trains does not, or uses the moving statistics",
+  );
+  check((mode === "train") === first < steps.length, `in mode "${mode}" the first step to train is ${first}`);
+}
+
 function verifyShapes(program: Program): void {
   const sizeOf = (plane: PlaneId): string => {
     const found = program.planes[plane];
@@ -55,8 +75,10 @@ function verifyShapes(program: Program): void {
 }
 
 /** The flat array is the steps' tensors, last step first, each in its table entry; buckets tile it. */
-function verifyParameters({ steps, parameters, parameterCount, planes, buckets }: Program): void {
+function verifyParameters(program: Program): void {
+  const { steps, parameters, parameterCount, planes, buckets, trainedCount } = program;
   const table = new Map(parameters.map((p) => [p.name, p]));
+  const first = firstTraining(program);
   let end = 0;
   let bucket = 0;
   for (let index = steps.length - 1; index >= 0; index--) {
@@ -80,6 +102,7 @@ function verifyParameters({ steps, parameters, parameterCount, planes, buckets }
         check(planes[plane]?.[tensor] === begin + i, `${tensor} of plane ${plane} is not at ${begin + i}`);
       });
     }
+    if (index === first) check(trainedCount === end, `${trainedCount} parameters train, not ${end}`);
     if (buckets[bucket]?.afterStep !== index) continue;
     const { begin = NaN, end: last = NaN } = buckets[bucket] ?? {};
     const expected = buckets[bucket - 1]?.end ?? 0;
@@ -91,21 +114,28 @@ function verifyParameters({ steps, parameters, parameterCount, planes, buckets }
   }
   check(end === parameterCount, `parameters end at ${end}, the array at ${parameterCount}`);
   check(
-    bucket === buckets.length && buckets.at(-1)?.end === end,
+    bucket === buckets.length && (buckets.at(-1)?.end ?? 0) === trainedCount,
     `${bucket} of ${buckets.length} buckets follow a step`,
   );
   const total = parameters.reduce((sum, { size }) => sum + size, 0);
   check(total === end, `the table has ${total} parameters, the steps ${end}`);
 }
 
-/** Backward, the first to reach a plane writes and all others add; every plane is reached. */
-function verifyAccumulation({ steps, planes }: Program): void {
+/** Backward, the first to reach a plane writes and all others add; every plane of a step that trains is reached. */
+function verifyAccumulation({ steps, planes, mode }: Program): void {
+  if (mode === "infer") return;
   const written = new Set<PlaneId>();
+  const frozen = new Set(steps.filter(({ trains }) => !trains).flatMap((step) => outputsOf(step)));
   for (const step of [...steps].reverse()) {
     for (const plane of outputsOf(step))
       check(written.has(plane), `nothing reads plane ${plane} of "${step.name}"`);
     step.inputs.forEach((plane, i) => {
       const adds = step.accumulates[i] as boolean;
+      if (frozen.has(plane)) {
+        check(!adds, `"${step.name}": plane ${plane} accumulates, but is frozen`);
+        written.add(plane);
+        return;
+      }
       check(
         adds === written.has(plane),
         `"${step.name}": plane ${plane} accumulates=${adds}, expected ${!adds}`,
@@ -121,11 +151,15 @@ function verifyAccumulation({ steps, planes }: Program): void {
  * last written there. What a step reads must still stand when the step has written: this asks the steps, not the planner.
  */
 function verifyMemory(program: Program): void {
-  const { memory, planes, batch, steps, mode } = program;
+  const { memory, planes, batch, steps, kept } = program;
   const sizes = planes.map((plane) => planeBytes(plane, batch));
   const bounds = new Set<number>();
-  for (const what of mode === "train" ? (["value", "gradient"] as const) : (["value"] as const))
-    memory[what].forEach((offset, plane) => bounds.add(offset).add(offset + (sizes[plane] as number)));
+  const trained = new Set(steps.filter(({ trains }) => trains).flatMap((step) => outputsOf(step)));
+  for (const what of ["value", "gradient"] as const)
+    memory[what].forEach((offset, plane) => {
+      if (what === "value" || trained.has(plane)) bounds.add(offset).add(offset + (sizes[plane] as number));
+      else check(offset === -1, `plane ${plane} does not train, but has room for a gradient`);
+    });
   const places = new Map([...Float64Array.from(bounds).sort()].map((at, i) => [at, i]));
   const lastWriter = new Int32Array(places.size).fill(-1);
   const pieces = (plane: PlaneId, what: Buffer): [number, number] => {
@@ -156,19 +190,22 @@ function verifyMemory(program: Program): void {
     read(step, outputsOf(step), "value");
     read(step, step.inputs, "value");
   }
-  if (mode === "infer") {
-    check(
-      memory.gradient.every((offset) => offset === -1),
-      "an inference program has room for gradients",
+  for (const step of [...steps].reverse().filter(({ trains }) => trains)) {
+    const reached = step.inputs.filter((plane) => trained.has(plane));
+    write(
+      reached.filter((plane) => step.accumulates[step.inputs.indexOf(plane)] === false),
+      "gradient",
     );
-    return;
-  }
-  for (const step of [...steps].reverse()) {
-    const written = step.inputs.filter((_, i) => !step.accumulates[i]);
-    write(written, "gradient");
-    for (const what of ["value", "gradient"] as const) {
+    for (const [what, inputs] of [["value", step.inputs] as const, ["gradient", reached] as const]) {
       read(step, outputsOf(step), what);
-      read(step, step.inputs, what);
+      read(step, inputs, what);
+    }
+  }
+  for (const { layer, planes: list } of kept) {
+    for (const plane of list) {
+      const [start, end] = pieces(plane, "value");
+      const stands = lastWriter.subarray(start, end).every((writer) => writer === identify(plane, "value"));
+      check(stands, `plane ${plane} of "${layer}" does not stand until the end`);
     }
   }
 }

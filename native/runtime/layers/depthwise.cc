@@ -23,7 +23,7 @@ class Depthwise : public Layer {
   }
 
   void Forward(const Weights& w) override {
-    float* sums = ws_.program.training ? ws_.partials() : nullptr;
+    float* sums = s_.trains ? ws_.partials() : nullptr;
     const DepthwiseForward work = {.images = ws_.program.batch,
                                    .window = s_.window,
                                    .x = ws_.Inputs(s_),

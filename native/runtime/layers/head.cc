@@ -76,6 +76,7 @@ class Head : public Layer {
                               .c = w.gradients + s_.weights,
                               .ldc = count_};
     ws_.pool.Run((classes + tile - 1) / tile, [&](long t, int) { ws_.kernels.matrix_product(dw, t, t + 1); });
+    if (!ws_.PassesGradients(s_)) return;
     const MatrixProduct dfeatures = {.rows = batch,
                                      .columns = count_,
                                      .depth = classes,
@@ -96,7 +97,9 @@ class Head : public Layer {
                                            .gradient = dfeatures_.data(),
                                            .stride = count_,
                                            .sums = ws_.partials()};
-    EachFeature([&](long i) { ws_.kernels.global_average_backward(average, i); });
+    EachFeature([&](long i) {
+      if (gradients[i]) ws_.kernels.global_average_backward(average, i);
+    });
     ws_.SumInputGradients(s_, batch);
   }
 

@@ -43,7 +43,7 @@ class Pointwise : public Layer {
         outputs_(step.count),
         columns_(ws_.norm.count(step.first)) {
     const KernelTable& k = ws_.kernels;
-    const bool training = ws_.program.training;
+    const bool training = s_.trains;
     block_columns_ = BlockColumns(columns_, inputs_, outputs_, k.lanes, training);
     blocks_ = (columns_ + block_columns_ - 1) / block_columns_;
     groups_ = static_cast<int>(std::min(blocks_, MostGroups(columns_)));
@@ -54,13 +54,14 @@ class Pointwise : public Layer {
     needs.Scratch(k.pointwise_forward_scratch(inputs_, outputs_, block_columns_));
     needs.Partials(2 * blocks_ * std::max(inputs_, outputs_));
     if (!training) return;
-    packed_transposed_ = needs.Packed(PackedSize(inputs_, outputs_, k.tile_rows));
+    if (ws_.PassesGradients(s_)) packed_transposed_ = needs.Packed(PackedSize(inputs_, outputs_, k.tile_rows));
     needs.Scratch(k.pointwise_backward_scratch(inputs_, outputs_, block_columns_));
     needs.Filters(static_cast<size_t>(groups_) * k.dw_rows(outputs_) * k.dw_columns(inputs_));
   }
 
   void Pack(const float* parameters, bool backward) override {
     const float* weights = parameters + s_.weights;
+    if (backward && !ws_.PassesGradients(s_)) return;
     if (backward) {
       ws_.kernels.pack_weights(weights, inputs_, outputs_, 1, inputs_, ws_.packed() + packed_transposed_);
     } else {
@@ -69,7 +70,7 @@ class Pointwise : public Layer {
   }
 
   void Forward(const Weights& w) override {
-    float* sums = ws_.program.training ? ws_.partials() : nullptr;
+    float* sums = s_.trains ? ws_.partials() : nullptr;
     const PointwiseForward work = {.columns = columns_,
                                    .inputs = inputs_,
                                    .outputs = outputs_,
@@ -107,6 +108,7 @@ class Pointwise : public Layer {
                                     .groups = groups_};
     ws_.pool.Run(groups_, [&](long t, int thread) { ws_.kernels.pointwise_backward(work, t, ws_.scratch(thread)); });
     for (int i = 0; i < inputs_; ++i) {
+      if (!ws_.HasGradient(s_.inputs[i])) continue;
       double sum = 0, dot = 0;
       for (long b = 0; b < blocks_; ++b) {
         sum += partials[b * 2 * inputs_ + i];

@@ -18,7 +18,7 @@ class StemLayer : public Layer {
     // Statistics are the whole convolution's, not those of the pooling's winners.
     for (int c = s_.first; c < s_.first + s_.count; ++c)
       ws_.norm.set_count(c, static_cast<long>(batch) * s_.window.out_h * s_.window.out_w);
-    if (!ws_.program.training) return;
+    if (!s_.trains) return;
     winners_.assign(batch * s_.pooling.out_h * s_.pooling.out_w * kStemPatchPadded, 0);
     image_grams_.assign(batch * kTaps, 0);
     needs.Filters(batch * kStemPatchPadded * kStemPatchPadded);
@@ -26,7 +26,7 @@ class StemLayer : public Layer {
 
   void Forward(const Weights& w) override {
     TakeWeights(w.parameters);
-    if (ws_.program.training) TakeStatistics(w.parameters);
+    if (s_.trains) TakeStatistics(w.parameters);
     float sign[kStemPatchPadded] = {};
     for (int o = 0; o < s_.count; ++o) sign[o] = ws_.norm.scale(s_.first + o) < 0 ? -1.0f : 1.0f;
     for (int tap = 0; tap < kStemPatch; ++tap)
@@ -36,7 +36,7 @@ class StemLayer : public Layer {
     const StemForward work = {.stem = Description(signed_weights_),
                               .sign = sign,
                               .z = ws_.Outputs(s_),
-                              .winners = ws_.program.training ? winners_.data() : nullptr,
+                              .winners = s_.trains ? winners_.data() : nullptr,
                               .parts = batch >= 8 ? 1 : std::min(8 / batch, s_.pooling.out_h)};
     ws_.pool.Run(static_cast<long>(batch) * work.parts,
                  [&](long t, int thread) { ws_.kernels.stem_forward(work, t, ws_.scratch(thread)); });

@@ -6,7 +6,7 @@ import { kindOf } from "../../program/kinds/kinds.js";
 import type { Program, Step, Storage } from "../../program/program.js";
 
 /** Changes whenever the order below does; the engine refuses any other. */
-const FORMAT = 2;
+const FORMAT = 3;
 
 const STORAGE: { readonly [S in Storage]: number } = { f32: 0 };
 
@@ -18,6 +18,7 @@ export function encodeProgram(program: Program): Float64Array {
     program.imageSize,
     program.classes,
     program.parameterCount,
+    program.trainedCount,
     program.planes.length,
     program.batchNorm.epsilon,
     program.batchNorm.momentum,
@@ -41,11 +42,11 @@ function encodeStep(step: Step): number[] {
   const kind = kindOf(step);
   const words = [kind.code, step.inputs.length];
   step.inputs.forEach((plane, i) => words.push(plane, Number(step.accumulates[i] ?? false)));
-  words.push(step.first, step.count, step.weights, step.bias, ...kind.encode(step));
+  words.push(step.first, step.count, step.weights, step.bias, Number(step.trains), ...kind.encode(step));
   return words;
 }
 
-/** The parameter array as runs of equal treatment by weight decay; gaps do not decay. */
+/** What trains of the parameter array, as runs of equal treatment by weight decay; gaps do not decay. */
 function decaySegments(program: Program): { end: number; decay: boolean }[] {
   const segments: { end: number; decay: boolean }[] = [];
   const extend = (end: number, decay: boolean) => {
@@ -55,9 +56,10 @@ function decaySegments(program: Program): { end: number; decay: boolean }[] {
     else segments.push({ end, decay });
   };
   for (const parameter of [...program.parameters].sort((a, b) => a.offset - b.offset)) {
+    if (parameter.offset >= program.trainedCount) break;
     extend(parameter.offset, false);
     extend(parameter.offset + parameter.size, parameter.decay);
   }
-  extend(program.parameterCount, false);
+  extend(program.trainedCount, false);
   return segments;
 }

@@ -3,7 +3,7 @@
 import { check } from "../program-error.js";
 import { encodeWindow, inputSize, outputSize, printWindow, verifyWindow, windowGeometry } from "../window.js";
 import type { DepthwiseStep } from "../program.js";
-import { outputPixels, planesShape, type Kind } from "./kind.js";
+import { outputPixels, planesShape, unplaced, type Kind } from "./kind.js";
 
 export const depthwise: Kind<DepthwiseStep> = {
   place: "between",
@@ -20,11 +20,9 @@ export const depthwise: Kind<DepthwiseStep> = {
       kind: "depthwise",
       name: convolution.name,
       inputs: input.planes,
-      accumulates: [],
       first: scope.addPlanes(norm.name, count, geometry.outputHeight, norm.relu),
       count,
-      weights: 0,
-      bias: -1,
+      ...unplaced,
       geometry,
     };
   },

@@ -2,7 +2,7 @@
 
 import { check } from "../program-error.js";
 import type { HeadStep } from "../program.js";
-import type { Kind } from "./kind.js";
+import { unplaced, type Kind } from "./kind.js";
 
 export const head: Kind<HeadStep> = {
   place: "last",
@@ -16,10 +16,9 @@ export const head: Kind<HeadStep> = {
       kind: "head",
       name: linear.name,
       inputs: scope.read(pool.input, pool.name).planes,
-      accumulates: [],
       first: scope.planes.length,
       count: 0,
-      weights: 0,
+      ...unplaced,
       bias: linear.bias ? 0 : -1,
       classes: linear.classes,
       dropout: linear.dropout,

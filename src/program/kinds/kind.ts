@@ -8,6 +8,15 @@ import type { Scope } from "./scope.js";
 
 export type StepOf<K extends Step["kind"]> = Extract<Step, { kind: K }>;
 
+/** What the compiler decides of a step once all steps are there. */
+export const unplaced = {
+  accumulates: [],
+  weights: 0,
+  bias: -1,
+  trains: false,
+  statistics: "moving",
+} as const;
+
 /** A trained tensor of a step, without those of its batch norm. */
 export interface Tensor {
   readonly name: "weight" | "bias";
@@ -29,8 +38,8 @@ export interface Kind<S extends Step> {
   /** What native/runtime/program.cc calls it. */
   readonly code: number;
   /**
-   * Takes the layers of one step from the front of those left, and gives what they define its planes. Offsets of
-   * weights are not known yet: 0, and -1 for what the step lacks.
+   * Takes the layers of one step from the front of those left, and gives what they define its planes. The rest of the
+   * step is `unplaced` as yet.
    *
    * @returns undefined when the next layer begins no step of this kind.
    */

@@ -3,7 +3,7 @@
 import { ShapeError } from "../../core/error.js";
 import { check } from "../program-error.js";
 import type { PointwiseStep } from "../program.js";
-import { outputPixels, planesShape, type Kind } from "./kind.js";
+import { outputPixels, planesShape, unplaced, type Kind } from "./kind.js";
 
 export const pointwise: Kind<PointwiseStep> = {
   place: "between",
@@ -20,11 +20,9 @@ export const pointwise: Kind<PointwiseStep> = {
       kind: "pointwise",
       name: convolution.name,
       inputs: input.planes,
-      accumulates: [],
       first: scope.addPlanes(norm.name, convolution.channels, input.size, norm.relu),
       count: convolution.channels,
-      weights: 0,
-      bias: -1,
+      ...unplaced,
     };
   },
 

@@ -5,7 +5,7 @@ import { IMAGE } from "../../models/layers.js";
 import { check } from "../program-error.js";
 import { encodeWindow, inputSize, outputSize, printWindow, verifyWindow, windowGeometry } from "../window.js";
 import type { StemStep } from "../program.js";
-import { planesShape, type Kind } from "./kind.js";
+import { planesShape, unplaced, type Kind } from "./kind.js";
 
 export const stem: Kind<StemStep> = {
   place: "first",
@@ -28,11 +28,9 @@ export const stem: Kind<StemStep> = {
       kind: "stem",
       name: convolution.name,
       inputs: [],
-      accumulates: [],
       first: scope.addPlanes(pool.name, convolution.channels, pooling.outputHeight, true),
       count: convolution.channels,
-      weights: 0,
-      bias: -1,
+      ...unplaced,
       convolution: window,
       pooling,
       channelOrder,
