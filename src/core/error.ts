@@ -9,13 +9,13 @@ export interface Problem {
   /** One sentence: what failed. */
   readonly what: string;
   /** File, record, tensor, option or step, with a byte offset where there is one. */
-  readonly where?: string;
-  readonly expected?: string;
-  readonly found?: string;
+  readonly where?: string | undefined;
+  readonly expected?: string | undefined;
+  readonly found?: string | undefined;
   /** What was left untouched, or which checkpoint is still good. */
-  readonly safe?: string;
+  readonly safe?: string | undefined;
   /** What to do next, best as a command to paste. */
-  readonly hint?: string;
+  readonly hint?: string | undefined;
 }
 
 /** Base of every failure that is not a bug. */
@@ -71,8 +71,13 @@ export class ResourceError extends RiffleError {
 export class FormatError extends DataError {
   readonly offset: number;
 
-  constructor(problem: Problem & { readonly where: string }, offset: number) {
-    super({ ...problem, where: `${problem.where}, byte ${offset}` });
+  constructor(
+    where: string,
+    offset: number,
+    what: string,
+    more: Pick<Problem, "expected" | "found" | "safe" | "hint"> = {},
+  ) {
+    super({ what, where: `${where}, byte ${offset}`, ...more });
     this.offset = offset;
   }
 }

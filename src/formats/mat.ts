@@ -78,18 +78,24 @@ const MAX_DEPTH = 16;
 /** A byte of deflate yields at most 1,032. */
 const MAX_DEFLATE_RATIO = 1032;
 
-/** Types of data elements, with the bytes of one number. */
-const NUMBERS: ReadonlyMap<number, { readonly name: string; readonly bytes: number }> = new Map([
-  [1, { name: "int8", bytes: 1 }],
-  [2, { name: "uint8", bytes: 1 }],
-  [3, { name: "int16", bytes: 2 }],
-  [4, { name: "uint16", bytes: 2 }],
-  [5, { name: "int32", bytes: 4 }],
-  [6, { name: "uint32", bytes: 4 }],
-  [7, { name: "single", bytes: 4 }],
-  [9, { name: "double", bytes: 8 }],
-  [12, { name: "int64", bytes: 8 }],
-  [13, { name: "uint64", bytes: 8 }],
+interface NumberType {
+  /** Of one number. */
+  readonly bytes: number;
+  readonly read: (view: DataView, at: number, littleEndian: boolean) => number | bigint;
+}
+
+/** Types of data elements that are numbers. */
+const NUMBERS: ReadonlyMap<number, NumberType> = new Map<number, NumberType>([
+  [1, { bytes: 1, read: (view, at) => view.getInt8(at) }],
+  [2, { bytes: 1, read: (view, at) => view.getUint8(at) }],
+  [3, { bytes: 2, read: (view, at, little) => view.getInt16(at, little) }],
+  [4, { bytes: 2, read: (view, at, little) => view.getUint16(at, little) }],
+  [5, { bytes: 4, read: (view, at, little) => view.getInt32(at, little) }],
+  [6, { bytes: 4, read: (view, at, little) => view.getUint32(at, little) }],
+  [7, { bytes: 4, read: (view, at, little) => view.getFloat32(at, little) }],
+  [9, { bytes: 8, read: (view, at, little) => view.getFloat64(at, little) }],
+  [12, { bytes: 8, read: (view, at, little) => view.getBigInt64(at, little) }],
+  [13, { bytes: 8, read: (view, at, little) => view.getBigUint64(at, little) }],
 ]);
 const UTF8 = 16;
 const UTF16 = 17;
@@ -135,7 +141,7 @@ class Element {
   }
 
   error(what: string, expected?: string, found?: string): FormatError {
-    return failure(this.context.where, this.start, what, expected, found);
+    return new FormatError(this.context.where, this.start, what, { expected, found });
   }
 }
 
@@ -161,7 +167,10 @@ class Elements {
     const { where, littleEndian } = this.context;
     const at = this.at;
     if (!this.more())
-      throw failure(where, at, "ends where another element should begin", "8 bytes", `${this.left}`);
+      throw new FormatError(where, at, "ends where another element should begin", {
+        expected: "8 bytes",
+        found: `${this.left}`,
+      });
     const view = new DataView(this.bytes.buffer, this.bytes.byteOffset + at, 8);
     const first = view.getUint32(0, littleEndian);
     // Up to four bytes of data fit into the tag: then its upper half is their length.
@@ -170,16 +179,16 @@ class Elements {
     const length = isSmall ? first >>> 16 : view.getUint32(4, littleEndian);
     const start = at + (isSmall ? 4 : 8);
     if (isSmall && length > 4) {
-      throw failure(where, at, "an element in short form holds too much", "at most 4 bytes", `${length}`);
+      throw new FormatError(where, at, "an element in short form holds too much", {
+        expected: "at most 4 bytes",
+        found: `${length}`,
+      });
     }
     if (length > this.end - start) {
-      throw failure(
-        where,
-        at,
-        "an element is longer than what is left",
-        `${length} bytes`,
-        `${this.end - start}`,
-      );
+      throw new FormatError(where, at, "an element is longer than what is left", {
+        expected: `${length} bytes`,
+        found: `${this.end - start}`,
+      });
     }
     // Elements begin at multiples of 8, except after compressed ones.
     const next = isSmall ? at + 8 : start + (type === COMPRESSED ? length : Math.ceil(length / 8) * 8);
@@ -190,25 +199,30 @@ class Elements {
 
 function checkHeader(bytes: Uint8Array, where: string): boolean {
   if (bytes.length < HEADER_BYTES) {
-    throw failure(
-      where,
-      0,
-      "no MAT file: shorter than its header",
-      `${HEADER_BYTES} bytes`,
-      `${bytes.length}`,
-    );
+    throw new FormatError(where, 0, "no MAT file: shorter than its header", {
+      expected: `${HEADER_BYTES} bytes`,
+      found: `${bytes.length}`,
+    });
   }
   const mark = String.fromCharCode(...bytes.subarray(126, 128));
   if (mark !== "IM" && mark !== "MI") {
     const text = String.fromCharCode(...bytes.subarray(0, 10));
     if (text === "MATLAB 7.3")
-      throw failure(where, 0, "a MAT file of version 7.3 (HDF5), which is not read", "version 5");
-    throw failure(where, 126, "no MAT file of version 5", '"IM" or "MI"', JSON.stringify(mark));
+      throw new FormatError(where, 0, "a MAT file of version 7.3 (HDF5), which is not read", {
+        expected: "version 5",
+      });
+    throw new FormatError(where, 126, "no MAT file of version 5", {
+      expected: '"IM" or "MI"',
+      found: JSON.stringify(mark),
+    });
   }
   const littleEndian = mark === "IM";
   const version = new DataView(bytes.buffer, bytes.byteOffset).getUint16(124, littleEndian);
   if (version !== 0x0100)
-    throw failure(where, 124, "unknown version of the MAT format", "0x100", `0x${version.toString(16)}`);
+    throw new FormatError(where, 124, "unknown version of the MAT format", {
+      expected: "0x100",
+      found: `0x${version.toString(16)}`,
+    });
   return littleEndian;
 }
 
@@ -378,62 +392,18 @@ function readNumbers(element: Element, count: number): Float64Array {
     );
   }
   const { view } = element;
-  const { littleEndian } = element.context;
-  const at = (i: number): number => {
-    const offset = i * type.bytes;
-    switch (element.type) {
-      case 1:
-        return view.getInt8(offset);
-      case 2:
-        return view.getUint8(offset);
-      case 3:
-        return view.getInt16(offset, littleEndian);
-      case 4:
-        return view.getUint16(offset, littleEndian);
-      case 5:
-        return view.getInt32(offset, littleEndian);
-      case 6:
-        return view.getUint32(offset, littleEndian);
-      case 7:
-        return view.getFloat32(offset, littleEndian);
-      case 9:
-        return view.getFloat64(offset, littleEndian);
-      case 12:
-        return exact(view.getBigInt64(offset, littleEndian), element);
-      default:
-        return exact(view.getBigUint64(offset, littleEndian), element);
-    }
-  };
   const numbers = new Float64Array(count);
-  for (let i = 0; i < count; i++) numbers[i] = at(i);
+  for (let i = 0; i < count; i++) {
+    const value = type.read(view, i * type.bytes, element.context.littleEndian);
+    numbers[i] = Number(value);
+    if (typeof value === "bigint" && !Number.isSafeInteger(numbers[i])) {
+      throw element.error("an integer beyond 2^53", undefined, `${value}`);
+    }
+  }
   return numbers;
-}
-
-function exact(value: bigint, element: Element): number {
-  const number = Number(value);
-  if (!Number.isSafeInteger(number)) throw element.error("an integer beyond 2^53", undefined, `${value}`);
-  return number;
 }
 
 function latin1(element: Element): string {
   const { bytes, start, length } = element;
   return Buffer.from(bytes.buffer, bytes.byteOffset + start, length).toString("latin1");
-}
-
-function failure(
-  where: string,
-  offset: number,
-  what: string,
-  expected?: string,
-  found?: string,
-): FormatError {
-  return new FormatError(
-    {
-      where,
-      what,
-      ...(expected === undefined ? {} : { expected }),
-      ...(found === undefined ? {} : { found }),
-    },
-    offset,
-  );
 }

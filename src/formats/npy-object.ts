@@ -11,7 +11,7 @@
  */
 
 import { FormatError } from "../core/error.js";
-import { type NpyArray, type NpyDtype, scanNpyHeader } from "./npy.js";
+import { type NpyArray, numericType, scanNpyHeader, VIEWS } from "./npy.js";
 import { Call, Global, type PickleValue, readPickle, Tuple } from "./pickle.js";
 import { EntryStream, type Writable, writePickle } from "./pickle-writer.js";
 import { readWhole } from "./read-file.js";
@@ -54,21 +54,21 @@ export async function readNpyObject(path: string): Promise<ObjectArray> {
 export function parseNpyObject(bytes: Uint8Array, where: string): ObjectArray {
   const { descr, shape, textOffset, dataOffset } = scanNpyHeader(bytes, where);
   if (!/^\|?O8?$/.test(descr)) {
-    throw new FormatError(
-      { where, what: "an array of numbers, where Python objects are expected", found: `'${descr}'` },
-      textOffset,
-    );
+    throw new FormatError(where, textOffset, "an array of numbers, where Python objects are expected", {
+      found: `'${descr}'`,
+    });
   }
   const { value, end } = readPickle(bytes, where, { allowed: ALLOWED }, dataOffset);
   if (end !== bytes.length) {
-    throw new FormatError({ where, what: `${bytes.length - end} bytes left over after the pickle` }, end);
+    throw new FormatError(where, end, `${bytes.length - end} bytes left over after the pickle`);
   }
   const array = new Converter(where, dataOffset, bytes.length).convert(value);
   const fits = array instanceof ObjectArray && array.shape.join() === shape.join();
   if (!fits) {
     throw new FormatError(
-      { where, what: "the pickle is not the array of objects that the header declares" },
+      where,
       dataOffset,
+      "the pickle is not the array of objects that the header declares",
     );
   }
   return array;
@@ -124,35 +124,6 @@ const ALLOWED: ReadonlyMap<string, "object"> = new Map(
 
 /** Nesting of containers; what NumPy's users save has three levels. */
 const MAX_DEPTH = 64;
-
-/** Element types by NumPy's code, with the bytes of one element. */
-const NUMERIC: ReadonlyMap<string, readonly [NpyDtype, number]> = new Map([
-  ["b1", ["bool", 1]],
-  ["u1", ["u1", 1]],
-  ["i1", ["i1", 1]],
-  ["u2", ["u2", 2]],
-  ["i2", ["i2", 2]],
-  ["u4", ["u4", 4]],
-  ["i4", ["i4", 4]],
-  ["u8", ["u8", 8]],
-  ["i8", ["i8", 8]],
-  ["f4", ["f4", 4]],
-  ["f8", ["f8", 8]],
-] as const);
-
-const VIEWS = {
-  bool: Uint8Array,
-  u1: Uint8Array,
-  i1: Int8Array,
-  u2: Uint16Array,
-  i2: Int16Array,
-  u4: Uint32Array,
-  i4: Int32Array,
-  u8: BigUint64Array,
-  i8: BigInt64Array,
-  f4: Float32Array,
-  f8: Float64Array,
-} as const;
 
 /** Gives a pickle's calls their meaning. Each container is converted once, so shared parts cost nothing extra. */
 class Converter {
@@ -251,10 +222,9 @@ class Converter {
     fortran: boolean,
   ): NumericArray {
     const code = this.#code(dtype);
-    const [type, size] = NUMERIC.get(code) ?? [undefined, 0];
-    if (type === undefined || type === "text")
-      throw this.#error(`element type ${JSON.stringify(code)} is not read`);
-    if (elements(shape) * size !== bytes.length) {
+    const type = numericType(code);
+    if (type === undefined) throw this.#error(`element type ${JSON.stringify(code)} is not read`);
+    if (elements(shape) * VIEWS[type].BYTES_PER_ELEMENT !== bytes.length) {
       throw this.#error(`shape [${shape.join(", ")}] of ${code} with ${bytes.length} bytes`);
     }
     this.#spend(bytes.length);
@@ -312,7 +282,7 @@ class Converter {
   }
 
   #error(what: string): FormatError {
-    return new FormatError({ where: this.where, what: `the pickle holds ${what}` }, this.offset);
+    return new FormatError(this.where, this.offset, `the pickle holds ${what}`);
   }
 }
 

@@ -80,10 +80,7 @@ export function parseNpyHeader(bytes: Uint8Array, where: string): NpyHeader {
   const { dtype, elementBytes } = elementType(descr, where, textOffset);
   const dataBytes = shape.reduce((total, length) => total * length, elementBytes);
   if (!Number.isSafeInteger(dataBytes)) {
-    throw new FormatError(
-      { where, what: `shape [${shape.join(", ")}] is more than can be addressed` },
-      textOffset,
-    );
+    throw new FormatError(where, textOffset, `shape [${shape.join(", ")}] is more than can be addressed`);
   }
   return { dtype, shape, elementBytes, dataOffset, dataBytes };
 }
@@ -100,20 +97,15 @@ export function scanNpyHeader(
 } {
   const magic = String.fromCharCode(...bytes.subarray(0, 6));
   if (magic !== "\x93NUMPY") {
-    throw new FormatError({ where, what: "not a NumPy array: it does not begin with \\x93NUMPY" }, 0);
+    throw new FormatError(where, 0, "not a NumPy array: it does not begin with \\x93NUMPY");
   }
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const major = bytes[6];
   if (major !== 1 && major !== 2 && major !== 3) {
-    throw new FormatError(
-      {
-        where,
-        what: "unknown .npy version",
-        expected: "1, 2 or 3",
-        found: String(major ?? "the end of the file"),
-      },
-      6,
-    );
+    throw new FormatError(where, 6, "unknown .npy version", {
+      expected: "1, 2 or 3",
+      found: String(major ?? "the end of the file"),
+    });
   }
   const lengthBytes = major === 1 ? 2 : 4;
   const textOffset = 8 + lengthBytes;
@@ -121,15 +113,10 @@ export function scanNpyHeader(
   const textBytes = major === 1 ? view.getUint16(8, true) : view.getUint32(8, true);
   const dataOffset = textOffset + textBytes;
   if (dataOffset > MAX_HEADER_BYTES) {
-    throw new FormatError(
-      {
-        where,
-        what: "the header is longer than a plain array's",
-        expected: `at most ${MAX_HEADER_BYTES} bytes`,
-        found: `${dataOffset}`,
-      },
-      8,
-    );
+    throw new FormatError(where, 8, "the header is longer than a plain array's", {
+      expected: `at most ${MAX_HEADER_BYTES} bytes`,
+      found: `${dataOffset}`,
+    });
   }
   if (bytes.length < dataOffset) throw cut(where, dataOffset, bytes.length);
   const text = Array.from(bytes.subarray(textOffset, dataOffset), (c) => String.fromCharCode(c)).join("");
@@ -142,18 +129,19 @@ export function scanNpyHeader(
  * @throws FormatError for text, and for 64-bit integers beyond 2^53 that f64 cannot hold.
  */
 export function toFloat64(array: NpyArray, where: string): Float64Array {
-  if (array.dtype === "text") throw new FormatError({ where, what: "holds text, not numbers" }, 0);
+  if (array.dtype === "text") throw new FormatError(where, 0, "holds text, not numbers");
   if (array.dtype !== "i8" && array.dtype !== "u8") return Float64Array.from(array.data);
   return Float64Array.from(array.data as ArrayLike<bigint>, (value, i) => {
     const number = Number(value);
     if (!Number.isSafeInteger(number)) {
-      throw new FormatError({ where, what: `element ${i} is ${value}, beyond 2^53` }, i * 8);
+      throw new FormatError(where, i * 8, `element ${i} is ${value}, beyond 2^53`);
     }
     return number;
   });
 }
 
-const VIEWS = {
+/** The typed array of each type of numbers. */
+export const VIEWS = {
   bool: Uint8Array,
   u1: Uint8Array,
   i1: Int8Array,
@@ -167,13 +155,19 @@ const VIEWS = {
   f8: Float64Array,
 } as const;
 
+/** The type of numbers by NumPy's code, such as "f4"; undefined for one that is not read. */
+export function numericType(code: string): keyof typeof VIEWS | undefined {
+  if (code === "b1") return "bool";
+  return code !== "bool" && Object.hasOwn(VIEWS, code) ? (code as keyof typeof VIEWS) : undefined;
+}
+
 function elementType(
   descr: string,
   where: string,
   offset: number,
 ): { readonly dtype: NpyDtype; readonly elementBytes: number } {
   const refuse = (what: string, hint?: string) =>
-    new FormatError({ where, what, found: `'${descr}'`, ...(hint === undefined ? {} : { hint }) }, offset);
+    new FormatError(where, offset, what, { found: `'${descr}'`, hint });
   if (/^\|?O/.test(descr)) {
     throw refuse("an array of Python objects, where numbers are expected", "Save it with a number type");
   }
@@ -184,14 +178,13 @@ function elementType(
     throw refuse("big-endian numbers are not read", 'Save it with .astype(dtype.newbyteorder("<"))');
   }
   if (kind === "U" && bytes > 0) return { dtype: "text", elementBytes: 4 * bytes };
-  const code = kind === "b" && bytes === 1 ? "bool" : `${kind}${bytes}`;
-  if (!Object.hasOwn(VIEWS, code)) {
+  const dtype = numericType(`${kind}${bytes}`);
+  if (dtype === undefined) {
     throw refuse(
       "this element type is not read",
       "Read are b1, u1, i1, u2, i2, u4, i4, u8, i8, f4, f8 and U",
     );
   }
-  const dtype = code as keyof typeof VIEWS;
   return { dtype, elementBytes: VIEWS[dtype].BYTES_PER_ELEMENT };
 }
 
@@ -200,14 +193,10 @@ function checkLength(header: NpyHeader, size: number, where: string): void {
   if (size === needed) return;
   const shape = `[${header.shape.join(", ")}] ${header.dtype}`;
   throw new FormatError(
-    {
-      where,
-      what:
-        size < needed ? `cut short: shape ${shape} needs more bytes` : `bytes left over after shape ${shape}`,
-      expected: `${needed} bytes`,
-      found: `${size}`,
-    },
+    where,
     Math.min(size, needed),
+    size < needed ? `cut short: shape ${shape} needs more bytes` : `bytes left over after shape ${shape}`,
+    { expected: `${needed} bytes`, found: `${size}` },
   );
 }
 
@@ -219,7 +208,7 @@ function decodeText(data: Uint8Array, header: NpyHeader, where: string): string[
     for (let i = at; i < at + header.elementBytes; i += 4) {
       const code = view.getUint32(i, true);
       if (code > 0x10ffff) {
-        throw new FormatError({ where, what: `${code} is no Unicode character` }, header.dataOffset + i);
+        throw new FormatError(where, header.dataOffset + i, `${code} is no Unicode character`);
       }
       text += String.fromCodePoint(code);
     }
@@ -229,10 +218,10 @@ function decodeText(data: Uint8Array, header: NpyHeader, where: string): string[
 }
 
 function cut(where: string, needed: number, found: number): FormatError {
-  return new FormatError(
-    { where, what: "ends inside the header", expected: `${needed} bytes`, found: `${found}` },
-    found,
-  );
+  return new FormatError(where, found, "ends inside the header", {
+    expected: `${needed} bytes`,
+    found: `${found}`,
+  });
 }
 
 /**
@@ -306,9 +295,6 @@ class HeaderScanner {
 
   #error(what: string, expected?: string): FormatError {
     const found = JSON.stringify(this.text.slice(this.#at, this.#at + 24));
-    return new FormatError(
-      { where: this.where, what, found, ...(expected === undefined ? {} : { expected }) },
-      this.offset + this.#at,
-    );
+    return new FormatError(this.where, this.offset + this.#at, what, { found, expected });
   }
 }

@@ -45,7 +45,7 @@ export async function openNpz(path: string, options: { readonly maxBytes?: numbe
     const member = members.get(name);
     if (member) return withZip(path, member.where, (zip) => use(zip, member));
     const names = [...members.keys()].slice(0, 12).join(", ");
-    throw new FormatError({ where: path, what: `has no array "${name}"`, found: names || "no arrays" }, 0);
+    throw new FormatError(path, 0, `has no array "${name}"`, { found: names || "no arrays" });
   };
   return {
     names: [...members.keys()],
@@ -85,7 +85,7 @@ async function withZip<T>(
     } catch (error) {
       if (error instanceof FormatError) throw error;
       const reason = error instanceof Error ? error.message : String(error);
-      throw new FormatError({ where, what: `not readable as an .npz archive: ${reason}` }, reader.position);
+      throw new FormatError(where, reader.position, `not readable as an .npz archive: ${reason}`);
     }
   } finally {
     await file.close();
@@ -130,8 +130,10 @@ class ArchiveReader extends RandomAccessReader {
   private async fill(into: Uint8Array, position: number): Promise<void> {
     const end = position + into.length;
     if (end > this.size) {
-      const problem = { where: this.path, what: "points past the end of the file; is it complete?" };
-      throw new FormatError({ ...problem, expected: `${end} bytes`, found: `${this.size}` }, this.position);
+      throw new FormatError(this.path, this.position, "points past the end of the file; is it complete?", {
+        expected: `${end} bytes`,
+        found: `${this.size}`,
+      });
     }
     this.position = position;
     await readFully(this.file, into, position, this.path);
@@ -189,17 +191,17 @@ async function readHeader(zip: ZipFile, { entry, where }: Member, maxBytes: numb
   const declared = header.dataOffset + header.dataBytes;
   if (declared !== entry.uncompressedSize) {
     const what = `shape [${header.shape.join(", ")}] and the zip directory disagree about its length`;
-    throw new FormatError(
-      { where, what, expected: `${declared} bytes`, found: `${entry.uncompressedSize}` },
-      entry.relativeOffsetOfLocalHeader,
-    );
+    throw new FormatError(where, entry.relativeOffsetOfLocalHeader, what, {
+      expected: `${declared} bytes`,
+      found: `${entry.uncompressedSize}`,
+    });
   }
   if (declared > maxBytes) {
     const what = "larger than this reader allows";
-    throw new FormatError(
-      { where, what, expected: `at most ${maxBytes} bytes`, found: `${declared}` },
-      entry.relativeOffsetOfLocalHeader,
-    );
+    throw new FormatError(where, entry.relativeOffsetOfLocalHeader, what, {
+      expected: `at most ${maxBytes} bytes`,
+      found: `${declared}`,
+    });
   }
   return header;
 }
@@ -217,10 +219,10 @@ async function readArray(zip: ZipFile, member: Member, maxBytes: number): Promis
     crc = crc32(chunk, crc);
   }
   if (crc !== entry.crc32) {
-    throw new FormatError(
-      { where, what: "damaged: wrong CRC-32", expected: hex(entry.crc32), found: hex(crc) },
-      entry.relativeOffsetOfLocalHeader,
-    );
+    throw new FormatError(where, entry.relativeOffsetOfLocalHeader, "damaged: wrong CRC-32", {
+      expected: hex(entry.crc32),
+      found: hex(crc),
+    });
   }
   return parseNpy(bytes, where);
 }

@@ -121,7 +121,7 @@ export function encodeOnnx(model: OnnxModel): Uint8Array[] {
 export function readInitializers(file: Uint8Array, where: string): Map<string, OnnxTensor> {
   const walker = new ProtobufWalker(
     file,
-    (what, at) => new FormatError({ where, what: `no ONNX model of ours: ${what}` }, at),
+    (what, at) => new FormatError(where, at, `no ONNX model of ours: ${what}`),
   );
   const { model, graph, tensor } = onnxFields;
   const found = new Map<string, OnnxTensor>();

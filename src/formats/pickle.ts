@@ -534,16 +534,7 @@ class Machine {
   }
 
   #error(what: string, expected?: string, found?: string, safe?: string): FormatError {
-    return new FormatError(
-      {
-        where: this.where,
-        what,
-        ...(expected === undefined ? {} : { expected }),
-        ...(found === undefined ? {} : { found }),
-        ...(safe === undefined ? {} : { safe }),
-      },
-      this.#instruction,
-    );
+    return new FormatError(this.where, this.#instruction, what, { expected, found, safe });
   }
 }
 

@@ -22,7 +22,7 @@ export async function openRegular(
   const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
   try {
     const found = await file.stat();
-    if (!found.isFile()) throw new FormatError({ where: path, what: "is not a regular file" }, 0);
+    if (!found.isFile()) throw new FormatError(path, 0, "is not a regular file");
     return { file, size: found.size };
   } catch (error) {
     await file.close();
@@ -45,15 +45,10 @@ export async function readFully(
       position + done,
     );
     if (bytesRead === 0) {
-      throw new FormatError(
-        {
-          where,
-          what: "ends early",
-          expected: `${position + into.length} bytes`,
-          found: `${position + done}`,
-        },
-        position + done,
-      );
+      throw new FormatError(where, position + done, "ends early", {
+        expected: `${position + into.length} bytes`,
+        found: `${position + done}`,
+      });
     }
     done += bytesRead;
   }
@@ -64,15 +59,10 @@ export async function readWhole(path: string, most: number): Promise<Uint8Array<
   const { file, size } = await openRegular(path);
   try {
     if (size > most) {
-      throw new FormatError(
-        {
-          where: path,
-          what: "too long for what it should be",
-          expected: `at most ${most} bytes`,
-          found: `${size}`,
-        },
-        0,
-      );
+      throw new FormatError(path, 0, "too long for what it should be", {
+        expected: `at most ${most} bytes`,
+        found: `${size}`,
+      });
     }
     const bytes = new Uint8Array(size);
     await readFully(file, bytes, 0, path);

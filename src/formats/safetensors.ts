@@ -159,25 +159,20 @@ export function parseSafetensorsHeader(
 
 async function readHeader(file: FileHandle, size: number, path: string): Promise<SafetensorsHeader> {
   if (size < 8) {
-    throw new FormatError(
-      { where: path, what: "is no safetensors file", expected: "at least 8 bytes", found: `${size}` },
-      0,
-    );
+    throw new FormatError(path, 0, "is no safetensors file", {
+      expected: "at least 8 bytes",
+      found: `${size}`,
+    });
   }
   const prefix = Buffer.alloc(8);
   await readFully(file, prefix, 0, path);
   const length = prefix.readBigUInt64LE(0);
   const limit = Math.min(size - 8, maxHeaderBytes);
   if (length > BigInt(limit)) {
-    throw new FormatError(
-      {
-        where: path,
-        what: "the header's length is wrong, or the file is cut short",
-        expected: `at most ${limit} bytes of header in a file of ${size}`,
-        found: `${length}`,
-      },
-      0,
-    );
+    throw new FormatError(path, 0, "the header's length is wrong, or the file is cut short", {
+      expected: `at most ${limit} bytes of header in a file of ${size}`,
+      found: `${length}`,
+    });
   }
   const bytes = new Uint8Array(Number(length));
   await readFully(file, bytes, 8, path);
@@ -191,12 +186,12 @@ async function readFloat32(
   name: string,
 ): Promise<Float32Array> {
   const entry = header.tensors.get(name);
-  if (entry === undefined) throw new FormatError({ where: path, what: `has no tensor ${quoted(name)}` }, 8);
+  if (entry === undefined) throw new FormatError(path, 8, `has no tensor ${quoted(name)}`);
   if (entry.dtype !== "F32") {
-    throw new FormatError(
-      { where: path, what: `tensor ${quoted(name)} has another type`, expected: "F32", found: entry.dtype },
-      entry.begin,
-    );
+    throw new FormatError(path, entry.begin, `tensor ${quoted(name)} has another type`, {
+      expected: "F32",
+      found: entry.dtype,
+    });
   }
   const data = new Float32Array((entry.end - entry.begin) / 4);
   await readFully(file, new Uint8Array(data.buffer), entry.begin, path);
@@ -264,23 +259,18 @@ function refuseHoles(
   for (const [name, { begin, end }] of inOrder) {
     if (begin !== reached) {
       const what = begin < reached ? "overlaps the one before it" : "leaves a hole before it";
-      throw new FormatError(
-        { where, what: `tensor ${quoted(name)} ${what}`, expected: `begin ${reached}`, found: `${begin}` },
-        begin,
-      );
+      throw new FormatError(where, begin, `tensor ${quoted(name)} ${what}`, {
+        expected: `begin ${reached}`,
+        found: `${begin}`,
+      });
     }
     reached = end;
   }
   if (reached !== fileBytes) {
-    throw new FormatError(
-      {
-        where,
-        what: "bytes follow the last tensor",
-        expected: `${reached} bytes`,
-        found: `${fileBytes} bytes`,
-      },
-      reached,
-    );
+    throw new FormatError(where, reached, "bytes follow the last tensor", {
+      expected: `${reached} bytes`,
+      found: `${fileBytes} bytes`,
+    });
   }
 }
 
@@ -355,7 +345,7 @@ class HeaderScanner {
   /** `at` counts UTF-16 units of the header; the reported offset is that of the byte. */
   fail(what: string, at: number): never {
     const offset = 8 + Buffer.byteLength(this.#text.slice(0, at), "utf8");
-    throw new FormatError({ where: this.#where, what }, offset);
+    throw new FormatError(this.#where, offset, what);
   }
 
   #expect(token: string): void {
@@ -387,6 +377,6 @@ function decodeUtf8(bytes: Uint8Array, where: string): string {
   try {
     return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
   } catch (cause) {
-    throw new FormatError({ where, what: `the header is not UTF-8: ${String(cause)}` }, 8);
+    throw new FormatError(where, 8, `the header is not UTF-8: ${String(cause)}`);
   }
 }

@@ -147,8 +147,8 @@ class TableReader {
     throw new CheckpointError({
       what: `the table is damaged: ${what}`,
       where: `${this.#where}, byte ${offset}`,
-      ...(expected === undefined ? {} : { expected: `${expected}` }),
-      ...(found === undefined ? {} : { found: `${found}` }),
+      expected: expected?.toString(),
+      found: found?.toString(),
       safe: "The checkpoint is untouched",
     });
   }

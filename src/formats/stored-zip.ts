@@ -53,7 +53,7 @@ export class StoredZip {
       if (crc !== member.crc) {
         const numbers = { expected: hex(member.crc), found: hex(crc) };
         const what = "damaged: wrong CRC-32";
-        throw new FormatError({ where: `${this.where}/${name}`, what, ...numbers }, member.begin);
+        throw new FormatError(`${this.where}/${name}`, member.begin, what, numbers);
       }
       this.#verified.add(member);
     }
@@ -76,8 +76,9 @@ async function readDirectory(
   const members = new Map<string, Member>();
   const refuse = (entry: Entry, what: string): FormatError =>
     new FormatError(
-      { where: `${where}/${JSON.stringify(entry.fileName.slice(0, 80)).slice(1, -1)}`, what },
+      `${where}/${JSON.stringify(entry.fileName.slice(0, 80)).slice(1, -1)}`,
       entry.relativeOffsetOfLocalHeader,
+      what,
     );
   try {
     const zip = await fromBufferPromise(buffer, { strictFileNames: true });
@@ -103,12 +104,12 @@ async function readDirectory(
   } catch (error) {
     if (error instanceof FormatError) throw error;
     const reason = error instanceof Error ? error.message : String(error);
-    throw new FormatError({ where, what: `not readable as a zip file: ${reason}` }, 0);
+    throw new FormatError(where, 0, `not readable as a zip file: ${reason}`);
   }
   let reached = 0;
   for (const [name, { begin, end }] of [...members].sort(([, a], [, b]) => a.begin - b.begin)) {
     if (begin < reached) {
-      throw new FormatError({ where: `${where}/${name}`, what: "overlaps the member before it" }, begin);
+      throw new FormatError(`${where}/${name}`, begin, "overlaps the member before it");
     }
     reached = end;
   }

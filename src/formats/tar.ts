@@ -167,15 +167,10 @@ function* walkTar({ start, end }: TarRange, where: string): Generator<Wish, void
 
     if (type === "L" || type === "K" || type === "x" || type === "g") {
       if (header.size > MAX_EXTRA_BYTES) {
-        throw new FormatError(
-          {
-            where,
-            what: "a name or pax header is too long",
-            expected: `at most ${MAX_EXTRA_BYTES}`,
-            found: `${header.size}`,
-          },
-          at - BLOCK,
-        );
+        throw new FormatError(where, at - BLOCK, "a name or pax header is too long", {
+          expected: `at most ${MAX_EXTRA_BYTES}`,
+          found: `${header.size}`,
+        });
       }
       const extra = yield { kind: "read", at, length: header.size };
       if (extra.length < header.size) throw cut(where, at, extra.length);
@@ -189,10 +184,9 @@ function* walkTar({ start, end }: TarRange, where: string): Generator<Wish, void
     const paxSize = pax.get("size");
     if (paxSize !== undefined) {
       if (!/^[0-9]{1,15}$/.test(paxSize)) {
-        throw new FormatError(
-          { where, what: "no length", found: JSON.stringify(paxSize.slice(0, 40)) },
-          at - BLOCK,
-        );
+        throw new FormatError(where, at - BLOCK, "no length", {
+          found: JSON.stringify(paxSize.slice(0, 40)),
+        });
       }
       size = Number(paxSize);
     }
@@ -259,16 +253,11 @@ interface Header {
 
 function parseHeader(block: Uint8Array, where: string, at: number): Header {
   const refuse = (what: string, expected?: string, found?: string) =>
-    new FormatError(
-      {
-        where,
-        what,
-        ...(expected === undefined ? {} : { expected }),
-        ...(found === undefined ? {} : { found }),
-        hint: "Is the archive complete, and is it a tar archive?",
-      },
-      at,
-    );
+    new FormatError(where, at, what, {
+      expected,
+      found,
+      hint: "Is the archive complete, and is it a tar archive?",
+    });
   // The sum of all bytes, those of the sum itself counted as spaces.
   let sum = 0;
   for (let i = 0; i < BLOCK; i++) sum += i >= 148 && i < 156 ? 0x20 : (block[i] as number);
@@ -303,17 +292,15 @@ function parsePax(bytes: Uint8Array, where: string, offset: number): Map<string,
     const digits = space < 0 || space - at > 8 ? "" : String.fromCharCode(...bytes.subarray(at, space));
     const end = at + Number(digits);
     if (!/^[0-9]+$/.test(digits) || end > bytes.length || end <= space + 1 || bytes[end - 1] !== 0x0a) {
-      throw new FormatError({ where, what: "a damaged pax header" }, offset + at);
+      throw new FormatError(where, offset + at, "a damaged pax header");
     }
     const equals = bytes.indexOf(0x3d, space);
-    if (equals < 0 || equals >= end)
-      throw new FormatError({ where, what: "a pax header without =" }, offset + at);
+    if (equals < 0 || equals >= end) throw new FormatError(where, offset + at, "a pax header without =");
     const key = text(bytes.subarray(space + 1, equals));
     const value = text(bytes.subarray(equals + 1, end - 1));
     if (key !== undefined && (value !== undefined || key === "path")) {
       // A path that is not UTF-8 stands in for the header's, so it must not be passed over.
-      if (value === undefined)
-        throw new FormatError({ where, what: "a path that is not UTF-8" }, offset + at);
+      if (value === undefined) throw new FormatError(where, offset + at, "a path that is not UTF-8");
       pairs.set(key, value);
     }
     at = end;
@@ -357,31 +344,25 @@ function text(bytes: Uint8Array): string | undefined {
 
 function cut(where: string, at: number, found: number, name?: string, size = BLOCK): FormatError {
   return new FormatError(
+    where,
+    at,
+    name === undefined
+      ? "the archive ends without its end mark"
+      : `the archive ends inside ${JSON.stringify(name)}`,
     {
-      where,
-      what:
-        name === undefined
-          ? "the archive ends without its end mark"
-          : `the archive ends inside ${JSON.stringify(name)}`,
       expected: `${size} more bytes`,
       found: `${found}`,
       hint: "Is the archive complete? Compare its length and checksum with the place it came from",
     },
-    at,
   );
 }
 
 function checkSize(member: TarMember, maxBytes: number, where: string): number {
   if (member.size <= maxBytes) return member.size;
-  throw new FormatError(
-    {
-      where: `${where}::${member.name}`,
-      what: "longer than what it should hold",
-      expected: `at most ${maxBytes} bytes`,
-      found: `${member.size}`,
-    },
-    member.offset,
-  );
+  throw new FormatError(`${where}::${member.name}`, member.offset, "longer than what it should hold", {
+    expected: `at most ${maxBytes} bytes`,
+    found: `${member.size}`,
+  });
 }
 
 /** RFC 1952. No name in a header begins so: it would not be UTF-8. */
@@ -393,17 +374,12 @@ function compressed(where: string, at: number): FormatError {
   const unpacked = `${where.replace(/(\.tar)?\.t?gz$/i, "")}.tar`;
   // An archive inside another stands further on, and is no file.
   const isFile = at === 0;
-  return new FormatError(
-    {
-      where,
-      what: "compressed with gzip, so members cannot be read by their place",
-      expected: "a tar archive that is not compressed",
-      hint: isFile
-        ? `Unpack it once, and give that file: gunzip < ${where} > ${unpacked}`
-        : "Unpack the archive around it, and give the folder",
-    },
-    at,
-  );
+  return new FormatError(where, at, "compressed with gzip, so members cannot be read by their place", {
+    expected: "a tar archive that is not compressed",
+    hint: isFile
+      ? `Unpack it once, and give that file: gunzip < ${where} > ${unpacked}`
+      : "Unpack the archive around it, and give the folder",
+  });
 }
 
 async function* gzippedContents(

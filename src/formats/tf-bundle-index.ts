@@ -10,7 +10,7 @@
 
 import { BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
 
-import { CheckpointError } from "../core/error.js";
+import { CheckpointError, type Problem } from "../core/error.js";
 import { isObjectProperty, isPlainName, quoted } from "./plain-name.js";
 import { ProtobufWalker } from "./protobuf.js";
 import { encodeTable, readTable, type TableEntry } from "./sstable.js";
@@ -112,7 +112,7 @@ export function arrayOf(dtype: BundleEntry["dtype"]): TypedArray<BundleDtype> | 
 
 export function problem(
   what: string,
-  more: { where: string; expected?: string; found?: string; hint?: string },
+  more: Pick<Problem, "where" | "expected" | "found" | "hint">,
   cause?: unknown,
 ): CheckpointError {
   return new CheckpointError({ what, ...more, safe: "The checkpoint is untouched" }, cause);

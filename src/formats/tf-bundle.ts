@@ -86,7 +86,7 @@ export async function openBundle(
     const size = shards[shard]?.bytes;
     if (size !== undefined && offset + bytes > size) {
       throw problem(`tensor ${quoted(name)} lies beyond the end of its file; is the file complete?`, {
-        where: paths[shard] as string,
+        where: paths[shard],
         expected: `at least ${offset + bytes} bytes`,
         found: `${size}`,
       });
@@ -306,11 +306,7 @@ async function sameBytes(path: string, pieces: readonly Uint8Array[]): Promise<b
 export function asProblem(cause: unknown, where: string): unknown {
   if (cause instanceof FormatError) {
     const { what, expected, found } = cause.problem;
-    const numbers = {
-      ...(expected === undefined ? {} : { expected }),
-      ...(found === undefined ? {} : { found }),
-    };
-    return problem(`cannot be read: ${what}`, { where, ...numbers }, cause);
+    return problem(`cannot be read: ${what}`, { where, expected, found }, cause);
   }
   // A disk that fails says nothing of the checkpoint.
   return isOfThePath(cause) ? problem(`cannot be read (${errorCode(cause)})`, { where }, cause) : cause;

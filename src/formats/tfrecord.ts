@@ -127,10 +127,7 @@ export class RecordReader implements AsyncIterable<TfRecord> {
     let length: number;
     try {
       if (this.bytes === 0) {
-        throw new FormatError(
-          { where: this.#path, what: "an empty file: 0 bytes, no record; was it ever written?" },
-          0,
-        );
+        throw new FormatError(this.#path, 0, "an empty file: 0 bytes, no record; was it ever written?");
       }
       const header = await this.#take(offset, Math.min(HEADER_BYTES, this.bytes - offset));
       length = checkHeader(header, place, this.bytes - offset - HEADER_BYTES);
@@ -189,15 +186,10 @@ export class RecordReader implements AsyncIterable<TfRecord> {
     const room = Math.min(this.#buffer.length - this.#held, this.bytes - position);
     const { bytesRead } = await this.#file.read(this.#buffer, this.#held, room, position);
     if (bytesRead === 0) {
-      throw new FormatError(
-        {
-          where: this.#path,
-          what: "became shorter while it was read",
-          expected: `${this.bytes} bytes`,
-          found: `${position}`,
-        },
-        position,
-      );
+      throw new FormatError(this.#path, position, "became shorter while it was read", {
+        expected: `${this.bytes} bytes`,
+        found: `${position}`,
+      });
     }
     this.#held += bytesRead;
   }
@@ -207,7 +199,7 @@ export class RecordReader implements AsyncIterable<TfRecord> {
     const start = await this.#take(0, Math.min(this.bytes, 512));
     const [what, hint] = kindOf(start, this.#path) ?? [];
     if (what === undefined) return undefined;
-    return new FormatError({ where: this.#path, what, ...(hint === undefined ? {} : { hint }) }, 0);
+    return new FormatError(this.#path, 0, what, { hint });
   }
 }
 
@@ -273,10 +265,7 @@ function problem(
   what: string,
   numbers: { readonly expected: string; readonly found: string },
 ): FormatError {
-  return new FormatError(
-    { where: `${path}#${record}`, what: `record ${record}: ${what}`, ...numbers },
-    offset + at,
-  );
+  return new FormatError(`${path}#${record}`, offset + at, `record ${record}: ${what}`, numbers);
 }
 
 /** Files that are handed over for TFRecords, and what to do; asked only where the first record is none. */

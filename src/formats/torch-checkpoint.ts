@@ -49,13 +49,10 @@ export async function parseTorchCheckpoint(bytes: Uint8Array, where: string): Pr
   if (isPickle(bytes)) return parseLegacy(bytes, where);
   if (isTar(bytes)) {
     const hint = "Load it with a PyTorch of its time and save it again";
-    throw new FormatError({ where, what: "the tar form of PyTorch before 0.2, which is not read", hint }, 0);
+    throw new FormatError(where, 0, "the tar form of PyTorch before 0.2, which is not read", { hint });
   }
   const found = `bytes ${Buffer.from(bytes.subarray(0, 8)).toString("hex")}`;
-  throw new FormatError(
-    { where, what: "is no PyTorch checkpoint", expected: "a zip file or a pickle", found },
-    0,
-  );
+  throw new FormatError(where, 0, "is no PyTorch checkpoint", { expected: "a zip file or a pickle", found });
 }
 
 function isZip(head: Uint8Array): boolean {
@@ -77,13 +74,13 @@ async function parseZip(bytes: Uint8Array, where: string): Promise<TorchCheckpoi
   const [pickleName] = pickles;
   if (pickleName === undefined || pickles.length > 1) {
     const numbers = { expected: "one NAME/data.pkl", found: `${pickles.length}` };
-    throw new FormatError({ where, what: "a zip file, but no PyTorch checkpoint", ...numbers }, 0);
+    throw new FormatError(where, 0, "a zip file, but no PyTorch checkpoint", numbers);
   }
   const folder = pickleName.slice(0, -"data.pkl".length);
   const order = zip.content(`${folder}byteorder`);
   if (order !== undefined && Buffer.from(order).toString("latin1").trim() !== "little") {
     const found = JSON.stringify(Buffer.from(order.subarray(0, 16)).toString("latin1"));
-    throw new FormatError({ where, what: "another byte order than is read", expected: "little", found }, 0);
+    throw new FormatError(where, 0, "another byte order than is read", { expected: "little", found });
   }
 
   const storages: Storages = (storage, tensor) => {
@@ -92,13 +89,13 @@ async function parseZip(bytes: Uint8Array, where: string): Promise<TorchCheckpoi
     const expected = storage.elements * dtypes[storage.dtype].bytes;
     if (content?.length === expected) return content;
     throw new FormatError(
+      `${where}, ${tensor}`,
+      zip.begin(name),
+      `its storage ${JSON.stringify(storage.key)} is missing or of another length`,
       {
-        where: `${where}, ${tensor}`,
-        what: `its storage ${JSON.stringify(storage.key)} is missing or of another length`,
         expected: `${expected} bytes in ${JSON.stringify(name)}`,
         found: content === undefined ? "no such member" : `${content.length}`,
       },
-      zip.begin(name),
     );
   };
   const refs = new StorageReferences(`${where}/${pickleName}`);
@@ -109,7 +106,7 @@ async function parseZip(bytes: Uint8Array, where: string): Promise<TorchCheckpoi
 function refuseScript(name: string, where: string): void {
   if (!/^[^/]+\/(code\/|constants\.pkl$)/.test(name)) return;
   const hint = "Save the state_dict of the module instead";
-  throw new FormatError({ where, what: "a TorchScript archive, which holds code and is not read", hint }, 0);
+  throw new FormatError(where, 0, "a TorchScript archive, which holds code and is not read", { hint });
 }
 
 function parseLegacy(bytes: Uint8Array, where: string): TorchCheckpoint {
@@ -117,7 +114,7 @@ function parseLegacy(bytes: Uint8Array, where: string): TorchCheckpoint {
   const magic = readPickle(bytes, where, { allowed: torchNames }, 0);
   if (magic.value !== LEGACY_MAGIC) {
     const hint = "Save a state_dict with torch.save";
-    throw new FormatError({ where, what: "a pickle, but not one of torch.save's", hint }, 0);
+    throw new FormatError(where, 0, "a pickle, but not one of torch.save's", { hint });
   }
   const protocol = readPickle(bytes, where, plain, magic.end);
   if (protocol.value !== LEGACY_PROTOCOL) {
@@ -125,12 +122,12 @@ function parseLegacy(bytes: Uint8Array, where: string): TorchCheckpoint {
       expected: `${LEGACY_PROTOCOL}`,
       found: typeof protocol.value === "number" ? `${protocol.value}` : "no number",
     };
-    throw new FormatError({ where, what: "an unknown protocol", ...numbers }, magic.end);
+    throw new FormatError(where, magic.end, "an unknown protocol", numbers);
   }
   const system = readPickle(bytes, where, plain, protocol.end);
   if (!(system.value instanceof Map) || system.value.get("little_endian") !== true) {
     const numbers = { expected: "little_endian", found: "something else" };
-    throw new FormatError({ where, what: "another byte order than is read", ...numbers }, protocol.end);
+    throw new FormatError(where, protocol.end, "another byte order than is read", numbers);
   }
   const refs = new StorageReferences(where);
   const object = readTorchPickle(bytes, where, refs, system.end);
@@ -152,7 +149,7 @@ function placeStorages(
   where: string,
 ): Map<string, number> {
   const refuse = (what: string, at: number, expected?: string, found?: string): FormatError =>
-    new FormatError({ where, what, ...(expected && found ? { expected, found } : {}) }, at);
+    new FormatError(where, at, what, { expected, found });
   if (!Array.isArray(keys.value)) throw refuse("the list of storages is no list", keys.end);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const places = new Map<string, number>();

@@ -152,7 +152,7 @@ export class StorageReferences {
   }
 
   private error(what: string): FormatError {
-    return new FormatError({ where: this.where, what }, 0);
+    return new FormatError(this.where, 0, what);
   }
 }
 
@@ -176,7 +176,7 @@ export function collect(top: PickleValue, source: Source): TorchCheckpoint {
   const tensors = new Map<string, TorchTensor>();
   const visited = new Set<unknown>();
   let total = 0;
-  const refuse = (what: string): FormatError => new FormatError({ where: source.where, what }, 0);
+  const refuse = (what: string): FormatError => new FormatError(source.where, 0, what);
   const waiting: { value: PickleValue; path: string; depth: number }[] = [{ value: top, path: "", depth: 0 }];
   for (let item = waiting.pop(); item !== undefined; item = waiting.pop()) {
     const { value, path, depth } = item;
@@ -189,14 +189,9 @@ export function collect(top: PickleValue, source: Source): TorchCheckpoint {
       total += tensor.bytes;
       if (total > MOST_SHARING * source.bytes) {
         const most = `${MOST_SHARING} times the file, ${MOST_SHARING * source.bytes} bytes`;
-        throw new FormatError(
-          {
-            where: source.where,
-            what: "its tensors are longer than the file can mean",
-            expected: `at most ${most}`,
-          },
-          0,
-        );
+        throw new FormatError(source.where, 0, "its tensors are longer than the file can mean", {
+          expected: `at most ${most}`,
+        });
       }
       tensors.set(path, tensor);
       continue;
@@ -239,10 +234,7 @@ function tensorCall(value: PickleValue): Call | undefined {
 function tensorOf(call: Call, name: string, source: Source): TorchTensor & { readonly bytes: number } {
   const where = `tensor ${quoted(name)}`;
   const refuse = (what: string, expected?: string, found?: string): FormatError =>
-    new FormatError(
-      { where: `${source.where}, ${where}`, what, ...(expected && found ? { expected, found } : {}) },
-      0,
-    );
+    new FormatError(`${source.where}, ${where}`, 0, what, { expected, found });
   if (call.state !== undefined) throw refuse("the pickle changes it after making it, which is not read");
   const [reference, offset, size, strides, , , type] = call.args;
   if (!(reference instanceof Other) || !(reference.value instanceof Reference))

@@ -158,8 +158,8 @@ class Reader {
     return new DataError({
       where: `${this.where}, line ${line}, column ${column}`,
       what,
-      ...(expected === undefined ? {} : { expected }),
-      ...(found === undefined ? {} : { found }),
+      expected,
+      found,
     });
   }
 }

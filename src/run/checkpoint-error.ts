@@ -14,8 +14,8 @@ export function asCheckpointError(error: unknown, path: string): unknown {
       {
         what: `the weights cannot be read: ${what}`,
         where: where ?? path,
-        ...(expected === undefined ? {} : { expected }),
-        ...(found === undefined ? {} : { found }),
+        expected,
+        found,
         ...untouched,
       },
       error,

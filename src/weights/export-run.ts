@@ -118,7 +118,7 @@ function refuseUnfit(checkpoint: Checkpoint, { format, weights, keepBatchNorm, i
   const { state, path } = checkpoint;
   const refuse = (what: string, where: string, expected: string, found: string, hint?: string): never => {
     const safe = "Nothing was written";
-    throw new UsageError({ what, where, expected, found, safe, ...(hint === undefined ? {} : { hint }) });
+    throw new UsageError({ what, where, expected, found, safe, hint });
   };
   if (format !== "onnx" && (keepBatchNorm === true || input !== undefined)) {
     const option = keepBatchNorm === true ? "--keep_batch_norm" : "--input";

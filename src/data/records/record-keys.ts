@@ -32,7 +32,7 @@ export function parseKeys(text: string): RequestedKeys {
     new UsageError({
       what: `--keys: ${what}`,
       found,
-      ...(expected === undefined ? {} : { expected }),
+      expected,
       hint: "--keys image=image/encoded,label=image/class/label",
     });
   for (const part of text.split(",")) {

@@ -161,8 +161,8 @@ export function compareWithManifest(
       new DataError({
         where: join(folder, name),
         what,
-        ...(expected === undefined ? {} : { expected }),
-        ...(is === undefined ? {} : { found: is }),
+        expected,
+        found: is,
         hint: `Fetch or make it again; without ${MANIFEST_FILE} the shards are read as they are`,
       }),
     );

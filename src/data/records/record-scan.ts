@@ -265,7 +265,7 @@ async function firstKeys(
   throw new DataError({
     where: folder,
     what: "holds no whole record",
-    ...(first === undefined ? {} : { found: first.message }),
+    found: first?.message,
   });
 }
 
