@@ -200,6 +200,27 @@ napi_value Logits(napi_env env, napi_callback_info info) {
   });
 }
 
+// map(run, planes Int32Array, images, out Float32Array [images, planes, height, width]): planes as their readers see them.
+napi_value Map(napi_env env, napi_callback_info info) {
+  return Guard(env, [&] {
+    const auto args = Arguments(env, info, 4);
+    const Run& run = SingleRun(env, args[0]);
+    const ProgramInfo& p = run.program();
+    const Span planes = TypedArray(env, args[1], napi_int32_array, "planes");
+    const int32_t* ids = static_cast<const int32_t*>(planes.data);
+    const int images = static_cast<int>(Number(env, args[2], 1, p.batch, "images"));
+    for (size_t i = 0; i < planes.length; ++i)
+      if (ids[i] < 0 || ids[i] >= static_cast<int32_t>(p.planes.size()) || p.planes[ids[i]].height != p.planes[ids[0]].height ||
+          p.planes[ids[i]].width != p.planes[ids[0]].width)
+        throw std::invalid_argument("planes of one size are expected");
+    if (planes.length == 0) throw std::invalid_argument("a map has planes");
+    const size_t count = planes.length * images * p.planes[ids[0]].height * p.planes[ids[0]].width;
+    run.executor->ReadMap(ids, static_cast<long>(planes.length), images,
+                          Array<float>(env, args[3], napi_float32_array, count, "map"));
+    return Undefined(env);
+  });
+}
+
 // seconds(run, backward, out Float64Array [steps]): of the last run of each step.
 napi_value Seconds(napi_env env, napi_callback_info info) {
   return Guard(env, [&] {
@@ -267,6 +288,7 @@ void RegisterEngine(napi_env env, napi_value exports) {
   Export(env, exports, "applyUpdate", ApplyUpdateTo);
   Export(env, exports, "infer", Infer);
   Export(env, exports, "logits", Logits);
+  Export(env, exports, "map", Map);
   Export(env, exports, "seconds", Seconds);
   Export(env, exports, "machine", Machine);
   Export(env, exports, "measurePeak", MeasurePeakOf);

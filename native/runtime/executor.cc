@@ -70,6 +70,21 @@ void Executor::Infer(const uint8_t* images, int count, float* logits) {
   std::copy_n(ws_.logits.data(), static_cast<size_t>(count) * program().classes, logits);
 }
 
+void Executor::ReadMap(const int32_t* planes, long count, int images, float* out) const {
+  for (long c = 0; c < count; ++c) {
+    const int id = planes[c];
+    const PlaneInfo& plane = program().planes[id];
+    const long pixels = plane.height * plane.width;
+    const float scale = ws_.norm.scale(id), shift = ws_.norm.shift(id);
+    const float* z = ws_.plane(id, false);
+    for (long n = 0; n < images; ++n)
+      for (long i = 0; i < pixels; ++i) {
+        const float y = scale * z[n * pixels + i] + shift;
+        out[(n * count + c) * pixels + i] = plane.relu && !(y > 0) ? 0 : y;
+      }
+  }
+}
+
 void Executor::RunStep(int index, bool backward, const uint8_t* images) {
   if (program().steps[index].kind == StepKind::kStem && !images) throw std::invalid_argument("the stem wants images");
   const Lent lent(ws_, images, nullptr);

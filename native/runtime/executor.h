@@ -33,6 +33,8 @@ class Executor {
 
   const float* logits() const { return ws_.logits.data(); }
   long features() const { return static_cast<long>(program().steps.back().inputs.size()); }
+  // Planes of one size as their readers see them: out [images, planes, height, width].
+  void ReadMap(const int32_t* planes, long count, int images, float* out) const;
   float* plane(int id, bool gradient) { return ws_.plane(id, gradient); }
   BatchNorm& norm() { return ws_.norm; }
   const std::vector<double>& seconds(bool backward) const { return backward ? backward_seconds_ : forward_seconds_; }

@@ -83,6 +83,8 @@ export interface TrainingRun {
   applyUpdate(update: UpdateSettings): Promise<void>;
   /** [batch, classes] of the last step, a copy. */
   logits(): Float32Array;
+  /** What readers of a kept layer saw in the last step, normalised and clipped: [batch, channels, height, width]. */
+  kept(layer: string): Float32Array;
   stepSeconds(): StepSeconds;
   close(): void;
 }
@@ -93,6 +95,8 @@ export interface InferenceRun {
   load(weights: Weights): Promise<void>;
   /** Logits [count, classes] for images [count, size, size, 3], count <= batch, with moving statistics. */
   infer(images: Uint8Array, count: number): Promise<Float32Array>;
+  /** What readers of a kept layer saw in the last call of `infer`: [count, channels, height, width]. */
+  kept(layer: string): Float32Array;
   stepSeconds(): StepSeconds;
   close(): void;
 }

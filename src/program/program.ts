@@ -174,6 +174,13 @@ export interface KeptMap {
   readonly planes: readonly PlaneId[];
 }
 
+/** @throws RangeError when the program was not compiled to keep this layer. */
+export function keptPlanes({ kept }: Program, layer: string): readonly PlaneId[] {
+  const map = kept.find((each) => each.layer === layer);
+  if (map === undefined) throw new RangeError(`the program does not keep "${layer}"`);
+  return map.planes;
+}
+
 /** Index of the first step that trains; all behind it do. The number of steps where none does. */
 export function firstTraining({ steps }: Pick<Program, "steps">): number {
   const first = steps.findIndex(({ trains }) => trains);

@@ -55,6 +55,7 @@ export function trainOn(
     computeGradients: (batch, loss) => mirrored(() => run.computeGradients(batch, loss)),
     applyUpdate: (update) => mirrored(() => run.applyUpdate(update)),
     logits: () => run.logits(),
+    kept: (layer) => run.kept(layer),
     stepSeconds: () => run.stepSeconds(),
     close: () => run.close(),
     inspect: {

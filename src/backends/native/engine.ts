@@ -38,6 +38,8 @@ export interface Engine {
   applyUpdate(run: Run, update: Float64Array): Promise<void>;
   infer(run: Run, images: Uint8Array, count: number, logits: Float32Array): Promise<void>;
   logits(run: Run, out: Float32Array): void;
+  /** The planes as their readers see them: [images, planes, height, width]. */
+  map(run: Run, planes: Int32Array, images: number, out: Float32Array): void;
   seconds(run: Run, backward: boolean, out: Float64Array): void;
   machine(): { available: string[]; compiler: string };
   measurePeak(threads: number, isa: string): Promise<[number, number]>;

@@ -6,7 +6,7 @@
  */
 
 import { planMemory } from "../../program/plan-memory.js";
-import type { Program } from "../../program/program.js";
+import { keptPlanes, type Plane, type Program } from "../../program/program.js";
 import type {
   Backend,
   BackendOptions,
@@ -63,6 +63,14 @@ export class NativeRun {
     return this.ask((addon) => addon.copyState(this.handle, write, ...given));
   }
 
+  kept(layer: string, images: number): Float32Array {
+    const planes = keptPlanes(this.program, layer);
+    const { height, width } = this.program.planes[planes[0] as number] as Plane;
+    const map = new Float32Array(images * planes.length * height * width);
+    engine().map(this.handle, Int32Array.from(planes), images, map);
+    return map;
+  }
+
   stepSeconds(): StepSeconds {
     const seconds = (backward: boolean): Float64Array => {
       const out = new Float64Array(this.program.steps.length);
@@ -112,6 +120,10 @@ export class NativeTraining implements TrainingRun {
     return logits;
   }
 
+  kept(layer: string): Float32Array {
+    return this.run.kept(layer, this.run.program.batch);
+  }
+
   stepSeconds(): StepSeconds {
     return this.run.stepSeconds();
   }
@@ -145,11 +157,14 @@ export class NativeInference implements InferenceRun {
   /** A short batch is filled up here: what stands in the other images does not matter, each is computed for itself. */
   readonly #padded: Uint8Array;
   readonly #imageBytes: number;
+  /** Of the last call. */
+  #images = 0;
 
   constructor(program: Program, options: BackendOptions) {
-    // With few pictures, all threads work on the same ones, step by step.
+    // With few pictures, all threads work on the same ones, step by step; likewise where maps of all are kept.
     const threads = options.threads || machine(options.isa).threads;
-    const portion = PORTIONS.find((pictures) => program.batch >= pictures * threads);
+    const portion =
+      program.kept.length > 0 ? undefined : PORTIONS.find((pictures) => program.batch >= pictures * threads);
     const executed = portion === undefined ? program : inPortions(program, portion);
     this.run = new NativeRun(executed, options, portion !== undefined);
     this.#program = program;
@@ -164,6 +179,7 @@ export class NativeInference implements InferenceRun {
 
   async infer(images: Uint8Array, count: number): Promise<Float32Array> {
     const logits = new Float32Array(count * this.#program.classes);
+    this.#images = count;
     let batch = images;
     if (images.length === 0 || images.length % (this.run.program.batch * this.#imageBytes) !== 0) {
       this.#padded.set(images.subarray(0, count * this.#imageBytes));
@@ -171,6 +187,10 @@ export class NativeInference implements InferenceRun {
     }
     await this.run.ask((addon) => addon.infer(this.run.handle, batch, count, logits));
     return logits;
+  }
+
+  kept(layer: string): Float32Array {
+    return this.run.kept(layer, this.#images);
   }
 
   stepSeconds(): StepSeconds {

@@ -103,7 +103,7 @@ export function passesOf(step: Step): Passes<Step> {
 }
 
 function normaliseOutputs({ machine, weights }: Passing, step: Step): void {
-  if (machine.program.mode !== "train") return;
+  if (step.statistics === "moving") return;
   for (const plane of outputsOf(step))
     normaliseByBatch(machine, plane, machine.values[plane] as Float64Array, weights());
 }

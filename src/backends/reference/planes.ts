@@ -7,7 +7,7 @@
  * A plane is [batch, height, width], contiguous. Only the first `images` images of it are in use.
  */
 
-import type { Plane, PlaneId, Program } from "../../program/program.js";
+import { firstTraining, type Plane, type PlaneId, type Program } from "../../program/program.js";
 
 /**
  * mean and variance (biased) of the batch, scale and shift for readers, gradientSum = sum of g and
@@ -17,6 +17,8 @@ export type Table = "mean" | "variance" | "scale" | "shift" | "gradientSum" | "g
 
 export interface Machine {
   readonly program: Program;
+  /** Planes below this number were written by frozen steps: they have no gradient, and their statistics stay. */
+  readonly frozenPlanes: number;
   /** Images in use, 1 .. program.batch. */
   images: number;
   /** Raw convolution outputs z. */
@@ -34,6 +36,7 @@ export function createMachine(program: Program): Machine {
   const table = (): Float64Array => new Float64Array(planes.length);
   const machine: Machine = {
     program,
+    frozenPlanes: program.steps[firstTraining(program)]?.first ?? planes.length,
     images: batch,
     values: allocate(),
     gradients: program.mode === "train" ? allocate() : [],
@@ -75,6 +78,8 @@ export function readNormalised(machine: Machine, plane: PlaneId): Float64Array {
  * scale*z + shift <= 0, as PyTorch and TensorFlow choose), written or added. Then
  *
  *     gradientSum = sum of g,   gradientDot = sum of g * z
+ *
+ * A frozen plane takes none.
  */
 export function writeGradient(
   machine: Machine,
@@ -82,6 +87,7 @@ export function writeGradient(
   dy: Float64Array,
   accumulates: boolean,
 ): void {
+  if (plane < machine.frozenPlanes) return;
   const { relu } = planeOf(machine, plane);
   const z = machine.values[plane] as Float64Array;
   const g = machine.gradients[plane] as Float64Array;
@@ -108,4 +114,16 @@ function pixelsBehind({ steps, planes }: Program, plane: PlaneId): number {
   if (stem?.kind === "stem") return stem.convolution.outputHeight * stem.convolution.outputWidth;
   const { height, width } = planes[plane] as Plane;
   return height * width;
+}
+
+/** A map as its readers see it, normalised and, where they do, clipped: [images, planes, height, width]. */
+export function readMap(machine: Machine, planes: readonly PlaneId[]): Float32Array {
+  const { pixels } = planeOf(machine, planes[0] as PlaneId);
+  const map = new Float32Array(machine.images * planes.length * pixels);
+  planes.forEach((plane, channel) => {
+    const y = readNormalised(machine, plane);
+    for (let n = 0; n < machine.images; n++)
+      map.set(y.subarray(n * pixels, (n + 1) * pixels), (n * planes.length + channel) * pixels);
+  });
+  return map;
 }

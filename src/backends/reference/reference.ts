@@ -6,7 +6,7 @@
  */
 
 import { UsageError } from "../../core/error.js";
-import { outputsOf, type Plane, type Program } from "../../program/program.js";
+import { firstTraining, keptPlanes, outputsOf, type Plane, type Program } from "../../program/program.js";
 import type {
   Backend,
   Batch,
@@ -22,7 +22,7 @@ import type {
 import { batchNormGradients, normaliseByMoving } from "./batch-norm.js";
 import type { HeadMemory, LossAndGradient } from "./head-passes.js";
 import { passesOf, type Passing } from "./passes.js";
-import { createMachine, type Machine } from "./planes.js";
+import { createMachine, type Machine, readMap } from "./planes.js";
 import type { StemMemory } from "./stem-passes.js";
 import { decayLoss, updateParameters, updateStatistics } from "./update.js";
 
@@ -91,7 +91,8 @@ export class Execution implements Passing {
   }
 
   backward(): void {
-    for (let index = this.machine.program.steps.length - 1; index >= 0; index--)
+    const { program } = this.machine;
+    for (let index = program.steps.length - 1; index >= firstTraining(program); index--)
       this.runStep(index, "backward");
   }
 
@@ -107,7 +108,7 @@ export class Execution implements Passing {
         gradients[gamma] = dgamma;
         gradients[beta] = dbeta;
       }
-    } else if (machine.program.mode === "infer") {
+    } else if (step.statistics === "moving") {
       for (const plane of outputsOf(step)) normaliseByMoving(machine, plane, this.weights());
     }
     passesOf(step)[direction](this, step);
@@ -154,6 +155,10 @@ export class ReferenceTraining implements TrainingRun {
 
   logits(): Float32Array {
     return Float32Array.from((this.execution.head as HeadMemory).logits);
+  }
+
+  kept(layer: string): Float32Array {
+    return readMap(this.execution.machine, keptPlanes(this.execution.machine.program, layer));
   }
 
   stepSeconds(): StepSeconds {
@@ -221,6 +226,10 @@ export class ReferenceInference implements InferenceRun {
       execution.forward();
       return Float32Array.from((execution.head as HeadMemory).logits);
     });
+  }
+
+  kept(layer: string): Float32Array {
+    return readMap(this.execution.machine, keptPlanes(this.execution.machine.program, layer));
   }
 
   stepSeconds(): StepSeconds {

@@ -40,7 +40,7 @@ export function stemForward(
   for (let o = 0; o < step.count; o++) {
     const plane = step.first + o;
     const whole = convolve(machine, step, input, weights.parameters, o);
-    if (machine.program.mode === "train") normaliseByBatch(machine, plane, whole, weights);
+    if (step.statistics === "batch") normaliseByBatch(machine, plane, whole, weights);
     const won = findWinners(machine, step, whole, machine.tables.scale[plane] as number);
     const values = machine.values[plane] as Float64Array;
     won.forEach((at, position) => (values[position] = whole[at] as number));

@@ -18,6 +18,7 @@ import type { Machine } from "./planes.js";
 
 export function updateParameters(program: Program, state: TrainingArrays, settings: UpdateSettings): void {
   for (const parameter of program.parameters) {
+    if (parameter.offset >= program.trainedCount) continue;
     const range = { from: parameter.offset, to: parameter.offset + parameter.size };
     const weightDecay = parameter.decay ? settings.weightDecay : 0;
     updateRange(state, range, { ...settings, weightDecay });
@@ -47,6 +48,7 @@ export function updateStatistics(machine: Machine, statistics: Float32Array): vo
   const { planes, batchNorm } = machine.program;
   const rate = 1 - batchNorm.momentum;
   planes.forEach((_, plane) => {
+    if (plane < machine.frozenPlanes) return;
     const n = machine.counts(plane);
     const mean = machine.tables.mean[plane] as number;
     const variance = ((machine.tables.variance[plane] as number) * n) / (n - 1);
@@ -56,15 +58,15 @@ export function updateStatistics(machine: Machine, statistics: Float32Array): vo
   });
 }
 
-/** weightDecay * sum of w^2 / 2 over the parameters that decay. */
+/** weightDecay * sum of w^2 / 2 over the parameters that train and decay. */
 export function decayLoss(
-  { parameters: table }: Program,
+  { parameters: table, trainedCount }: Program,
   parameters: Float32Array,
   weightDecay: number,
 ): number {
   let sum = 0;
   for (const { decay, offset, size } of table) {
-    if (!decay) continue;
+    if (!decay || offset >= trainedCount) continue;
     for (const w of parameters.subarray(offset, offset + size)) sum += w * w;
   }
   return (weightDecay * sum) / 2;
