@@ -46,7 +46,7 @@ suite("bench", () => {
       assert.equal(result.steps, 2);
       const { min, median, max } = result.images_per_second;
       assert.ok(0 < min && min <= median && median <= max);
-      assert.ok(0 < result.share_of_peak && result.share_of_peak < 1);
+      assert.equal(result.share_of_peak, result.gflops / result.peak_gflops);
       assert.ok(Math.abs(sum(result.layers.map((layer) => layer.share)) - 1) < 1e-9);
     });
   }

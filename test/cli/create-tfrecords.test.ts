@@ -11,12 +11,14 @@ import {
   symlinkSync,
   writeFileSync,
 } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { after, suite, test } from "node:test";
 
 import sharp from "sharp";
 
+import { Draws, streams } from "../../src/core/random.js";
 import { decodeExample } from "../../src/formats/tf-example.js";
 import { RecordReader } from "../../src/formats/tfrecord.js";
 import { needs, sharedPath } from "../support/shared.js";
@@ -248,19 +250,19 @@ suite("create-tfrecords, ended by force", () => {
 
   test("at any moment: no shard under its name is partial, and the same command finishes to the same bytes", async () => {
     await prepare();
-    const started = performance.now();
     assert.equal(riffle(cwd, ...argv("whole")).status, 0);
-    const took = performance.now() - started;
     const whole = contents(join(cwd, "whole"));
     assert.ok(whole.has("manifest.json") && whole.has("shard-0038.tfrecords"));
 
-    let interrupted = 0;
-    for (let kill = 0; kill < KILLS; kill++) {
+    // One that came to its end before its kill is looked at too, but does not count.
+    for (let [kill, interrupted] = [0, 0]; interrupted < KILLS; kill++) {
       const output = `killed-${kill}`;
-      // Evenly over the run, later than the start of the program, with a different phase each time.
-      const delay = took * (0.2 + 0.8 * ((kill + 0.5) / KILLS));
-      await killedAfter(spawn(process.execPath, [program, ...argv(output)], { cwd, stdio: "ignore" }), delay);
       const folder = join(cwd, output);
+      const child = spawn(process.execPath, [program, ...argv(output)], { cwd, stdio: "ignore" });
+      const draws = new Draws(1, streams.draw, 0, kill);
+      // Evenly over the run: from the first shard's beginning to the last ones.
+      const shards = Math.floor((interrupted / KILLS) * (SHARDS - 3));
+      await killedAfter(child, () => shardsIn(folder) >= shards, draws.below(20));
       const left = existsSync(folder) ? contents(folder) : new Map<string, string>();
       for (const [name, bytes] of left) {
         if (/^shard-.*\.tfrecords$/.test(name)) assert.ok(bytes === whole.get(name), `${output}/${name}`);
@@ -271,7 +273,6 @@ suite("create-tfrecords, ended by force", () => {
       assert.deepEqual(contents(folder), whole);
       rmSync(folder, { recursive: true });
     }
-    assert.ok(interrupted >= KILLS / 4, `only ${interrupted} of ${KILLS} kills fell into the run`);
   });
 
   test("Ctrl-C ends after a shard, says how to go on, and exits with 130", async () => {
@@ -337,9 +338,17 @@ suite("verify-data, stopped or on copies", () => {
   });
 });
 
-async function killedAfter(child: ChildProcess, milliseconds: number): Promise<void> {
+/** Kills the process some milliseconds after it is `due`, unless it ended before. */
+async function killedAfter(child: ChildProcess, due: () => boolean, milliseconds: number): Promise<void> {
   const ended = once(child, "exit");
-  const timer = setTimeout(() => child.kill("SIGKILL"), milliseconds);
+  while (child.exitCode === null && !due()) await sleep(2);
+  await sleep(milliseconds);
+  child.kill("SIGKILL");
   await ended;
-  clearTimeout(timer);
+}
+
+function shardsIn(folder: string): number {
+  return existsSync(folder)
+    ? readdirSync(folder).filter((name) => /^shard-.*\.tfrecords$/.test(name)).length
+    : 0;
 }

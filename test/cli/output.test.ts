@@ -304,7 +304,7 @@ suite("launch", { skip: !existsSync("/dev/full") }, () => {
     const status = await new Promise((done) => child.on("close", done));
     assert.equal(status, 6, stderr);
     assert.match(stdout, /^job 7$[^]*^E2E Training Duration sec : \d+$/m);
-    assert.match(stderr, /warning: .*train_0\.log: is not written from here on/);
+    assert.match(stderr, /warning: .*train_0\.log is not written from here on/);
     assert.match(stderr, /^riffle: .*the log has not all of its lines/m);
     assert.ok(existsSync(join(own, "output", "0", "ckpt", "step-1", "weights.safetensors")));
   });
