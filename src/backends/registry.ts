@@ -4,6 +4,7 @@
  */
 
 import type { Backend } from "./backend.js";
+import { environment } from "../core/environment.js";
 import { UsageError } from "../core/error.js";
 
 /** By name; only the one that runs is loaded. */
@@ -13,7 +14,7 @@ const backends = {
 } satisfies Record<string, () => Promise<Backend>>;
 
 export async function chooseBackend(): Promise<Backend> {
-  const wanted = process.env["RIFFLE_BACKEND"] ?? "native";
+  const wanted = environment("RIFFLE_BACKEND") ?? "native";
   const load = new Map(Object.entries(backends)).get(wanted);
   if (load !== undefined) return load();
   throw new UsageError({

@@ -16,6 +16,7 @@ import { appendFileSync, existsSync, mkdirSync, readdirSync, renameSync, writeFi
 import { availableParallelism, machine as architecture } from "node:os";
 import { join, resolve } from "node:path";
 
+import { environment, type EnvironmentVariable } from "../core/environment.js";
 import { DataError, ResourceError, RiffleError, UsageError } from "../core/error.js";
 import { printable } from "../core/printable.js";
 import type { EndEvent, TrainEvent } from "../run/events.js";
@@ -224,8 +225,8 @@ function plan(invocation: Invocation): Launch {
 }
 
 /** A whole number from the environment. @throws UsageError */
-function environmentNumber(name: string, fallback: number): number {
-  const text = process.env[name];
+function environmentNumber(name: EnvironmentVariable, fallback: number): number {
+  const text = environment(name);
   if (text === undefined || text === "") return fallback;
   if (/^\d{1,6}$/.test(text)) return Number(text);
   throw new UsageError({
@@ -249,13 +250,13 @@ function moveAside(output: string, terminal: Terminal): void {
 
 /** A line for each option and variable that has nothing to act on. */
 function environmentLines(invocation: Invocation): string[] {
-  const { JOB_ID, RANK_ID, RANK_TABLE_FILE } = process.env;
+  const [job, rank] = [environment("JOB_ID"), environment("RANK_ID")];
   const idle = ["over_dump", "data_dump_flag", "autotune"].filter((name) => isOn(invocation, name));
   if (invocation.own.has("data_dump_step")) idle.push("data_dump_step");
   return [
-    ...(JOB_ID ? [`job ${JOB_ID}`] : []),
-    ...(RANK_ID && RANK_ID !== "0" ? [`RANK_ID ${RANK_ID}: with one process every rank is the first`] : []),
-    ...(RANK_TABLE_FILE ? ["RANK_TABLE_FILE is not read: there is one process"] : []),
+    ...(job ? [`job ${job}`] : []),
+    ...(rank && rank !== "0" ? [`RANK_ID ${rank}: with one process every rank is the first`] : []),
+    ...(environment("RANK_TABLE_FILE") ? ["RANK_TABLE_FILE is not read: there is one process"] : []),
     ...idle.map((name) => `--${name} is for an NPU and does nothing on a processor`),
   ];
 }

@@ -9,6 +9,7 @@ import { fstatSync, readFileSync } from "node:fs";
 import { basename } from "node:path";
 import { isatty } from "node:tty";
 
+import { environment } from "../core/environment.js";
 import type { Terminal } from "./terminal.js";
 
 export interface StopRequest {
@@ -58,7 +59,7 @@ export function listenForStop(terminal: Terminal, announcement: () => string): S
  * no terminal for input, and output to files alone.
  */
 export function ignoresHangUp(): boolean {
-  if (basename(process.env["_"] ?? "") === "nohup") return true;
+  if (basename(environment("_") ?? "") === "nohup") return true;
   if (!isatty(0) && [1, 2].every(isFile)) return true;
   try {
     const ignored = /^SigIgn:\s*([0-9a-f]+)$/m.exec(

@@ -13,6 +13,7 @@ import { Socket } from "node:net";
 
 import pc from "picocolors";
 
+import { environment } from "../core/environment.js";
 import { ResourceError } from "../core/error.js";
 import { printable } from "../core/printable.js";
 import { jsonLine } from "./format.js";
@@ -98,7 +99,7 @@ export function openTerminal(json: boolean): Terminal {
   };
   return {
     json,
-    interactive: stderr.isTTY && process.env["TERM"] !== "dumb",
+    interactive: stderr.isTTY && environment("TERM") !== "dumb",
     printsToTerminal: !json && stdout.isTTY,
     get width() {
       return stderr.columns || 80;
@@ -153,7 +154,7 @@ function writerOf(
  * undefined for "find out", which is yes under CI.
  */
 export function coloursOf(stream: { readonly isTTY?: boolean }): Colours {
-  const wanted = stream.isTTY === true && !process.env["NO_COLOR"] && process.env["TERM"] !== "dumb";
+  const wanted = stream.isTTY === true && !environment("NO_COLOR") && environment("TERM") !== "dumb";
   const colours = pc.createColors(wanted);
   return Object.fromEntries(
     colourNames.map((name) => [name, (text: string) => ({ text, paint: colours[name] })]),

@@ -4,6 +4,7 @@
 
 import { availableParallelism } from "node:os";
 
+import { environment } from "../../core/environment.js";
 import { UsageError } from "../../core/error.js";
 import type { BackendOptions, Machine, Peak } from "../backend.js";
 import { ask, engine } from "./engine.js";
@@ -15,7 +16,7 @@ import { ask, engine } from "./engine.js";
  */
 export function machine(isa?: string): Machine {
   const found = engine().machine();
-  const wanted = isa ?? process.env["RIFFLE_ISA"] ?? "";
+  const wanted = isa ?? environment("RIFFLE_ISA") ?? "";
   // "wide" runs the 16-lane kernels on narrower hardware; only tests want it.
   if (wanted !== "" && wanted !== "wide" && !found.available.includes(wanted)) {
     throw new UsageError({

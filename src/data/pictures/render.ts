@@ -12,6 +12,7 @@
 import sharp, { type Sharp } from "sharp";
 
 import { loadAddon } from "../../core/addon.js";
+import { environment } from "../../core/environment.js";
 import { DataError } from "../../core/error.js";
 import { noMemory, unreadable } from "../unreadable.js";
 import { Allowance } from "./allowance.js";
@@ -161,7 +162,7 @@ export function jpegDecoder(): "libjpeg-turbo" | "sharp" {
 
 /** How many threads read and decode: libuv's, which are four unless this variable, read by libuv, says otherwise. */
 export function decodingThreads(): number {
-  const asked = Number(process.env["UV_THREADPOOL_SIZE"] ?? 4);
+  const asked = Number(environment("UV_THREADPOOL_SIZE") ?? 4);
   return Number.isInteger(asked) ? Math.min(Math.max(asked, 1), 1024) : 4;
 }
 
