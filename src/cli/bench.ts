@@ -6,11 +6,10 @@
  */
 
 import { UsageError } from "../core/error.js";
-import type { Decoder } from "../data/pictures/render.js";
 import { bench, type BenchResult } from "../measure/bench.js";
 import { benchData, type DataBenchResult, dataBenchSettings } from "../measure/bench-data.js";
 import { programDefaults, programSettings } from "../measure/workload.js";
-import { type CliCommand, type Invocation, wholeNumber } from "./command.js";
+import { choice, type CliCommand, type Invocation, wholeNumber } from "./command.js";
 import { count, percent, rate } from "./format.js";
 import { startProgress } from "./progress.js";
 import type { Terminal } from "./terminal.js";
@@ -79,7 +78,8 @@ async function runBench(invocation: Invocation, terminal: Terminal): Promise<num
     progress.show({ label: "bench", done, total, columns: [] });
   if (mode === "data") {
     const images = wholeNumber(invocation, "images", 2000);
-    const options = { ...invocation.settings, images, decoder: decoderOf(invocation) };
+    const decoder = choice(invocation, "decoder", ["auto", "sharp"]);
+    const options = { ...invocation.settings, images, decoder };
     const result = await benchData(options, show).finally(() => progress.end());
     terminal.emit(result);
     if (!terminal.json) printDataResult(result, terminal);
@@ -104,12 +104,6 @@ function refuseOthers(invocation: Invocation, mode: "train" | "infer" | "data"):
     expected: taken.map((name) => `--${name}`).join(", "),
     found: `--${other}`,
   });
-}
-
-function decoderOf(invocation: Invocation): Decoder {
-  const given = invocation.own.get("decoder") ?? "auto";
-  if (given === "auto" || given === "sharp") return given;
-  throw new UsageError({ what: "no such decoder", expected: "--decoder auto or sharp", found: `${given}` });
 }
 
 function printResult(result: BenchResult, terminal: Terminal): void {

@@ -151,15 +151,32 @@ export function parserFailure(error: CommanderError): UsageError | undefined {
 }
 
 /** The value of an own option that is a whole number from 1, or `fallback` where it is not given. */
-export function wholeNumber(invocation: Invocation, name: string, fallback: number): number {
-  const text = invocation.own.get(name);
+export function wholeNumber({ own }: Invocation, name: string, fallback: number): number {
+  const text = own.get(name);
   if (text === undefined) return fallback;
   const value = Number(text);
   if (text !== true && /^\d+$/.test(text) && Number.isSafeInteger(value) && value > 0) return value;
-  throw new UsageError({
+  throw wrongValue(name, text, "a whole number from 1");
+}
+
+/** The value of an own option that is one of a few words; undefined where it is not given. */
+export function choice<T extends string>(
+  { own }: Invocation,
+  name: string,
+  words: readonly T[],
+): T | undefined {
+  const text = own.get(name);
+  if (text === undefined) return undefined;
+  const word = words.find((one) => one === text);
+  if (word !== undefined) return word;
+  throw wrongValue(name, text, words.join(", "));
+}
+
+function wrongValue(name: string, text: string | true, expected: string): UsageError {
+  return new UsageError({
     what: `--${name} cannot be ${JSON.stringify(text)}`,
     where: `option --${name}`,
-    expected: "a whole number from 1",
+    expected,
     found: JSON.stringify(text),
     safe: "Nothing was read or written",
   });

@@ -9,7 +9,7 @@ import {
   exportRun,
 } from "../weights/export-run.js";
 import { onnxInputs } from "../weights/network-to-onnx.js";
-import type { CliCommand, Invocation } from "./command.js";
+import { choice, type CliCommand, type Invocation, wholeNumber } from "./command.js";
 import { bytes, count, shellWord } from "./format.js";
 import { shortPath, titled } from "./report-run.js";
 import type { Terminal } from "./terminal.js";
@@ -23,8 +23,6 @@ export const exportCommand: CliCommand = {
     "riffle export runs/a/step-1200 --format safetensors --weights raw --output a.safetensors",
     "riffle export model_1p --format tf-checkpoint --output tf/",
   ],
-  // Nothing here runs the engine any more; the option stays, so that scripts that give it go on.
-  settings: ["threads"],
   options: [
     {
       name: "format",
@@ -59,12 +57,21 @@ export const exportCommand: CliCommand = {
       help: "what the graph takes: normalised as in its metadata, or RGB pixels from 0 to 255",
       default: "normalised, as exports from PyTorch do",
     },
+    {
+      name: "threads",
+      value: "<n>",
+      group: "Run",
+      help: "taken from scripts of older versions, and has nothing to do: no network is run",
+    },
   ],
   run: exportFile,
 };
 
 async function exportFile(invocation: Invocation, terminal: Terminal): Promise<number> {
   const [run = ""] = invocation.arguments;
+  wholeNumber(invocation, "threads", 1);
+  if (invocation.own.has("threads"))
+    terminal.note("--threads has nothing to do in export: no network is run");
   const format = choice(invocation, "format", exportFormats);
   if (format === undefined) {
     throw new UsageError({
@@ -119,19 +126,4 @@ function nextCommand({ format, output, classes, network }: ExportResult): string
     "tf-checkpoint": `import tensorflow as tf; print(tf.train.list_variables(${file}))`,
   };
   return `python -c ${shellWord(script[format])}`;
-}
-
-/** The value of an own option that is one of a few words. */
-function choice<T extends string>(invocation: Invocation, name: string, words: readonly T[]): T | undefined {
-  const text = invocation.own.get(name);
-  if (text === undefined) return undefined;
-  const word = words.find((one) => one === text);
-  if (word !== undefined) return word;
-  throw new UsageError({
-    what: `--${name} cannot be ${JSON.stringify(text)}`,
-    where: `option --${name}`,
-    expected: words.join(", "),
-    found: JSON.stringify(text),
-    safe: "Nothing was written",
-  });
 }

@@ -14,7 +14,7 @@ import {
 import { importAsRun } from "../train/import-tf-run.js";
 import { weightChoices } from "../weights/match.js";
 import { useWeights } from "../weights/open.js";
-import type { CliCommand, Invocation } from "./command.js";
+import { choice, type CliCommand, type Invocation } from "./command.js";
 import { count, millions, shellWord } from "./format.js";
 import type { Terminal } from "./terminal.js";
 
@@ -244,18 +244,4 @@ async function classNames(given: string | true | undefined): Promise<readonly st
   if (blank >= 0 || lines.length === 0)
     throw problem(lines.length === 0 ? "an empty file" : `line ${blank + 1} is empty`);
   return lines;
-}
-
-function choice<T extends string>({ own }: Invocation, name: string, choices: readonly T[]): T | undefined {
-  const given = own.get(name);
-  if (given === undefined) return undefined;
-  const known = choices.find((value) => value === given);
-  if (known !== undefined) return known;
-  throw new UsageError({
-    what: `--${name} cannot be ${JSON.stringify(given)}`,
-    where: `option --${name}`,
-    expected: choices.join(" or "),
-    found: JSON.stringify(given),
-    safe: "Nothing was written",
-  });
 }

@@ -59,6 +59,14 @@ suite("riffle export", () => {
     assert.ok(result.check.tensors > 5 * 56 + 2);
   });
 
+  test("says that --threads, which older scripts give, has nothing to do, and refuses a wrong one", () => {
+    const argv = ["export", "a run", "--format", "safetensors", "--threads"];
+    const { status, stderr } = riffle(...argv, "2");
+    assert.equal(status, 0, stderr);
+    assert.match(stderr, /--threads has nothing to do in export/);
+    assert.equal(riffle(...argv, "x", "--overwrite").status, 2);
+  });
+
   for (const [what, argv, words] of [
     ["without a format", [], /there is no --format.*safetensors, /s],
     ["with a format that is none", ["--format", "pt"], /--format cannot be "pt"/],
