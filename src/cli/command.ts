@@ -110,7 +110,7 @@ export function buildParser(
  * A command line that names no command, as the documented one does not (`--mode train --data_dir …`), with the command
  * that its mode means; and `train --mode evaluate` as what it is.
  */
-export function withCommand(argv: readonly string[]): readonly string[] {
+function withCommand(argv: readonly string[]): readonly string[] {
   const [first = ""] = argv;
   const isMode = (argument: string): boolean => /^--mode(=|$)/.test(argument);
   const at = argv.findIndex(isMode);

@@ -11,7 +11,7 @@ import { basename, dirname, join, relative } from "node:path";
 import { DataError } from "../core/error.js";
 import { byCodePoint, isJunk } from "../data/picture-folder.js";
 
-export interface Inputs {
+interface Inputs {
   /** Picture and `.npz` files, in the order of the arguments, sorted within a folder. */
   readonly files: readonly string[];
   /** Whether a result, named as the prediction names it, was asked for. */

@@ -12,7 +12,7 @@ import { groupTitles } from "./command.js";
 import { chineseGroups, chineseSettings, chineseUnits } from "./settings-zh.js";
 
 export const languages = ["en", "zh-CN"] as const;
-export type Language = (typeof languages)[number];
+type Language = (typeof languages)[number];
 
 /** What differs between the languages, besides the rows. */
 interface Words {

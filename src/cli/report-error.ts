@@ -26,7 +26,7 @@ export function reportError(thrown: unknown, terminal: Terminal, debug: boolean)
 }
 
 /** The first line says what and where, the others what is safe and what to do. */
-export function problemLines(error: RiffleError): string[] {
+function problemLines(error: RiffleError): string[] {
   const { what, where, expected, found, safe, hint } = error.problem;
   const numbers = [expected && `expected ${expected}`, found && `found ${found}`].filter(Boolean).join(", ");
   const place = where && !where.startsWith("option ") && !what.includes(where) ? `${where}: ` : "";

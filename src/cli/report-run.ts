@@ -27,7 +27,7 @@ import { count, duration, millions, percent, rate } from "./format.js";
 import { type ProgressState, startProgress } from "./progress.js";
 import type { Terminal } from "./terminal.js";
 
-export interface RunReport {
+interface RunReport {
   readonly report: Reporter;
   /** Whether all is prepared. */
   readonly started: boolean;

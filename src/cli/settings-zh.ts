@@ -3,7 +3,7 @@
 import type { Group } from "../settings/setting-kinds.js";
 import type { SettingName } from "../settings/settings.js";
 
-export interface ChineseSetting {
+interface ChineseSetting {
   readonly help: string;
   /** What holds where neither the user nor the recipe gives a value; for settings without a default. */
   readonly unset?: string;

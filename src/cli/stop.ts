@@ -12,7 +12,7 @@ import { isatty } from "node:tty";
 import { environment } from "../core/environment.js";
 import type { Terminal } from "./terminal.js";
 
-export interface StopRequest {
+interface StopRequest {
   /** Aborts at the first request. */
   readonly signal: AbortSignal;
   /** 128 plus the signal's number: what a shell reports for a process ended by it. */

@@ -35,7 +35,7 @@ export interface Assurance {
 }
 
 /** The files of a folder: name, and the pieces of its content in order. */
-export type FolderContent = ReadonlyMap<string, readonly Uint8Array[]>;
+type FolderContent = ReadonlyMap<string, readonly Uint8Array[]>;
 
 /**
  * Writes one file, replacing it whole where it exists.
@@ -302,7 +302,7 @@ export async function makeFolder(folder: string): Promise<void> {
 }
 
 /** Brings the names in a folder to the disk, where the file system can: exFAT, SMB and some of FUSE cannot. */
-export async function flushFolder(path: string): Promise<void> {
+async function flushFolder(path: string): Promise<void> {
   let folder: FileHandle | undefined;
   try {
     folder = await open(path, "r");

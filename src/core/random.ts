@@ -19,10 +19,10 @@ export type Block = readonly [number, number, number, number];
 
 /** What a family of draws is for; two purposes never share numbers. */
 export const streams = { augment: 1, shuffle: 2, initialise: 3, dropout: 4, draw: 5, split: 6 } as const;
-export type Stream = (typeof streams)[keyof typeof streams];
+type Stream = (typeof streams)[keyof typeof streams];
 
 /** The generator itself: a counter block and a key give four uniform 32-bit words. */
-export function philox(counter: Block, key: readonly [number, number]): Block {
+function philox(counter: Block, key: readonly [number, number]): Block {
   let [c0, c1, c2, c3] = counter;
   let [k0, k1] = key;
   for (let round = 0; round < ROUNDS; round++) {

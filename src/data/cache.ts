@@ -58,7 +58,7 @@ export interface CacheProgress {
   readonly secondsLeft: number;
 }
 
-export interface CacheOptions {
+interface CacheOptions {
   /** S, in pixels. */
   readonly shorterSide: number;
   readonly progress?: (progress: CacheProgress) => void;

@@ -113,7 +113,7 @@ export interface TrainingOptions extends Share {
   readonly decoder?: Decoder | undefined;
 }
 
-export interface EvaluationOptions extends Share {
+interface EvaluationOptions extends Share {
   readonly batch: number;
   readonly imageSize: number;
   readonly resize: EvaluationResize;

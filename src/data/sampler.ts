@@ -10,7 +10,7 @@
 import { UsageError } from "../core/error.js";
 import { permutation } from "../core/random.js";
 
-export interface SamplerOptions {
+interface SamplerOptions {
   /** Of the whole set. */
   readonly size: number;
   readonly seed: number;

@@ -10,7 +10,7 @@ import { createHash } from "node:crypto";
 import { Draws, streams } from "../core/random.js";
 import type { Dataset } from "./dataset.js";
 
-export interface SyntheticOptions {
+interface SyntheticOptions {
   readonly classes: number;
   readonly size: number;
   /** Height and width of the pictures. */

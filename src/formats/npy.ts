@@ -26,7 +26,7 @@ interface NpyData {
   readonly f8: Float64Array;
   readonly text: readonly string[];
 }
-export type NpyDtype = keyof NpyData;
+type NpyDtype = keyof NpyData;
 
 /** An array; `dtype` decides the type of `data`. A scalar has the shape []. */
 export type NpyArray = {

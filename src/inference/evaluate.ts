@@ -40,7 +40,7 @@ import { readSettings } from "../settings/read-settings.js";
 import { type GivenSettings, settings as table } from "../settings/settings.js";
 import { importTfCheckpoint, type TfCheckpoint } from "../weights/tf-checkpoint.js";
 
-export interface EvaluationStartEvent {
+interface EvaluationStartEvent {
   readonly event: "start";
   readonly checkpoint: string;
   readonly step: number;
@@ -51,7 +51,7 @@ export interface EvaluationStartEvent {
 }
 
 /** The last event: scores, accuracies as fractions. */
-export interface EvaluationEndEvent extends Scores {
+interface EvaluationEndEvent extends Scores {
   readonly event: "end";
 }
 

@@ -42,7 +42,7 @@ export const programDefaults = {
 export type ProgramSettings = Pick<GivenSettings, (typeof programSettings)[number]>;
 
 /** A program and what the measurements need to know of its network. */
-export interface CompiledNetwork {
+interface CompiledNetwork {
   /** For people, e.g. "shufflenet-v2 1.0x (tensorflow)". */
   readonly name: string;
   readonly variant: Settings["variant"];
@@ -65,7 +65,7 @@ export function compileNetwork(given: ProgramSettings, mode: Mode): CompiledNetw
 /** Steps run before any is timed. */
 const WARM_UP = 2;
 
-export interface Timings {
+interface Timings {
   /** Seconds of each step of training, or of each batch. */
   readonly stepSeconds: readonly number[];
   /** Mean seconds of each of the program's steps, both directions together. */

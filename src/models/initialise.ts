@@ -38,7 +38,7 @@ export interface ParameterEntry {
   readonly plane?: number;
 }
 
-export interface InitialisationOptions {
+interface InitialisationOptions {
   readonly version: InitialisationVersion;
   readonly seed: number;
 }

@@ -25,7 +25,7 @@ import {
 } from "./layers.js";
 import { variants, widths, type Variant, type VariantName, type Width } from "./variants.js";
 
-export interface ShuffleNetV2Options {
+interface ShuffleNetV2Options {
   readonly variant: VariantName;
   readonly width: Width;
   readonly classes: number;

@@ -28,7 +28,7 @@ export type Width = (typeof widths)[number];
  */
 export type Shuffle = "between-units" | "after-unit" | "before-unit";
 
-export interface StageWidths {
+interface StageWidths {
   /** Output channels of stages 2, 3 and 4. */
   readonly stages: readonly [number, number, number];
   /** Channels of conv5, the classifier's features. */

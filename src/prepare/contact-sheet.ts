@@ -66,7 +66,7 @@ export interface SheetSample {
 }
 
 /** A picture that cannot be shown. */
-export interface RefusedSample extends Pick<SheetSample, "sample" | "name" | "label" | "class"> {
+interface RefusedSample extends Pick<SheetSample, "sample" | "name" | "label" | "class"> {
   readonly problem: string;
 }
 

@@ -38,7 +38,7 @@ export interface VerifySettings {
   readonly labelOffset?: number | undefined;
 }
 
-export interface VerifyHooks {
+interface VerifyHooks {
   /** Called about ten times a second. */
   readonly progress?: (progress: VerifyProgress) => void;
   /** Aborted: report on what was looked at so far. */
@@ -56,7 +56,7 @@ export interface VerifyProgress {
 }
 
 /** A picture that is a copy of an earlier one in its part, under the same label. */
-export interface CopiedPicture extends PicturePlace {
+interface CopiedPicture extends PicturePlace {
   readonly part: PartName;
   readonly of: PicturePlace;
 }
@@ -79,7 +79,7 @@ export interface VerifiedPart {
   readonly duplicates: number;
 }
 
-export interface ClassBalance {
+interface ClassBalance {
   /** Classes there are; null where nothing says. */
   readonly known: number | null;
   /** Those with at least one picture. */
@@ -88,7 +88,7 @@ export interface ClassBalance {
   readonly largest: ClassSize | null;
 }
 
-export interface ClassSize {
+interface ClassSize {
   readonly label: number;
   readonly name: string | null;
   readonly pictures: number;
@@ -112,7 +112,7 @@ export interface VerifyReport {
 }
 
 /** Problems kept for listing; all are counted. */
-export const MOST_PROBLEMS = 10_000;
+const MOST_PROBLEMS = 10_000;
 
 /** Copies kept for listing; they are no problem, and all are counted. */
 export const MOST_COPIES = 100;

@@ -16,7 +16,7 @@ import type { Draws } from "../../core/random.js";
  * BILINEAR, antialiased, as torchvision's transforms use, single values a level off; `pillow-bytes`: the same to the byte,
  * slower. native/decode/resize.h has the rules.
  */
-export type Filter = "tensorflow" | "pillow" | "pillow-bytes";
+type Filter = "tensorflow" | "pillow" | "pillow-bytes";
 
 /** How a picture becomes size x size x 3 bytes. */
 export interface Transform {
@@ -86,7 +86,7 @@ export interface Augmentation {
 }
 
 /** A crop of random area, aspect (width / height) and place; after `attempts` misses the `rule`'s fallback. */
-export interface RandomCrop {
+interface RandomCrop {
   readonly rule: "tensorflow" | "torchvision";
   readonly area: readonly [minimum: number, maximum: number];
   readonly aspect: readonly [minimum: number, maximum: number];

@@ -14,7 +14,7 @@ import { DataError, errorCode } from "../../core/error.js";
 import { unreadable } from "../../data/unreadable.js";
 import { openFile, type OpenFile, tarMembers, type TarRange } from "../../formats/tar.js";
 
-export interface PictureReader {
+interface PictureReader {
   /**
    * The bytes of a file or member.
    *

@@ -21,7 +21,7 @@ export interface Devkit {
   readonly where: { readonly meta: string; readonly groundTruth: string };
 }
 
-export interface DevkitClass {
+interface DevkitClass {
   readonly wordnetId: string;
   /** "kit fox, Vulpes macrotis" */
   readonly words: string;

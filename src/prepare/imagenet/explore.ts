@@ -61,7 +61,7 @@ export interface ExploreReport {
   readonly files: readonly string[];
 }
 
-export interface BoxCounts {
+interface BoxCounts {
   readonly files: number;
   readonly files_saved: number;
   readonly boxes_saved: number;
@@ -76,7 +76,7 @@ export interface BoxCounts {
 }
 
 /** How many were left out for one reason, and the first of them. */
-export interface Skips {
+interface Skips {
   readonly reason: string;
   readonly count: number;
   readonly first: string;

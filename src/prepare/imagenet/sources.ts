@@ -37,7 +37,7 @@ export interface Listed {
 }
 
 /** An annotation and where it came from. */
-export interface BoxFile {
+interface BoxFile {
   /** The folder it lies in, which names the class. */
   readonly folder: string;
   /** Its name without extension, which is the picture's. */

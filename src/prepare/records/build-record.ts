@@ -22,14 +22,14 @@ export interface PictureRow {
 
 export type Built = BuiltRecord | SkippedPicture;
 
-export interface BuiltRecord {
+interface BuiltRecord {
   /** The message in pieces; the picture is one of them. */
   readonly example: readonly Uint8Array[];
   /** Whether it was grayscale. */
   readonly reencoded: boolean;
 }
 
-export interface SkippedPicture {
+interface SkippedPicture {
   readonly skip: string;
 }
 

@@ -47,7 +47,7 @@ export interface CreateSettings {
   readonly jobs?: number | undefined;
 }
 
-export interface CreateHooks {
+interface CreateHooks {
   /** Called about ten times a second. */
   readonly progress?: (progress: CreateProgress) => void;
   /** Something that is kept but that the user should know. */
@@ -56,7 +56,7 @@ export interface CreateHooks {
   readonly signal?: AbortSignal;
 }
 
-export interface CreateProgress {
+interface CreateProgress {
   readonly phase: "measuring" | "writing";
   /** Rows, those of finished shards included. */
   readonly done: number;
@@ -83,7 +83,7 @@ export interface CreateResult {
   readonly seconds: number;
 }
 
-export interface SkippedRow {
+interface SkippedRow {
   readonly path: string;
   readonly reason: string;
 }
