@@ -4,7 +4,7 @@ import { suite, test } from "node:test";
 import fc from "fast-check";
 
 import { UsageError } from "../core/error.js";
-import { epochOf, Sampler } from "./sampler.js";
+import { Sampler } from "./sampler.js";
 
 suite("the samples of an epoch", () => {
   for (const ranks of [1, 2, 3, 8]) {
@@ -59,11 +59,6 @@ suite("the samples of an epoch", () => {
     assert.notDeepEqual([...sampler.samples(1)], first);
     sampler.samples(7);
     assert.deepEqual([...sampler.samples(0)], first);
-  });
-
-  test("a position is an epoch and a place in it", () => {
-    assert.deepEqual(epochOf(0, 10), { epoch: 0, index: 0 });
-    assert.deepEqual(epochOf(29, 10), { epoch: 2, index: 9 });
   });
 
   test("a rank that is not there is refused with both numbers", () => {

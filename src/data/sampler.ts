@@ -63,8 +63,3 @@ export class Sampler {
     return order;
   }
 }
-
-/** Where position `position` of a run lies: every epoch has `size` positions, all ranks together. */
-export function epochOf(position: number, size: number): { readonly epoch: number; readonly index: number } {
-  return { epoch: Math.floor(position / size), index: position % size };
-}

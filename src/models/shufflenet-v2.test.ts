@@ -1,9 +1,8 @@
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 
-import { UsageError } from "../core/error.js";
 import { channelsOf, interleave, type ArrangeLayer, type Network } from "./layers.js";
-import { parseWidth, shuffleNetV2 } from "./shufflenet-v2.js";
+import { shuffleNetV2 } from "./shufflenet-v2.js";
 import { variantNames, widths } from "./variants.js";
 
 suite("shuffleNetV2", () => {
@@ -66,19 +65,6 @@ suite("interleave", () => {
   test("says both lengths when they differ", () => {
     assert.throws(() => interleave(channelsOf("a", 2), channelsOf("b", 3)), /2 channels with 3/);
   });
-});
-
-suite("parseWidth", () => {
-  for (const [text, width] of [
-    ["1.0", 1],
-    ["0.5x", 0.5],
-    ["2", 2],
-  ] as const) {
-    test(`reads ${text}`, () => assert.equal(parseWidth(text), width));
-  }
-  for (const text of ["0.75", "", "wide"]) {
-    test(`refuses "${text}"`, () => assert.throws(() => parseWidth(text), UsageError));
-  }
 });
 
 function arrangement(network: Network, name: string): ArrangeLayer["channels"] {

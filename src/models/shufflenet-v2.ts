@@ -12,7 +12,6 @@
  * first unit, side.{depthwise, after}; conv5; classifier.
  */
 
-import { UsageError } from "../core/error.js";
 import {
   channelsOf,
   convolutionNorm,
@@ -23,7 +22,7 @@ import {
   type Layer,
   type Network,
 } from "./layers.js";
-import { variants, widths, type Variant, type VariantName, type Width } from "./variants.js";
+import { variants, type Variant, type VariantName, type Width } from "./variants.js";
 
 interface ShuffleNetV2Options {
   readonly variant: VariantName;
@@ -70,20 +69,6 @@ export function shuffleNetV2(options: ShuffleNetV2Options): Network {
     smallestImage: SMALLEST_IMAGE,
     layers,
   };
-}
-
-/** The width a number or text such as "1.0", "0.5x" stands for. */
-export function parseWidth(text: string): Width {
-  const width = widths.find((known) => known === Number(text.replace(/x$/, "")));
-  if (width === undefined) {
-    throw new UsageError({
-      what: "unknown width",
-      where: "--width",
-      expected: widths.map((known) => known.toFixed(1)).join(", "),
-      found: text,
-    });
-  }
-  return width;
 }
 
 /** A feature map and its number of channels. */
