@@ -12,7 +12,8 @@
 
 import { inflateSync } from "node:zlib";
 
-import { FormatError } from "../core/error.js";
+import { errorCode, FormatError } from "../core/error.js";
+import { utf8Of } from "./utf8.js";
 
 export type MatValue = MatNumbers | MatText | MatStruct | MatCell;
 
@@ -234,8 +235,7 @@ function inflate(element: Element): Element {
   try {
     unpacked = inflateSync(packed, { maxOutputLength: Math.max(1, limit) });
   } catch (error) {
-    const code = error instanceof Error && "code" in error ? String(error.code) : "";
-    if (code === "ERR_BUFFER_TOO_LARGE") {
+    if (errorCode(error) === "ERR_BUFFER_TOO_LARGE") {
       throw element.error("a compressed element unpacks to too much", `at most ${limit} bytes`);
     }
     throw element.error(
@@ -359,11 +359,9 @@ function readCharacters(element: Element): string[] {
   const { littleEndian } = element.context;
   if (type === UTF8) {
     const bytes = element.bytes.subarray(element.start, element.end);
-    try {
-      return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes).split("");
-    } catch {
-      throw element.error("text that is not UTF-8");
-    }
+    const text = utf8Of(bytes);
+    if (text === undefined) throw element.error("text that is not UTF-8");
+    return text.split("");
   }
   if (type === UTF32) throw element.error("text in UTF-32, which is not read");
   const size = type === UTF16 ? 2 : NUMBERS.get(type)?.bytes;

@@ -13,6 +13,7 @@ import { crc32 } from "node:zlib";
 import { type Entry, fromRandomAccessReaderPromise, RandomAccessReader, type ZipFile } from "yauzl";
 
 import { FormatError } from "../core/error.js";
+import { hex32 } from "./crc32c.js";
 import { MAX_HEADER_BYTES, type NpyArray, type NpyHeader, parseNpy, parseNpyHeader } from "./npy.js";
 import { isPlainName } from "./plain-name.js";
 import { openRegular, readFully } from "./read-file.js";
@@ -220,8 +221,8 @@ async function readArray(zip: ZipFile, member: Member, maxBytes: number): Promis
   }
   if (crc !== entry.crc32) {
     throw new FormatError(where, entry.relativeOffsetOfLocalHeader, "damaged: wrong CRC-32", {
-      expected: hex(entry.crc32),
-      found: hex(crc),
+      expected: `0x${hex32(entry.crc32)}`,
+      found: `0x${hex32(crc)}`,
     });
   }
   return parseNpy(bytes, where);
@@ -229,8 +230,4 @@ async function readArray(zip: ZipFile, member: Member, maxBytes: number): Promis
 
 async function content(zip: ZipFile, entry: Entry): Promise<AsyncIterable<Buffer>> {
   return zip.openReadStreamPromise(entry);
-}
-
-function hex(value: number): string {
-  return `0x${value.toString(16).padStart(8, "0")}`;
 }

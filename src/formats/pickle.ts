@@ -15,6 +15,7 @@
 
 import { FormatError } from "../core/error.js";
 import { quoted } from "./plain-name.js";
+import { utf8Of } from "./utf8.js";
 
 /** Strings are text; Python 2's byte strings come as text too, a character a byte (encoding="latin1"). */
 export type PickleValue =
@@ -445,12 +446,9 @@ class Machine {
   }
 
   #utf8(length: number): string {
-    const bytes = this.#take(length);
-    try {
-      return UTF8.decode(bytes);
-    } catch {
-      throw this.#error("holds text that is not UTF-8");
-    }
+    const text = utf8Of(this.#take(length));
+    if (text === undefined) throw this.#error("holds text that is not UTF-8");
+    return text;
   }
 
   /** The same memory as a Buffer. */
@@ -538,7 +536,6 @@ class Machine {
   }
 }
 
-const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 const ESCAPES: ReadonlyMap<string, string> = new Map([
   ["n", "\n"],
   ["r", "\r"],

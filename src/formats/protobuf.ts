@@ -12,12 +12,12 @@
 
 import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
 
+import { utf8Of } from "./utf8.js";
+
 /** What is done at each field of a message, by its number below 32; each call reads the one value behind the tag. */
 export type Fields = Readonly<Record<number, () => void>>;
 
 const MAX_DEPTH = 16;
-
-const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 /** One walk from outside in; nested messages are ranges of the same bytes. */
 export class ProtobufWalker {
@@ -81,11 +81,7 @@ export class ProtobufWalker {
   text(name: string, longest = Infinity): string {
     const found = this.bytesOf(name);
     if (found.length > longest) this.fail(`${name} of ${found.length} bytes`);
-    try {
-      return utf8.decode(found);
-    } catch {
-      return this.fail(`${name} that is not UTF-8`);
-    }
+    return utf8Of(found) ?? this.fail(`${name} that is not UTF-8`);
   }
 
   /** A signed whole number. */

@@ -18,6 +18,7 @@ import type { FileHandle } from "node:fs/promises";
 import { FormatError } from "../core/error.js";
 import { isObjectProperty, isPlainName, quoted } from "./plain-name.js";
 import { openRegular, readFully } from "./read-file.js";
+import { utf8Of } from "./utf8.js";
 
 /** Bytes of one element. */
 const elementBytes = {
@@ -133,7 +134,9 @@ export function parseSafetensorsHeader(
   fileBytes: number,
   where: string,
 ): SafetensorsHeader {
-  const scanner = new HeaderScanner(decodeUtf8(bytes, where), where);
+  const text = utf8Of(bytes);
+  if (text === undefined) throw new FormatError(where, 8, "the header is not UTF-8");
+  const scanner = new HeaderScanner(text, where);
   const metadata = new Map<string, string>();
   const tensors = new Map<string, TensorEntry>();
   let seenMetadata = false;
@@ -206,6 +209,7 @@ function readEntry(
   dataStart: number,
   fileBytes: number,
 ): TensorEntry {
+  const fail = (what: string): never => scanner.fail(`tensor ${quoted(name)}${what}`, at);
   let dtype: string | undefined;
   let shape: number[] | undefined;
   let offsets: number[] | undefined;
@@ -216,33 +220,27 @@ function readEntry(
     else scanner.fail(`tensor ${quoted(name)} has an unknown or repeated key ${quoted(key)}`, keyAt);
   });
   if (dtype === undefined || shape === undefined || offsets === undefined) {
-    return scanner.fail(`tensor ${quoted(name)} lacks dtype, shape or data_offsets`, at);
+    return fail(" lacks dtype, shape or data_offsets");
   }
   if (!Object.hasOwn(elementBytes, dtype)) {
-    return scanner.fail(`tensor ${quoted(name)} has an unknown type ${quoted(dtype)}`, at);
+    return fail(` has an unknown type ${quoted(dtype)}`);
   }
   const type = dtype as SafetensorsDtype;
   const [begin, end] = offsets;
   if (offsets.length !== 2 || begin === undefined || end === undefined || begin > end) {
-    return scanner.fail(`tensor ${quoted(name)} has no range [begin, end] in data_offsets`, at);
+    return fail(" has no range [begin, end] in data_offsets");
   }
   let bytes: number = elementBytes[type];
   for (const length of shape) {
     bytes *= length;
-    if (!Number.isSafeInteger(bytes)) scanner.fail(`tensor ${quoted(name)} is larger than 2^53 bytes`, at);
+    if (!Number.isSafeInteger(bytes)) fail(" is larger than 2^53 bytes");
   }
   if (bytes !== end - begin) {
-    return scanner.fail(
-      `tensor ${quoted(name)}: shape [${shape.join(", ")}] ${type} needs ${bytes} bytes, ` +
-        `data_offsets give ${end - begin}`,
-      at,
-    );
+    const needed = `shape [${shape.join(", ")}] ${type} needs ${bytes} bytes`;
+    fail(`: ${needed}, data_offsets give ${end - begin}`);
   }
   if (dataStart + end > fileBytes) {
-    return scanner.fail(
-      `tensor ${quoted(name)} ends at byte ${dataStart + end}, the file has ${fileBytes}; is it complete?`,
-      at,
-    );
+    fail(` ends at byte ${dataStart + end}, the file has ${fileBytes}; is it complete?`);
   }
   return { dtype: type, shape, begin: dataStart + begin, end: dataStart + end };
 }
@@ -370,13 +368,5 @@ function unquote(quoted: string): string | undefined {
     return JSON.parse(quoted) as string;
   } catch {
     return undefined;
-  }
-}
-
-function decodeUtf8(bytes: Uint8Array, where: string): string {
-  try {
-    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
-  } catch (cause) {
-    throw new FormatError(where, 8, `the header is not UTF-8: ${String(cause)}`);
   }
 }

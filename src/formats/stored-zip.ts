@@ -14,6 +14,7 @@ import { crc32 } from "node:zlib";
 import { type Entry, fromBufferPromise } from "yauzl";
 
 import { FormatError } from "../core/error.js";
+import { hex32 } from "./crc32c.js";
 import { isPlainName } from "./plain-name.js";
 
 /** An archive's members by name. */
@@ -51,7 +52,7 @@ export class StoredZip {
     if (!this.#verified.has(member)) {
       const crc = crc32(content);
       if (crc !== member.crc) {
-        const numbers = { expected: hex(member.crc), found: hex(crc) };
+        const numbers = { expected: `0x${hex32(member.crc)}`, found: `0x${hex32(crc)}` };
         const what = "damaged: wrong CRC-32";
         throw new FormatError(`${this.where}/${name}`, member.begin, what, numbers);
       }
@@ -136,8 +137,4 @@ function dataStart(file: Buffer, entry: Entry, refuse: (entry: Entry, what: stri
     said.every((value, i) => value === known[i] || (i > 0 && value === 0xffffffff));
   if (!agrees) throw refuse(entry, "its local header and the directory contradict each other");
   return begin;
-}
-
-function hex(value: number): string {
-  return `0x${value.toString(16).padStart(8, "0")}`;
 }

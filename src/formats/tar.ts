@@ -14,7 +14,8 @@
 import { constants, createReadStream, closeSync, fstatSync, openSync, readSync } from "node:fs";
 import { createGunzip } from "node:zlib";
 
-import { DataError, FormatError } from "../core/error.js";
+import { DataError, errorCode, FormatError } from "../core/error.js";
+import { utf8Of } from "./utf8.js";
 
 /** A file in an archive: its name as stored, less a leading "./", and where its bytes stand. */
 export interface TarMember {
@@ -106,8 +107,10 @@ export function openFile(path: string): OpenFile {
   try {
     file = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (error) {
-    const missing = error instanceof Error && "code" in error && error.code === "ENOENT";
-    const what = missing ? "there is no such file" : `cannot be opened: ${(error as Error).message}`;
+    const what =
+      errorCode(error) === "ENOENT"
+        ? "there is no such file"
+        : `cannot be opened: ${(error as Error).message}`;
     throw new DataError({ where: path, what }, error);
   }
   const status = fstatSync(file);
@@ -174,7 +177,7 @@ function* walkTar({ start, end }: TarRange, where: string): Generator<Wish, void
       }
       const extra = yield { kind: "read", at, length: header.size };
       if (extra.length < header.size) throw cut(where, at, extra.length);
-      if (type === "L") longName = text(extra.subarray(0, zeroIn(extra)));
+      if (type === "L") longName = utf8Of(extra.subarray(0, zeroIn(extra)));
       if (type === "x") pax = parsePax(extra, where, at);
       at += padded(header.size);
       continue;
@@ -273,12 +276,12 @@ function parseHeader(block: Uint8Array, where: string, at: number): Header {
   if (size === undefined) throw refuse("no length in the header");
   const code = block[156] as number;
   const short = block.subarray(0, 100);
-  let name = text(short.subarray(0, zeroIn(short)));
+  let name = utf8Of(short.subarray(0, zeroIn(short)));
   // POSIX continues long names in another field, which GNU uses for times; the byte after "ustar" tells them apart.
   const isPosix = String.fromCharCode(...block.subarray(257, 263)) === "ustar\0";
   const prefix = block.subarray(345, 500);
   if (isPosix && prefix[0] !== 0 && name !== undefined) {
-    const folder = text(prefix.subarray(0, zeroIn(prefix)));
+    const folder = utf8Of(prefix.subarray(0, zeroIn(prefix)));
     name = folder === undefined ? undefined : `${folder}/${name}`;
   }
   return { name, size, type: code === 0 ? "0" : String.fromCharCode(code) };
@@ -296,8 +299,8 @@ function parsePax(bytes: Uint8Array, where: string, offset: number): Map<string,
     }
     const equals = bytes.indexOf(0x3d, space);
     if (equals < 0 || equals >= end) throw new FormatError(where, offset + at, "a pax header without =");
-    const key = text(bytes.subarray(space + 1, equals));
-    const value = text(bytes.subarray(equals + 1, end - 1));
+    const key = utf8Of(bytes.subarray(space + 1, equals));
+    const value = utf8Of(bytes.subarray(equals + 1, end - 1));
     if (key !== undefined && (value !== undefined || key === "path")) {
       // A path that is not UTF-8 stands in for the header's, so it must not be passed over.
       if (value === undefined) throw new FormatError(where, offset + at, "a path that is not UTF-8");
@@ -330,16 +333,6 @@ function padded(size: number): number {
 function zeroIn(bytes: Uint8Array): number {
   const at = bytes.indexOf(0);
   return at < 0 ? bytes.length : at;
-}
-
-const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
-
-function text(bytes: Uint8Array): string | undefined {
-  try {
-    return UTF8.decode(bytes);
-  } catch {
-    return undefined;
-  }
 }
 
 function cut(where: string, at: number, found: number, name?: string, size = BLOCK): FormatError {

@@ -14,6 +14,7 @@ import { CheckpointError, type Problem } from "../core/error.js";
 import { isObjectProperty, isPlainName, quoted } from "./plain-name.js";
 import { ProtobufWalker } from "./protobuf.js";
 import { encodeTable, readTable, type TableEntry } from "./sstable.js";
+import { utf8Of } from "./utf8.js";
 
 /** What `data` is, by type; names as safetensors has them. Booleans are bytes, half floats their bits. */
 interface BundleData {
@@ -324,15 +325,10 @@ function refuseOverlaps(entries: ReadonlyMap<string, BundleEntry>, where: string
 }
 
 function decodeName(key: Uint8Array, where: string): string {
-  let name: string;
-  try {
-    name = utf8.decode(key);
-  } catch (cause) {
-    throw problem(
-      "a tensor's name is not UTF-8",
-      { where, found: Buffer.from(key.subarray(0, 60)).toString("hex") },
-      cause,
-    );
+  const name = utf8Of(key);
+  if (name === undefined) {
+    const found = Buffer.from(key.subarray(0, 60)).toString("hex");
+    throw problem("a tensor's name is not UTF-8", { where, found });
   }
   if (!isName(name)) throw problem("a tensor's name is not allowed", { where, found: quoted(name) });
   return name;
@@ -341,5 +337,3 @@ function decodeName(key: Uint8Array, where: string): string {
 function isName(name: string): boolean {
   return isPlainName(name) && !isObjectProperty(name);
 }
-
-const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });

@@ -19,6 +19,7 @@ import { exists, replaceFile } from "../core/durable.js";
 import { CheckpointError, errorCode } from "../core/error.js";
 import { readWhole } from "./read-file.js";
 import { asProblem, readBundle, type TensorBundle, verifyBundle } from "./tf-bundle.js";
+import { utf8Of } from "./utf8.js";
 
 const CHECKPOINT_STATE_FILE = "checkpoint";
 
@@ -96,16 +97,20 @@ export function parseCheckpointState(bytes: Uint8Array, where: string): Checkpoi
   return { latest, all };
 }
 
-/** What the folder's file `checkpoint` says; undefined where there is none, or it is damaged. */
-export async function readCheckpointState(folder: string): Promise<CheckpointState | undefined> {
+/** What the folder's file `checkpoint` says; undefined where there is none, or it is damaged, and `refused` is told why. */
+export async function readCheckpointState(
+  folder: string,
+  refused: (why: string) => void = () => undefined,
+): Promise<CheckpointState | undefined> {
   const path = join(folder, CHECKPOINT_STATE_FILE);
-  if (!(await exists(path))) return undefined;
   try {
-    return parseCheckpointState(await readSmall(path), path);
+    if (await exists(path)) return parseCheckpointState(await readSmall(path), path);
+    refused("not there");
   } catch (error) {
-    if (error instanceof CheckpointError) return undefined;
-    throw error;
+    if (!(error instanceof CheckpointError)) throw error;
+    refused(error.message);
   }
+  return undefined;
 }
 
 /** @throws ResourceError when the disk refuses. */
@@ -151,19 +156,10 @@ const MAX_STATE_BYTES = 2 ** 20;
 
 /** What the text file names, newest first, as prefixes inside the folder; what cannot be used goes to `passedOver`. */
 async function namedIn(folder: string, passedOver: string[]): Promise<string[]> {
-  const path = join(folder, CHECKPOINT_STATE_FILE);
-  if (!(await exists(path))) {
-    passedOver.push(`${CHECKPOINT_STATE_FILE}: not there`);
-    return [];
-  }
-  let state: CheckpointState;
-  try {
-    state = parseCheckpointState(await readSmall(path), path);
-  } catch (error) {
-    if (!(error instanceof CheckpointError)) throw error;
-    passedOver.push(`${CHECKPOINT_STATE_FILE}: ${error.message}`);
-    return [];
-  }
+  const state = await readCheckpointState(folder, (why) => {
+    passedOver.push(`${CHECKPOINT_STATE_FILE}: ${why}`);
+  });
+  if (state === undefined) return [];
   const inside: string[] = [];
   for (const named of [state.latest, ...state.all.toReversed()]) {
     const within = insideOf(folder, named);
@@ -226,12 +222,7 @@ class TextScanner {
       parts++;
     }
     if (parts === 0) return this.fail("expected a quoted text");
-    let text: string;
-    try {
-      text = utf8.decode(Uint8Array.from(bytes));
-    } catch {
-      return this.fail("a text that is not UTF-8");
-    }
+    const text = utf8Of(Uint8Array.from(bytes)) ?? this.fail("a text that is not UTF-8");
     if (text === "" || text.length > MAX_PATH_LENGTH || /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u.test(text)) {
       return this.fail("a path that is empty, too long or holds control characters");
     }
@@ -302,5 +293,3 @@ function quoted(path: string): string {
   });
   return `"${escaped.join("")}"`;
 }
-
-const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });

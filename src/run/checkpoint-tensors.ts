@@ -134,7 +134,7 @@ export function otherNetwork(
   });
 }
 
-function notFinite(path: string, name: string, data: Float32Array): CheckpointError {
+export function notFinite(path: string, name: string, data: Float32Array): CheckpointError {
   const index = data.findIndex((value) => !Number.isFinite(value));
   return new CheckpointError({
     what: "the weights are not finite",

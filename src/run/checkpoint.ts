@@ -15,7 +15,7 @@ import { open, readdir, readFile, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 
 import { exists, recoverFolders, removeFolder, replaceFolder } from "../core/durable.js";
-import { CheckpointError } from "../core/error.js";
+import { CheckpointError, UsageError } from "../core/error.js";
 import type { ParameterTable } from "../models/initialise.js";
 import { asCheckpointError, untouched } from "./checkpoint-error.js";
 import { type Checkpoint, type CheckpointState, parseState, stateFile } from "./checkpoint-state.js";
@@ -27,6 +27,20 @@ export const checkpointFiles = [weightsFile, stateFile, sumsFile] as const;
 /** Name of the folder of a step. */
 export function stepFolder(step: number): string {
   return `step-${step}`;
+}
+
+/** Refuses a folder that holds a run already. @throws UsageError */
+export async function refuseOccupied(runDir: string, hint: string): Promise<void> {
+  const run = (await readdir(runDir)).find((name) => /^(step-\d+|best|recipe\.json)$/.test(name));
+  if (run === undefined) return;
+  throw new UsageError({
+    what: "the folder holds a run already",
+    where: runDir,
+    expected: "an empty or new folder",
+    found: run,
+    safe: "Nothing was written",
+    hint,
+  });
 }
 
 /** Removes or completes what a kill left in a run folder; the caller holds the run's lock. */

@@ -3,13 +3,12 @@
  * checkpoint, which may not be asked for anything that would change its bits.
  */
 
-import { readdir } from "node:fs/promises";
 import { resolve } from "node:path";
 
 import { CheckpointError, UsageError } from "../core/error.js";
 import { shellWord } from "../core/printable.js";
 import { evaluationSide } from "../data/pictures/augment.js";
-import { stepFolder } from "../run/checkpoint.js";
+import { refuseOccupied, stepFolder } from "../run/checkpoint.js";
 import type { Checkpoint, ModelDescription } from "../run/checkpoint-state.js";
 import { findResumable } from "../run/find-checkpoint.js";
 import type { Reporter } from "../run/events.js";
@@ -88,7 +87,8 @@ async function checkNew(given: GivenSettings, runDir: string): Promise<CheckedNe
       hint: "riffle train --data_dir photos, or npm start to see it work on pictures drawn for you",
     });
   }
-  await refuseOccupied(runDir);
+  const hint = `Continue it with --resume ${shellWord(runDir)}, or name another folder with --log_dir`;
+  await refuseOccupied(runDir, hint);
   const places = ["data_dir", "train_data_dir", "eval_data_dir", "cache_dir"] as const;
   const paths = places.flatMap((name) => {
     const path = given[name];
@@ -196,18 +196,3 @@ function changesOf(
 }
 
 const emptySettings = Object.fromEntries(settingNames.map((name) => [name, undefined]));
-
-/** A folder that holds a run already is not written into. */
-async function refuseOccupied(runDir: string): Promise<void> {
-  const held = await readdir(runDir);
-  const run = held.find((name) => /^(step-\d+|best|recipe\.json)$/.test(name));
-  if (run === undefined) return;
-  throw new UsageError({
-    what: "the folder holds a run already",
-    where: runDir,
-    expected: "an empty or new folder",
-    found: run,
-    safe: "Nothing was written",
-    hint: `Continue it with --resume ${shellWord(runDir)}, or name another folder with --log_dir`,
-  });
-}

@@ -2,12 +2,12 @@
  * Tensors of an open file, copied to their places in our flat arrays; a number that is not finite is refused by name.
  */
 
-import { CheckpointError } from "../core/error.js";
 import type { ParameterTable } from "../models/initialise.js";
 import { shuffleNetV2 } from "../models/shufflenet-v2.js";
 import { fillTensor, type FlatWeights, takeTensor, type WeightTensor } from "../models/tensor-names.js";
 import type { VariantName, Width } from "../models/variants.js";
 import { compile } from "../program/compile.js";
+import { notFinite } from "../run/checkpoint-tensors.js";
 import type { WeightsEntry, WeightsFile } from "./open.js";
 
 /** The table of a network's tensors: the same for every batch and picture size. */
@@ -22,15 +22,7 @@ export async function fillFrom(
   into: Float32Array,
 ): Promise<void> {
   const data = await file.read(name);
-  const bad = data.findIndex((value) => !Number.isFinite(value));
-  if (bad >= 0) {
-    throw new CheckpointError({
-      what: "the weights are not finite",
-      where: `${file.path}, tensor ${name}, element ${bad}`,
-      expected: "finite numbers",
-      found: `${data[bad]}`,
-    });
-  }
+  if (!data.every(Number.isFinite)) throw notFinite(file.path, name, data);
   const { shape } = file.tensors.get(name) as WeightsEntry;
   fillTensor(tensor, { shape, data }, into);
 }

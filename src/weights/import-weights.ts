@@ -6,7 +6,6 @@
  * of its classes, without which no label can be told. Nothing is written until every tensor has been read and fits.
  */
 
-import { readdir } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
 
 import { exists, makeFolder, probeFolder, replaceFile } from "../core/durable.js";
@@ -14,7 +13,7 @@ import { CheckpointError, UsageError } from "../core/error.js";
 import { initialise, initialStatistics, type ParameterTable } from "../models/initialise.js";
 import { type VariantName, variants } from "../models/variants.js";
 import { type FlatWeights, tensorsOf } from "../models/tensor-names.js";
-import { saveCheckpoint } from "../run/checkpoint.js";
+import { refuseOccupied, saveCheckpoint } from "../run/checkpoint.js";
 import type { ModelDescription } from "../run/checkpoint-state.js";
 import { encodeTensors } from "../run/checkpoint-tensors.js";
 import { lockRun } from "../run/run-lock.js";
@@ -112,17 +111,7 @@ export async function writeImportedRun(imported: Imported, folder: string): Prom
   await probeFolder(runDir);
   const lock = await lockRun(runDir);
   try {
-    const run = (await readdir(runDir)).find((name) => /^(step-\d+|best|recipe\.json)$/.test(name));
-    if (run !== undefined) {
-      throw new UsageError({
-        what: "the folder holds a run already",
-        where: runDir,
-        expected: "an empty or new folder",
-        found: run,
-        safe: "Nothing was written",
-        hint: "Name another folder with --log_dir",
-      });
-    }
+    await refuseOccupied(runDir, "Name another folder with --log_dir");
     const { layout, weights, model } = imported;
     const { variant, width, classes, image_size } = model;
     return await saveCheckpoint(

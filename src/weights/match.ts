@@ -55,9 +55,8 @@ export function recognise(
   const place = findPlace(file, wanted.weights);
   const stated = variantIn(file.metadata);
   const natural = place.scheme === "canonical" ? stated : place.scheme;
-  const order = [...variantNames].sort((a, b) => Number(b === natural) - Number(a === natural));
   const tried: Recognised[] = [];
-  for (const variant of wanted.variant === undefined ? order : [wanted.variant]) {
+  for (const variant of likely(natural, wanted.variant)) {
     for (const width of widths) {
       const match = matchWith(file, place, { variant, width });
       if (match.wrong.length > 0) continue;
@@ -219,12 +218,15 @@ function variantIn(metadata: ReadonlyMap<string, string>): VariantName | undefin
   return variantNames.find((name) => name === stated);
 }
 
+/** The variant that is wanted, or all of them, the natural one first. */
+function likely(natural: Scheme | undefined, wanted: VariantName | undefined): readonly VariantName[] {
+  if (wanted !== undefined) return [wanted];
+  return [...variantNames].sort((a, b) => Number(b === natural) - Number(a === natural));
+}
+
 /** The nearest network, and the first tensor that sets the file apart from it. */
 function notThisFamily(file: WeightsFile, place: Place, variant: VariantName | undefined): CheckpointError {
-  const natural = place.scheme;
-  const order = [...variantNames].sort((a, b) => Number(b === natural) - Number(a === natural));
-  const variants = variant === undefined ? order : [variant];
-  const matches = variants.flatMap((v) =>
+  const matches = likely(place.scheme, variant).flatMap((v) =>
     widths.map((width) => matchWith(file, place, { variant: v, width })),
   );
   const nearest = matches.reduce((best, match) => (match.found.length > best.found.length ? match : best));
