@@ -151,13 +151,17 @@ const remedies: Readonly<Record<string, string>> = {
   EAGAIN: memory,
 };
 
+/** `what (expected …, found …)` */
+export function withNumbers({ what, expected, found }: Problem): string {
+  const numbers = [expected && `expected ${expected}`, found && `found ${found}`].filter(Boolean);
+  return what + (numbers.length > 0 ? ` (${numbers.join(", ")})` : "");
+}
+
 /** The problem as one line: `where: what (expected …, found …). safe hint`. */
 function describe(p: Problem): string {
-  const numbers = [p.expected && `expected ${p.expected}`, p.found && `found ${p.found}`].filter(Boolean);
   return (
     (p.where ? `${p.where}: ` : "") +
-    p.what +
-    (numbers.length > 0 ? ` (${numbers.join(", ")})` : "") +
+    withNumbers(p) +
     [p.safe, p.hint]
       .filter(Boolean)
       .map((s) => `. ${s}`)

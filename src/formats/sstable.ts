@@ -101,15 +101,13 @@ interface Block {
 }
 
 class TableReader {
-  readonly #bytes: Uint8Array;
-  readonly #where: string;
   #entries = 0;
   #keyBytes = 0;
 
-  constructor(bytes: Uint8Array, where: string) {
-    this.#bytes = bytes;
-    this.#where = where;
-  }
+  constructor(
+    private readonly bytes: Uint8Array,
+    private readonly where: string,
+  ) {}
 
   read(): TableEntry[] {
     const { metaindex, index } = this.#footer();
@@ -146,7 +144,7 @@ class TableReader {
   fail(offset: number, what: string, expected?: number | string, found?: number | string): never {
     throw new CheckpointError({
       what: `the table is damaged: ${what}`,
-      where: `${this.#where}, byte ${offset}`,
+      where: `${this.where}, byte ${offset}`,
       expected: expected?.toString(),
       found: found?.toString(),
       safe: "The checkpoint is untouched",
@@ -154,9 +152,9 @@ class TableReader {
   }
 
   #footer(): { metaindex: Handle; index: Handle } {
-    const start = this.#bytes.length - FOOTER_BYTES;
-    if (start < 0) this.fail(0, "it is shorter than its footer", FOOTER_BYTES, this.#bytes.length);
-    const footer = this.#bytes.subarray(start);
+    const start = this.bytes.length - FOOTER_BYTES;
+    if (start < 0) this.fail(0, "it is shorter than its footer", FOOTER_BYTES, this.bytes.length);
+    const footer = this.bytes.subarray(start);
     const magic = footer.subarray(FOOTER_BYTES - TABLE_MAGIC.length);
     if (Buffer.compare(magic, TABLE_MAGIC) !== 0) {
       this.fail(
@@ -186,15 +184,15 @@ class TableReader {
   #end({ offset, size }: Handle, limit: number): number {
     const end = offset + size + TRAILER_BYTES;
     if (end > limit) {
-      this.fail(Math.min(offset, this.#bytes.length), "a block leaves its place", `at most ${limit}`, end);
+      this.fail(Math.min(offset, this.bytes.length), "a block leaves its place", `at most ${limit}`, end);
     }
     return end;
   }
 
   /** Checked against its checksum, uncompressed. */
   #block({ offset, size }: Handle): Block {
-    const covered = this.#bytes.subarray(offset, offset + size + 1);
-    const trailer = view(this.#bytes).getUint32(offset + size + 1, true);
+    const covered = this.bytes.subarray(offset, offset + size + 1);
+    const trailer = view(this.bytes).getUint32(offset + size + 1, true);
     const crc = maskedCrc32c(covered);
     if (crc !== trailer) this.fail(offset, "a block's checksum does not fit", hex32(trailer), hex32(crc));
     const type = covered[size];
@@ -205,7 +203,7 @@ class TableReader {
       this.fail(offset + size, "a block of another compression", "0 (none) or 1 (Snappy)", `${type}`);
     }
     return {
-      contents: uncompressSnappy(contents, { where: this.#where, offset, limit: MAX_BLOCK_BYTES }),
+      contents: uncompressSnappy(contents, { where: this.where, offset, limit: MAX_BLOCK_BYTES }),
       offset,
     };
   }
@@ -300,16 +298,13 @@ class TableReader {
 }
 
 class BlockBuilder {
-  readonly #interval: number;
   readonly #pieces: Uint8Array[] = [];
   readonly #restarts: number[] = [0];
   #sinceRestart = 0;
   #last: Uint8Array = new Uint8Array(0);
   #written = 0;
 
-  constructor(restartInterval: number) {
-    this.#interval = restartInterval;
-  }
+  constructor(private readonly interval: number) {}
 
   /** With its restarts. */
   get length(): number {
@@ -318,7 +313,7 @@ class BlockBuilder {
 
   add({ key, value }: TableEntry): void {
     let shared = 0;
-    if (this.#sinceRestart < this.#interval) shared = commonPrefix(this.#last, key);
+    if (this.#sinceRestart < this.interval) shared = commonPrefix(this.#last, key);
     else {
       this.#restarts.push(this.#written);
       this.#sinceRestart = 0;

@@ -57,15 +57,13 @@ const FILE_VERSION = "brain.Event:2";
 
 /** Appends events to a new file of a folder; each call of `add` leaves a whole file behind. */
 export class EventWriter {
-  readonly path: string;
-  readonly #file: FileHandle;
   /** Bytes of whole records. */
   #end = 0;
 
-  private constructor(path: string, file: FileHandle) {
-    this.path = path;
-    this.#file = file;
-  }
+  private constructor(
+    readonly path: string,
+    private readonly file: FileHandle,
+  ) {}
 
   /**
    * Begins a file in `folder`, named to come after those already there, for the steps from `firstStep` on.
@@ -104,20 +102,20 @@ export class EventWriter {
   }
 
   close(): Promise<void> {
-    return this.#file.close();
+    return this.file.close();
   }
 
   async #append(events: readonly TfEvent[]): Promise<void> {
     const bytes = Buffer.concat(events.map((event) => frameRecord(encodeEvent(event))));
     try {
       for (let done = 0; done < bytes.length;) {
-        const { bytesWritten } = await this.#file.write(bytes, done, bytes.length - done, this.#end + done);
+        const { bytesWritten } = await this.file.write(bytes, done, bytes.length - done, this.#end + done);
         if (bytesWritten === 0) throw new Error("nothing more could be written; is the disk full?");
         done += bytesWritten;
       }
     } catch (error) {
       // Half a record would hide all that follow it.
-      await this.#file.truncate(this.#end).catch(() => undefined);
+      await this.file.truncate(this.#end).catch(() => undefined);
       throw error;
     }
     this.#end += bytes.length;

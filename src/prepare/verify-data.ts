@@ -61,12 +61,7 @@ interface CopiedPicture extends PicturePlace {
   readonly of: PicturePlace;
 }
 
-export interface VerifiedPart {
-  readonly part: PartName;
-  readonly path: string;
-  /** Shards; null where pictures are files. */
-  readonly shards: number | null;
-  readonly manifest: boolean;
+export interface VerifiedPart extends Pick<Part, "part" | "path" | "shards" | "manifest"> {
   /** Those that could be read. */
   readonly pictures: number;
   /** Bytes of the pictures. */

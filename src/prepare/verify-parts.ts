@@ -8,7 +8,7 @@
 import { stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 
-import { DataError, errorCode } from "../core/error.js";
+import { DataError, errorCode, withNumbers } from "../core/error.js";
 import { hex32 } from "../formats/crc32c.js";
 import { decodeExample } from "../formats/tf-example.js";
 import { type DamagedRecord, RecordReader, type TfRecord } from "../formats/tfrecord.js";
@@ -69,6 +69,7 @@ export interface DataProblem extends PicturePlace {
 export interface Part {
   readonly part: PartName;
   readonly path: string;
+  /** Shards; null where pictures are files. */
   readonly shards: number | null;
   readonly manifest: boolean;
   /** Names by label, where something says. */
@@ -86,10 +87,7 @@ export interface Part {
 export type Found = Omit<DataProblem, "part">;
 
 /** A picture with what belongs to it. The bytes hold until the next one is asked for. */
-export interface Sample {
-  readonly file: string;
-  readonly record: number | null;
-  readonly offset: number | null;
+export interface Sample extends PicturePlace {
   readonly label: number;
   readonly picture: Encoded | Pixels;
   readonly boxes: readonly ObjectBox[];
@@ -134,15 +132,8 @@ function picturesPart(part: PartName, path: string, set: Dataset): Part {
       try {
         const picture = await set.read(sample);
         const boxes = picture.kind === "encoded" ? (picture.boxes ?? []) : [];
-        yield {
-          file,
-          record: null,
-          offset: null,
-          label: set.label(sample),
-          picture,
-          boxes,
-          done: sample + 1,
-        };
+        const label = set.label(sample);
+        yield { file, record: null, offset: null, label, picture, boxes, done: sample + 1 };
       } catch (error) {
         if (!(error instanceof DataError)) throw error;
         yield { check: "picture", file, record: null, offset: null, what: worded(error) };
@@ -290,9 +281,5 @@ function unreadable(error: unknown): string {
 
 /** The problem without its place, which is told apart. */
 function worded({ problem }: DataError): string {
-  const numbers = [
-    problem.expected && `expected ${problem.expected}`,
-    problem.found && `found ${problem.found}`,
-  ].filter(Boolean);
-  return problem.what + (numbers.length > 0 ? ` (${numbers.join(", ")})` : "");
+  return withNumbers(problem);
 }

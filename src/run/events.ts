@@ -7,6 +7,7 @@
 
 import type { Origin } from "../settings/resolve-settings.js";
 import type { SettingName } from "../settings/settings.js";
+import type { Scores } from "./checkpoint-state.js";
 
 /** Before the start, while an index of records or a cache is made. */
 export interface PreparingEvent {
@@ -85,15 +86,11 @@ export interface EvaluatingEvent {
 }
 
 /** One line per set of weights: the averages first where they are kept. */
-export interface EvaluationEvent {
+export interface EvaluationEvent extends Scores {
   readonly event: "evaluation";
   readonly step: number;
   readonly epoch: number;
   readonly weights: "averages" | "parameters";
-  readonly images: number;
-  readonly loss: number;
-  readonly top1: number;
-  readonly top5: number;
   /** Whether these are the best so far; `best/` holds them then. */
   readonly best: boolean;
 }

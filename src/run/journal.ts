@@ -25,7 +25,6 @@ interface Logs {
 }
 
 export class Journal {
-  readonly #report: Reporter;
   readonly #plainLines = new PlainLines();
   #logs: Logs | undefined;
   /** Events for the logs, said before there were any. */
@@ -34,9 +33,7 @@ export class Journal {
   #step = 0;
   #reporterFailed = false;
 
-  constructor(report: Reporter) {
-    this.#report = report;
-  }
+  constructor(private readonly report: Reporter) {}
 
   /** Opens the logs, once it is known that the folder is the run's; `step` is what it goes on from. */
   open(runDir: string, { log_name, log_steps }: JournalOptions, step: number): void {
@@ -88,7 +85,7 @@ export class Journal {
   #tell(event: TrainEvent): void {
     try {
       // A function that returns a promise is a Reporter to TypeScript, and may fail later.
-      const later: unknown = this.#report(event);
+      const later: unknown = this.report(event);
       if (later instanceof Promise) later.catch((error: unknown) => this.#failed(error));
     } catch (error) {
       this.#failed(error);

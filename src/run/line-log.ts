@@ -8,18 +8,16 @@
 import { type FileHandle, open } from "node:fs/promises";
 
 export class LineLog {
-  readonly #path: string;
-  readonly #missing: (lines: number) => string;
   #pending: string[] = [];
   #lost = 0;
   /** Whether the file is known to end with a whole line. */
   #whole = false;
 
   /** @param missing the line that stands for lines that could not be written */
-  constructor(path: string, missing: (lines: number) => string) {
-    this.#path = path;
-    this.#missing = missing;
-  }
+  constructor(
+    private readonly path: string,
+    private readonly missing: (lines: number) => string,
+  ) {}
 
   add(...lines: readonly string[]): void {
     this.#pending.push(...lines);
@@ -30,12 +28,12 @@ export class LineLog {
     const lines = this.#pending;
     if (lines.length === 0) return undefined;
     this.#pending = [];
-    const note = this.#lost === 0 ? [] : [this.#missing(this.#lost)];
+    const note = this.#lost === 0 ? [] : [this.missing(this.#lost)];
     let file: FileHandle | undefined;
     let end: number | undefined;
     try {
-      file = await open(this.#path, "a+");
-      if (!(await file.stat()).isFile()) throw new Error(`${this.#path} is not a regular file`);
+      file = await open(this.path, "a+");
+      if (!(await file.stat()).isFile()) throw new Error(`${this.path} is not a regular file`);
       if (!this.#whole) await cutHalfLine(file);
       end = (await file.stat()).size;
       this.#whole = false;

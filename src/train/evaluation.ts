@@ -13,24 +13,18 @@ import type { Prepared } from "./prepare.js";
 import type { Saver } from "./saver.js";
 
 export class Evaluations {
-  readonly #plan: Plan;
-  readonly #prepared: Prepared;
-  readonly #journal: Journal;
-  readonly #summaries: Summaries;
-  readonly #saver: Saver;
-
-  constructor(plan: Plan, prepared: Prepared, journal: Journal, summaries: Summaries, saver: Saver) {
-    this.#plan = plan;
-    this.#prepared = prepared;
-    this.#journal = journal;
-    this.#summaries = summaries;
-    this.#saver = saver;
-  }
+  constructor(
+    private readonly plan: Plan,
+    private readonly prepared: Prepared,
+    private readonly journal: Journal,
+    private readonly summaries: Summaries,
+    private readonly saver: Saver,
+  ) {}
 
   /** Whether the step that the run stands at ends an epoch that is to be evaluated, or the run, and was not yet. */
   get isDue(): boolean {
-    const { settings, length } = this.#plan;
-    const { step, evaluated_step } = this.#prepared.standing;
+    const { settings, length } = this.plan;
+    const { step, evaluated_step } = this.prepared.standing;
     const interval = settings.epochs_between_evals * length.stepsPerEpoch;
     return (
       settings.mode !== "train" && evaluated_step < step && (step % interval === 0 || step === length.steps)
@@ -39,10 +33,10 @@ export class Evaluations {
 
   /** On the whole validation set, with the averages and with the weights as they are; keeps the best. */
   async evaluate(signal: AbortSignal | undefined): Promise<void> {
-    const { data, settings, model, length } = this.#plan;
-    const { evaluation, standing } = this.#prepared;
+    const { data, settings, model, length } = this.plan;
+    const { evaluation, standing } = this.prepared;
     if (evaluation === undefined || data.validation === undefined) return;
-    const { parameters, averages, statistics } = await this.#saver.readState();
+    const { parameters, averages, statistics } = await this.saver.readState();
     const candidates = [
       ...(settings.average_decay > 0
         ? [{ name: "averages" as const, weights: { parameters: averages, statistics } }]
@@ -57,9 +51,9 @@ export class Evaluations {
         model,
         maxBadImages: badImageLimit(settings),
         ...(signal === undefined ? {} : { signal }),
-        onBadImage: (image) => this.#saver.noteBad([image]),
+        onBadImage: (image) => this.saver.noteBad([image]),
       },
-      this.#journal.emit,
+      this.journal.emit,
     );
     if (scored === undefined) return; // stopped; made up for when the run resumes
     const { step } = standing;
@@ -70,7 +64,7 @@ export class Evaluations {
     standing.scores = chosen;
     // A run that goes on from before its best meets it again.
     const isBest = standing.best === null || chosen.top1 > standing.best.top1 || standing.best.step === step;
-    const best = isBest && (await this.#saver.saveBest(kept.weights, { step, top1: chosen.top1 }));
+    const best = isBest && (await this.saver.saveBest(kept.weights, { step, top1: chosen.top1 }));
     candidates.forEach(({ name, weights }, i) => {
       const event: EvaluationEvent = {
         event: "evaluation",
@@ -80,8 +74,8 @@ export class Evaluations {
         ...(scored[i] as Scores),
         best: best && i === 0,
       };
-      this.#journal.emit(event);
-      this.#summaries.evaluation(event, weights.parameters, i === 0);
+      this.journal.emit(event);
+      this.summaries.evaluation(event, weights.parameters, i === 0);
     });
   }
 }

@@ -15,16 +15,13 @@ interface Lap {
 const recentLaps = 20;
 
 export class StepClock {
-  readonly #batch: number;
   readonly #recent: Lap[] = [];
   #begin = performance.now() / 1000;
   #waitedBefore = 0;
   #steps = 0;
   #seconds = 0;
 
-  constructor(batch: number) {
-    this.#batch = batch;
-  }
+  constructor(private readonly batch: number) {}
 
   /** A step has ended; `waited` is the time its source has waited for pictures since it was opened. */
   step(waited: number): void {
@@ -49,7 +46,7 @@ export class StepClock {
     const waited = this.#recent.reduce((sum, lap) => sum + lap.waited, 0);
     const perStep = seconds / Math.max(this.#recent.length, 1);
     return {
-      images_per_second: perStep > 0 ? this.#batch / perStep : 0,
+      images_per_second: perStep > 0 ? this.batch / perStep : 0,
       waiting: seconds > 0 ? Math.min(1, waited / seconds) : 0,
       seconds_left: perStep * stepsLeft,
     };
@@ -57,6 +54,6 @@ export class StepClock {
 
   /** Images per second of all steps so far. */
   overall(): number {
-    return this.#seconds > 0 ? (this.#steps * this.#batch) / this.#seconds : 0;
+    return this.#seconds > 0 ? (this.#steps * this.batch) / this.#seconds : 0;
   }
 }
