@@ -142,7 +142,7 @@ export function relabelled(set: Dataset, classes: readonly string[], where: stri
       where,
       what: "a class that the training set does not have",
       expected: classes.slice(0, 8).join(", ") + (classes.length > 8 ? `, … (${classes.length})` : ""),
-      found: set.classes[unknown] as string,
+      found: set.classes[unknown],
     });
   }
   const { records } = set;
