@@ -18,6 +18,8 @@ export interface Problem {
   readonly hint?: string | undefined;
 }
 
+export type ProblemDetails = Omit<Problem, "what" | "where">;
+
 /** Base of every failure that is not a bug. */
 export class RiffleError extends Error {
   readonly problem: Problem;
@@ -43,6 +45,11 @@ export class UsageError extends RiffleError {
 export class DataError extends RiffleError {
   constructor(problem: Problem, cause?: unknown) {
     super(3, problem, cause);
+  }
+
+  /** Of a place and a sentence, as nearly all are. */
+  static at(where: string, what: string, more: ProblemDetails = {}, cause?: unknown): DataError {
+    return new DataError({ where, what, ...more }, cause);
   }
 }
 
@@ -71,12 +78,7 @@ export class ResourceError extends RiffleError {
 export class FormatError extends DataError {
   readonly offset: number;
 
-  constructor(
-    where: string,
-    offset: number,
-    what: string,
-    more: Pick<Problem, "expected" | "found" | "safe" | "hint"> = {},
-  ) {
+  constructor(where: string, offset: number, what: string, more: ProblemDetails = {}) {
     super({ what, where: `${where}, byte ${offset}`, ...more });
     this.offset = offset;
   }

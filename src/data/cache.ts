@@ -138,9 +138,7 @@ export async function resizedCache(
   else await claimFolder(folder, dataset, options.shorterSide);
   const records = await openCache(folder);
   if (records.size !== dataset.size) {
-    throw new DataError({
-      where: folder,
-      what: "the cache holds another number of pictures than the data",
+    throw DataError.at(folder, "the cache holds another number of pictures than the data", {
       expected: `${dataset.size}`,
       found: `${records.size}`,
       hint: "Remove this folder, and the next run makes it again",
@@ -269,9 +267,7 @@ async function claimFolder(folder: string, dataset: Dataset, shorterSide: number
   if (found === text) return;
   const others = (await readdir(folder)).filter((name) => !name.startsWith(LOCK_FILE));
   if (found !== undefined || others.length > 0) {
-    throw new DataError({
-      where: folder,
-      what: "not the cache of these pictures",
+    throw DataError.at(folder, "not the cache of these pictures", {
       expected: text.trim(),
       found: found === undefined ? "other files" : found.slice(0, 300).trim(),
       safe: "It was left as it is",
@@ -521,7 +517,7 @@ async function decoded(dataset: Dataset, sample: number, shorterSide: number): P
     if (source.kind === "pixels") return source;
     const size = target(source, name, shorterSide) ?? imageInfo(source.bytes, name);
     const problem = await decodingProblem(source, name);
-    if (problem !== undefined) return new DataError({ where: name, what: problem });
+    if (problem !== undefined) return DataError.at(name, problem);
     const { data, info } = await resized(source, size).raw().toBuffer({ resolveWithObject: true });
     const { width, height } = info;
     return {

@@ -138,9 +138,7 @@ export function relabelled(set: Dataset, classes: readonly string[], where: stri
   const labels = set.classes.map((name) => known.get(name) ?? -1);
   const unknown = labels.indexOf(-1);
   if (unknown >= 0) {
-    throw new DataError({
-      where,
-      what: "a class that the training set does not have",
+    throw DataError.at(where, "a class that the training set does not have", {
       expected: classes.slice(0, 8).join(", ") + (classes.length > 8 ? `, … (${classes.length})` : ""),
       found: set.classes[unknown],
     });

@@ -106,18 +106,12 @@ function scanClasses(
   const { folders, files } = listFolder(root);
   const loose = files.find((name) => !isDocument(name));
   if (loose !== undefined) {
-    throw new DataError({
-      where: join(root, loose),
-      what: "lies beside the class folders, so its class is unknown",
+    throw DataError.at(join(root, loose), "lies beside the class folders, so its class is unknown", {
       hint: "Move it into the folder of its class, or away",
     });
   }
   if (folders.length === 0) {
-    throw new DataError({
-      where: root,
-      what: "holds no class folders",
-      expected: "one folder of pictures per class",
-    });
+    throw DataError.at(root, "holds no class folders", { expected: "one folder of pictures per class" });
   }
   const classes = known ?? folders;
   const labelOf = new Map(classes.map((name, label) => [name, label]));
@@ -126,22 +120,20 @@ function scanClasses(
   for (const folder of folders) {
     const label = labelOf.get(folder);
     if (label === undefined) {
-      throw new DataError({
-        where: join(root, folder),
-        what: "a class that the training set does not have",
+      throw DataError.at(join(root, folder), "a class that the training set does not have", {
         expected: classes.slice(0, 8).join(", ") + (classes.length > 8 ? ", ..." : ""),
         found: folder,
       });
     }
     const inside = listFolder(join(root, folder));
     if (inside.folders.length > 0) {
-      throw new DataError({
-        where: join(root, folder, inside.folders[0] ?? ""),
-        what: "a folder inside a class folder; pictures lie directly in the folder of their class",
-      });
+      throw DataError.at(
+        join(root, folder, inside.folders[0] ?? ""),
+        "a folder inside a class folder; pictures lie directly in the folder of their class",
+      );
     }
     if (inside.files.length === 0 && known === undefined) {
-      throw new DataError({ where: join(root, folder), what: "a class without pictures" });
+      throw DataError.at(join(root, folder), "a class without pictures");
     }
     const gone = (leftOut ?? []).filter(
       ({ name }) => dirname(name) === folder && !inside.files.includes(basename(name)),
@@ -155,13 +147,13 @@ function scanClasses(
       labels.push(label);
     }
   }
-  if (pictures.length === 0) throw new DataError({ where: root, what: "holds no pictures" });
+  if (pictures.length === 0) throw DataError.at(root, "holds no pictures");
   return new ImageFiles(root, classes, pictures, Int32Array.from(labels), leftOut !== undefined);
 }
 
 /** Length in bytes; pipes and devices are refused here, since opening one may wait for ever. */
 function fileSize(path: string): number {
   const found = statOf(path);
-  if (!found.isFile()) throw new DataError({ where: path, what: "not a regular file" });
+  if (!found.isFile()) throw DataError.at(path, "not a regular file");
   return found.size;
 }

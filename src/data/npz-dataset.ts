@@ -28,9 +28,7 @@ export async function openNpzDataset(
   const validation = await part("val_", ...(evalOnly ? ["test_"] : []));
   const train = evalOnly && validation !== undefined ? undefined : await part("train_", "");
   if (train === undefined && validation === undefined) {
-    throw new DataError({
-      where: path,
-      what: "holds no images",
+    throw DataError.at(path, "holds no images", {
       expected: "an array named images or train_images",
       found: npz.names.slice(0, 12).join(", "),
     });
@@ -38,9 +36,7 @@ export async function openNpzDataset(
   const highest = Math.max(...[train, validation].map((p) => p?.highest ?? -1));
   const classes = Array.from({ length: highest + 1 }, (_, label) => String(label));
   if (train !== undefined && validation !== undefined && validation.highest > train.highest) {
-    throw new DataError({
-      where: `${path}, val_labels`,
-      what: "a class that the training set does not have",
+    throw DataError.at(`${path}, val_labels`, "a class that the training set does not have", {
       expected: `labels 0 .. ${train.highest}`,
       found: String(validation.highest),
     });
@@ -56,7 +52,7 @@ export async function openNpzImages(path: string): Promise<Dataset> {
   const npz = await openNpz(path);
   const prefix = ["", "test_", "val_", "train_"].find((p) => npz.names.includes(`${p}images`));
   if (prefix === undefined) {
-    throw new DataError({ where: path, what: "holds no images", expected: "an array named images" });
+    throw DataError.at(path, "holds no images", { expected: "an array named images" });
   }
   const images = await readImages(npz, path, prefix);
   return new NpzImages({ ...images, labels: new Int32Array(images.count).fill(-1), highest: -1 }, []);
@@ -123,15 +119,13 @@ async function readPart(npz: Npz, path: string, prefix: string): Promise<Part> {
   const images = await readImages(npz, path, prefix);
   const where = `${path}, ${prefix}labels`;
   if (!npz.names.includes(`${prefix}labels`)) {
-    throw new DataError({ where, what: "missing", found: npz.names.slice(0, 12).join(", ") });
+    throw DataError.at(where, "missing", { found: npz.names.slice(0, 12).join(", ") });
   }
   const array = await npz.read(`${prefix}labels`);
   const { shape } = array;
   const isList = shape.length === 1 || (shape.length === 2 && shape[1] === 1);
   if (!isList || shape[0] !== images.count) {
-    throw new DataError({
-      where,
-      what: "not one label per image",
+    throw DataError.at(where, "not one label per image", {
       expected: `[${images.count}] or [${images.count}, 1]`,
       found: `[${shape.join(", ")}]`,
     });
@@ -139,9 +133,7 @@ async function readPart(npz: Npz, path: string, prefix: string): Promise<Part> {
   let highest = -1;
   const labels = Int32Array.from(toFloat64(array, where), (label, i) => {
     if (!Number.isInteger(label) || label < 0 || label > 1_000_000) {
-      throw new DataError({
-        where,
-        what: `label ${i} is no class`,
+      throw DataError.at(where, `label ${i} is no class`, {
         expected: "a whole number from 0",
         found: `${label}`,
       });
@@ -159,9 +151,7 @@ async function readImages(npz: Npz, path: string, prefix: string): Promise<Image
   const [count = 0, height = 0, width = 0, channels = 1] = shape;
   const rightShape = shape.length === 3 || (shape.length === 4 && (channels === 3 || channels === 1));
   if (array.dtype !== "u1" || !rightShape || count * height * width === 0) {
-    throw new DataError({
-      where: `${path}, ${name}`,
-      what: "not a list of 8-bit pictures",
+    throw DataError.at(`${path}, ${name}`, "not a list of 8-bit pictures", {
       expected: "u1 [n, height, width, 3] or [n, height, width]",
       found: `${array.dtype} [${shape.join(", ")}]`,
     });

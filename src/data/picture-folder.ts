@@ -18,9 +18,8 @@ export function listFolder(path: string): { readonly folders: string[]; readonly
     entries = readdirSync(path, { withFileTypes: true, encoding: "buffer" });
   } catch (error) {
     const code = errorCode(error);
-    if (code === "ENOENT") throw new DataError({ where: path, what: "there is no such folder" }, error);
-    if (code === "ENOTDIR")
-      throw new DataError({ where: path, what: "a file, where a folder is expected" }, error);
+    if (code === "ENOENT") throw DataError.at(path, "there is no such folder", {}, error);
+    if (code === "ENOTDIR") throw DataError.at(path, "a file, where a folder is expected", {}, error);
     throw unreadable(path, error);
   }
   const folders: string[] = [];
@@ -32,7 +31,7 @@ export function listFolder(path: string): { readonly folders: string[]; readonly
     const kind = entry.isSymbolicLink() ? statOf(join(path, name)) : entry;
     if (kind.isDirectory()) folders.push(name);
     else if (kind.isFile()) files.push(name);
-    else throw new DataError({ where: join(path, name), what: "neither a file nor a folder" });
+    else throw DataError.at(join(path, name), "neither a file nor a folder");
   }
   return { folders: folders.sort(byCodePoint), files: files.sort(byCodePoint) };
 }
@@ -42,9 +41,7 @@ function notText(folder: string, name: Uint8Array): DataError {
   const bytes = Array.from(name, (byte) =>
     byte < 0x80 ? String.fromCharCode(byte) : `\\x${byte.toString(16)}`,
   );
-  return new DataError({
-    where: folder,
-    what: "a name that is not UTF-8 text, so no list can hold it",
+  return DataError.at(folder, "a name that is not UTF-8 text, so no list can hold it", {
     found: bytes.join(""),
     safe: "Nothing was written",
     hint: "Rename it; for many of them there is convmv -f latin1 -t utf8 --notest",

@@ -77,23 +77,18 @@ export async function openDatasets(dataDir: string, options: OpenOptions): Promi
   const { train, validation } = await openParts(dataDir, options);
   const classes = (train ?? validation)?.classes ?? [];
   if (classes.length < 2 && !evalOnly) {
-    throw new DataError({
-      where: dataDir,
-      what: "only one class; a classifier needs two",
+    throw DataError.at(dataDir, "only one class; a classifier needs two", {
       expected: "at least 2 classes",
       found: classes.join(", "),
     });
   }
   if (classes.length > MAX_CLASSES) {
-    throw new DataError({
-      where: dataDir,
-      what: "more classes than a network is given",
+    throw DataError.at(dataDir, "more classes than a network is given", {
       expected: `at most ${MAX_CLASSES}`,
       found: `${classes.length}`,
     });
   }
-  if (train === undefined && !evalOnly)
-    throw new DataError({ where: dataDir, what: "no pictures to train on" });
+  if (train === undefined && !evalOnly) throw DataError.at(dataDir, "no pictures to train on");
   if (validation !== undefined) {
     if (valSplit !== undefined) {
       throw new UsageError({
@@ -122,10 +117,10 @@ async function openParts(dataDir: string, options: OpenOptions): Promise<Parts> 
   }
   if (dataDir.toLowerCase().endsWith(".npz")) return openNpzDataset(dataDir, options.evalOnly === true);
   if (isShardName(basename(dataDir))) return openShards({ train: dataDir }, options);
-  throw new DataError({
-    where: dataDir,
-    what: "neither a folder of pictures or TFRecords, nor a .npz file, nor a shard named *.tfrecords",
-  });
+  throw DataError.at(
+    dataDir,
+    "neither a folder of pictures or TFRecords, nor a .npz file, nor a shard named *.tfrecords",
+  );
 }
 
 /** Paths of the parts of a set in TFRecords. */
@@ -166,7 +161,7 @@ async function isFolder(path: string, mayBeMissing = false): Promise<boolean> {
     const isMissing = code === "ENOENT" || code === "ENOTDIR";
     if (isMissing && mayBeMissing) return false;
     const what = isMissing ? "there is no such file or folder" : `cannot be read: ${code ?? String(error)}`;
-    throw new DataError({ where: path, what }, error);
+    throw DataError.at(path, what, {}, error);
   }
 }
 

@@ -19,9 +19,9 @@ export function unreadable(where: string, error: unknown): Error {
   if (code === undefined || !/^E[A-Z0-9_]+$/.test(code))
     return error instanceof Error ? error : new Error(String(error));
   const ofFile = OF_THE_FILE[code];
-  if (ofFile !== undefined) return new DataError({ where, what: ofFile }, error);
+  if (ofFile !== undefined) return DataError.at(where, ofFile, {}, error);
   // Node's own, such as a path with a NUL in it.
-  if (code.startsWith("ERR_")) return new DataError({ where, what: `cannot be read: ${code}` }, error);
+  if (code.startsWith("ERR_")) return DataError.at(where, `cannot be read: ${code}`, {}, error);
   return new ResourceError(
     {
       where,

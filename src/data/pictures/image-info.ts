@@ -56,21 +56,16 @@ export function imageInfo(bytes: Uint8Array, where: string): ImageInfo {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const info = readHeader(bytes, view, where);
   const { width, height } = info;
-  if (width === 0 || height === 0)
-    throw new DataError({ where, what: `a picture of ${width} x ${height} pixels` });
+  if (width === 0 || height === 0) throw DataError.at(where, `a picture of ${width} x ${height} pixels`);
   if (width > MAX_SIDE || height > MAX_SIDE || width * height > MAX_PIXELS) {
-    throw new DataError({
-      where,
-      what: `${width} x ${height} pixels are more than is decoded`,
+    throw DataError.at(where, `${width} x ${height} pixels are more than is decoded`, {
       expected: `at most ${grouped(MAX_PIXELS)} pixels`,
       found: grouped(width * height),
       hint: "Store it smaller, or leave it out",
     });
   }
   if (info.shortest > bytes.length) {
-    throw new DataError({
-      where,
-      what: "too short for the size in its header",
+    throw DataError.at(where, "too short for the size in its header", {
       expected: `at least ${grouped(info.shortest)} bytes`,
       found: grouped(bytes.length),
     });
@@ -102,7 +97,7 @@ function readHeader(bytes: Uint8Array, view: DataView, where: string): Header {
   if (kind === "a JPEG") return jpegHeader(bytes, view, where);
   if (kind === "a PNG") return pngHeader(bytes, view, where);
   if (kind === "a WebP") return webpHeader(bytes, view, where);
-  throw new DataError({ where, what: bytes.length === 0 ? kind : `${kind}; JPEG, PNG and WebP are read` });
+  throw DataError.at(where, bytes.length === 0 ? kind : `${kind}; JPEG, PNG and WebP are read`);
 }
 
 /** Frame headers by their marker's low byte; the others of C0..CF are tables or arithmetic-coded. */
@@ -117,14 +112,14 @@ function jpegHeader(bytes: Uint8Array, view: DataView, where: string): Header {
   for (const segment of jpegSegments(bytes)) {
     const { marker, at, start, end } = segment;
     if (HUFFMAN_FRAMES.has(marker)) {
-      if (frame !== undefined) throw new DataError({ where, what: "a JPEG with two frame headers" });
+      if (frame !== undefined) throw DataError.at(where, "a JPEG with two frame headers");
       frame = readFrame(bytes, view, segment, where);
     } else if (ARITHMETIC_FRAMES.has(marker)) {
-      throw new DataError({ where, what: "an arithmetic-coded JPEG, which is not read" });
+      throw DataError.at(where, "an arithmetic-coded JPEG, which is not read");
     } else if (LOSSLESS_OR_DIFFERENTIAL.has(marker)) {
-      throw new DataError({ where, what: "a lossless or hierarchical JPEG, which is not read" });
+      throw DataError.at(where, "a lossless or hierarchical JPEG, which is not read");
     } else if (marker === START_OF_SCAN) {
-      if (frame === undefined) throw new DataError({ where, what: "a JPEG scan before any frame header" });
+      if (frame === undefined) throw DataError.at(where, "a JPEG scan before any frame header");
       const scanned = bytes.subarray(start + 1, Math.min(end, start + 1 + 2 * (bytes[start] ?? 0)));
       if (scans === undefined && !frame.progressive && scanned.length === 2 * frame.components) {
         // The only scan. In coded data FF is followed by 00 or a restart marker, so FF D9 can only be the end.
@@ -140,7 +135,7 @@ function jpegHeader(bytes: Uint8Array, view: DataView, where: string): Header {
       scans.end();
     } else if (marker === END_OF_IMAGE) {
       if (frame === undefined || scans === undefined)
-        throw new DataError({ where, what: "a JPEG without a picture in it" });
+        throw DataError.at(where, "a JPEG without a picture in it");
       return headerOf(frame, COEFFICIENTS_PER_BLOCK);
     }
   }
@@ -179,9 +174,7 @@ class Scans {
     this.count++;
     const allowed = FREE_BLOCKS + MAX_BLOCKS_PER_BYTE * this.bytes;
     if (this.count <= MAX_SCANS && this.blocks <= allowed) return;
-    throw new DataError({
-      where: this.where,
-      what: "a JPEG whose scans take more work than a file of its length is given",
+    throw DataError.at(this.where, "a JPEG whose scans take more work than a file of its length is given", {
       expected: `at most ${MAX_SCANS} scans over ${grouped(allowed)} blocks together`,
       found: `${this.count} over ${grouped(this.blocks)} before its end`,
       hint: "Store it again as a JPEG of one scan, or leave it out",
@@ -206,20 +199,13 @@ function readFrame(
 ): Frame {
   const components = end - start < 6 ? 0 : view.getUint8(start + 5);
   if (end - start < 6 + 3 * components || components === 0)
-    throw new DataError({ where: `${where}, byte ${at}`, what: "a JPEG frame header cut short" });
+    throw DataError.at(`${where}, byte ${at}`, "a JPEG frame header cut short");
   const precision = view.getUint8(start);
   if (precision !== 8) {
-    throw new DataError({
-      where,
-      what: "a JPEG of more than 8 bits",
-      expected: "8 bits",
-      found: `${precision}`,
-    });
+    throw DataError.at(where, "a JPEG of more than 8 bits", { expected: "8 bits", found: `${precision}` });
   }
   if (components !== 1 && components !== 3) {
-    throw new DataError({
-      where,
-      what: components === 4 ? "a CMYK JPEG" : "neither a grayscale nor a colour JPEG",
+    throw DataError.at(where, components === 4 ? "a CMYK JPEG" : "neither a grayscale nor a colour JPEG", {
       expected: "1 or 3 components",
       found: `${components}`,
       hint: "Convert it to RGB",
@@ -240,8 +226,7 @@ function readFrame(
 
 function pngHeader(bytes: Uint8Array, view: DataView, where: string): Header {
   if (bytes.length < 33) throw notWhole(bytes, "inside its header", where, "PNG");
-  if (!startsWith(bytes, "IHDR", 12))
-    throw new DataError({ where, what: "not a PNG: it does not begin with IHDR" });
+  if (!startsWith(bytes, "IHDR", 12)) throw DataError.at(where, "not a PNG: it does not begin with IHDR");
   const [width, height] = [view.getUint32(16), view.getUint32(20)];
   const bits = view.getUint8(24) * (PNG_CHANNELS[view.getUint8(25)] ?? 1);
   const shortest = Math.floor((width * height * bits) / 8 / MAX_DEFLATION);
@@ -272,17 +257,14 @@ function webpHeader(bytes: Uint8Array, view: DataView, where: string): Header {
     return webp((packed & 0x3fff) + 1, ((packed >>> 14) & 0x3fff) + 1);
   }
   if (startsWith(bytes, "VP8X", 12)) {
-    if (view.getUint8(20) & 0x02) throw new DataError({ where, what: "an animated WebP, which is not read" });
+    if (view.getUint8(20) & 0x02) throw DataError.at(where, "an animated WebP, which is not read");
     return webp(1 + (view.getUint32(24, true) & 0xffffff), 1 + (view.getUint32(26, true) >>> 8));
   }
-  throw new DataError({ where, what: "a WebP without a picture in it" });
+  throw DataError.at(where, "a WebP without a picture in it");
 }
 
 function notWhole(bytes: Uint8Array, place: string, where: string, format = "JPEG"): DataError {
-  return new DataError({
-    where,
-    what: `not a whole ${format}: it ends after ${grouped(bytes.length)} bytes, ${place}`,
-  });
+  return DataError.at(where, `not a whole ${format}: it ends after ${grouped(bytes.length)} bytes, ${place}`);
 }
 
 /** UTF-8 without control characters, as far as the first bytes tell. */

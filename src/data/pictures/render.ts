@@ -86,7 +86,7 @@ export async function renderAll(
       const { index } = done[i] as (typeof done)[number];
       const { where } = renderings[index] as Rendering;
       if (typeof failure === "number") throw noMemory(where);
-      errors[index] = new DataError({ where, what: `does not decode: ${failure}` });
+      errors[index] = DataError.at(where, `does not decode: ${failure}`);
     });
   };
   for (const [index, rendering] of renderings.entries()) {
@@ -148,7 +148,7 @@ export async function readPictures(paths: readonly string[]): Promise<(Encoded |
   return files.map((found, i) => {
     if (found instanceof Uint8Array) return { kind: "encoded", bytes: found };
     const where = paths[i] as string;
-    if (typeof found === "string") return new DataError({ where, what: `cannot be read: ${found}` });
+    if (typeof found === "string") return DataError.at(where, `cannot be read: ${found}`);
     const error = unreadable(where, found);
     if (error instanceof DataError) return error;
     throw error;
@@ -270,7 +270,7 @@ export function withSharp(bytes: Uint8Array, failOn: "none" | "error" | "warning
 export function sharpProblem(error: unknown, where: string): Error {
   const reason = error instanceof Error ? error.message.replaceAll("\n", "; ") : String(error);
   if (/out of memory|unable to allocate|cannot allocate/i.test(reason)) return noMemory(where, error);
-  return new DataError({ where, what: `does not decode: ${reason}` }, error);
+  return DataError.at(where, `does not decode: ${reason}`, {}, error);
 }
 
 /** The part of a JPEG that is decoded, in reduced pixels. */

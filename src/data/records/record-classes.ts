@@ -26,9 +26,8 @@ export async function readClasses(folder: string): Promise<string[] | undefined>
     if (lines !== undefined) {
       // Which line a name stands in is its label, so an empty one cannot be passed over.
       const empty = lines.findIndex((line) => line.trim() === "");
-      if (empty >= 0) throw new DataError({ where: `${list}, line ${empty + 1}`, what: "names no class" });
-      if (new Set(lines).size !== lines.length)
-        throw new DataError({ where: list, what: "names a class twice" });
+      if (empty >= 0) throw DataError.at(`${list}, line ${empty + 1}`, "names no class");
+      if (new Set(lines).size !== lines.length) throw DataError.at(list, "names a class twice");
       return lines;
     }
   }
@@ -40,10 +39,10 @@ function classesOfEncoding(json: string, where: string): string[] {
   try {
     value = JSON.parse(json);
   } catch (error) {
-    throw new DataError({ where, what: "is no JSON" }, error);
+    throw DataError.at(where, "is no JSON", {}, error);
   }
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    throw new DataError({ where, what: "is no object of names and labels" });
+    throw DataError.at(where, "is no object of names and labels");
   }
   const entries = Object.entries(value);
   const classes: (string | undefined)[] = Array.from({ length: entries.length });
@@ -54,9 +53,7 @@ function classesOfEncoding(json: string, where: string): string[] {
       label >= entries.length ||
       classes[label as number] !== undefined
     ) {
-      throw new DataError({
-        where,
-        what: `the label of ${JSON.stringify(name)} is no class of its own`,
+      throw DataError.at(where, `the label of ${JSON.stringify(name)} is no class of its own`, {
         expected: `each of 0 .. ${entries.length - 1} once`,
         found: JSON.stringify(label),
       });
@@ -69,15 +66,14 @@ function classesOfEncoding(json: string, where: string): string[] {
 async function readText(path: string): Promise<string | undefined> {
   try {
     const found = await stat(path);
-    if (!found.isFile()) throw new DataError({ where: path, what: "not a regular file" });
-    if (found.size > MAX_CLASSES_BYTES)
-      throw new DataError({ where: path, what: "too long for a list of classes" });
+    if (!found.isFile()) throw DataError.at(path, "not a regular file");
+    if (found.size > MAX_CLASSES_BYTES) throw DataError.at(path, "too long for a list of classes");
     return new TextDecoder("utf-8", { fatal: true }).decode(await readFile(path));
   } catch (error) {
     if (errorCode(error) === "ERR_ENCODING_INVALID_ENCODED_DATA")
-      throw new DataError({ where: path, what: "holds bytes that are no UTF-8 text" }, error);
+      throw DataError.at(path, "holds bytes that are no UTF-8 text", {}, error);
     if (errorCode(error) === "ENOENT") return undefined;
     if (error instanceof DataError) throw error;
-    throw new DataError({ where: path, what: `cannot be read: ${String(error)}` }, error);
+    throw DataError.at(path, `cannot be read: ${String(error)}`, {}, error);
   }
 }

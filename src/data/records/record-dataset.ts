@@ -81,12 +81,11 @@ function refuseOtherClasses({ manifest, folder }: RecordIndex, classes: readonly
     (_, i) => own[i] !== classes[i],
   );
   if (at < 0) return;
-  throw new DataError({
-    where: join(folder, MANIFEST_FILE),
-    what: `other classes than the training set has: label ${at} means something else`,
-    expected: classes[at] ?? `${classes.length} classes`,
-    found: own[at] ?? `${own.length} classes`,
-  });
+  throw DataError.at(
+    join(folder, MANIFEST_FILE),
+    `other classes than the training set has: label ${at} means something else`,
+    { expected: classes[at] ?? `${classes.length} classes`, found: own[at] ?? `${own.length} classes` },
+  );
 }
 
 /** Where a sample's record is. */
@@ -208,9 +207,7 @@ export class RecordDataset implements Dataset {
     const { path, record, offset } = this.#place(sample);
     const label = this.index.labels[sample] as number;
     const last = this.labelOffset + this.classes.length - 1;
-    throw new DataError({
-      where: `${path}#${record}, byte ${offset}`,
-      what: "the record's label is no class",
+    throw DataError.at(`${path}#${record}, byte ${offset}`, "the record's label is no class", {
       expected: `${this.labelOffset} .. ${last}`,
       found: `${label}`,
       hint:
@@ -294,9 +291,7 @@ export class RecordDataset implements Dataset {
       for (let done = 0; done < length;) {
         const got = await readInto(file as number, bytes, done, offset + done, path);
         if (got === 0) {
-          throw new DataError({
-            where: `${path}, byte ${offset + done}`,
-            what: "became shorter since it was opened",
+          throw DataError.at(`${path}, byte ${offset + done}`, "became shorter since it was opened", {
             expected: `${offset + length} bytes`,
             found: `${offset + done}`,
           });
@@ -339,9 +334,7 @@ const statFile = promisify(fstat) as (
 async function refuseChanged({ bytes, modified }: IndexedShard, path: string, file: number): Promise<void> {
   const found = await statFile(file, { bigint: true });
   if (Number(found.size) === bytes && found.mtimeNs.toString() === modified) return;
-  throw new DataError({
-    where: path,
-    what: "was changed since it was indexed, moments ago; is something writing to it?",
+  throw DataError.at(path, "was changed since it was indexed, moments ago; is something writing to it?", {
     expected: `${bytes} bytes`,
     found: `${found.size}`,
   });

@@ -62,9 +62,7 @@ export async function openRecordIndex(path: string, options: IndexOptions): Prom
   const { folder, names, indexName } = await locate(path);
   const manifest = indexName === INDEX_FILE ? await readManifest(folder) : undefined;
   if (indexName === INDEX_FILE && (await isUnfinished(folder))) {
-    throw new DataError({
-      where: folder,
-      what: `unfinished: there is ${PLAN_FILE} but no ${MANIFEST_FILE}`,
+    throw DataError.at(folder, `unfinished: there is ${PLAN_FILE} but no ${MANIFEST_FILE}`, {
       safe: "The shards that are there are whole",
       hint: "Run the same riffle create-tfrecords again; it writes the missing ones",
     });
@@ -73,7 +71,7 @@ export async function openRecordIndex(path: string, options: IndexOptions): Prom
   refuseDifferent(manifest, found, folder);
   if (names.length === 0) {
     const expected = "files named *.tfrecords, *.tfrecord, *.record or *-00000-of-00010";
-    throw new DataError({ where: path, what: "holds no shards of TFRecords", expected });
+    throw DataError.at(path, "holds no shards of TFRecords", { expected });
   }
   const requested = requestText(options.keys);
   const inCache = await cachePath(folder, indexName);
@@ -97,7 +95,7 @@ export async function openRecordIndex(path: string, options: IndexOptions): Prom
   for (const shard of index.shards) limit.add(shard.name, shard.bad);
   const counted = index.shards.map((shard) => ({ ...shard, records: recordsIn(shard) }));
   refuseDifferent(manifest, counted, folder);
-  if (index.offsets.length === 0) throw new DataError({ where: path, what: "holds no records" });
+  if (index.offsets.length === 0) throw DataError.at(path, "holds no records");
   return { folder, file, manifest, ...index };
 }
 
@@ -108,7 +106,7 @@ async function locate(path: string) {
   try {
     isFile = (await stat(path)).isFile();
   } catch (error) {
-    throw new DataError({ where: path, what: "there is no such file or folder" }, error);
+    throw DataError.at(path, "there is no such file or folder", {}, error);
   }
   if (isFile)
     return { folder: dirname(path), names: [basename(path)], indexName: `.${basename(path)}.riffle-index` };
@@ -120,7 +118,7 @@ async function statShard(folder: string, name: string): Promise<ShardFile> {
     const { size, mtimeNs } = await stat(join(folder, name), { bigint: true });
     return { name, bytes: Number(size), modified: mtimeNs.toString() };
   } catch (error) {
-    throw new DataError({ where: join(folder, name), what: "cannot be read (a broken link?)" }, error);
+    throw DataError.at(join(folder, name), "cannot be read (a broken link?)", {}, error);
   }
 }
 

@@ -65,13 +65,15 @@ export function detectKeys(
     const candidates = asked === undefined ? KNOWN.map((keys) => keys[role]) : [asked];
     const found = candidates.find((key) => example.has(key));
     if (found !== undefined) return found;
-    throw new DataError({
+    throw DataError.at(
       where,
-      what: `the record has no ${role === "image" ? "picture" : "label"} under a known key`,
-      expected: candidates.join(" or "),
-      found: listed(example),
-      hint: "Say which it is, such as --keys image=image/encoded,label=image/class/label",
-    });
+      `the record has no ${role === "image" ? "picture" : "label"} under a known key`,
+      {
+        expected: candidates.join(" or "),
+        found: listed(example),
+        hint: "Say which it is, such as --keys image=image/encoded,label=image/class/label",
+      },
+    );
   };
   const image = find("image");
   const label = find("label");
@@ -96,17 +98,10 @@ export function labelOf(example: Example, keys: RecordKeys, where: string): numb
   const [first = 0n] = feature.values;
   if (feature.values.some((value) => value !== first)) {
     const found = `${feature.values.slice(0, 8).join(", ")}${feature.values.length > 8 ? ", ..." : ""}`;
-    throw new DataError({
-      where,
-      what: `several labels under "${keys.label}"`,
-      expected: "one class",
-      found,
-    });
+    throw DataError.at(where, `several labels under "${keys.label}"`, { expected: "one class", found });
   }
   if (BigInt.asIntN(32, first) !== first) {
-    throw new DataError({
-      where,
-      what: "a label that is no class",
+    throw DataError.at(where, "a label that is no class", {
       expected: "a 32-bit integer",
       found: `${first}`,
     });
@@ -127,7 +122,7 @@ export function boxesOf(example: Example, keys: RecordKeys, where: string): Obje
   const lengths = [xmin, ymin, xmax, ymax].map((values) => values.length);
   if (lengths.some((length) => length !== xmin.length)) {
     const numbers = { expected: "as many of each", found: lengths.join(", ") };
-    throw new DataError({ where, what: `boxes without all sides (${SIDES.join(", ")})`, ...numbers });
+    throw DataError.at(where, `boxes without all sides (${SIDES.join(", ")})`, numbers);
   }
   return Array.from(xmin, (_, i) => {
     const box = {
@@ -137,11 +132,7 @@ export function boxesOf(example: Example, keys: RecordKeys, where: string): Obje
       ymax: ymax[i] as number,
     };
     if (!SIDES.every((side) => Number.isFinite(box[side]))) {
-      throw new DataError({
-        where,
-        what: `box ${i} is not made of numbers`,
-        found: Object.values(box).join(", "),
-      });
+      throw DataError.at(where, `box ${i} is not made of numbers`, { found: Object.values(box).join(", ") });
     }
     return box;
   });
@@ -170,7 +161,7 @@ function unexpected(example: Example, key: string, where: string, expected: stri
     feature === undefined
       ? `no such key among ${listed(example)}`
       : `${feature.values.length} of ${feature.kind}`;
-  return new DataError({ where, what: `the record's "${key}" cannot be used`, expected, found });
+  return DataError.at(where, `the record's "${key}" cannot be used`, { expected, found });
 }
 
 /** Keys with their kinds; control characters were refused when the Example was read. */

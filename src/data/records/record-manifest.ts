@@ -39,10 +39,7 @@ export async function listShards(folder: string): Promise<string[]> {
   try {
     names = await readdir(folder);
   } catch (error) {
-    throw new DataError(
-      { where: folder, what: `cannot be listed: ${errorCode(error) ?? String(error)}` },
-      error,
-    );
+    throw DataError.at(folder, `cannot be listed: ${errorCode(error) ?? String(error)}`, {}, error);
   }
   const shards = names.filter(isShardName);
   const packed = names.find((name) => {
@@ -51,9 +48,7 @@ export async function listShards(folder: string): Promise<string[]> {
   });
   if (packed !== undefined) {
     const path = join(folder, packed);
-    throw new DataError({
-      where: path,
-      what: "compressed with gzip, so records cannot be read by their place",
+    throw DataError.at(path, "compressed with gzip, so records cannot be read by their place", {
       hint: `gunzip --keep ${path}`,
     });
   }
@@ -99,37 +94,35 @@ export async function readManifest(folder: string): Promise<RecordManifest | und
   try {
     const found = await stat(path);
     const { size } = found;
-    if (!found.isFile()) throw new DataError({ where: path, what: "not a regular file" });
+    if (!found.isFile()) throw DataError.at(path, "not a regular file");
     if (size > MAX_BYTES) {
       const numbers = { expected: `at most ${MAX_BYTES} bytes`, found: `${size}` };
-      throw new DataError({ where: path, what: "too long for a manifest of records", ...numbers });
+      throw DataError.at(path, "too long for a manifest of records", numbers);
     }
     text = await readFile(path, "utf8");
   } catch (error) {
     if (errorCode(error) === "ENOENT") return undefined;
     if (error instanceof DataError) throw error;
-    throw new DataError({ where: path, what: `cannot be read: ${String(error)}` }, error);
+    throw DataError.at(path, `cannot be read: ${String(error)}`, {}, error);
   }
   let json: unknown;
   try {
     json = JSON.parse(text);
   } catch (error) {
-    throw new DataError({ where: path, what: "is no JSON; is it complete?" }, error);
+    throw DataError.at(path, "is no JSON; is it complete?", {}, error);
   }
   const parsed = schema.safeParse(json);
   if (!parsed.success) {
     const [issue] = parsed.error.issues;
     const at = issue?.path.length ? ` at ${issue.path.join(".")}` : "";
-    throw new DataError({
-      where: path,
-      what: `is no manifest of records${at}: ${issue?.message}`,
+    throw DataError.at(path, `is no manifest of records${at}: ${issue?.message}`, {
       hint: `A manifest.json of something else may be renamed; the records are read without one`,
     });
   }
   const sum = parsed.data.shards.reduce((total, { records }) => total + records, 0);
   if (sum !== parsed.data.records) {
     const numbers = { expected: `${parsed.data.records} records`, found: `${sum}` };
-    throw new DataError({ where: path, what: "its shards do not add up to its records", ...numbers });
+    throw DataError.at(path, "its shards do not add up to its records", numbers);
   }
   return parsed.data;
 }
@@ -158,9 +151,7 @@ export function compareWithManifest(
   const problems: DataError[] = [];
   const add = (name: string, what: string, expected?: string, is?: string) =>
     problems.push(
-      new DataError({
-        where: join(folder, name),
-        what,
+      DataError.at(join(folder, name), what, {
         expected,
         found: is,
         hint: `Fetch or make it again; without ${MANIFEST_FILE} the shards are read as they are`,

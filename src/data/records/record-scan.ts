@@ -90,9 +90,7 @@ export class BadRecordLimit {
       this.#count += lost;
       this.#first ??= where;
       if (this.#count <= this.allowed) continue;
-      throw new DataError({
-        where,
-        what: reason,
+      throw DataError.at(where, reason, {
         safe: "No record of the set was used",
         hint:
           this.allowed === 0
@@ -219,9 +217,7 @@ async function scanShard(
 function refuseOther(declared: ShardEntry | undefined, scanned: Scanned, crc: number, path: string): void {
   if (declared === undefined || scanned.bad.length > 0) return;
   if (declared.bytes !== scanned.bytes || declared.crc32c === hex32(crc)) return;
-  throw new DataError({
-    where: path,
-    what: `other records than ${MANIFEST_FILE} was written for`,
+  throw DataError.at(path, `other records than ${MANIFEST_FILE} was written for`, {
     expected: `CRC ${declared.crc32c}`,
     found: hex32(crc),
     hint: `Fetch or make it again; without ${MANIFEST_FILE} the shards are read as they are`,
@@ -262,11 +258,7 @@ async function firstKeys(
       await reader.close();
     }
   }
-  throw new DataError({
-    where: folder,
-    what: "holds no whole record",
-    found: first?.message,
-  });
+  throw DataError.at(folder, "holds no whole record", { found: first?.message });
 }
 
 async function openShard(path: string): Promise<RecordReader> {
@@ -274,7 +266,7 @@ async function openShard(path: string): Promise<RecordReader> {
     return await RecordReader.open(path);
   } catch (error) {
     if (error instanceof DataError) throw error;
-    throw new DataError({ where: path, what: `cannot be read: ${errorCode(error) ?? String(error)}` }, error);
+    throw DataError.at(path, `cannot be read: ${errorCode(error) ?? String(error)}`, {}, error);
   }
 }
 
