@@ -11,6 +11,7 @@
 import { accessSync, constants, readFileSync, statSync } from "node:fs";
 
 import { DataError, errorCode } from "../../core/error.js";
+import { refusal } from "../refusal.js";
 import { unreadable } from "../../data/unreadable.js";
 import { openFile, type OpenFile, tarMembers, type TarRange } from "../../formats/tar.js";
 
@@ -71,12 +72,11 @@ class Archive {
     const size = checkSize(range.end - range.start, [this.path, ...names].join(MEMBER));
     const bytes = this.file.readAt(range.start, size);
     if (bytes.length === size) return bytes;
-    throw new DataError({
-      where: [this.path, ...names].join(MEMBER),
-      what: "ends early: the archive became shorter while it was read",
-      expected: `${size} bytes`,
-      found: `${bytes.length}`,
-    });
+    throw refusal(
+      [this.path, ...names].join(MEMBER),
+      "ends early: the archive became shorter while it was read",
+      { expected: `${size} bytes`, found: `${bytes.length}` },
+    );
   }
 
   size(names: readonly string[]): number {
@@ -89,9 +89,7 @@ class Archive {
     const around = names.slice(0, -1);
     const range = this.#index(around).find(name);
     if (range !== undefined) return range;
-    throw new DataError({
-      where: [this.path, ...around].join(MEMBER),
-      what: `has no member ${JSON.stringify(name)}`,
+    throw refusal([this.path, ...around].join(MEMBER), `has no member ${JSON.stringify(name)}`, {
       hint: "Was the archive changed since riffle explore-imagenet listed it?",
     });
   }
@@ -117,9 +115,7 @@ class Index {
     const ranges: number[] = [];
     for (const { name, offset, size } of tarMembers(file.readAt, range, where)) {
       if (this.#numbers.has(name)) {
-        throw new DataError({
-          where,
-          what: `holds ${JSON.stringify(name)} twice`,
+        throw refusal(where, `holds ${JSON.stringify(name)} twice`, {
           hint: "Which is meant cannot be told",
         });
       }
@@ -149,7 +145,7 @@ function plainSize(path: string): number {
 
 function checkPlain(path: string): number {
   const status = statSync(path);
-  if (!status.isFile()) throw new DataError({ where: path, what: "no plain file" });
+  if (!status.isFile()) throw refusal(path, "no plain file");
   return checkSize(status.size, path);
 }
 
@@ -175,9 +171,7 @@ function hintOf(code: string | undefined, path: string): string | undefined {
 
 function checkSize(size: number, where: string): number {
   if (size <= MAX_PICTURE_BYTES) return size;
-  throw new DataError({
-    where,
-    what: "too long for a picture",
+  throw refusal(where, "too long for a picture", {
     expected: `at most ${MAX_PICTURE_BYTES} bytes`,
     found: `${size}`,
   });

@@ -16,7 +16,8 @@ import { stat } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 
 import { asResourceError, exists, makeFolder, probeFolder, replaceFile } from "../../core/durable.js";
-import { DataError, errorCode, ResourceError, UsageError } from "../../core/error.js";
+import { errorCode, ResourceError, UsageError } from "../../core/error.js";
+import { refusal } from "../refusal.js";
 import { parseVocXml, type VocObject } from "../../formats/voc-xml.js";
 import { encodeBoxes } from "./boxes.js";
 import { type Devkit, readDevkit } from "./devkit.js";
@@ -146,9 +147,7 @@ export async function explore(
 
 /** Without a devkit every class has a number, and training on the folders would refuse one without pictures. */
 function refuseEmpty(where: string): never {
-  throw new DataError({
-    where,
-    what: "a class without pictures",
+  throw refusal(where, "a class without pictures", {
     safe: "Nothing was written",
     hint: "Put its pictures there, or remove it: the classes are numbered by their sorted names",
   });
@@ -172,9 +171,7 @@ function trainingRows(
 ): PictureRow[] {
   const stranger = listed.find(({ folder }) => !classes.has(folder));
   if (stranger !== undefined && devkit !== undefined) {
-    throw new DataError({
-      where: join(where, stranger.folder),
-      what: "a class folder that the devkit does not know",
+    throw refusal(join(where, stranger.folder), "a class folder that the devkit does not know", {
       expected: `one of the ${classes.size} WordNet ids in ${devkit.where.meta}`,
       found: JSON.stringify(stranger.folder),
       hint: "Leave --devkit out to number the classes by their sorted names",
@@ -195,9 +192,7 @@ async function validationRows(
   const listed = await listByClass(source, events);
   const stranger = listed.find(({ folder }) => !classes.has(folder));
   if (stranger !== undefined) {
-    throw new DataError({
-      where: join(source.path, stranger.folder),
-      what: "a validation class that training does not have",
+    throw refusal(join(source.path, stranger.folder), "a validation class that training does not have", {
       found: JSON.stringify(stranger.folder),
     });
   }
@@ -207,34 +202,29 @@ async function validationRows(
 function numberedRows(paths: readonly string[], where: string, devkit: Devkit | undefined): PictureRow[] {
   const truth = devkit?.groundTruth;
   if (devkit === undefined || truth === undefined) {
-    throw new DataError({
-      where,
-      what: "validation pictures without class folders, and no list of their classes",
+    throw refusal(where, "validation pictures without class folders, and no list of their classes", {
       expected: devkit === undefined ? "--devkit, or a folder per class" : devkit.where.groundTruth,
     });
   }
   if (paths.length !== truth.length) {
-    throw new DataError({
-      where: devkit.where.groundTruth,
-      what: `lists ${truth.length} labels but ${where} holds ${paths.length} pictures`,
-      expected: `${truth.length} pictures`,
-      found: `${paths.length}`,
-    });
+    throw refusal(
+      devkit.where.groundTruth,
+      `lists ${truth.length} labels but ${where} holds ${paths.length} pictures`,
+      { expected: `${truth.length} pictures`, found: `${paths.length}` },
+    );
   }
   const byNumber = new Map<number, string>();
   for (const path of paths) {
     // ILSVRC2012_val_00000001.JPEG
     const [, digits] = /(?:^|[_/:])([0-9]{1,9})\.[^./]*$/.exec(path) ?? [];
     if (digits === undefined) {
-      throw new DataError({
-        where: path,
-        what: "no number in the name, so its line in the ground truth is unknown",
+      throw refusal(path, "no number in the name, so its line in the ground truth is unknown", {
         expected: "a name like ILSVRC2012_val_00000001.JPEG",
       });
     }
     const before = byNumber.get(Number(digits));
     if (before !== undefined) {
-      throw new DataError({ where: path, what: `the number ${Number(digits)} a second time`, found: before });
+      throw refusal(path, `the number ${Number(digits)} a second time`, { found: before });
     }
     byNumber.set(Number(digits), path);
   }
@@ -243,7 +233,7 @@ function numberedRows(paths: readonly string[], where: string, devkit: Devkit | 
     .sort(([a], [b]) => a - b)
     .map(([number, path], i) => {
       if (number !== i + 1) {
-        throw new DataError({ where, what: `no picture has the number ${i + 1}`, found: path });
+        throw refusal(where, `no picture has the number ${i + 1}`, { found: path });
       }
       return { path, wordnetId: ids[truth[i] ?? -1] ?? "", justName: justName(path) };
     });
@@ -267,11 +257,11 @@ async function readBoxFiles(
   for await (const file of boxFiles(source)) {
     const before = seen.get(file.justName);
     if (before !== undefined) {
-      throw new DataError({
-        where: file.where,
-        what: `boxes of ${JSON.stringify(file.justName)} a second time; boxes.npy knows pictures by name alone`,
-        found: before,
-      });
+      throw refusal(
+        file.where,
+        `boxes of ${JSON.stringify(file.justName)} a second time; boxes.npy knows pictures by name alone`,
+        { found: before },
+      );
     }
     seen.set(file.justName, file.where);
     const { filename, width, height, objects } = parseVocXml(file.bytes, file.where);
@@ -337,9 +327,7 @@ function withoutPicture(rows: ReadonlyMap<string, Float32Array>, training: reado
     if (!rows.has(justName)) continue;
     const before = matched.get(justName);
     if (before !== undefined) {
-      throw new DataError({
-        where: path,
-        what: "has the name of another picture, and boxes are known by name alone",
+      throw refusal(path, "has the name of another picture, and boxes are known by name alone", {
         found: before,
         hint: "Rename one of them, or leave --annotations out",
       });

@@ -11,7 +11,7 @@ import { isUtf8 } from "node:buffer";
 import { CsvError, parse } from "csv-parse/sync";
 import { stringify } from "csv-stringify/sync";
 
-import { DataError } from "../../core/error.js";
+import { refusal } from "../refusal.js";
 import { readWhole } from "../../formats/read-file.js";
 
 export interface PictureRow {
@@ -39,7 +39,7 @@ export async function readMetadata(csv: string): Promise<PictureRow[]> {
     bytes = await readWhole(csv, MAX_FILE_BYTES);
   } catch (error) {
     if (!(error instanceof Error && "code" in error)) throw error;
-    throw new DataError({ where: csv, what: `cannot be read: ${error.message}` }, error);
+    throw refusal(csv, `cannot be read: ${error.message}`, {}, error);
   }
   return parseMetadata(bytes, csv);
 }
@@ -64,9 +64,9 @@ export function parseMetadata(bytes: Uint8Array, where: string): PictureRow[] {
   } catch (error) {
     if (!(error instanceof CsvError)) throw error;
     const line = typeof error["lines"] === "number" ? `, line ${error["lines"]}` : "";
-    throw new DataError({ where: `${where}${line}`, what: `no CSV file: ${error.message}` }, error);
+    throw refusal(`${where}${line}`, `no CSV file: ${error.message}`, {}, error);
   }
-  if (rows.length === 0) throw new DataError({ where, what: "lists no pictures" });
+  if (rows.length === 0) throw refusal(where, "lists no pictures");
   return rows;
 }
 
@@ -92,14 +92,15 @@ function checkHeader(header: readonly string[], where: string): (string | false)
   const missing = ["path", "wordnet_id"].filter((name) => !header.includes(name));
   const twice = header.find((name, i) => COLUMNS.has(name) && header.indexOf(name) !== i);
   if (missing.length > 0 || twice !== undefined) {
-    throw new DataError({
-      where: `${where}, line 1`,
-      what:
-        twice === undefined ? `has no column ${missing.join(" and none ")}` : `has the column ${twice} twice`,
-      expected: "path,wordnet_id,just_name or path,wordnet_id",
-      found: JSON.stringify(header.slice(0, 6).join(",").slice(0, 80)),
-      hint: "riffle explore-imagenet writes such files",
-    });
+    throw refusal(
+      `${where}, line 1`,
+      twice === undefined ? `has no column ${missing.join(" and none ")}` : `has the column ${twice} twice`,
+      {
+        expected: "path,wordnet_id,just_name or path,wordnet_id",
+        found: JSON.stringify(header.slice(0, 6).join(",").slice(0, 80)),
+        hint: "riffle explore-imagenet writes such files",
+      },
+    );
   }
   return header.map((name) => (COLUMNS.has(name) ? name : false));
 }
@@ -111,13 +112,12 @@ function checkRow(record: unknown, line: number, where: string, isText: boolean)
   >;
   const problem = !path ? "a row without a path" : !wordnet_id ? "a row without a class" : undefined;
   if (problem !== undefined || path === undefined || wordnet_id === undefined) {
-    throw new DataError({ where: `${where}, line ${line}`, what: problem ?? "an incomplete row" });
+    throw refusal(`${where}, line ${line}`, problem ?? "an incomplete row");
   }
   const text = path + wordnet_id;
-  if (text.includes("\0"))
-    throw new DataError({ where: `${where}, line ${line}`, what: "holds a zero byte" });
+  if (text.includes("\0")) throw refusal(`${where}, line ${line}`, "holds a zero byte");
   if (!isText && text.includes("\ufffd")) {
-    throw new DataError({ where: `${where}, line ${line}`, what: "holds bytes that are no UTF-8 text" });
+    throw refusal(`${where}, line ${line}`, "holds bytes that are no UTF-8 text");
   }
   return { path, wordnetId: wordnet_id, justName: just_name || justName(path) };
 }

@@ -10,7 +10,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 
-import { DataError } from "../../core/error.js";
+import { refusal } from "../refusal.js";
 import {
   type OpenFile,
   openFile,
@@ -64,7 +64,7 @@ export interface ListEvents {
 export async function listByClass(source: FolderOrArchive, events: ListEvents): Promise<Listed[]> {
   const pictures = await (source.kind === "folder" ? foldersOf : archivesOf)(source.path, events);
   if (pictures.length === 0)
-    throw new DataError({ where: source.path, what: "holds no pictures", expected: "a folder per class" });
+    throw refusal(source.path, "holds no pictures", { expected: "a folder per class" });
   return pictures;
 }
 
@@ -96,11 +96,7 @@ export async function* boxFiles(source: FolderOrArchive): AsyncGenerator<BoxFile
     yield file;
   }
   if (found === 0) {
-    throw new DataError({
-      where: source.path,
-      what: "holds no box files",
-      expected: "a folder per class with .xml files",
-    });
+    throw refusal(source.path, "holds no box files", { expected: "a folder per class with .xml files" });
   }
 }
 
@@ -115,9 +111,7 @@ async function foldersOf(root: string, events: ListEvents): Promise<Listed[]> {
   const { folders, files } = listFolder(root);
   const loose = files.find((name) => !isDocument(name));
   if (loose !== undefined) {
-    throw new DataError({
-      where: join(root, loose),
-      what: "lies beside the class folders, so its class is unknown",
+    throw refusal(join(root, loose), "lies beside the class folders, so its class is unknown", {
       hint: "Move it into the folder of its class, or away",
     });
   }
@@ -125,10 +119,10 @@ async function foldersOf(root: string, events: ListEvents): Promise<Listed[]> {
   for (const folder of folders) {
     const inside = listFolder(join(root, folder));
     if (inside.folders[0] !== undefined) {
-      throw new DataError({
-        where: join(root, folder, inside.folders[0]),
-        what: "a folder inside a class folder; pictures lie directly in the folder of their class",
-      });
+      throw refusal(
+        join(root, folder, inside.folders[0]),
+        "a folder inside a class folder; pictures lie directly in the folder of their class",
+      );
     }
     if (inside.files.length === 0) events.empty(join(root, folder));
     for (const name of inside.files) pictures.push({ folder, path: checkPath(join(root, folder, name)) });
@@ -146,9 +140,7 @@ async function archivesOf(path: string, events: ListEvents): Promise<Listed[]> {
       if (!member.name.endsWith(".tar")) {
         const folder = folderOf(member.name);
         if (folder === "") {
-          throw new DataError({
-            where,
-            what: "lies in no folder, so its class is unknown",
+          throw refusal(where, "lies in no folder, so its class is unknown", {
             expected: "an archive or a folder per class",
           });
         }
@@ -196,9 +188,7 @@ function membersOf(path: string, events: ListEvents): TarMember[] {
 /** A file's path as the lists hold it: what stands before {@link MEMBER} would be read as an archive. */
 function checkPath(path: string): string {
   if (!path.includes(MEMBER)) return path;
-  throw new DataError({
-    where: path,
-    what: `a path with ${MEMBER} in it, which parts an archive from its member in the lists`,
+  throw refusal(path, `a path with ${MEMBER} in it, which parts an archive from its member in the lists`, {
     safe: "Nothing was written",
     hint: "Rename it",
   });
@@ -225,9 +215,7 @@ function* foldersOfXml(root: string): Generator<BoxFile, void> {
       const where = join(root, folder, name);
       const { size } = statOf(where);
       if (size > MAX_XML_BYTES) {
-        throw new DataError({
-          where,
-          what: "too long for a file of boxes",
+        throw refusal(where, "too long for a file of boxes", {
           expected: `at most ${MAX_XML_BYTES} bytes`,
           found: `${size}`,
         });
