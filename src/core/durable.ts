@@ -50,7 +50,7 @@ export async function replaceFile(
   await writeWhole(
     path,
     async (file) => {
-      await refuseFullDisk(dirname(path), contentBytes(new Map([["", pieces]])), path);
+      await refuseFullDisk(dirname(path), bytesOf(pieces), path);
       for (const piece of gathered(pieces)) await file.write(piece);
     },
     words,
@@ -155,7 +155,7 @@ export async function replaceFolder(parent: string, name: string, content: Folde
   const replaced = join(parent, `.replaced-${name}`);
   try {
     await refuseForeign(target, content);
-    await refuseFullDisk(parent, contentBytes(content), target);
+    await refuseFullDisk(parent, bytesOf([...content.values()].flat()), target);
     await rm(temporary, { recursive: true, force: true });
     await mkdir(temporary);
     for (const [file, pieces] of content) await writeFlushed(join(temporary, file), pieces);
@@ -427,10 +427,8 @@ async function refuseFullDisk(parent: string, bytes: number, target: string): Pr
   });
 }
 
-function contentBytes(content: FolderContent): number {
-  let bytes = 0;
-  for (const pieces of content.values()) for (const piece of pieces) bytes += piece.length;
-  return bytes;
+function bytesOf(pieces: readonly Uint8Array[]): number {
+  return pieces.reduce((sum, { length }) => sum + length, 0);
 }
 
 function reason(error: unknown): string {

@@ -160,7 +160,7 @@ export function withNumbers({ what, expected, found }: Problem): string {
 }
 
 /** The problem as one line: `where: what (expected …, found …). safe hint`. */
-function describe(p: Problem): string {
+export function describe(p: Problem): string {
   return (
     (p.where ? `${p.where}: ` : "") +
     withNumbers(p) +

@@ -41,13 +41,12 @@ import { userCache } from "../core/user-cache.js";
 import { readWhole } from "../formats/read-file.js";
 import { encodeExample, type Feature } from "../formats/tf-example.js";
 import { frameRecord, RecordReader } from "../formats/tfrecord.js";
-import { evaluationSide } from "./pictures/augment.js";
-import { type Dataset, orDataError } from "./dataset.js";
+import { evaluationSide, type ObjectBox, type Size } from "./pictures/augment.js";
+import { type Dataset, orDataError, viewOf } from "./dataset.js";
 import { imageInfo } from "./pictures/image-info.js";
 import { decodingProblem } from "./pictures/decoding-problem.js";
 import { openRecords, type RecordDataset } from "./records/record-dataset.js";
 import { MANIFEST_FILE, readManifest, type ShardEntry, writeManifest } from "./records/record-manifest.js";
-import type { ObjectBox } from "./pictures/augment.js";
 import { type Encoded, type Pixels, sharpProblem, withSharp } from "./pictures/render.js";
 
 export interface CacheProgress {
@@ -183,10 +182,8 @@ export async function decodedCache(
       hint: "--cache resized keeps them on the disk",
     });
   };
-  const trial = await Promise.all(
-    spread(dataset.size, TRIAL).map(async (sample) => sizeOf(await decoded(dataset, sample, shorterSide))),
-  );
-  const estimate = dataset.size * mean(trial);
+  const sizeAt = async (sample: number) => sizeOf(await decoded(dataset, sample, shorterSide));
+  const estimate = dataset.size * (await trial(dataset.size, dataset.size, sizeAt));
   if (estimate > memory) refuse(estimate, "about");
   const clock = startClock(dataset.size, options);
   const pictures: (Pixels | DataError)[] = [];
@@ -240,18 +237,6 @@ const unwritten: Assurance = {
   safe: "What was made before is kept; the same command goes on from there",
   hint: "Free space on the disk, or name a folder on another with --cache_dir",
 };
-
-function viewOf(dataset: Dataset, fingerprint: string): Omit<Dataset, "read" | "close"> {
-  return {
-    classes: dataset.classes,
-    size: dataset.size,
-    label: (sample) => dataset.label(sample),
-    name: (sample) => dataset.name(sample),
-    file: (sample) => dataset.file?.(sample),
-    fingerprint,
-    ...(dataset.records === undefined ? {} : { records: dataset.records }),
-  };
-}
 
 /** Says whose cache the folder is before anything is put there; one of another set or rule is left alone. */
 async function claimFolder(folder: string, dataset: Dataset, shorterSide: number): Promise<void> {
@@ -443,13 +428,9 @@ async function refuseFullDisk(
   pictures: number,
   shorterSide: number,
 ): Promise<void> {
-  const trial = await Promise.all(
-    spread(dataset.size, Math.min(TRIAL, pictures)).map(async (sample) => {
-      const picture = await smaller(dataset, sample, shorterSide);
-      return (picture?.bytes.length ?? 0) + 100;
-    }),
-  );
-  const needed = Math.ceil(1.1 * pictures * mean(trial));
+  const sizeAt = async (sample: number) =>
+    ((await smaller(dataset, sample, shorterSide))?.bytes.length ?? 0) + 100;
+  const needed = Math.ceil(1.1 * pictures * (await trial(dataset.size, pictures, sizeAt)));
   const { bavail, bsize } = await statfs(folder);
   if (bavail * bsize >= needed) return;
   throw new ResourceError({
@@ -536,11 +517,7 @@ async function decoded(dataset: Dataset, sample: number, shorterSide: number): P
 }
 
 /** Its cached size; undefined for a picture that is kept as it is. */
-function target(
-  source: Encoded,
-  name: string,
-  shorterSide: number,
-): { readonly width: number; readonly height: number } | undefined {
+function target(source: Encoded, name: string, shorterSide: number): Size | undefined {
   const { width, height } = imageInfo(source.bytes, name);
   const shorter = Math.min(width, height);
   if (shorter <= shorterSide) return undefined;
@@ -548,10 +525,7 @@ function target(
   return { width: side(width), height: side(height) };
 }
 
-function resized(
-  source: Encoded,
-  { width, height }: { readonly width: number; readonly height: number },
-): Sharp {
+function resized(source: Encoded, { width, height }: Size): Sharp {
   return withSharp(source.bytes)
     .resize(width, height, { fit: "fill", kernel: "lanczos3" })
     .toColourspace("srgb");
@@ -576,14 +550,16 @@ async function inOrder<T>(
   }
 }
 
-/** Up to `wanted` of 0 .. size - 1, evenly apart. */
-function spread(size: number, wanted: number): number[] {
-  const count = Math.min(size, wanted);
-  return Array.from({ length: count }, (_, i) => Math.floor((i * size) / count));
-}
-
-function mean(values: readonly number[]): number {
-  return values.length === 0 ? 0 : values.reduce((sum, value) => sum + value, 0) / values.length;
+/** The mean size of up to `most` pictures of 0 .. size - 1, evenly apart, and no more than {@link TRIAL}. */
+async function trial(
+  size: number,
+  most: number,
+  sizeAt: (sample: number) => Promise<number>,
+): Promise<number> {
+  const count = Math.min(size, most, TRIAL);
+  const samples = Array.from({ length: count }, (_, i) => Math.floor((i * size) / count));
+  const sizes = await Promise.all(samples.map(sizeAt));
+  return sizes.reduce((sum, bytes) => sum + bytes, 0) / Math.max(1, count);
 }
 
 function sizeOf(picture: Pixels | DataError): number {

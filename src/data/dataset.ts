@@ -79,13 +79,28 @@ export async function orDataError<T>(result: Promise<T>): Promise<T | DataError>
   }
 }
 
+/** @throws RangeError when there is no such sample. */
+export function checkedSample({ size }: { readonly size: number }, sample: number): number {
+  if (!(sample >= 0 && sample < size)) throw new RangeError(`sample ${sample} of ${size}`);
+  return sample;
+}
+
+/** All but what is read: the same pictures in another form, or under other labels. */
+export function viewOf(dataset: Dataset, fingerprint: string): Omit<Dataset, "read" | "close"> {
+  return {
+    classes: dataset.classes,
+    size: dataset.size,
+    label: (sample) => dataset.label(sample),
+    name: (sample) => dataset.name(sample),
+    file: (sample) => dataset.file?.(sample),
+    fingerprint,
+    ...(dataset.records === undefined ? {} : { records: dataset.records }),
+  };
+}
+
 /** The samples of `set` named in `samples`, under new numbers. */
 export function subset(set: Dataset, samples: Uint32Array): Dataset {
-  const at = (sample: number): number => {
-    const found = samples[sample];
-    if (found === undefined) throw new RangeError(`sample ${sample} of ${samples.length}`);
-    return found;
-  };
+  const at = (sample: number): number => samples[checkedSample({ size: samples.length }, sample)] as number;
   const hash = createHash("sha256").update(set.fingerprint);
   hash.update(new Uint8Array(samples.buffer, samples.byteOffset, samples.byteLength));
   return {
@@ -138,24 +153,21 @@ export function relabelled(set: Dataset, classes: readonly string[], where: stri
   const labels = set.classes.map((name) => known.get(name) ?? -1);
   const unknown = labels.indexOf(-1);
   if (unknown >= 0) {
-    throw DataError.at(where, "a class that the training set does not have", {
-      expected: classes.slice(0, 8).join(", ") + (classes.length > 8 ? `, … (${classes.length})` : ""),
-      found: set.classes[unknown],
-    });
+    throw unknownClass(where, classes, set.classes[unknown] as string);
   }
-  const { records } = set;
+  const hash = createHash("sha256").update(`${set.fingerprint}\n${labels.join(",")}`);
   return {
+    ...viewOf(set, hash.digest("hex")),
     classes,
-    size: set.size,
     label: (sample) => labels[set.label(sample)] ?? -1,
-    name: (sample) => set.name(sample),
     read: (sample) => set.read(sample),
     readAll: (samples, scratch) => readAll(set, samples, scratch),
     bytes: (sample) => set.bytes?.(sample) ?? 0,
-    fingerprint: createHash("sha256")
-      .update(`${set.fingerprint}\n${labels.join(",")}`)
-      .digest("hex"),
-    ...(records === undefined ? {} : { records }),
     close: async () => set.close?.(),
   };
+}
+
+export function unknownClass(where: string, classes: readonly string[], found: string): DataError {
+  const expected = classes.slice(0, 8).join(", ") + (classes.length > 8 ? `, … (${classes.length})` : "");
+  return DataError.at(where, "a class that the training set does not have", { expected, found });
 }

@@ -10,7 +10,7 @@ import { createHash } from "node:crypto";
 import { basename, dirname, join } from "node:path";
 
 import { DataError } from "../core/error.js";
-import type { Dataset, PictureFile } from "./dataset.js";
+import { checkedSample, type Dataset, type PictureFile, unknownClass } from "./dataset.js";
 import { byCodePoint, isDocument, listFolder, statOf } from "./picture-folder.js";
 import { type Encoded, readPictures } from "./pictures/render.js";
 
@@ -65,20 +65,20 @@ class ImageFiles implements Dataset {
   }
 
   label(sample: number): number {
-    return this.labels[this.#check(sample)] as number;
+    return this.labels[checkedSample(this, sample)] as number;
   }
 
   name(sample: number): string {
-    const { name } = this.files[this.#check(sample)] as PictureFile;
+    const { name } = this.files[checkedSample(this, sample)] as PictureFile;
     return this.root === "" ? name : join(this.root, name);
   }
 
   file(sample: number): PictureFile | undefined {
-    return this.keepsPlaces ? this.files[this.#check(sample)] : undefined;
+    return this.keepsPlaces ? this.files[checkedSample(this, sample)] : undefined;
   }
 
   bytes(sample: number): number {
-    return (this.files[this.#check(sample)] as PictureFile).bytes;
+    return (this.files[checkedSample(this, sample)] as PictureFile).bytes;
   }
 
   async read(sample: number): Promise<Encoded> {
@@ -89,11 +89,6 @@ class ImageFiles implements Dataset {
 
   readAll(samples: readonly number[]): Promise<(Encoded | DataError)[]> {
     return readPictures(samples.map((sample) => this.name(sample)));
-  }
-
-  #check(sample: number): number {
-    if (!(sample >= 0 && sample < this.size)) throw new RangeError(`sample ${sample} of ${this.size}`);
-    return sample;
   }
 }
 
@@ -120,10 +115,7 @@ function scanClasses(
   for (const folder of folders) {
     const label = labelOf.get(folder);
     if (label === undefined) {
-      throw DataError.at(join(root, folder), "a class that the training set does not have", {
-        expected: classes.slice(0, 8).join(", ") + (classes.length > 8 ? ", ..." : ""),
-        found: folder,
-      });
+      throw unknownClass(join(root, folder), classes, folder);
     }
     const inside = listFolder(join(root, folder));
     if (inside.folders.length > 0) {

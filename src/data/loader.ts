@@ -19,6 +19,7 @@ import {
   type Augmentation,
   type EvaluationResize,
   evaluationTransform,
+  type Size,
   trainingTransform,
   type Transform,
 } from "./pictures/augment.js";
@@ -97,29 +98,27 @@ export interface Share {
   readonly ranks?: number | undefined;
 }
 
-export interface TrainingOptions extends Share {
+interface LoadingOptions {
   /** Of this rank. */
   readonly batch: number;
   readonly imageSize: number;
-  readonly seed: number;
-  /** The step of the first batch; a resumed run gives the one it stopped at. */
-  readonly firstStep: number;
-  readonly augmentation: Augmentation;
-  /** False: file order in every epoch. */
-  readonly shuffle: boolean;
   readonly maxBadImages: number;
   /** Batches decoded ahead. */
   readonly prefetch?: number;
   readonly decoder?: Decoder | undefined;
 }
 
-interface EvaluationOptions extends Share {
-  readonly batch: number;
-  readonly imageSize: number;
+export interface TrainingOptions extends LoadingOptions, Share {
+  readonly seed: number;
+  /** The step of the first batch; a resumed run gives the one it stopped at. */
+  readonly firstStep: number;
+  readonly augmentation: Augmentation;
+  /** False: file order in every epoch. */
+  readonly shuffle: boolean;
+}
+
+interface EvaluationOptions extends LoadingOptions, Share {
   readonly resize: EvaluationResize;
-  readonly maxBadImages: number;
-  readonly prefetch?: number;
-  readonly decoder?: Decoder | undefined;
 }
 
 /** Batches without end. */
@@ -129,7 +128,6 @@ export function trainingBatches(dataset: Dataset, options: TrainingOptions): Bat
   const steps = stepsPerEpoch(dataset.size, batch, ranks);
   return new Loader(dataset, {
     ...options,
-    prefetch: options.prefetch ?? DEFAULT_PREFETCH,
     batches: Infinity,
     plan: (index) => {
       const step = options.firstStep + index;
@@ -158,7 +156,6 @@ export function evaluationBatches(dataset: Dataset, options: EvaluationOptions):
   const sampler = new Sampler({ size: dataset.size, seed: 0, shuffle: false, rank, ranks });
   return new Loader(dataset, {
     ...options,
-    prefetch: options.prefetch ?? DEFAULT_PREFETCH,
     batches: Math.ceil(sampler.length / batch),
     plan: (index) => {
       const first = index * batch;
@@ -220,19 +217,10 @@ interface Place {
   readonly sample: number;
   /** The sample to take when `attempt` ones before it were bad; undefined leaves the place out. */
   substitute(attempt: number): number | undefined;
-  transform(
-    sample: number,
-    source: Picture,
-    picture: { readonly width: number; readonly height: number },
-  ): Transform;
+  transform(sample: number, source: Picture, picture: Size): Transform;
 }
 
-interface Plan {
-  readonly batch: number;
-  readonly imageSize: number;
-  readonly maxBadImages: number;
-  readonly prefetch: number;
-  readonly decoder?: Decoder | undefined;
+interface Plan extends LoadingOptions {
   readonly batches: number;
   /** The places of the batch-th batch, from 0. */
   plan(batch: number): readonly Place[];
@@ -276,11 +264,14 @@ class Loader implements BatchSource {
     this.#dataset = dataset;
     this.#plan = plan;
     const pixels = plan.batch * plan.imageSize * plan.imageSize * 3;
-    this.#free = Array.from({ length: Math.min(plan.prefetch, plan.batches) + 1 }, () => ({
-      images: new Uint8Array(pixels),
-      labels: new Int32Array(plan.batch),
-      samples: new Uint32Array(plan.batch),
-    }));
+    this.#free = Array.from(
+      { length: Math.min(plan.prefetch ?? DEFAULT_PREFETCH, plan.batches) + 1 },
+      () => ({
+        images: new Uint8Array(pixels),
+        labels: new Int32Array(plan.batch),
+        samples: new Uint32Array(plan.batch),
+      }),
+    );
     this.#fillFree();
   }
 

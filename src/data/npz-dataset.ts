@@ -11,7 +11,7 @@ import { basename } from "node:path";
 import { DataError } from "../core/error.js";
 import { toFloat64 } from "../formats/npy.js";
 import { type Npz, openNpz } from "../formats/npz.js";
-import type { Dataset } from "./dataset.js";
+import { checkedSample, type Dataset } from "./dataset.js";
 import type { Pixels } from "./pictures/render.js";
 
 /** Opens the parts there are; `test_images` count as validation only when nothing is trained. */
@@ -89,17 +89,17 @@ class NpzImages implements Dataset {
   }
 
   label(sample: number): number {
-    return this.part.labels[this.#check(sample)] as number;
+    return this.part.labels[checkedSample(this, sample)] as number;
   }
 
   name(sample: number): string {
-    return `${this.part.path}#${this.#check(sample)}`;
+    return `${this.part.path}#${checkedSample(this, sample)}`;
   }
 
   read(sample: number): Promise<Pixels> {
     const { width, height, channels, data } = this.part;
     const length = width * height * channels;
-    const start = this.#check(sample) * length;
+    const start = checkedSample(this, sample) * length;
     return Promise.resolve({
       kind: "pixels",
       data: data.subarray(start, start + length),
@@ -107,11 +107,6 @@ class NpzImages implements Dataset {
       height,
       channels,
     });
-  }
-
-  #check(sample: number): number {
-    if (!(sample >= 0 && sample < this.size)) throw new RangeError(`sample ${sample} of ${this.size}`);
-    return sample;
   }
 }
 

@@ -43,11 +43,6 @@ export class Sampler {
     return this.order(epoch)[index * this.#options.ranks + this.#options.rank] as number;
   }
 
-  /** All samples of this rank in an epoch, in their order. */
-  samples(epoch: number): Uint32Array {
-    return Uint32Array.from({ length: this.length }, (_, index) => this.sample(epoch, index));
-  }
-
   /** The order of the whole set in an epoch, for all ranks together. */
   order(epoch: number): Uint32Array {
     const { size, seed, shuffle } = this.#options;

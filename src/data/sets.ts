@@ -45,13 +45,7 @@ export interface OpenOptions {
  * @throws DataError when the second has a class that the first does not have.
  */
 export async function openPair(trainDir: string, evalDir: string, options: OpenOptions): Promise<Sets> {
-  if (options.valSplit !== undefined) {
-    throw new UsageError({
-      where: evalDir,
-      what: "--val_split is for data without a validation set, and one is given",
-      hint: "Leave --val_split out",
-    });
-  }
+  if (options.valSplit !== undefined) throw notToSplit(evalDir, "one is given");
   const { train, validation: unused, classes } = await openDatasets(trainDir, options);
   if (unused !== undefined) await unused.close?.();
   const held = await openDatasets(evalDir, { ...options, leftOut: undefined, evalOnly: true, classes });
@@ -90,18 +84,17 @@ export async function openDatasets(dataDir: string, options: OpenOptions): Promi
   }
   if (train === undefined && !evalOnly) throw DataError.at(dataDir, "no pictures to train on");
   if (validation !== undefined) {
-    if (valSplit !== undefined) {
-      throw new UsageError({
-        where: dataDir,
-        what: "--val_split is for data without a validation set, and this has one",
-        hint: "Leave --val_split out",
-      });
-    }
+    if (valSplit !== undefined) throw notToSplit(dataDir, "this has one");
     return { train: train ?? validation, validation, classes };
   }
   if (train === undefined) throw new Error("a set without parts was opened");
   if (valSplit !== undefined) return { ...split(train, valSplit, options.seed), classes };
   return { train, validation: evalOnly ? train : undefined, classes };
+}
+
+function notToSplit(where: string, why: string): UsageError {
+  const what = `--val_split is for data without a validation set, and ${why}`;
+  return new UsageError({ where, what, hint: "Leave --val_split out" });
 }
 
 interface Parts {

@@ -23,7 +23,7 @@ export interface Transform {
   /** The rectangle of the picture that is resized, in whole pixels. */
   readonly box: Box;
   /** What it is resized to... */
-  readonly resized: { readonly width: number; readonly height: number };
+  readonly resized: Size;
   /** ...and where in that the size x size result begins. */
   readonly window: { readonly x: number; readonly y: number };
   readonly size: number;
@@ -35,17 +35,18 @@ export interface Transform {
   readonly decoding: Decoding;
 }
 
-export interface Box {
-  readonly x: number;
-  readonly y: number;
+export interface Size {
   readonly width: number;
   readonly height: number;
 }
 
+export interface Box extends Size {
+  readonly x: number;
+  readonly y: number;
+}
+
 /** What is known of a picture before it is decoded. */
-export interface Picture {
-  readonly width: number;
-  readonly height: number;
+export interface Picture extends Size {
   /** Where its objects are; none when absent or empty. */
   readonly boxes?: readonly ObjectBox[] | undefined;
 }
@@ -171,7 +172,7 @@ export function trainingTransform(
           shorterSide: augmentation.shorterSide ?? evaluationSide(size),
         })
       : {
-          box: randomCrop(crop, picture, draws),
+          box: (crop.rule === "tensorflow" ? tensorflowCrop : torchvisionCrop)(crop, picture, draws),
           resized: { width: size, height: size },
           window: { x: 0, y: 0 },
         };
@@ -189,37 +190,35 @@ export function trainingTransform(
 }
 
 /** The transform of a picture in evaluation and prediction. */
-export function evaluationTransform(
-  resize: EvaluationResize,
-  picture: { readonly width: number; readonly height: number },
-  size: number,
-): Transform {
+export function evaluationTransform(resize: EvaluationResize, picture: Size, size: number): Transform {
   const { filter, decoding } = resize;
+  return { ...centreCrop(picture, size, resize), ...unvaried, size, filter, decoding };
+}
+
+const unvaried = { flip: false, shift: [0, 0, 0], grayscale: false } as const;
+
+/** A whole picture, shrunk or stretched to `size`. */
+export function wholePicture(
+  { width, height }: Size,
+  size: number,
+  filter: Filter,
+  decoding: Decoding,
+): Transform {
   return {
-    ...centreCrop(picture, size, resize),
+    ...unvaried,
+    box: { x: 0, y: 0, width, height },
+    resized: { width: size, height: size },
+    window: { x: 0, y: 0 },
     size,
     filter,
-    flip: false,
-    shift: [0, 0, 0],
-    grayscale: false,
     decoding,
   };
 }
 
 /** The transform that changes nothing, for pixels of the network's own size. */
 export function asItIs(size: number): Transform {
-  const box = { x: 0, y: 0, width: size, height: size };
-  return {
-    box,
-    resized: { width: size, height: size },
-    window: { x: 0, y: 0 },
-    size,
-    filter: "tensorflow",
-    flip: false,
-    shift: [0, 0, 0],
-    grayscale: false,
-    decoding: { fastDct: false, scaled: false },
-  };
+  const decoding = { fastDct: false, scaled: false };
+  return wholePicture({ width: size, height: size }, size, "tensorflow", decoding);
 }
 
 /** Brightness and chroma moved in YCbCr, which is one constant per channel (ITU-R BT.601). */
@@ -236,7 +235,7 @@ type Placed = Pick<Transform, "box" | "resized" | "window">;
  * side off and rounds the place half to even (Resize, CenterCrop).
  */
 function centreCrop(
-  { width, height }: { readonly width: number; readonly height: number },
+  { width, height }: Size,
   size: number,
   { filter, shorterSide }: EvaluationResize,
 ): Placed {
@@ -262,12 +261,6 @@ function centreCrop(
     resized,
     window: { x: start(resized.width), y: start(resized.height) },
   };
-}
-
-function randomCrop(crop: RandomCrop, picture: Picture, draws: Draws): Box {
-  return crop.rule === "tensorflow"
-    ? tensorflowCrop(crop, picture, draws)
-    : torchvisionCrop(crop, picture, draws);
 }
 
 /**
@@ -338,11 +331,7 @@ function objectsOf({ width, height, boxes = [] }: Picture): readonly Box[] {
 }
 
 /** torchvision's RandomResizedCrop.get_params: area uniform, log of the aspect uniform, then the place. */
-function torchvisionCrop(
-  crop: RandomCrop,
-  { width, height }: { readonly width: number; readonly height: number },
-  draws: Draws,
-): Box {
+function torchvisionCrop(crop: RandomCrop, { width, height }: Size, draws: Draws): Box {
   const [low, high] = crop.aspect;
   for (let attempt = 0; attempt < crop.attempts; attempt++) {
     const area = width * height * draws.uniform(crop.area[0], crop.area[1]);

@@ -7,13 +7,15 @@
  */
 
 import { DataError } from "../../core/error.js";
-import type { Transform } from "./augment.js";
+import { type Size, wholePicture } from "./augment.js";
 import { type Picture, renderInto } from "./render.js";
 
 /** Why the picture does not decode; undefined when it does. */
 export async function decodingProblem(source: Picture, where: string): Promise<string | undefined> {
   try {
-    await renderInto(source, where, wholePicture, new Uint8Array(SIDE * SIDE * 3), 0);
+    // Every pixel counts: Pillow's filter leaves no row out.
+    const plan = (size: Size) => wholePicture(size, SIDE, "pillow", { fastDct: true, scaled: true });
+    await renderInto(source, where, plan, new Uint8Array(SIDE * SIDE * 3), 0);
     return undefined;
   } catch (error) {
     if (error instanceof DataError) return error.problem.what;
@@ -23,18 +25,3 @@ export async function decodingProblem(source: Picture, where: string): Promise<s
 
 /** What the pictures are shrunk to, in pixels; the result is thrown away. */
 const SIDE = 8;
-
-/** Every pixel counts: Pillow's filter leaves no row out. */
-function wholePicture({ width, height }: { readonly width: number; readonly height: number }): Transform {
-  return {
-    box: { x: 0, y: 0, width, height },
-    resized: { width: SIDE, height: SIDE },
-    window: { x: 0, y: 0 },
-    size: SIDE,
-    filter: "pillow",
-    flip: false,
-    shift: [0, 0, 0],
-    grayscale: false,
-    decoding: { fastDct: true, scaled: true },
-  };
-}

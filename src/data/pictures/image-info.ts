@@ -12,13 +12,12 @@
  */
 
 import { DataError } from "../../core/error.js";
+import type { Size } from "./augment.js";
 import { END_OF_IMAGE, type JpegSegment, jpegSegments, START_OF_SCAN } from "./jpeg-segments.js";
 
 /** A picture that can be decoded, as far as its header tells. */
-export interface ImageInfo {
+export interface ImageInfo extends Size {
   readonly format: "jpeg" | "png" | "webp";
-  readonly width: number;
-  readonly height: number;
   /** A JPEG of one component. */
   readonly grayscale: boolean;
   /** Bytes that a decoder holds at once beside what it puts out: a progressive JPEG's coefficients. */
@@ -182,9 +181,7 @@ class Scans {
   }
 }
 
-interface Frame {
-  readonly width: number;
-  readonly height: number;
+interface Frame extends Size {
   readonly progressive: boolean;
   readonly components: number;
   /** How many each component has, by its number. */
@@ -230,8 +227,11 @@ function pngHeader(bytes: Uint8Array, view: DataView, where: string): Header {
   const [width, height] = [view.getUint32(16), view.getUint32(20)];
   const bits = view.getUint8(24) * (PNG_CHANNELS[view.getUint8(25)] ?? 1);
   const shortest = Math.floor((width * height * bits) / 8 / MAX_DEFLATION);
-  return { format: "png", width, height, grayscale: false, coefficients: 0, shortest };
+  return { ...plain, format: "png", width, height, shortest };
 }
+
+/** Of formats other than JPEG. */
+const plain = { grayscale: false, coefficients: 0, shortest: 0 };
 
 /** By colour type: gray, none, RGB, palette, gray with alpha, none, RGB with alpha. */
 const PNG_CHANNELS: readonly number[] = [1, 1, 3, 1, 2, 1, 4];
@@ -241,14 +241,7 @@ function webpHeader(bytes: Uint8Array, view: DataView, where: string): Header {
   if (bytes.length < 30 || view.getUint32(4, true) + 8 > bytes.length) {
     throw notWhole(bytes, "before the length it declares", where, "WebP");
   }
-  const webp = (width: number, height: number): Header => ({
-    format: "webp",
-    width,
-    height,
-    grayscale: false,
-    coefficients: 0,
-    shortest: 0,
-  });
+  const webp = (width: number, height: number): Header => ({ ...plain, format: "webp", width, height });
   if (startsWith(bytes, "VP8 ", 12)) {
     return webp(view.getUint16(26, true) & 0x3fff, view.getUint16(28, true) & 0x3fff);
   }

@@ -16,7 +16,7 @@ import { environment } from "../../core/environment.js";
 import { DataError } from "../../core/error.js";
 import { noMemory, unreadable } from "../unreadable.js";
 import { Allowance } from "./allowance.js";
-import type { ObjectBox, Transform } from "./augment.js";
+import type { Box, ObjectBox, Size, Transform } from "./augment.js";
 import { imageInfo, type ImageInfo, MAX_PIXELS } from "./image-info.js";
 
 /** A file's bytes: JPEG, PNG or WebP. */
@@ -28,11 +28,9 @@ export interface Encoded {
 }
 
 /** Decoded pixels, [height, width, channels]. */
-export interface Pixels {
+export interface Pixels extends Size {
   readonly kind: "pixels";
   readonly data: Uint8Array;
-  readonly width: number;
-  readonly height: number;
   /** 1 is grayscale, 3 is RGB. */
   readonly channels: 1 | 3;
   /** As in {@link Encoded}. */
@@ -51,7 +49,7 @@ export interface Rendering {
   /** Its name in errors. */
   readonly where: string;
   /** Asked for the transform once the picture's size is known. */
-  readonly plan: (picture: { readonly width: number; readonly height: number }) => Transform;
+  readonly plan: (picture: Size) => Transform;
   /** Of its first value in the output. */
   readonly offset: number;
 }
@@ -179,11 +177,8 @@ interface Native {
   readonly decodesJpeg: boolean;
 }
 
-let loaded: Native | undefined;
-
 function native(): Native {
-  loaded ??= loadAddon() as unknown as Native;
-  return loaded;
+  return loadAddon() as unknown as Native;
 }
 
 /** What native code is asked to do with one picture. */
@@ -191,7 +186,7 @@ interface Decoding {
   readonly input: Uint8Array;
   /** Otherwise pixels. */
   readonly jpeg: boolean;
-  readonly picture: { readonly width: number; readonly height: number; readonly channels?: number };
+  readonly picture: Size & { readonly channels?: number };
   readonly transform: Transform;
   readonly region: Region;
 }
@@ -209,14 +204,8 @@ function planDecoding({ source, where, plan }: Rendering, jpegs: Decoder): Plann
   const transform = plan(info);
   const memory = decodingMemory(info, jpegs);
   if (isNative(info, jpegs)) {
-    const decoding = {
-      input: source.bytes,
-      jpeg: true,
-      picture: info,
-      transform,
-      region: jpegRegion(transform),
-    };
-    return { memory, decoding };
+    const region = jpegRegion(transform);
+    return { memory, decoding: { input: source.bytes, jpeg: true, picture: info, transform, region } };
   }
   const decodeFirst = async (): Promise<Decoding> =>
     ofPixels(await decodeWithSharp(source.bytes, info.format, where), transform);
@@ -274,11 +263,7 @@ export function sharpProblem(error: unknown, where: string): Error {
 }
 
 /** The part of a JPEG that is decoded, in reduced pixels. */
-interface Region {
-  readonly x: number;
-  readonly y: number;
-  readonly width: number;
-  readonly height: number;
+interface Region extends Box {
   readonly eighths: 1 | 2 | 4 | 8;
 }
 

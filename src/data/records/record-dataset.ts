@@ -16,7 +16,7 @@ import { loadAddon } from "../../core/addon.js";
 import { DataError, RiffleError, UsageError } from "../../core/error.js";
 import { decodeExample } from "../../formats/tf-example.js";
 import { payloadOf, RECORD_OVERHEAD, unframeRecord } from "../../formats/tfrecord.js";
-import { type Dataset, orDataError, type RecordsOrigin } from "../dataset.js";
+import { checkedSample, type Dataset, orDataError, type RecordsOrigin } from "../dataset.js";
 import { imageInfo } from "../pictures/image-info.js";
 import { openRecordIndex, type RecordIndex } from "./record-index.js";
 import { MAX_CLASSES, readClasses } from "./record-classes.js";
@@ -146,7 +146,7 @@ export class RecordDataset implements Dataset {
   }
 
   label(sample: number): number {
-    return (this.index.labels[this.#check(sample)] as number) - this.labelOffset;
+    return (this.index.labels[checkedSample(this, sample)] as number) - this.labelOffset;
   }
 
   name(sample: number): string {
@@ -155,7 +155,7 @@ export class RecordDataset implements Dataset {
   }
 
   bytes(sample: number): number {
-    return this.index.lengths[this.#check(sample)] as number;
+    return this.index.lengths[checkedSample(this, sample)] as number;
   }
 
   async read(sample: number): Promise<Encoded> {
@@ -234,7 +234,7 @@ export class RecordDataset implements Dataset {
   }
 
   #place(sample: number): Place {
-    this.#check(sample);
+    checkedSample(this, sample);
     let low = 0;
     // The last shard that begins at or before the sample; empty shards begin where the next does.
     for (let high = this.#firsts.length - 1; high - low > 1;) {
@@ -318,11 +318,6 @@ export class RecordDataset implements Dataset {
       },
       error,
     );
-  }
-
-  #check(sample: number): number {
-    if (!(sample >= 0 && sample < this.size)) throw new RangeError(`sample ${sample} of ${this.size}`);
-    return sample;
   }
 }
 

@@ -7,7 +7,7 @@
 
 import { join } from "node:path";
 
-import { DataError, errorCode } from "../../core/error.js";
+import { DataError, describe, errorCode } from "../../core/error.js";
 import { hex32 } from "../../formats/crc32c.js";
 import { decodeExample } from "../../formats/tf-example.js";
 import { RECORD_OVERHEAD, RecordReader } from "../../formats/tfrecord.js";
@@ -139,7 +139,7 @@ export async function scanShards(
     stop.requested = true;
     await Promise.allSettled(running);
   }
-  meter.finish();
+  meter.report();
   const total = scanned.reduce((sum, { offsets }) => sum + offsets.length, 0);
   const index = {
     offsets: new Float64Array(total),
@@ -272,11 +272,8 @@ async function openShard(path: string): Promise<RecordReader> {
 
 /** The problem without its place. */
 export function reasonOf({ problem }: DataError): string {
-  const numbers = [
-    problem.expected && `expected ${problem.expected}`,
-    problem.found && `found ${problem.found}`,
-  ].filter(Boolean);
-  return problem.what + (numbers.length > 0 ? ` (${numbers.join(", ")})` : "");
+  const { what, expected, found } = problem;
+  return describe({ what, expected, found });
 }
 
 /** Counts what was read and tells it, not too often. */
@@ -299,18 +296,14 @@ class Meter {
     this.#shard = shard;
     this.#records++;
     this.#bytes += bytes;
-    if (performance.now() - this.#told >= 100) this.#report();
+    if (performance.now() - this.#told >= 100) this.report();
   }
 
   shardDone(): void {
     this.#shardsDone++;
   }
 
-  finish(): void {
-    this.#report();
-  }
-
-  #report(): void {
+  report(): void {
     this.#told = performance.now();
     this.tell?.({
       shard: this.#shard,
