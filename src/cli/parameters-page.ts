@@ -67,7 +67,7 @@ const chinese: Words = {
   effect: (name) => chineseSettings[name].help,
   unset: (name) => chineseSettings[name].unset ?? "无",
   values: (name) => {
-    const { type, choices, minimum, maximum }: Setting<unknown> = settings[name];
+    const { type, choices, range: [minimum, maximum] = [] }: Setting<unknown> = settings[name];
     if (type === "choice") return (choices ?? []).join("、");
     if (type === "boolean") return "true 或 false";
     if (type === "path") return "路径";

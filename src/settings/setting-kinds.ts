@@ -24,19 +24,19 @@ export interface Setting<T> {
   readonly aliases?: readonly string[];
   readonly choices?: readonly (string | number)[];
   /** Smallest and largest value allowed. */
-  readonly minimum?: number;
-  readonly maximum?: number;
+  readonly range?: readonly [minimum?: number, maximum?: number];
   /** Whether a resumed run may be given another value than it started with. */
   readonly mayChange: boolean;
 }
 
-/** A row as it is written: of `train` alone, and fixed for the whole of a run, unless it says otherwise. */
-type Row<T> = Omit<Setting<T>, "type" | "group" | "choices" | "commands" | "mayChange"> &
-  Partial<Pick<Setting<T>, "commands" | "mayChange">>;
+/** A row as it is written; what it does not say is {@link USUAL}. */
+type Row<T> = Pick<Setting<T>, "help" | "unit" | "aliases" | "range"> &
+  Partial<Pick<Setting<T>, keyof typeof USUAL>>;
 
 type Ungrouped<T> = Omit<Setting<T>, "group">;
 
-const USUAL = { commands: ["train"], mayChange: false } as const;
+/** Of `train` alone, fixed for the whole of a run, no default of its own but what recipes say. */
+const USUAL = { commands: ["train"], mayChange: false, default: undefined, source: "the recipe" } as const;
 
 export function inGroup<T extends Readonly<Record<string, Ungrouped<unknown>>>>(
   group: Group,
@@ -47,30 +47,35 @@ export function inGroup<T extends Readonly<Record<string, Ungrouped<unknown>>>>(
 }
 
 export function integer<const D extends number | undefined>(row: Row<D>): Ungrouped<D | number> {
-  return { ...USUAL, ...row, type: "integer" };
+  return ofType("integer", row);
 }
 
 export function number<const D extends number | undefined>(row: Row<D>): Ungrouped<D | number> {
-  return { ...USUAL, ...row, type: "number" };
+  return ofType("number", row);
 }
 
-export function flag(row: Row<boolean>): Ungrouped<boolean> {
-  return { ...USUAL, ...row, type: "boolean" };
+export function flag(row: Row<boolean> & { readonly default: boolean }): Ungrouped<boolean> {
+  return ofType("boolean", row);
 }
 
 export function path<const D extends string | undefined>(row: Row<D>): Ungrouped<D | string> {
-  return { ...USUAL, ...row, type: "path" };
+  return ofType("path", row);
 }
 
 export function text<const D extends string | undefined>(row: Row<D>): Ungrouped<D | string> {
-  return { ...USUAL, ...row, type: "text" };
+  return ofType("text", row);
 }
 
 export function choice<const C extends string | number, const D extends C | undefined>(
   choices: readonly C[],
   row: Row<D>,
 ): Ungrouped<C | D> {
-  return { ...USUAL, ...row, type: "choice", choices };
+  return { ...ofType<C | D>("choice", row), choices };
+}
+
+/** A row without a default is of a kind that has `undefined` among its values. */
+function ofType<T>(type: Setting<T>["type"], row: Row<T>): Ungrouped<T> {
+  return { ...USUAL, ...row, type } as Ungrouped<T>;
 }
 
 /** The typed value a text stands for; the text itself where it stands for none, for `accepts` to refuse. */
@@ -102,8 +107,8 @@ export function accepts(setting: Setting<unknown>, value: unknown): boolean {
         typeof value === "number" &&
         Number.isFinite(value) &&
         (setting.type === "number" || Number.isSafeInteger(value)) &&
-        value >= (setting.minimum ?? -Infinity) &&
-        value <= (setting.maximum ?? Infinity)
+        value >= (setting.range?.[0] ?? -Infinity) &&
+        value <= (setting.range?.[1] ?? Infinity)
       );
     case "boolean":
       return typeof value === "boolean";
@@ -116,7 +121,8 @@ export function accepts(setting: Setting<unknown>, value: unknown): boolean {
 }
 
 /** What a setting accepts, in words: "a whole number from 1 to 65536 (images)". */
-export function expectation({ type, choices, minimum, maximum, unit }: Setting<unknown>): string {
+export function expectation(setting: Setting<unknown>): string {
+  const { type, choices, range: [minimum, maximum] = [], unit } = setting;
   if (type === "choice") return `one of ${(choices ?? []).join(", ")}`;
   if (type === "boolean") return "true or false";
   if (type === "path") return "a path";
