@@ -9,7 +9,6 @@ import { stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 
 import { DataError, errorCode, withNumbers } from "../core/error.js";
-import { refusal } from "./refusal.js";
 import { hex32 } from "../formats/crc32c.js";
 import { decodeExample } from "../formats/tf-example.js";
 import { type DamagedRecord, RecordReader, type TfRecord } from "../formats/tfrecord.js";
@@ -105,7 +104,7 @@ export async function openParts(settings: VerifySettings): Promise<Part[]> {
   } catch (error) {
     const isMissing = ["ENOENT", "ENOTDIR"].includes(errorCode(error) ?? "");
     const what = isMissing ? "there is no such file or folder" : unreadable(error);
-    throw refusal(path, what, {}, error);
+    throw DataError.at(path, what, {}, error);
   }
   if (!isFolder && isShardName(basename(path))) {
     return [await shardsPart("data", dirname(path), [basename(path)], undefined, settings)];

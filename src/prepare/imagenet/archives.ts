@@ -11,7 +11,6 @@
 import { accessSync, constants, readFileSync, statSync } from "node:fs";
 
 import { DataError, errorCode } from "../../core/error.js";
-import { refusal } from "../refusal.js";
 import { unreadable } from "../../data/unreadable.js";
 import { openFile, type OpenFile, tarMembers, type TarRange } from "../../formats/tar.js";
 
@@ -72,7 +71,7 @@ class Archive {
     const size = checkSize(range.end - range.start, [this.path, ...names].join(MEMBER));
     const bytes = this.file.readAt(range.start, size);
     if (bytes.length === size) return bytes;
-    throw refusal(
+    throw DataError.at(
       [this.path, ...names].join(MEMBER),
       "ends early: the archive became shorter while it was read",
       { expected: `${size} bytes`, found: `${bytes.length}` },
@@ -89,7 +88,7 @@ class Archive {
     const around = names.slice(0, -1);
     const range = this.#index(around).find(name);
     if (range !== undefined) return range;
-    throw refusal([this.path, ...around].join(MEMBER), `has no member ${JSON.stringify(name)}`, {
+    throw DataError.at([this.path, ...around].join(MEMBER), `has no member ${JSON.stringify(name)}`, {
       hint: "Was the archive changed since riffle explore-imagenet listed it?",
     });
   }
@@ -115,7 +114,7 @@ class Index {
     const ranges: number[] = [];
     for (const { name, offset, size } of tarMembers(file.readAt, range, where)) {
       if (this.#numbers.has(name)) {
-        throw refusal(where, `holds ${JSON.stringify(name)} twice`, {
+        throw DataError.at(where, `holds ${JSON.stringify(name)} twice`, {
           hint: "Which is meant cannot be told",
         });
       }
@@ -145,7 +144,7 @@ function plainSize(path: string): number {
 
 function checkPlain(path: string): number {
   const status = statSync(path);
-  if (!status.isFile()) throw refusal(path, "no plain file");
+  if (!status.isFile()) throw DataError.at(path, "no plain file");
   return checkSize(status.size, path);
 }
 
@@ -171,7 +170,7 @@ function hintOf(code: string | undefined, path: string): string | undefined {
 
 function checkSize(size: number, where: string): number {
   if (size <= MAX_PICTURE_BYTES) return size;
-  throw refusal(where, "too long for a picture", {
+  throw DataError.at(where, "too long for a picture", {
     expected: `at most ${MAX_PICTURE_BYTES} bytes`,
     found: `${size}`,
   });

@@ -5,7 +5,7 @@
  * ymin, xmax, ymax, shares of the picture's width and height in [0, 1].
  */
 
-import { refusal } from "../refusal.js";
+import { DataError } from "../../core/error.js";
 import { encodeNpyDict, type NumpyValue, readNpyObject } from "../../formats/npy-object.js";
 
 /**
@@ -17,12 +17,12 @@ export async function readBoxes(path: string): Promise<Map<string, Float32Array>
   const { shape, items } = await readNpyObject(path);
   const [dict] = items;
   if (shape.length > 0 || !(dict instanceof Map)) {
-    throw refusal(path, "no dict of boxes", { expected: "picture's name -> [k, 4]" });
+    throw DataError.at(path, "no dict of boxes", { expected: "picture's name -> [k, 4]" });
   }
   const boxes = new Map<string, Float32Array>();
   for (const [name, array] of dict as ReadonlyMap<NumpyValue, NumpyValue>) {
     if (typeof name !== "string") {
-      throw refusal(path, "a key of the dict is no text", { expected: "a picture's name" });
+      throw DataError.at(path, "a key of the dict is no text", { expected: "a picture's name" });
     }
     boxes.set(name, rowsOf(array, name, path));
   }
@@ -36,7 +36,7 @@ export function encodeBoxes(boxes: Iterable<readonly [string, Float32Array]>): U
 
 function rowsOf(array: NumpyValue, name: string, path: string): Float32Array {
   const refuse = (what: string, found: string) =>
-    refusal(`${path}, ${JSON.stringify(name)}`, what, {
+    DataError.at(`${path}, ${JSON.stringify(name)}`, what, {
       expected: "float32 rows of xmin < xmax, ymin < ymax in [0, 1]",
       found,
     });

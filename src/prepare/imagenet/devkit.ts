@@ -8,7 +8,7 @@
 import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 
-import { refusal } from "../refusal.js";
+import { DataError } from "../../core/error.js";
 import { type MatValue, parseMat } from "../../formats/mat.js";
 import { tarContents } from "../../formats/tar.js";
 
@@ -44,7 +44,7 @@ export async function readDevkit(path: string): Promise<Devkit> {
   const files = await findFiles(path);
   const meta = files.get(META);
   if (meta === undefined) {
-    throw refusal(path, `holds no ${META}`, { expected: `data/${META} or ${META}` });
+    throw DataError.at(path, `holds no ${META}`, { expected: `data/${META} or ${META}` });
   }
   const classes = parseClasses(meta.bytes, meta.where);
   const truth = files.get(GROUND_TRUTH);
@@ -59,11 +59,11 @@ export async function readDevkit(path: string): Promise<Devkit> {
 export function parseClasses(bytes: Uint8Array, where: string): DevkitClass[] {
   const synsets = parseMat(bytes, where).get("synsets");
   if (synsets?.kind !== "struct") {
-    throw refusal(where, "holds no struct array named synsets, so it is not ImageNet's");
+    throw DataError.at(where, "holds no struct array named synsets, so it is not ImageNet's");
   }
   const column = (name: string): readonly MatValue[] => {
     const values = synsets.fields.get(name);
-    if (values === undefined) throw refusal(where, `synsets has no field ${name}`);
+    if (values === undefined) throw DataError.at(where, `synsets has no field ${name}`);
     return values;
   };
   const ids = column("ILSVRC2012_ID");
@@ -79,13 +79,13 @@ export function parseClasses(bytes: Uint8Array, where: string): DevkitClass[] {
     if (id > CLASSES) return;
     const wordnetId = string(wordnetIds[i], `${place}.WNID`);
     if (!/^n[0-9]{8}$/.test(wordnetId)) {
-      throw refusal(`${place}.WNID`, "no WordNet id", {
+      throw DataError.at(`${place}.WNID`, "no WordNet id", {
         expected: "n and 8 digits",
         found: JSON.stringify(wordnetId),
       });
     }
     if (id < 1 || byLabel.has(id - 1) || seen.has(wordnetId)) {
-      throw refusal(place, "an id twice, or below 1", { found: `${id}, ${wordnetId}` });
+      throw DataError.at(place, "an id twice, or below 1", { found: `${id}, ${wordnetId}` });
     }
     seen.add(wordnetId);
     const trainPictures = wholeNumber(pictures[i], `${place}.num_train_images`);
@@ -94,7 +94,7 @@ export function parseClasses(bytes: Uint8Array, where: string): DevkitClass[] {
   return Array.from({ length: byLabel.size }, (_, label) => {
     const found = byLabel.get(label);
     if (found === undefined)
-      throw refusal(where, `has ${byLabel.size} classes but none with the id ${label + 1}`);
+      throw DataError.at(where, `has ${byLabel.size} classes but none with the id ${label + 1}`);
     return found;
   });
 }
@@ -103,12 +103,12 @@ export function parseClasses(bytes: Uint8Array, where: string): DevkitClass[] {
 export function parseGroundTruth(bytes: Uint8Array, classes: number, where: string): number[] {
   const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1");
   if (text.startsWith("\xef\xbb\xbf")) {
-    throw refusal(where, "begins with a byte order mark, which ImageNet's file has not", {
+    throw DataError.at(where, "begins with a byte order mark, which ImageNet's file has not", {
       hint: "Save it as plain text",
     });
   }
   if (text.includes("\r")) {
-    throw refusal(where, "has line ends of Windows, which ImageNet's file has not", {
+    throw DataError.at(where, "has line ends of Windows, which ImageNet's file has not", {
       hint: `Convert it: dos2unix ${GROUND_TRUTH}`,
     });
   }
@@ -117,7 +117,7 @@ export function parseGroundTruth(bytes: Uint8Array, classes: number, where: stri
   return lines.map((line, i) => {
     const id = /^ *[0-9]{1,6} *$/.test(line) ? Number(line) : NaN;
     if (id >= 1 && id <= classes) return id - 1;
-    throw refusal(`${where}, line ${i + 1}`, "no label", {
+    throw DataError.at(`${where}, line ${i + 1}`, "no label", {
       expected: `1 to ${classes}`,
       found: JSON.stringify(line.slice(0, 40)),
     });
@@ -132,14 +132,14 @@ interface Found {
 async function findFiles(path: string): Promise<Map<string, Found>> {
   const found = new Map<string, Found>();
   const status = statSync(path, { throwIfNoEntry: false });
-  if (status === undefined) throw refusal(path, "there is no such devkit");
+  if (status === undefined) throw DataError.at(path, "there is no such devkit");
   if (!status.isDirectory()) {
     const isOurs = (name: string) => [META, GROUND_TRUTH].includes(baseName(name));
     for await (const { name, bytes } of tarContents(path, isOurs, MAX_BYTES)) {
       const where = `${path}::${name}`;
       const before = found.get(baseName(name));
       if (before !== undefined)
-        throw refusal(where, `a second ${baseName(name)} in the archive`, { found: before.where });
+        throw DataError.at(where, `a second ${baseName(name)} in the archive`, { found: before.where });
       found.set(baseName(name), { bytes, where });
     }
     return found;
@@ -149,7 +149,7 @@ async function findFiles(path: string): Promise<Map<string, Found>> {
       const file = statSync(where, { throwIfNoEntry: false });
       if (file === undefined || found.has(name)) continue;
       if (!file.isFile() || file.size > MAX_BYTES) {
-        throw refusal(where, "no file of a devkit", {
+        throw DataError.at(where, "no file of a devkit", {
           expected: `at most ${MAX_BYTES} bytes`,
           found: `${file.size}`,
         });
@@ -168,11 +168,11 @@ function wholeNumber(value: MatValue | undefined, where: string): number {
   const [number, second] = value?.kind === "numbers" ? value.data : [];
   if (number !== undefined && second === undefined && Number.isSafeInteger(number) && number >= 0)
     return number;
-  throw refusal(where, "no whole number");
+  throw DataError.at(where, "no whole number");
 }
 
 function string(value: MatValue | undefined, where: string): string {
   const [row, second] = value?.kind === "text" ? value.rows : [];
   if (row !== undefined && second === undefined) return row;
-  throw refusal(where, "no text");
+  throw DataError.at(where, "no text");
 }

@@ -16,8 +16,7 @@ import { stat } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 
 import { asResourceError, exists, makeFolder, probeFolder, replaceFile } from "../../core/durable.js";
-import { errorCode, ResourceError, UsageError } from "../../core/error.js";
-import { refusal } from "../refusal.js";
+import { DataError, errorCode, ResourceError, UsageError } from "../../core/error.js";
 import { parseVocXml, type VocObject } from "../../formats/voc-xml.js";
 import { encodeBoxes } from "./boxes.js";
 import { type Devkit, readDevkit } from "./devkit.js";
@@ -147,7 +146,7 @@ export async function explore(
 
 /** Without a devkit every class has a number, and training on the folders would refuse one without pictures. */
 function refuseEmpty(where: string): never {
-  throw refusal(where, "a class without pictures", {
+  throw DataError.at(where, "a class without pictures", {
     safe: "Nothing was written",
     hint: "Put its pictures there, or remove it: the classes are numbered by their sorted names",
   });
@@ -171,7 +170,7 @@ function trainingRows(
 ): PictureRow[] {
   const stranger = listed.find(({ folder }) => !classes.has(folder));
   if (stranger !== undefined && devkit !== undefined) {
-    throw refusal(join(where, stranger.folder), "a class folder that the devkit does not know", {
+    throw DataError.at(join(where, stranger.folder), "a class folder that the devkit does not know", {
       expected: `one of the ${classes.size} WordNet ids in ${devkit.where.meta}`,
       found: JSON.stringify(stranger.folder),
       hint: "Leave --devkit out to number the classes by their sorted names",
@@ -192,7 +191,7 @@ async function validationRows(
   const listed = await listByClass(source, events);
   const stranger = listed.find(({ folder }) => !classes.has(folder));
   if (stranger !== undefined) {
-    throw refusal(join(source.path, stranger.folder), "a validation class that training does not have", {
+    throw DataError.at(join(source.path, stranger.folder), "a validation class that training does not have", {
       found: JSON.stringify(stranger.folder),
     });
   }
@@ -202,12 +201,12 @@ async function validationRows(
 function numberedRows(paths: readonly string[], where: string, devkit: Devkit | undefined): PictureRow[] {
   const truth = devkit?.groundTruth;
   if (devkit === undefined || truth === undefined) {
-    throw refusal(where, "validation pictures without class folders, and no list of their classes", {
+    throw DataError.at(where, "validation pictures without class folders, and no list of their classes", {
       expected: devkit === undefined ? "--devkit, or a folder per class" : devkit.where.groundTruth,
     });
   }
   if (paths.length !== truth.length) {
-    throw refusal(
+    throw DataError.at(
       devkit.where.groundTruth,
       `lists ${truth.length} labels but ${where} holds ${paths.length} pictures`,
       { expected: `${truth.length} pictures`, found: `${paths.length}` },
@@ -218,13 +217,13 @@ function numberedRows(paths: readonly string[], where: string, devkit: Devkit | 
     // ILSVRC2012_val_00000001.JPEG
     const [, digits] = /(?:^|[_/:])([0-9]{1,9})\.[^./]*$/.exec(path) ?? [];
     if (digits === undefined) {
-      throw refusal(path, "no number in the name, so its line in the ground truth is unknown", {
+      throw DataError.at(path, "no number in the name, so its line in the ground truth is unknown", {
         expected: "a name like ILSVRC2012_val_00000001.JPEG",
       });
     }
     const before = byNumber.get(Number(digits));
     if (before !== undefined) {
-      throw refusal(path, `the number ${Number(digits)} a second time`, { found: before });
+      throw DataError.at(path, `the number ${Number(digits)} a second time`, { found: before });
     }
     byNumber.set(Number(digits), path);
   }
@@ -233,7 +232,7 @@ function numberedRows(paths: readonly string[], where: string, devkit: Devkit | 
     .sort(([a], [b]) => a - b)
     .map(([number, path], i) => {
       if (number !== i + 1) {
-        throw refusal(where, `no picture has the number ${i + 1}`, { found: path });
+        throw DataError.at(where, `no picture has the number ${i + 1}`, { found: path });
       }
       return { path, wordnetId: ids[truth[i] ?? -1] ?? "", justName: justName(path) };
     });
@@ -257,7 +256,7 @@ async function readBoxFiles(
   for await (const file of boxFiles(source)) {
     const before = seen.get(file.justName);
     if (before !== undefined) {
-      throw refusal(
+      throw DataError.at(
         file.where,
         `boxes of ${JSON.stringify(file.justName)} a second time; boxes.npy knows pictures by name alone`,
         { found: before },
@@ -327,7 +326,7 @@ function withoutPicture(rows: ReadonlyMap<string, Float32Array>, training: reado
     if (!rows.has(justName)) continue;
     const before = matched.get(justName);
     if (before !== undefined) {
-      throw refusal(path, "has the name of another picture, and boxes are known by name alone", {
+      throw DataError.at(path, "has the name of another picture, and boxes are known by name alone", {
         found: before,
         hint: "Rename one of them, or leave --annotations out",
       });

@@ -11,7 +11,7 @@ import { isUtf8 } from "node:buffer";
 import { CsvError, parse } from "csv-parse/sync";
 import { stringify } from "csv-stringify/sync";
 
-import { refusal } from "../refusal.js";
+import { DataError } from "../../core/error.js";
 import { readWhole } from "../../formats/read-file.js";
 
 export interface PictureRow {
@@ -39,7 +39,7 @@ export async function readMetadata(csv: string): Promise<PictureRow[]> {
     bytes = await readWhole(csv, MAX_FILE_BYTES);
   } catch (error) {
     if (!(error instanceof Error && "code" in error)) throw error;
-    throw refusal(csv, `cannot be read: ${error.message}`, {}, error);
+    throw DataError.at(csv, `cannot be read: ${error.message}`, {}, error);
   }
   return parseMetadata(bytes, csv);
 }
@@ -64,9 +64,9 @@ export function parseMetadata(bytes: Uint8Array, where: string): PictureRow[] {
   } catch (error) {
     if (!(error instanceof CsvError)) throw error;
     const line = typeof error["lines"] === "number" ? `, line ${error["lines"]}` : "";
-    throw refusal(`${where}${line}`, `no CSV file: ${error.message}`, {}, error);
+    throw DataError.at(`${where}${line}`, `no CSV file: ${error.message}`, {}, error);
   }
-  if (rows.length === 0) throw refusal(where, "lists no pictures");
+  if (rows.length === 0) throw DataError.at(where, "lists no pictures");
   return rows;
 }
 
@@ -92,7 +92,7 @@ function checkHeader(header: readonly string[], where: string): (string | false)
   const missing = ["path", "wordnet_id"].filter((name) => !header.includes(name));
   const twice = header.find((name, i) => COLUMNS.has(name) && header.indexOf(name) !== i);
   if (missing.length > 0 || twice !== undefined) {
-    throw refusal(
+    throw DataError.at(
       `${where}, line 1`,
       twice === undefined ? `has no column ${missing.join(" and none ")}` : `has the column ${twice} twice`,
       {
@@ -112,12 +112,12 @@ function checkRow(record: unknown, line: number, where: string, isText: boolean)
   >;
   const problem = !path ? "a row without a path" : !wordnet_id ? "a row without a class" : undefined;
   if (problem !== undefined || path === undefined || wordnet_id === undefined) {
-    throw refusal(`${where}, line ${line}`, problem ?? "an incomplete row");
+    throw DataError.at(`${where}, line ${line}`, problem ?? "an incomplete row");
   }
   const text = path + wordnet_id;
-  if (text.includes("\0")) throw refusal(`${where}, line ${line}`, "holds a zero byte");
+  if (text.includes("\0")) throw DataError.at(`${where}, line ${line}`, "holds a zero byte");
   if (!isText && text.includes("\ufffd")) {
-    throw refusal(`${where}, line ${line}`, "holds bytes that are no UTF-8 text");
+    throw DataError.at(`${where}, line ${line}`, "holds bytes that are no UTF-8 text");
   }
   return { path, wordnetId: wordnet_id, justName: just_name || justName(path) };
 }

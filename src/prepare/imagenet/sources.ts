@@ -10,7 +10,6 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 
-import { refusal } from "../refusal.js";
 import {
   type OpenFile,
   openFile,
@@ -20,6 +19,7 @@ import {
   tarMembers,
   type TarRange,
 } from "../../formats/tar.js";
+import { DataError } from "../../core/error.js";
 import { MAX_XML_BYTES } from "../../formats/voc-xml.js";
 import { byCodePoint, isDocument, isJunk, listFolder, statOf } from "../../data/picture-folder.js";
 import { MEMBER } from "./archives.js";
@@ -64,7 +64,7 @@ export interface ListEvents {
 export async function listByClass(source: FolderOrArchive, events: ListEvents): Promise<Listed[]> {
   const pictures = await (source.kind === "folder" ? foldersOf : archivesOf)(source.path, events);
   if (pictures.length === 0)
-    throw refusal(source.path, "holds no pictures", { expected: "a folder per class" });
+    throw DataError.at(source.path, "holds no pictures", { expected: "a folder per class" });
   return pictures;
 }
 
@@ -96,7 +96,7 @@ export async function* boxFiles(source: FolderOrArchive): AsyncGenerator<BoxFile
     yield file;
   }
   if (found === 0) {
-    throw refusal(source.path, "holds no box files", { expected: "a folder per class with .xml files" });
+    throw DataError.at(source.path, "holds no box files", { expected: "a folder per class with .xml files" });
   }
 }
 
@@ -111,7 +111,7 @@ async function foldersOf(root: string, events: ListEvents): Promise<Listed[]> {
   const { folders, files } = listFolder(root);
   const loose = files.find((name) => !isDocument(name));
   if (loose !== undefined) {
-    throw refusal(join(root, loose), "lies beside the class folders, so its class is unknown", {
+    throw DataError.at(join(root, loose), "lies beside the class folders, so its class is unknown", {
       hint: "Move it into the folder of its class, or away",
     });
   }
@@ -119,7 +119,7 @@ async function foldersOf(root: string, events: ListEvents): Promise<Listed[]> {
   for (const folder of folders) {
     const inside = listFolder(join(root, folder));
     if (inside.folders[0] !== undefined) {
-      throw refusal(
+      throw DataError.at(
         join(root, folder, inside.folders[0]),
         "a folder inside a class folder; pictures lie directly in the folder of their class",
       );
@@ -140,7 +140,7 @@ async function archivesOf(path: string, events: ListEvents): Promise<Listed[]> {
       if (!member.name.endsWith(".tar")) {
         const folder = folderOf(member.name);
         if (folder === "") {
-          throw refusal(where, "lies in no folder, so its class is unknown", {
+          throw DataError.at(where, "lies in no folder, so its class is unknown", {
             expected: "an archive or a folder per class",
           });
         }
@@ -188,10 +188,14 @@ function membersOf(path: string, events: ListEvents): TarMember[] {
 /** A file's path as the lists hold it: what stands before {@link MEMBER} would be read as an archive. */
 function checkPath(path: string): string {
   if (!path.includes(MEMBER)) return path;
-  throw refusal(path, `a path with ${MEMBER} in it, which parts an archive from its member in the lists`, {
-    safe: "Nothing was written",
-    hint: "Rename it",
-  });
+  throw DataError.at(
+    path,
+    `a path with ${MEMBER} in it, which parts an archive from its member in the lists`,
+    {
+      safe: "Nothing was written",
+      hint: "Rename it",
+    },
+  );
 }
 
 /** Members that are files, no junk, and can be named in a CSV. */
@@ -215,7 +219,7 @@ function* foldersOfXml(root: string): Generator<BoxFile, void> {
       const where = join(root, folder, name);
       const { size } = statOf(where);
       if (size > MAX_XML_BYTES) {
-        throw refusal(where, "too long for a file of boxes", {
+        throw DataError.at(where, "too long for a file of boxes", {
           expected: `at most ${MAX_XML_BYTES} bytes`,
           found: `${size}`,
         });

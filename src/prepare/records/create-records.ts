@@ -20,7 +20,6 @@ import { stringify } from "csv-stringify/sync";
 
 import { asResourceError, WholeFile } from "../../core/durable.js";
 import { DataError, ResourceError } from "../../core/error.js";
-import { refusal } from "../refusal.js";
 import { permutation } from "../../core/random.js";
 import { crc32c, hex32 } from "../../formats/crc32c.js";
 import { openRegular } from "../../formats/read-file.js";
@@ -387,7 +386,7 @@ async function readSource(settings: CreateSettings, { note }: CreateHooks): Prom
   const rows = metadata.map(({ path, wordnetId, justName }): PictureRow => {
     const label = labels.get(wordnetId);
     if (label === undefined) {
-      throw refusal(settings.labels, `no label for the class ${JSON.stringify(wordnetId)}`, {
+      throw DataError.at(settings.labels, `no label for the class ${JSON.stringify(wordnetId)}`, {
         expected: `a label for every wordnet_id in ${settings.metadata}, such as that of ${path}`,
         found: `${labels.size} classes`,
         safe: "Nothing was written",
@@ -395,7 +394,7 @@ async function readSource(settings: CreateSettings, { note }: CreateHooks): Prom
     }
     const before = seen.get(path);
     if (before !== undefined && before !== label) {
-      throw refusal(settings.metadata, `${path} is listed twice, under two classes`, {
+      throw DataError.at(settings.metadata, `${path} is listed twice, under two classes`, {
         expected: "one class for a picture",
         found: `labels ${before} and ${label}`,
         safe: "Nothing was written",
@@ -424,7 +423,7 @@ function nothingUsable(
   metadata: string,
 ): DataError {
   const [first] = skipped;
-  return refusal(metadata, `none of its ${skipped.length} pictures can be used`, {
+  return DataError.at(metadata, `none of its ${skipped.length} pictures can be used`, {
     ...(first === undefined ? {} : { found: `${rowAt(first[0]).path}: ${first[1]}` }),
     safe: "No shard was written",
   });

@@ -22,8 +22,7 @@ import {
   replaceFile,
   type WholeFile,
 } from "../../core/durable.js";
-import { errorCode, ResourceError, UsageError } from "../../core/error.js";
-import { refusal } from "../refusal.js";
+import { DataError, errorCode, ResourceError, UsageError } from "../../core/error.js";
 import { type Lock, LOCK_FILE, tryLock } from "../../core/lock.js";
 import { readWhole } from "../../formats/read-file.js";
 import { MANIFEST_FILE, PLAN_FILE, PLAN_FORMAT } from "../../data/records/record-manifest.js";
@@ -119,7 +118,7 @@ export class RecordFolder {
   async finish(shard: FinishedShard, file: WholeFile): Promise<void> {
     const known = this.finished[shard.shard];
     if (known !== undefined && known.crc32c !== shard.crc32c) {
-      throw refusal(file.path, "the pictures of this shard are not those it was first written from", {
+      throw DataError.at(file.path, "the pictures of this shard are not those it was first written from", {
         expected: `CRC ${known.crc32c}`,
         found: shard.crc32c,
         safe: "No other shard was touched",
