@@ -8,11 +8,10 @@
  *
  * Boxes are shares of the picture: corners divided by the size in the XML, clipped to [0, 1].
  *
- * FolderOrArchive: TropComplique/shufflenet-v2-tensorflow, data/explore_imagenet.ipynb at 22e5615.
+ * Source: TropComplique/shufflenet-v2-tensorflow, data/explore_imagenet.ipynb at 22e5615.
  */
 
-import { createReadStream } from "node:fs";
-import { stat } from "node:fs/promises";
+import { readFile, stat } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 
 import { asResourceError, exists, makeFolder, probeFolder, replaceFile } from "../../core/durable.js";
@@ -113,7 +112,16 @@ export async function explore(
   const listed = await listByClass(settings.train, devkit ? events : { ...events, empty: refuseEmpty });
   progress("pictures", listed.length, listed.length);
   const classes = classesOf(devkit, listed);
-  const training = trainingRows(listed, classes, settings.train.path, devkit);
+  const training = rowsOf(
+    listed,
+    classes,
+    settings.train.path,
+    "a class folder that the devkit does not know",
+    devkit && {
+      expected: `one of the ${classes.size} WordNet ids in ${devkit.where.meta}`,
+      hint: "Leave --devkit out to number the classes by their sorted names",
+    },
+  );
   const validation =
     settings.validation && (await validationRows(settings.validation, devkit, classes, events));
   const boxes =
@@ -162,21 +170,18 @@ function classesOf(devkit: Devkit | undefined, listed: readonly Listed[]): Class
   return new Map(named.map(({ id, words }, label) => [id, { label, words }]));
 }
 
-function trainingRows(
+/** A row for each picture, whose folder in `where` names its class; `stranger` says what a folder is that is none. */
+function rowsOf(
   listed: readonly Listed[],
   classes: Classes,
   where: string,
-  devkit: Devkit | undefined,
+  stranger: string,
+  more: { readonly expected?: string; readonly hint?: string } = {},
 ): PictureRow[] {
-  const stranger = listed.find(({ folder }) => !classes.has(folder));
-  if (stranger !== undefined && devkit !== undefined) {
-    throw DataError.at(join(where, stranger.folder), "a class folder that the devkit does not know", {
-      expected: `one of the ${classes.size} WordNet ids in ${devkit.where.meta}`,
-      found: JSON.stringify(stranger.folder),
-      hint: "Leave --devkit out to number the classes by their sorted names",
-    });
-  }
-  return listed.map(({ folder, path }) => ({ path, wordnetId: folder, justName: justName(path) }));
+  return listed.map(({ folder, path }) => {
+    if (classes.has(folder)) return { path, wordnetId: folder, justName: justName(path) };
+    throw DataError.at(join(where, folder), stranger, { ...more, found: JSON.stringify(folder) });
+  });
 }
 
 /** By the number in the name and the devkit's list, or by class folders. */
@@ -189,13 +194,7 @@ async function validationRows(
   const flat = listFlat(source, events);
   if (flat !== undefined) return numberedRows(flat, source.path, devkit);
   const listed = await listByClass(source, events);
-  const stranger = listed.find(({ folder }) => !classes.has(folder));
-  if (stranger !== undefined) {
-    throw DataError.at(join(source.path, stranger.folder), "a validation class that training does not have", {
-      found: JSON.stringify(stranger.folder),
-    });
-  }
-  return listed.map(({ folder, path }) => ({ path, wordnetId: folder, justName: justName(path) }));
+  return rowsOf(listed, classes, source.path, "a validation class that training does not have");
 }
 
 function numberedRows(paths: readonly string[], where: string, devkit: Devkit | undefined): PictureRow[] {
@@ -249,10 +248,7 @@ async function readBoxFiles(
   const seen = new Map<string, string>();
   const skipped = new Tally();
   const total = countBoxFiles(source);
-  let files = 0;
-  let boxesSaved = 0;
-  let boxesSkipped = 0;
-  let namedDifferently = 0;
+  const counts = { files: 0, boxes_saved: 0, boxes_skipped: 0, named_differently: 0 };
   for await (const file of boxFiles(source)) {
     const before = seen.get(file.justName);
     if (before !== undefined) {
@@ -264,31 +260,28 @@ async function readBoxFiles(
     }
     seen.set(file.justName, file.where);
     const { filename, width, height, objects } = parseVocXml(file.bytes, file.where);
-    if (filename !== file.justName) namedDifferently++;
+    if (filename !== file.justName) counts.named_differently++;
     const kept: number[] = [];
     for (const object of objects) {
       const box = boxOf(object, width, height, file.folder, classes);
       if (typeof box === "string") {
         skipped.add(file.where, box);
-        boxesSkipped++;
+        counts.boxes_skipped++;
       } else kept.push(...box);
     }
     if (objects.length === 0) skipped.add(file.where, "a file without an object");
     if (kept.length > 0) rows.set(file.justName, Float32Array.from(kept));
-    boxesSaved += kept.length / 4;
-    if (++files % PAUSE_FILES === 0) await pause(files, total);
+    counts.boxes_saved += kept.length / 4;
+    if (++counts.files % PAUSE_FILES === 0) await pause(counts.files, total);
   }
-  await pause(files, files);
+  await pause(counts.files, counts.files);
   return {
     rows,
     counts: {
-      files,
+      ...counts,
       files_saved: rows.size,
-      boxes_saved: boxesSaved,
-      files_skipped: files - rows.size,
-      boxes_skipped: boxesSkipped,
+      files_skipped: counts.files - rows.size,
       without_picture: withoutPicture(rows, training),
-      named_differently: namedDifferently,
       skipped: skipped.list(),
     },
   };
@@ -354,8 +347,9 @@ class Tally {
 /** `json.dump(dict, file, indent=0)`: ASCII, an entry a line, no newline at the end. */
 function pythonJson(entries: readonly (readonly [string, string | number])[]): Buffer {
   const value = (item: string | number) =>
-    JSON.stringify(item).replace(/[\u007f-\uffff]/g, (c) =>
-      c === "\u007f" ? c : `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`,
+    JSON.stringify(item).replace(
+      /[\u0080-\uffff]/g,
+      (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`,
     );
   const lines = entries.map(([key, item]) => `${value(key)}: ${value(item)}`);
   return Buffer.from(lines.length === 0 ? "{}" : `{\n${lines.join(",\n")}\n}`);
@@ -418,11 +412,5 @@ async function compare(path: string, pieces: readonly Uint8Array[]): Promise<"no
   if (status === undefined) return "none";
   const length = pieces.reduce((sum, piece) => sum + piece.length, 0);
   if (!status.isFile() || status.size !== length) return "other";
-  const wanted = Buffer.concat(pieces);
-  let at = 0;
-  for await (const chunk of createReadStream(path) as AsyncIterable<Buffer>) {
-    if (!chunk.equals(wanted.subarray(at, at + chunk.length))) return "other";
-    at += chunk.length;
-  }
-  return at === length ? "same" : "other";
+  return (await readFile(path)).equals(Buffer.concat(pieces)) ? "same" : "other";
 }

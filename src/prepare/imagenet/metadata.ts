@@ -110,14 +110,11 @@ function checkRow(record: unknown, line: number, where: string, isText: boolean)
     "path" | "wordnet_id" | "just_name",
     string | undefined
   >;
-  const problem = !path ? "a row without a path" : !wordnet_id ? "a row without a class" : undefined;
-  if (problem !== undefined || path === undefined || wordnet_id === undefined) {
-    throw DataError.at(`${where}, line ${line}`, problem ?? "an incomplete row");
-  }
+  const place = `${where}, line ${line}`;
+  if (!path) throw DataError.at(place, "a row without a path");
+  if (!wordnet_id) throw DataError.at(place, "a row without a class");
   const text = path + wordnet_id;
-  if (text.includes("\0")) throw DataError.at(`${where}, line ${line}`, "holds a zero byte");
-  if (!isText && text.includes("\ufffd")) {
-    throw DataError.at(`${where}, line ${line}`, "holds bytes that are no UTF-8 text");
-  }
+  if (text.includes("\0")) throw DataError.at(place, "holds a zero byte");
+  if (!isText && text.includes("\ufffd")) throw DataError.at(place, "holds bytes that are no UTF-8 text");
   return { path, wordnetId: wordnet_id, justName: just_name || justName(path) };
 }

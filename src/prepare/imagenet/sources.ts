@@ -156,24 +156,11 @@ async function archivesOf(path: string, events: ListEvents): Promise<Listed[]> {
       }
       if (member.name.endsWith(".tar") || pictures.length % 1000 === 0) await events.pause(pictures.length);
     }
-    return sorted(pictures);
+    // An archive has an order of its own.
+    return pictures.sort((a, b) => byCodePoint(a.folder, b.folder) || byCodePoint(a.path, b.path));
   } finally {
     file.close();
   }
-}
-
-/** By folder, then by name; an archive has an order of its own. */
-function sorted(pictures: readonly Listed[]): Listed[] {
-  const byFolder = new Map<string, Listed[]>();
-  for (const picture of pictures) {
-    const same = byFolder.get(picture.folder);
-    if (same === undefined) byFolder.set(picture.folder, [picture]);
-    else same.push(picture);
-  }
-  const folders = [...byFolder.keys()].sort(byCodePoint);
-  return folders.flatMap((folder) =>
-    (byFolder.get(folder) ?? []).sort((a, b) => byCodePoint(a.path, b.path)),
-  );
 }
 
 function membersOf(path: string, events: ListEvents): TarMember[] {
