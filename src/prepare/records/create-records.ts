@@ -18,7 +18,7 @@ import { join } from "node:path";
 
 import { stringify } from "csv-stringify/sync";
 
-import { asResourceError, WholeFile } from "../../core/durable.js";
+import { asResourceError, replaceFile, WholeFile } from "../../core/durable.js";
 import { DataError, ResourceError } from "../../core/error.js";
 import { permutation } from "../../core/random.js";
 import { crc32c, hex32 } from "../../formats/crc32c.js";
@@ -226,10 +226,8 @@ class Creation {
 
   async #writeSummary(): Promise<void> {
     const { skipped, records } = this.#totals();
-    await this.folder.write(
-      SKIPPED_FILE,
-      stringify([...skipped], { header: true, columns: ["path", "reason"] }),
-    );
+    const table = stringify([...skipped], { header: true, columns: ["path", "reason"] });
+    await replaceFile(join(this.folder.path, SKIPPED_FILE), [Buffer.from(table)]);
     await writeManifest(this.settings.output, {
       format: "riffle-records-1",
       records,

@@ -20,10 +20,9 @@ const MAX_BYTES = 64 * 2 ** 20;
  * @throws DataError naming the class whose label is none, is another's too, or which is named twice.
  */
 export async function readLabels(path: string): Promise<Map<string, number>> {
-  const text = await readText(path);
   const labels = new Map<string, number>();
   const owners = new Map<number, string>();
-  for (const [name, label] of entriesOf(text, path)) {
+  for (const [name, label] of await entriesOf(path)) {
     if (name.length === 0 || name.length > MAX_NAME) {
       throw refuse(path, `a name of ${name.length} characters`, {
         expected: `1 to ${MAX_NAME}`,
@@ -51,21 +50,15 @@ export async function readLabels(path: string): Promise<Map<string, number>> {
   return labels;
 }
 
-async function readText(path: string): Promise<string> {
-  try {
-    return Buffer.from(await readWhole(path, MAX_BYTES)).toString("utf8");
-  } catch (error) {
-    if (error instanceof DataError) throw error;
-    throw refuse(path, `cannot be read: ${(error as Error).message}`, EXAMPLE, error);
-  }
-}
-
 /** Keys and values of the outermost object, which names no key twice. */
-function entriesOf(text: string, path: string): [string, unknown][] {
+async function entriesOf(path: string): Promise<[string, unknown][]> {
+  let text: string;
   let json: unknown;
   try {
+    text = Buffer.from(await readWhole(path, MAX_BYTES)).toString("utf8");
     json = JSON.parse(text);
   } catch (error) {
+    if (error instanceof DataError) throw error;
     throw refuse(path, `cannot be read: ${(error as Error).message}`, EXAMPLE, error);
   }
   if (typeof json !== "object" || json === null || Array.isArray(json)) {

@@ -45,36 +45,20 @@ export class RecordBuilders {
     rowAt: (index: number) => PictureRow,
     first: number,
   ): AsyncGenerator<{ readonly first: number; readonly portion: BuiltPortion }> {
-    const ahead: { readonly first: number; readonly portion: Promise<BuiltPortion> }[] = [];
-    let next = first;
-    while (next < count || ahead.length > 0) {
-      while (next < count && ahead.length < AHEAD * this.#workers.length) {
-        const rows = Array.from({ length: Math.min(PORTION, count - next) }, (_, i) => rowAt(next + i));
-        const portion = this.#ask({ build: rows }).then((reply) => (reply as { built: BuiltPortion }).built);
-        // A later portion may fail while an earlier one is awaited; it is reported in its turn.
-        portion.catch(() => {});
-        ahead.push({ first: next, portion });
-        next += rows.length;
-      }
-      const taken = ahead.shift();
-      if (taken !== undefined) yield { first: taken.first, portion: await taken.portion };
-    }
+    const rowsOf = (start: number, end: number) => ({
+      build: Array.from({ length: end - start }, (_, i) => rowAt(start + i)),
+    });
+    for await (const { start, reply } of this.#inOrder(first, count, PORTION, rowsOf))
+      yield { first: start, portion: (reply as { built: BuiltPortion }).built };
   }
 
   /** Bytes of all these files together; `progress` is called with how many were looked at. */
   async measure(paths: readonly string[], progress: (done: number) => void): Promise<number> {
     let bytes = 0;
-    const ahead: Promise<number>[] = [];
-    for (let next = 0; next < paths.length || ahead.length > 0;) {
-      while (next < paths.length && ahead.length < AHEAD * this.#workers.length) {
-        const asked = this.#ask({ measure: paths.slice(next, next + MEASURED) });
-        const measured = asked.then((reply) => (reply as { bytes: number }).bytes);
-        measured.catch(() => {});
-        ahead.push(measured);
-        next += MEASURED;
-      }
-      bytes += (await ahead.shift()) ?? 0;
-      progress(Math.min(next - ahead.length * MEASURED, paths.length));
+    const pathsOf = (start: number, end: number) => ({ measure: paths.slice(start, end) });
+    for await (const { end, reply } of this.#inOrder(0, paths.length, MEASURED, pathsOf)) {
+      bytes += (reply as { bytes: number }).bytes;
+      progress(end);
     }
     return bytes;
   }
@@ -85,7 +69,30 @@ export class RecordBuilders {
     await Promise.all(this.#workers.map(({ worker }) => worker.terminate()));
   }
 
-  #ask(request: { build: readonly PictureRow[] } | { measure: readonly string[] }): Promise<WorkerReply> {
+  /** The answers on [first, end) in order, `size` at a time; those ahead are worked on meanwhile. */
+  async *#inOrder(
+    first: number,
+    end: number,
+    size: number,
+    question: (start: number, end: number) => Question,
+  ) {
+    const ahead: { readonly start: number; readonly end: number; readonly answer: Promise<WorkerReply> }[] =
+      [];
+    for (let next = first; next < end || ahead.length > 0;) {
+      while (next < end && ahead.length < AHEAD * this.#workers.length) {
+        const start = next;
+        next = Math.min(start + size, end);
+        const answer = this.#ask(question(start, next));
+        // A later one may fail while an earlier one is awaited; it is reported in its turn.
+        answer.catch(() => {});
+        ahead.push({ start, end: next, answer });
+      }
+      const taken = ahead.shift();
+      if (taken !== undefined) yield { ...taken, reply: await taken.answer };
+    }
+  }
+
+  #ask(request: Question): Promise<WorkerReply> {
     if (this.#failure !== undefined) return Promise.reject(this.#failure);
     const id = this.#nextId++;
     const member = this.#workers.reduce((a, b) => (b.waiting < a.waiting ? b : a));
@@ -113,6 +120,8 @@ export class RecordBuilders {
 function failureOf({ problem, exitCode }: { readonly problem: Problem; readonly exitCode: number }): Error {
   return exitCode === 6 ? new ResourceError(problem) : new DataError(problem);
 }
+
+type Question = { readonly build: readonly PictureRow[] } | { readonly measure: readonly string[] };
 
 interface Answer {
   readonly resolve: (reply: WorkerReply) => void;

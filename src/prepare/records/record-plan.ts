@@ -66,18 +66,13 @@ const shardSchema = z.strictObject({
 
 /** A folder that belongs to one run, held by this process. */
 export class RecordFolder {
-  readonly path: string;
-  /** By number, without gaps. */
-  readonly finished: FinishedShard[];
-  readonly #log: FileHandle;
-  readonly #lock: Lock;
-
-  private constructor(path: string, finished: FinishedShard[], log: FileHandle, lock: Lock) {
-    this.path = path;
-    this.finished = finished;
-    this.#log = log;
-    this.#lock = lock;
-  }
+  private constructor(
+    readonly path: string,
+    /** By number, without gaps. */
+    readonly finished: FinishedShard[],
+    private readonly log: FileHandle,
+    private readonly lock: Lock,
+  ) {}
 
   /**
    * Takes the folder for this plan: a new one, an empty one, or one that the same plan has begun.
@@ -126,22 +121,17 @@ export class RecordFolder {
       });
     }
     if (known === undefined) {
-      await this.#log.appendFile(lineOf(shard));
+      await this.log.appendFile(lineOf(shard));
       this.finished.push(shard);
     }
     await file.commit();
   }
 
-  /** Writes a further file of the run, whole or not at all. */
-  async write(name: string, text: string): Promise<void> {
-    await replaceFile(join(this.path, name), [Buffer.from(text)]);
-  }
-
   /** Lets others write here. What a failed flush may cost is written again by the next run. */
   async close(): Promise<void> {
-    await this.#log.sync().catch(() => undefined);
-    await this.#log.close().catch(() => undefined);
-    await this.#lock.release();
+    await this.log.sync().catch(() => undefined);
+    await this.log.close().catch(() => undefined);
+    await this.lock.release();
   }
 }
 
@@ -254,13 +244,8 @@ async function clearLeftovers(path: string): Promise<void> {
 
 /** The shards in order, up to the first line that is torn or out of order. */
 async function readLog(path: string): Promise<FinishedShard[]> {
-  let text: string;
-  try {
-    text = await readText(join(path, SHARD_LOG), MAX_LOG_BYTES);
-  } catch (error) {
-    if (errorCode(error) === "ENOENT") return [];
-    throw error;
-  }
+  if (!(await exists(join(path, SHARD_LOG)))) return [];
+  const text = await readText(join(path, SHARD_LOG), MAX_LOG_BYTES);
   const finished: FinishedShard[] = [];
   for (const line of text.split("\n")) {
     const entry = parseLine(line);
