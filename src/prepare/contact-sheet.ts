@@ -17,12 +17,12 @@ import {
   asItIs,
   type Augmentation,
   type Box,
+  type ObjectBox,
   trainingTransform,
   type Transform,
 } from "../data/pictures/augment.js";
 import type { Dataset } from "../data/dataset.js";
 import { imageInfo } from "../data/pictures/image-info.js";
-import type { ObjectBox } from "../data/pictures/augment.js";
 import { type Picture, renderInto, withSharp } from "../data/pictures/render.js";
 
 export interface SheetOptions {
@@ -102,6 +102,7 @@ export async function sheetPng(rows: readonly SheetRow[], options: SheetOptions)
   const height = HEADER + Math.ceil(rows.length / columns) * (CARD_HEIGHT + MARGIN);
   const layers: OverlayOptions[] = [];
   const drawing: string[] = [headerSvg(rows, options)];
+  const above: string[] = [];
   for (const [i, row] of rows.entries()) {
     const left = MARGIN + (i % columns) * (across + MARGIN);
     const top = HEADER + Math.floor(i / columns) * (CARD_HEIGHT + MARGIN);
@@ -110,18 +111,13 @@ export async function sheetPng(rows: readonly SheetRow[], options: SheetOptions)
       captionSvg(row, left, top, across),
     );
     if ("problem" in row) continue;
-    const { left: x, top: y } = fit(row);
+    const { x, y } = fit(row);
     layers.push({ input: Buffer.from(row.fitted), left: left + x, top: top + y });
     for (const [at, look] of row.looks.entries()) {
       layers.push({ input: await lookTile(look), left: left + tileX(at + 1), top });
     }
+    above.push(`<g transform="translate(${left} ${top})">${overlaySvg(row)}${frameSvg(row)}</g>`);
   }
-  const above = rows.flatMap((row, i) => {
-    if ("problem" in row) return [];
-    const left = MARGIN + (i % columns) * (across + MARGIN);
-    const top = HEADER + Math.floor(i / columns) * (CARD_HEIGHT + MARGIN);
-    return [`<g transform="translate(${left} ${top})">${overlaySvg(row)}${frameSvg(row)}</g>`];
-  });
   const svg = (content: readonly string[]): Buffer =>
     Buffer.from(
       `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" ` +
@@ -148,7 +144,7 @@ export async function sheetHtml(rows: readonly SheetRow[], options: SheetOptions
     const place = fit(row);
     const original =
       `<div class="tile"><img src="data:image/jpeg;base64,${Buffer.from(row.fitted).toString("base64")}" ` +
-      `style="left:${place.left}px;top:${place.top}px" alt="the picture">` +
+      `style="left:${place.x}px;top:${place.y}px" alt="the picture">` +
       `<svg width="${TILE}" height="${TILE}">${overlaySvg(row)}</svg></div>`;
     const looks: string[] = [];
     for (const [at, look] of row.looks.entries()) {
@@ -286,16 +282,11 @@ function tileX(tile: number): number {
 }
 
 /** Where the picture lies in its tile: scaled to touch the sides, centred. */
-function fit({ width, height }: { readonly width: number; readonly height: number }): {
-  readonly left: number;
-  readonly top: number;
-  readonly width: number;
-  readonly height: number;
-} {
+function fit({ width, height }: Pick<Box, "width" | "height">): Box {
   const scale = TILE / Math.max(width, height);
   const side = (length: number): number => Math.min(TILE, Math.max(1, Math.round(length * scale)));
   const [w, h] = [side(width), side(height)];
-  return { left: Math.floor((TILE - w) / 2), top: Math.floor((TILE - h) / 2), width: w, height: h };
+  return { x: Math.floor((TILE - w) / 2), y: Math.floor((TILE - h) / 2), width: w, height: h };
 }
 
 async function fitted(source: Picture, width: number, height: number): Promise<Uint8Array> {
@@ -325,7 +316,7 @@ function overlaySvg(row: SheetSample): string {
   const place = fit(row);
   const rectangle = (box: Box, stroke: string): string => {
     const [sx, sy] = [place.width / row.width, place.height / row.height];
-    const [x, y] = [place.left + box.x * sx, place.top + box.y * sy];
+    const [x, y] = [place.x + box.x * sx, place.y + box.y * sy];
     return (
       `<rect x="${x.toFixed(1)}" y="${y.toFixed(1)}" width="${(box.width * sx).toFixed(1)}" ` +
       `height="${(box.height * sy).toFixed(1)}" fill="none" ${stroke}/>`
@@ -333,7 +324,10 @@ function overlaySvg(row: SheetSample): string {
   };
   const crops = row.looks.map(({ crop }, i) =>
     // White beneath, so that the dashes are seen on any picture.
-    [`stroke="#fff" stroke-width="3" stroke-opacity="0.7"`, dashed(colourOf(i))]
+    [
+      `stroke="#fff" stroke-width="3" stroke-opacity="0.7"`,
+      `stroke="${colourOf(i)}" stroke-width="2" stroke-dasharray="5 3"`,
+    ]
       .map((stroke) => rectangle(crop, stroke))
       .join(""),
   );
@@ -349,10 +343,6 @@ function overlaySvg(row: SheetSample): string {
     ),
   );
   return [...crops, ...boxes].join("");
-}
-
-function dashed(colour: string): string {
-  return `stroke="${colour}" stroke-width="2" stroke-dasharray="5 3"`;
 }
 
 /** A frame in the crop's colour round each look. */

@@ -222,11 +222,7 @@ class Verification {
   }
 
   /** Copies within a part and between the parts. */
-  #findCopies(): {
-    readonly duplicates: readonly number[];
-    readonly copies: readonly CopiedPicture[];
-    readonly leaked: number;
-  } {
+  #findCopies(): Pick<VerifyReport, "copies" | "leaked"> & { readonly duplicates: readonly number[] } {
     const duplicates = this.#seen.map(() => 0);
     const listed: CopiedPicture[] = [];
     let leaked = 0;

@@ -16,7 +16,8 @@ import sharp from "sharp";
 import { makeFolder, makeWholeFolder } from "../../core/durable.js";
 import { DataError } from "../../core/error.js";
 import { objectClasses } from "./classes.js";
-import { type Box, drawPicture } from "./picture.js";
+import type { ObjectBox } from "../../data/pictures/augment.js";
+import { drawPicture } from "./picture.js";
 
 export interface DrawSettings {
   /** Where the set is to stand. */
@@ -106,7 +107,7 @@ async function writePicture(
   );
 }
 
-function annotation(name: string, stem: string, size: number, box: Box): string {
+function annotation(name: string, stem: string, size: number, box: ObjectBox): string {
   const sides = (["xmin", "ymin", "xmax", "ymax"] as const).map((side) => `<${side}>${box[side]}</${side}>`);
   return (
     `<annotation>\n  <folder>${name}</folder>\n  <filename>${stem}</filename>\n` +

@@ -9,20 +9,14 @@
  */
 
 import { Draws, streams } from "../../core/random.js";
+import type { ObjectBox } from "../../data/pictures/augment.js";
 import { type ObjectClass, objectClasses, type Point, rotate } from "./classes.js";
-
-export interface Box {
-  readonly xmin: number;
-  readonly ymin: number;
-  readonly xmax: number;
-  readonly ymax: number;
-}
 
 export interface Picture {
   /** Row of `objectClasses`. */
   readonly label: number;
   readonly svg: string;
-  readonly box: Box;
+  readonly box: ObjectBox;
   /** Of the JPEG it is to become. */
   readonly quality: number;
 }
@@ -121,7 +115,7 @@ function colour(lightness: number, draws: Draws): string {
   return `hsl(${Math.round(hue)},${Math.round(saturation)}%,${Math.round(lightness)}%)`;
 }
 
-function boxAround(points: readonly Point[], size: number): Box {
+function boxAround(points: readonly Point[], size: number): ObjectBox {
   const { left, top, right, bottom } = extent(points);
   const first = (v: number): number => Math.max(1, Math.floor(v) + 1);
   const last = (v: number): number => Math.min(size, Math.ceil(v));
