@@ -6,6 +6,7 @@ import { readFile, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 
 import { DataError, errorCode } from "../../core/error.js";
+import { unreadable } from "../unreadable.js";
 
 /** Larger labels are no classes, and would each get a name. */
 export const MAX_CLASSES = 1_000_000;
@@ -73,7 +74,6 @@ async function readText(path: string): Promise<string | undefined> {
     if (errorCode(error) === "ERR_ENCODING_INVALID_ENCODED_DATA")
       throw DataError.at(path, "holds bytes that are no UTF-8 text", {}, error);
     if (errorCode(error) === "ENOENT") return undefined;
-    if (error instanceof DataError) throw error;
-    throw DataError.at(path, `cannot be read: ${String(error)}`, {}, error);
+    throw unreadable(path, error);
   }
 }

@@ -12,6 +12,8 @@ import { z } from "zod";
 
 import { replaceFile } from "../../core/durable.js";
 import { DataError, errorCode } from "../../core/error.js";
+import { byCodePoint } from "../picture-folder.js";
+import { unreadable } from "../unreadable.js";
 
 export const MANIFEST_FILE = "manifest.json";
 
@@ -39,7 +41,7 @@ export async function listShards(folder: string): Promise<string[]> {
   try {
     names = await readdir(folder);
   } catch (error) {
-    throw DataError.at(folder, `cannot be listed: ${errorCode(error) ?? String(error)}`, {}, error);
+    throw unreadable(folder, error);
   }
   const shards = names.filter(isShardName);
   const packed = names.find((name) => {
@@ -52,7 +54,7 @@ export async function listShards(folder: string): Promise<string[]> {
       hint: `gunzip --keep ${path}`,
     });
   }
-  return shards.sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
+  return shards.sort(byCodePoint);
 }
 
 /** Whether shards are, or by what stands beside them should be, in a folder. */
@@ -102,8 +104,7 @@ export async function readManifest(folder: string): Promise<RecordManifest | und
     text = await readFile(path, "utf8");
   } catch (error) {
     if (errorCode(error) === "ENOENT") return undefined;
-    if (error instanceof DataError) throw error;
-    throw DataError.at(path, `cannot be read: ${String(error)}`, {}, error);
+    throw unreadable(path, error);
   }
   let json: unknown;
   try {

@@ -7,11 +7,12 @@
 
 import { join } from "node:path";
 
-import { DataError, describe, errorCode } from "../../core/error.js";
+import { DataError, describe } from "../../core/error.js";
 import { hex32 } from "../../formats/crc32c.js";
 import { decodeExample } from "../../formats/tf-example.js";
 import { RECORD_OVERHEAD, RecordReader } from "../../formats/tfrecord.js";
 import { detectKeys, labelOf, pictureOf, type RecordKeys, type RequestedKeys } from "./record-keys.js";
+import { unreadable } from "../unreadable.js";
 import { MANIFEST_FILE, type RecordManifest, type ShardEntry } from "./record-manifest.js";
 
 /** A record that fails a check and was left out. */
@@ -261,13 +262,10 @@ async function firstKeys(
   throw DataError.at(folder, "holds no whole record", { found: first?.message });
 }
 
-async function openShard(path: string): Promise<RecordReader> {
-  try {
-    return await RecordReader.open(path);
-  } catch (error) {
-    if (error instanceof DataError) throw error;
-    throw DataError.at(path, `cannot be read: ${errorCode(error) ?? String(error)}`, {}, error);
-  }
+function openShard(path: string): Promise<RecordReader> {
+  return RecordReader.open(path).catch((error: unknown) => {
+    throw unreadable(path, error);
+  });
 }
 
 /** The problem without its place. */
