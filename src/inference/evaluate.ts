@@ -198,13 +198,6 @@ export async function score(
   return keepers.map((keeper) => keeper.scores());
 }
 
-interface Validation {
-  readonly dataDir: string;
-  /** What is evaluated. */
-  readonly dataset: Dataset;
-  readonly model: ModelDescription;
-}
-
 /** Weights of a checkpoint in either format, and what is known of how they were trained. */
 interface Trained {
   readonly path: string;
@@ -280,7 +273,7 @@ async function openValidation(
   given: GivenSettings,
   atEnd: AtEnd,
   report: (event: EvaluateEvent) => void,
-): Promise<Validation> {
+): Promise<{ readonly dataDir: string; readonly dataset: Dataset; readonly model: ModelDescription }> {
   const settings = evaluatedData(given, trained.settings);
   const options = { seed: trained.settings.seed ?? table.seed.default, evalOnly: true };
   const { data_dir, train_data_dir, eval_data_dir, synthetic } = settings;
@@ -297,7 +290,7 @@ async function openValidation(
   atEnd(() => data.close());
   const dataDir = (synthetic === true ? undefined : (eval_data_dir ?? data_dir)) ?? dataName(settings);
   if (data.validation === undefined) {
-    throw new DataError({ where: dataDir, what: "holds nothing to evaluate on" });
+    throw DataError.at(dataDir, "holds nothing to evaluate on");
   }
   const model = trained.model(given, data.classes);
   const { num_classes = model.classes } = given;
@@ -336,9 +329,7 @@ function labelsFor(dataset: Dataset, model: ModelDescription): readonly number[]
     const output = outputs.get(name);
     if (output !== undefined) return output;
     const known = model.class_names;
-    throw new DataError({
-      what: "a class that the network was not trained on",
-      where: `class ${JSON.stringify(name)}`,
+    throw DataError.at(`class ${JSON.stringify(name)}`, "a class that the network was not trained on", {
       expected: known.slice(0, 8).join(", ") + (known.length > 8 ? `, … (${known.length})` : ""),
       found: name,
     });

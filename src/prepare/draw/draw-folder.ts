@@ -120,9 +120,7 @@ function refuseAnother(folder: string, record: string): void {
   const file = join(folder, RECORD);
   const found = existsSync(file) ? readFileSync(file, "utf8") : undefined;
   if (found === record) return;
-  throw new DataError({
-    what: "the folder for the drawn pictures holds something else",
-    where: folder,
+  throw DataError.at(folder, "the folder for the drawn pictures holds something else", {
     expected: `pictures drawn with ${record.trim()}`,
     found: found === undefined ? `no ${RECORD}` : found.trim().slice(0, 200),
     safe: "It was not touched.",

@@ -154,10 +154,8 @@ function naming<T>(path: string, look: () => T): T {
     return look();
   } catch (error) {
     const found = unreadable(path, error);
-    const hint = found instanceof DataError ? hintOf(errorCode(error), path) : undefined;
-    throw hint === undefined || !(found instanceof DataError)
-      ? found
-      : new DataError({ ...found.problem, hint }, error);
+    const hint = hintOf(errorCode(error), path);
+    throw hint && found instanceof DataError ? new DataError({ ...found.problem, hint }, error) : found;
   }
 }
 

@@ -6,7 +6,7 @@
  */
 
 import { readFileSync, statSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 
 import { DataError } from "../../core/error.js";
 import { type MatValue, parseMat } from "../../formats/mat.js";
@@ -134,13 +134,13 @@ async function findFiles(path: string): Promise<Map<string, Found>> {
   const status = statSync(path, { throwIfNoEntry: false });
   if (status === undefined) throw DataError.at(path, "there is no such devkit");
   if (!status.isDirectory()) {
-    const isOurs = (name: string) => [META, GROUND_TRUTH].includes(baseName(name));
+    const isOurs = (name: string) => [META, GROUND_TRUTH].includes(basename(name));
     for await (const { name, bytes } of tarContents(path, isOurs, MAX_BYTES)) {
       const where = `${path}::${name}`;
-      const before = found.get(baseName(name));
+      const before = found.get(basename(name));
       if (before !== undefined)
-        throw DataError.at(where, `a second ${baseName(name)} in the archive`, { found: before.where });
-      found.set(baseName(name), { bytes, where });
+        throw DataError.at(where, `a second ${basename(name)} in the archive`, { found: before.where });
+      found.set(basename(name), { bytes, where });
     }
     return found;
   }
@@ -158,10 +158,6 @@ async function findFiles(path: string): Promise<Map<string, Found>> {
     }
   }
   return found;
-}
-
-function baseName(name: string): string {
-  return name.slice(name.lastIndexOf("/") + 1);
 }
 
 function wholeNumber(value: MatValue | undefined, where: string): number {

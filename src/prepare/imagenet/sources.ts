@@ -8,7 +8,7 @@
  */
 
 import { readFileSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 
 import {
   type OpenFile,
@@ -146,7 +146,7 @@ async function archivesOf(path: string, events: ListEvents): Promise<Listed[]> {
         }
         pictures.push({ folder, path: where });
       } else {
-        const folder = baseName(member.name).slice(0, -".tar".length);
+        const folder = basename(member.name).slice(0, -".tar".length);
         const range = { start: member.offset, end: member.offset + member.size };
         const before = pictures.length;
         for (const inside of usableMembers(file, range, where, events)) {
@@ -225,7 +225,7 @@ async function* archivedXml(path: string): AsyncGenerator<BoxFile, void> {
   for await (const { name, bytes } of tarContents(path, isXml, MAX_XML_BYTES)) {
     yield {
       folder: folderOf(name),
-      justName: baseName(name).slice(0, -".xml".length),
+      justName: basename(name).slice(0, -".xml".length),
       where: `${path}${MEMBER}${name}`,
       bytes,
     };
@@ -235,8 +235,4 @@ async function* archivedXml(path: string): AsyncGenerator<BoxFile, void> {
 /** The name of the folder that a member lies in; "" for none. */
 function folderOf(name: string): string {
   return name.split("/").at(-2) ?? "";
-}
-
-function baseName(name: string): string {
-  return name.slice(name.lastIndexOf("/") + 1);
 }
