@@ -9,7 +9,9 @@ namespace {
 napi_value Init(napi_env env, napi_value exports) {
   return Guard(env, [&] {
     RegisterEngine(env, exports);
-    RegisterInspect(env, exports);
+#ifdef RIFFLE_INSPECT
+    RegisterInspect(env, exports);  // test/support/inspect.cc
+#endif
     RegisterDecode(env, exports);
     RegisterFileLock(env, exports);
     return exports;

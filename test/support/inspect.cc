@@ -1,9 +1,10 @@
-// A look inside a run, for tests: one step at a time, its planes and tables. test/support/inspect.ts has the other side.
+// A look inside a run, for tests: one step at a time, its planes and tables. run.ts has the other side. Only a
+// checkout has this file, and only there does the addon have these exports.
 #include <memory>
 #include <stdexcept>
 
-#include "addon.h"
-#include "run.h"
+#include "../../native/binding/addon.h"
+#include "../../native/binding/run.h"
 
 namespace riffle {
 namespace {
