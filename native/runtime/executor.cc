@@ -44,14 +44,22 @@ Executor::Executor(ProgramInfo program, const KernelTable& kernels, int threads,
   backward_seconds_.assign(layers_.size(), 0);
 }
 
-StepResult Executor::ComputeGradients(const uint8_t* images, const int32_t* labels, const LossSettings& loss) {
+StepResult Executor::ComputeGradients(const uint8_t* images, const int32_t* labels, const LossSettings& loss,
+                                      GradientSink* sink) {
   const Lent lent(ws_, images, loss.dropout_mask);
   PackAll();
   ws_.norm.NormaliseByMoving(weights_.statistics, weights_.parameters, program().frozen_planes);
   Forward();
   StepResult result = Loss(ws_, labels, weights_.parameters, loss);
-  for (int i = static_cast<int>(layers_.size()); i-- > program().first_training;)
+  const std::vector<Bucket>& buckets = program().buckets;
+  size_t announced = 0;
+  for (int i = static_cast<int>(layers_.size()); i-- > program().first_training;) {
     backward_seconds_[i] = Seconds([&] { layers_[i]->Backward(weights_); });
+    if (!sink || announced == buckets.size() || buckets[announced].after_step != i) continue;
+    const Bucket& b = buckets[announced];
+    sink->Ready(static_cast<int>(announced++), weights_.gradients + b.begin, b.end - b.begin);
+  }
+  if (sink) sink->Wait();
   result.finite = std::isfinite(result.cross_entropy) && std::isfinite(result.decay_loss) &&
                   AllFinite(ws_, weights_.gradients);
   return result;

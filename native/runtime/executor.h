@@ -4,6 +4,7 @@
 #include <memory>
 #include <vector>
 
+#include "gradient_sink.h"
 #include "layers/layer.h"
 #include "loss.h"
 #include "state.h"
@@ -19,8 +20,10 @@ class Executor {
 
   const ProgramInfo& program() const { return ws_.program; }
 
-  // Training: fills the gradients; then weights, momentum, averages and moving statistics by them.
-  StepResult ComputeGradients(const uint8_t* images, const int32_t* labels, const LossSettings& loss);
+  // Training: fills the gradients, telling `sink` of each bucket as it is final; then weights, momentum, averages and
+  // moving statistics by them.
+  StepResult ComputeGradients(const uint8_t* images, const int32_t* labels, const LossSettings& loss,
+                              GradientSink* sink = nullptr);
   void ApplyUpdate(const UpdateSettings& update);
 
   // Inference: makes the state as it is now the one used, then logits [count, classes] of `images`, which are always a

@@ -8,7 +8,7 @@
 namespace riffle {
 namespace {
 
-constexpr double kFormat = 3;
+constexpr double kFormat = 4;
 constexpr long kManyElements = 1L << 40, kManyBytes = 1L << 46;
 constexpr long kLine = 64;
 
@@ -55,7 +55,7 @@ void ExpectWeights(const ProgramInfo& p, const StepInfo& s, long count) {
 ProgramInfo DecodeProgram(const double* numbers, size_t count) {
   Words words(numbers, count);
   ProgramInfo p;
-  if (words.Number("format") != kFormat) throw std::invalid_argument("program: format is not 3; rebuild the addon");
+  if (words.Number("format") != kFormat) throw std::invalid_argument("program: format is not 4; rebuild the addon");
   p.training = words.Flag("training");
   p.batch = static_cast<int>(words.Whole("batch", 1, 1 << 20));
   p.image_size = static_cast<int>(words.Whole("image size", 1, kLongestSide));
@@ -95,13 +95,24 @@ ProgramInfo DecodeProgram(const double* numbers, size_t count) {
     p.steps.push_back(ReadStep(words, p));
     Expect((p.steps.back().kind == StepKind::kHead) == (i == steps - 1), "the head is the last step");
   }
-  Expect(words.AtEnd(), "words are left over");
   while (p.first_training < steps && !p.steps[p.first_training].trains) ++p.first_training;
   for (long i = p.first_training; i < steps; ++i) Expect(p.steps[i].trains, "a step behind one that trains does not");
   Expect(p.training == (p.first_training < steps), "a training program trains its last step at least");
   p.frozen_planes = p.first_training < steps ? p.steps[p.first_training].first : static_cast<int>(planes);
   for (int i = 0; i < planes; ++i)
     Expect((p.planes[i].gradient >= 0) == (i >= p.frozen_planes), "planes of steps that train have gradients, others none");
+  const long buckets = words.Whole("buckets", 0, steps - p.first_training);
+  long bucket_end = 0, after_step = steps;
+  for (long i = 0; i < buckets; ++i) {
+    Bucket b;
+    b.begin = bucket_end;
+    b.end = bucket_end = words.Whole("bucket end", bucket_end + 1, p.trained_count);
+    after_step = words.Whole("step of a bucket", p.first_training, after_step - 1);
+    b.after_step = static_cast<int>(after_step);
+    p.buckets.push_back(b);
+  }
+  Expect(bucket_end == p.trained_count, "buckets cover the parameters that train");
+  Expect(words.AtEnd(), "words are left over");
   return p;
 }
 

@@ -39,6 +39,12 @@ struct Segment {
   bool decay;
 };
 
+// Neighbouring gradients that are final once the backward of a step is done.
+struct Bucket {
+  long begin, end;
+  int after_step;
+};
+
 struct ProgramInfo {
   bool training;
   int batch, image_size, classes;
@@ -49,6 +55,7 @@ struct ProgramInfo {
   std::vector<PlaneInfo> planes;
   std::vector<Segment> segments;
   std::vector<StepInfo> steps;
+  std::vector<Bucket> buckets;  // tile what trains, in backward's order
   int first_training = 0;  // step; the number of steps where none trains
   int frozen_planes = 0;   // the first so many, which have no gradient
 };

@@ -221,5 +221,6 @@ void TestProgram();
 void TestThreadPool();
 void TestThreadPoolErrors();
 void TestExecutor(const KernelTable& kernels);
+void TestGradientSink(const KernelTable& kernels);
 
 }  // namespace riffle::test

@@ -8,18 +8,32 @@ namespace riffle::test {
 namespace {
 
 // A stem of one channel over pictures of 8 pixels, then a classifier of 2 classes: one plane of 2x2, at `place`.
-std::vector<double> Words(double arena, double place) {
+// Where it trains, the gradient lies behind the values and the buckets follow.
+std::vector<double> Words(double arena, double place, const std::vector<double>& buckets = {}) {
+  const double trains = buckets.empty() ? 0 : 1;
   const double weights = 0, bias = -1, gamma = 2, beta = 3, stem = 4, parameters = 31;
-  return {
-      3, 0, 1, 8, 2, parameters, 0, 1, 1e-5, 0.9, arena,       // format .. arena
-      2, 2, 0, 1, place, -1, gamma, beta,                       // the plane
-      0,                                                        // segments: nothing trains
+  std::vector<double> words = {
+      4, trains, 1, 8, 2, parameters, trains * parameters, 1, 1e-5, 0.9, arena,  // format .. arena
+      2, 2, 0, 1, place, trains != 0 ? place + 192 : -1, gamma, beta,            // the plane
+      1, trains * parameters, 1,                                                 // what trains decays
       2,                                                        // steps
-      0, 0, 0, 1, stem, -1, 0,                                  // the stem
+      0, 0, 0, 1, stem, -1, trains,                                 // the stem
       8, 8, 4, 4, 2, 0, 0, 4, 4, 2, 2, 2, 0, 0,                 // its windows
       0, 1, 2, 1, 1, 1, 0, 0, 0,                                // its input
-      3, 1, 0, 0, 1, 0, weights, bias, 0,                       // the head
+      3, 1, 0, 0, 1, 0, weights, bias, trains,                  // the head
+      static_cast<double>(buckets.size() / 2),                  // each its end and its step
   };
+  words.insert(words.end(), buckets.begin(), buckets.end());
+  return words;
+}
+
+bool Refused(const std::vector<double>& words) {
+  try {
+    DecodeProgram(words.data(), words.size());
+  } catch (const std::invalid_argument&) {
+    return true;
+  }
+  return false;
 }
 
 }  // namespace
@@ -34,15 +48,21 @@ void TestProgram() {
     const ProgramInfo program = DecodeProgram(words.data(), words.size());
     test.True(program.arena == static_cast<long>(arena) && program.planes[0].value == static_cast<long>(last),
               "places are taken as they are");
-    const std::vector<double> beyond = Words(arena, last + 64);
-    bool refused = false;
-    try {
-      DecodeProgram(beyond.data(), beyond.size());
-    } catch (const std::invalid_argument&) {
-      refused = true;
-    }
-    test.True(refused, "a plane that ends a line behind the arena is refused");
+    test.True(Refused(Words(arena, last + 64)), "a plane that ends a line behind the arena is refused");
   }
+  test.Case("buckets");
+  const std::vector<double> words = Words(384, 0, {2, 1, 31, 0});
+  const ProgramInfo program = DecodeProgram(words.data(), words.size());
+  test.True(program.buckets.size() == 2, "buckets are read");
+  const Bucket& first = program.buckets[0];
+  const Bucket& second = program.buckets[1];
+  test.True(first.begin == 0 && first.end == 2 && first.after_step == 1, "the first bucket is what the head trains");
+  test.True(second.begin == 2 && second.end == 31 && second.after_step == 0, "the second begins where the first ends");
+  test.True(Refused(Words(384, 0, {2, 1})), "buckets that end before the parameters are refused");
+  test.True(Refused(Words(384, 0, {2, 1, 32, 0})), "a bucket that ends behind them is refused");
+  test.True(Refused(Words(384, 0, {31, 1, 31, 0})), "an empty bucket is refused");
+  test.True(Refused(Words(384, 0, {2, 0, 31, 1})), "a bucket that is final before its forerunner is refused");
+  test.True(Refused(Words(384, 0, {2, 1, 31, 1})), "two buckets after one step are refused");
 }
 
 }  // namespace riffle::test

@@ -24,7 +24,9 @@ constexpr int kStemChannels = 8, kWide = 12, kOutputs = 16;
 //   image 45x45 -> stem: planes 0-7, 12x12 -> pointwise: 8-19 -> depthwise, stride 2: 20-31, 6x6 -+
 //                                \----------> depthwise, stride 2: 32-39, 6x6 --------------------+-> pointwise:
 //   40-55 -> head
-ProgramInfo SmallProgram(bool training) {
+//
+// Parameters lie in the order in which backward finishes, a bucket a step. The first `frozen` steps do not train.
+ProgramInfo SmallProgram(bool training, int frozen = 0) {
   ProgramInfo p{};
   p.training = training;
   p.batch = kBatch;
@@ -32,12 +34,13 @@ ProgramInfo SmallProgram(bool training) {
   p.classes = kClasses;
   p.epsilon = 1e-5;
   p.momentum = 0.9;
+  const size_t frozen_planes = frozen > 0 ? kStemChannels : 0;
   const auto add_planes = [&](int count, long size, bool relu) {
     const int first = static_cast<int>(p.planes.size());
     for (int i = 0; i < count; ++i) {
       PlaneInfo plane{.height = size, .width = size, .relu = relu, .value = p.arena, .gradient = -1, .gamma = 0, .beta = 0};
       p.arena += PlaneBytes(plane, kBatch);
-      if (training) {
+      if (training && p.planes.size() >= frozen_planes) {
         plane.gradient = p.arena;
         p.arena += PlaneBytes(plane, kBatch);
       }
@@ -46,9 +49,10 @@ ProgramInfo SmallProgram(bool training) {
     return first;
   };
   const auto add_parameters = [&](long count, bool decay) {
-    p.segments.push_back({p.parameter_count, p.parameter_count + count, decay});
+    const long begin = p.parameter_count;
     p.parameter_count += count;
-    return p.segments.back().begin;
+    if (training && p.trained_count == 0) p.segments.push_back({begin, p.parameter_count, decay});
+    return begin;
   };
   const auto half = [](int size) {
     const int out = (size + 1) / 2;
@@ -60,7 +64,6 @@ ProgramInfo SmallProgram(bool training) {
   stem.pooling = half(stem.window.out_h);
   stem.count = kStemChannels;
   stem.first = add_planes(stem.count, stem.pooling.out_h, true);
-  stem.weights = add_parameters(stem.count * 27L, true);
   for (int i = 0; i < 3; ++i) {
     stem.input_scale[i] = 2.0f / 255;
     stem.input_shift[i] = -1;
@@ -70,41 +73,45 @@ ProgramInfo SmallProgram(bool training) {
   widen.accumulates.assign(stem.count, 1);  // backward, `side` has written these before
   widen.count = kWide;
   widen.first = add_planes(widen.count, stem.pooling.out_h, true);
-  widen.weights = add_parameters(widen.count * stem.count, true);
   StepInfo main{.kind = StepKind::kDepthwise, .inputs = {}, .accumulates = {}};
   for (int i = 0; i < widen.count; ++i) main.inputs.push_back(widen.first + i);
   main.accumulates.assign(widen.count, 0);
   main.window = half(stem.pooling.out_h);
   main.count = widen.count;
   main.first = add_planes(main.count, main.window.out_h, false);
-  main.weights = add_parameters(main.count * 9L, false);
   StepInfo side{.kind = StepKind::kDepthwise, .inputs = widen.inputs, .accumulates = {}};
   side.accumulates.assign(stem.count, 0);
   side.window = main.window;
   side.count = stem.count;
   side.first = add_planes(side.count, side.window.out_h, false);
-  side.weights = add_parameters(side.count * 9L, false);
   StepInfo join{.kind = StepKind::kPointwise, .inputs = {}, .accumulates = {}};
   for (int i = 0; i < main.count + side.count; ++i) join.inputs.push_back(main.first + (i * 7) % (main.count + side.count));
   join.accumulates.assign(join.inputs.size(), 0);
   join.count = kOutputs;
   join.first = add_planes(join.count, main.window.out_h, true);
-  join.weights = add_parameters(join.count * static_cast<long>(join.inputs.size()), true);
   StepInfo head{.kind = StepKind::kHead, .inputs = {}, .accumulates = {}};
   for (int i = 0; i < join.count; ++i) head.inputs.push_back(join.first + i);
   head.accumulates.assign(join.count, 0);
-  head.weights = add_parameters(kClasses * static_cast<long>(join.count), true);
-  head.bias = add_parameters(kClasses, false);
-  const long planes = static_cast<long>(p.planes.size());
-  const long norms = add_parameters(2 * planes, false);
-  for (long i = 0; i < planes; ++i) {
-    p.planes[i].gamma = norms + i;
-    p.planes[i].beta = norms + planes + i;
-  }
   p.steps = {stem, widen, main, side, join, head};
-  for (StepInfo& step : p.steps) step.trains = training;
-  p.trained_count = p.parameter_count;
-  if (!training) p.first_training = static_cast<int>(p.steps.size());
+  const int steps = static_cast<int>(p.steps.size());
+  p.first_training = training ? frozen : steps;
+  p.frozen_planes = static_cast<int>(training ? frozen_planes : p.planes.size());
+  for (int i = steps; i-- > 0;) {
+    StepInfo& step = p.steps[i];
+    step.trains = i >= p.first_training;
+    const long begin = p.parameter_count, inputs = static_cast<long>(step.inputs.size());
+    const bool depthwise = step.kind == StepKind::kDepthwise;
+    const long each = step.kind == StepKind::kStem ? 27 : depthwise ? 9 : inputs;
+    step.weights = add_parameters((step.kind == StepKind::kHead ? kClasses : step.count) * each, !depthwise);
+    if (step.kind == StepKind::kHead) step.bias = add_parameters(kClasses, false);
+    const long norms = add_parameters(2L * step.count, false);
+    for (int c = 0; c < step.count; ++c) {
+      p.planes[step.first + c].gamma = norms + c;
+      p.planes[step.first + c].beta = norms + step.count + c;
+    }
+    if (step.trains) p.buckets.push_back({begin, p.parameter_count, i});
+    if (i == p.first_training) p.trained_count = p.parameter_count;
+  }
   return p;
 }
 
@@ -114,27 +121,38 @@ struct Outcome {
   std::vector<double> losses;
 };
 
+// Weights to begin with, and a batch.
+struct Beginning {
+  std::vector<float> parameters, statistics;
+  std::vector<uint8_t> images;
+  std::vector<int32_t> labels;
+
+  explicit Beginning(const ProgramInfo& program) {
+    Numbers numbers(7);
+    for (long i = 0; i < program.parameter_count; ++i) parameters.push_back(0.5f * numbers.Uniform());
+    for (const PlaneInfo& plane : program.planes) {
+      parameters[plane.gamma] = 1 + 0.25f * numbers.Uniform();
+      parameters[plane.beta] = 0.25f * numbers.Uniform();
+    }
+    statistics.assign(program.planes.size(), 0);
+    statistics.resize(2 * program.planes.size(), 1);
+    for (int i = 0; i < kBatch * kImageSize * kImageSize * 3; ++i)
+      images.push_back(static_cast<uint8_t>(numbers.Below(256)));
+    for (int i = 0; i < kBatch; ++i) labels.push_back(static_cast<int32_t>(numbers.Below(kClasses)));
+  }
+};
+
 Outcome Train(const KernelTable& kernels, int threads) {
   const ProgramInfo program = SmallProgram(true);
+  const Beginning beginning(program);
   Outcome o;
-  Numbers numbers(7);
-  const size_t planes = program.planes.size();
-  for (long i = 0; i < program.parameter_count; ++i)
-    o.parameters.push_back(0.5f * numbers.Uniform());
-  for (const PlaneInfo& plane : program.planes) {
-    o.parameters[plane.gamma] = 1 + 0.25f * numbers.Uniform();
-    o.parameters[plane.beta] = 0.25f * numbers.Uniform();
-  }
-  o.statistics.assign(planes, 0);
-  o.statistics.resize(2 * planes, 1);
+  o.parameters = beginning.parameters;
+  o.statistics = beginning.statistics;
   o.gradients.assign(o.parameters.size(), 0);
   o.momentum.assign(o.parameters.size(), 0);
   o.averages = o.parameters;
-  std::vector<uint8_t> images;
-  for (int i = 0; i < kBatch * kImageSize * kImageSize * 3; ++i) images.push_back(static_cast<uint8_t>(numbers.Below(256)));
-  std::vector<int32_t> labels;
-  for (int i = 0; i < kBatch; ++i) labels.push_back(static_cast<int32_t>(numbers.Below(kClasses)));
-
+  const std::vector<uint8_t>& images = beginning.images;
+  const std::vector<int32_t>& labels = beginning.labels;
   const State state(program);
   const auto write = [&](const State& to, StateArray which, const std::vector<float>& from) {
     std::copy(from.begin(), from.end(), to.array(which));
@@ -166,6 +184,42 @@ Outcome Train(const KernelTable& kernels, int threads) {
   o.inferred.resize(kBatch * kClasses);
   inference.Infer(images.data(), kBatch, o.inferred.data());
   return o;
+}
+
+// Writes down what it is told, and multiplies the last bucket while it waits.
+class Recorder : public GradientSink {
+ public:
+  explicit Recorder(float factor) : factor_(factor) {}
+
+  void Ready(int bucket, float* begin, long count) override {
+    in_order = in_order && waits == 0 && bucket == static_cast<int>(buckets.size());
+    buckets.emplace_back(begin, begin + count);
+    last_ = begin;
+  }
+  void Wait() override {
+    ++waits;
+    for (size_t i = 0; i < buckets.back().size(); ++i) last_[i] *= factor_;
+  }
+
+  bool in_order = true;
+  int waits = 0;
+  std::vector<std::vector<float>> buckets;
+
+ private:
+  const float factor_;
+  float* last_ = nullptr;
+};
+
+// A step's gradients, finite or not.
+std::vector<float> Gradients(const KernelTable& kernels, const ProgramInfo& program, GradientSink* sink, bool* finite) {
+  const Beginning beginning(program);
+  const State state(program);
+  std::copy(beginning.parameters.begin(), beginning.parameters.end(), state.array(StateArray::kParameters));
+  std::copy(beginning.statistics.begin(), beginning.statistics.end(), state.array(StateArray::kStatistics));
+  Executor training(program, kernels, 2, state);
+  *finite = training.ComputeGradients(beginning.images.data(), beginning.labels.data(), {}, sink).finite;
+  const float* gradients = state.array(StateArray::kGradients);
+  return {gradients, gradients + program.trained_count};
 }
 
 }  // namespace
@@ -257,6 +311,31 @@ void TestExecutor(const KernelTable& kernels) {
     same(one.averages, other.averages, "the averages have other bits");
     same(one.statistics, other.statistics, "the statistics have other bits");
     same(one.inferred, other.inferred, "inference has other bits");
+  }
+}
+
+// A sink hears of each bucket that trains once, in order, when nothing will change it again, and has the last word.
+void TestGradientSink(const KernelTable& kernels) {
+  Test test(kernels.name, "gradients in backward's order");
+  for (int frozen : {0, 1}) {
+    test.Case("%d steps frozen", frozen);
+    const ProgramInfo program = SmallProgram(true, frozen);
+    bool finite = false;
+    const std::vector<float> alone = Gradients(kernels, program, nullptr, &finite);
+    test.True(finite, "the gradients are finite");
+    Recorder recorder(2);
+    const std::vector<float> doubled = Gradients(kernels, program, &recorder, &finite);
+    test.True(recorder.in_order, "buckets come in their order, before the sink is waited for");
+    test.Same("buckets", 0, static_cast<long>(recorder.buckets.size()), static_cast<long>(program.steps.size()) - frozen);
+    test.Same("waits", 0, recorder.waits, 1);
+    std::vector<float> announced;
+    for (const std::vector<float>& bucket : recorder.buckets) announced.insert(announced.end(), bucket.begin(), bucket.end());
+    test.True(announced == alone, "what was announced is what stands there in the end");
+    for (size_t i = program.buckets.back().begin; i < alone.size(); ++i) announced[i] *= 2;
+    test.True(doubled == announced, "what the sink does while it is waited for shows in the gradients");
+    Recorder spoiler(NAN);
+    Gradients(kernels, program, &spoiler, &finite);
+    test.True(!finite, "gradients are looked at after the sink");
   }
 }
 

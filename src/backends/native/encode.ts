@@ -6,7 +6,7 @@ import { kindOf } from "../../program/kinds/kinds.js";
 import type { Program, Step, Storage } from "../../program/program.js";
 
 /** Changes whenever the order below does; the engine refuses any other. */
-const FORMAT = 3;
+const FORMAT = 4;
 
 const STORAGE: { readonly [S in Storage]: number } = { f32: 0 };
 
@@ -35,6 +35,8 @@ export function encodeProgram(program: Program): Float64Array {
   for (const segment of segments) words.push(segment.end, Number(segment.decay));
   words.push(program.steps.length);
   for (const step of program.steps) words.push(...encodeStep(step));
+  words.push(program.buckets.length);
+  for (const bucket of program.buckets) words.push(bucket.end, bucket.afterStep);
   return Float64Array.from(words);
 }
 
