@@ -26,24 +26,23 @@ const sets = instructionSets(process.arch).filter((set) => compiler.accepts(set.
 const extra = (process.env["RIFFLE_CXXFLAGS"] ?? "").split(" ").filter(Boolean);
 const common = [...commonFlags, "-O3", "-fPIC", "-fvisibility=hidden", ...extra];
 // What tests look into runs with; an installed package does not have it.
-const inspected = existsSync(join(native, "test", "binding"));
+const inspect = { source: "../test/support/inspect.cc", object: "inspect.o" };
+const inspected = existsSync(join(native, inspect.source));
 const units = [
   ...sets.map((set) => ({
     source: "kernels/table.cc",
     object: `kernels-${set.name}.o`,
     flags: [...set.flags, ...kernelDefines(set)],
   })),
-  ...unitsIn(native, ["runtime", "binding", "decode", ...(inspected ? ["test/binding"] : [])]).map(
-    (unit) => ({
-      ...unit,
-      flags: [
-        ...(unit.source.startsWith("runtime/") ? [] : [`-I${headers()}`, ...jpeg.compile]),
-        ...sets.flatMap((set) => (set.macro ? [`-D${set.macro}`] : [])),
-        "-DNODE_GYP_MODULE_NAME=riffle",
-        ...(inspected ? ["-DRIFFLE_INSPECT"] : []),
-      ],
-    }),
-  ),
+  ...[...unitsIn(native, ["runtime", "binding", "decode"]), ...(inspected ? [inspect] : [])].map((unit) => ({
+    ...unit,
+    flags: [
+      ...(unit.source.startsWith("runtime/") ? [] : [`-I${headers()}`, ...jpeg.compile]),
+      ...sets.flatMap((set) => (set.macro ? [`-D${set.macro}`] : [])),
+      "-DNODE_GYP_MODULE_NAME=riffle",
+      ...(inspected ? ["-DRIFFLE_INSPECT"] : []),
+    ],
+  })),
 ];
 
 mkdirSync(join(build, "objects"), { recursive: true });
