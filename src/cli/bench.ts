@@ -26,36 +26,26 @@ export const benchCommand: CliCommand = {
   ],
   settings: [...new Set([...programSettings, "threads", ...dataBenchSettings] as const)],
   defaults: { ...programDefaults, augment: "tensorflow", seed: 0 },
-  options: [
-    {
-      name: "steps",
-      value: "<n>",
-      group: "Measuring",
-      help: "steps measured, after two of warm-up; train and infer",
-      default: "10",
+  options: {
+    Measuring: {
+      steps: { value: "<n>", help: "steps measured, after two of warm-up; train and infer", default: "10" },
+      isa: {
+        value: "<name>",
+        help: "instruction set to use, one that riffle doctor lists; the same as RIFFLE_ISA=name; train and infer",
+        default: "the widest that runs here",
+      },
+      images: {
+        value: "<n>",
+        help: "pictures measured, in whole batches after five of warm-up; data",
+        default: "2000",
+      },
+      decoder: {
+        value: "<auto|sharp>",
+        help: "what decodes JPEGs: libjpeg-turbo where it was found, or sharp; data",
+        default: "auto",
+      },
     },
-    {
-      name: "isa",
-      value: "<name>",
-      group: "Measuring",
-      help: "instruction set to use, one that riffle doctor lists; the same as RIFFLE_ISA=name; train and infer",
-      default: "the widest that runs here",
-    },
-    {
-      name: "images",
-      value: "<n>",
-      group: "Measuring",
-      help: "pictures measured, in whole batches after five of warm-up; data",
-      default: "2000",
-    },
-    {
-      name: "decoder",
-      value: "<auto|sharp>",
-      group: "Measuring",
-      help: "what decodes JPEGs: libjpeg-turbo where it was found, or sharp; data",
-      default: "auto",
-    },
-  ],
+  },
   run: runBench,
 };
 

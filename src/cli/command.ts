@@ -29,19 +29,20 @@ export interface CliCommand {
   readonly defaults?: { readonly [K in SettingName]?: string | number };
   /** Further names of these settings, besides the table's aliases. */
   readonly aliases?: Readonly<Record<string, SettingName>>;
-  readonly options?: readonly OwnOption[];
+  readonly options?: OwnOptions;
   /** Does it, and returns the exit code. */
   run(invocation: Invocation, terminal: Terminal): Promise<number>;
 }
 
+/** By heading of the help, then by name. */
+export type OwnOptions = Readonly<Record<string, Readonly<Record<string, OwnOption>>>>;
+
 /** An option that is no setting of a run. */
-export interface OwnOption {
-  readonly name: string;
+interface OwnOption {
   /** One letter: `-m`. */
   readonly short?: string;
   /** Shown for its value, "<n>"; absent for a switch. */
   readonly value?: string;
-  readonly group: string;
   readonly help: string;
   /** What holds without it, in words. */
   readonly default?: string;
@@ -64,10 +65,23 @@ export const groupTitles: Readonly<Record<Group, string>> = {
   run: "Run",
 };
 
-const OUTPUT: readonly OwnOption[] = [
-  { name: "json", group: "Output", help: "one JSON object a line on stdout; progress stays on stderr" },
-  { name: "debug", group: "Output", help: "show the stack of a failure" },
-];
+const OUTPUT: OwnOptions = {
+  Output: {
+    json: { help: "one JSON object a line on stdout; progress stays on stderr" },
+    debug: { help: "show the stack of a failure" },
+  },
+};
+
+/** The options of a command that are no settings, those of every command last. */
+export function ownOptions({
+  options = {},
+}: CliCommand): (OwnOption & { readonly group: string; readonly name: string })[] {
+  return [options, OUTPUT].flatMap((groups) =>
+    Object.entries(groups).flatMap(([group, own]) =>
+      Object.entries(own).map(([name, option]) => ({ group, name, ...option })),
+    ),
+  );
+}
 
 /** The parser of all commands; `ended` receives the exit code of the one that ran. */
 export function buildParser(
@@ -97,10 +111,9 @@ export function buildParser(
         ended(await spec.run(readInvocation(spec, received.at(-1) as Command), terminal));
       });
     for (const name of spec.settings ?? []) command.addOption(settingOption(name, spec));
-    for (const own of [...(spec.options ?? []), ...OUTPUT]) {
-      const short = own.short === undefined ? "" : `-${own.short}, `;
-      const flags = `${short}--${own.name}${own.value ? ` ${own.value}` : ""}`;
-      command.addOption(new Option(flags, described(own.help, own.default)).helpGroup(own.group));
+    for (const { group, name, short, value, help, default: fallback } of ownOptions(spec)) {
+      const flags = `${short ? `-${short}, ` : ""}--${name}${value ? ` ${value}` : ""}`;
+      command.addOption(new Option(flags, described(help, fallback)).helpGroup(group));
     }
   }
   return program;
@@ -219,7 +232,7 @@ function described(help: string, fallback: string | undefined): string {
 
 function readInvocation(spec: CliCommand, command: Command): Invocation {
   const given = command.opts<Record<string, string | true>>();
-  const ownNames = new Set([...(spec.options ?? []), ...OUTPUT].map((o) => o.name));
+  const ownNames = new Set(ownOptions(spec).map(({ name }) => name));
   const raw = Object.entries(given);
   return {
     arguments: command.args,

@@ -21,51 +21,45 @@ export const createTfrecordsCommand: CliCommand = {
     "riffle create-tfrecords -m validation_metadata.csv -o eval_shards -l integer_encoding.json -s 100",
     "riffle create-tfrecords -m training_metadata.csv -o train_shards -l integer_encoding.json --verify --jobs 8",
   ],
-  options: [
-    {
-      name: "metadata_file",
-      short: "m",
-      value: "<path>",
-      group: "Data",
-      help: "CSV of pictures: path, wordnet_id, just_name; explore-imagenet writes it",
+  options: {
+    Data: {
+      metadata_file: {
+        short: "m",
+        value: "<path>",
+        help: "CSV of pictures: path, wordnet_id, just_name; explore-imagenet writes it",
+      },
+      labels: {
+        short: "l",
+        value: "<path>",
+        help: "JSON: a label for every wordnet_id; explore-imagenet writes it",
+      },
+      boxes: {
+        short: "b",
+        value: "<path>",
+        help: "boxes.npy of explore-imagenet, for training",
+        default: "none; the records have no xmin, ymin, xmax, ymax",
+      },
+      verify: {
+        help: "decode every picture, and leave out what does not decode; else headers are looked at, as in the original",
+      },
     },
-    {
-      name: "labels",
-      short: "l",
-      value: "<path>",
-      group: "Data",
-      help: "JSON: a label for every wordnet_id; explore-imagenet writes it",
+    Shards: {
+      output: { short: "o", value: "<path>", help: "the folder of the shards" },
+      num_shards: {
+        short: "s",
+        value: "<n>",
+        help: "number of files; each takes ceil(pictures / n) records",
+        default: "1000",
+      },
     },
-    {
-      name: "boxes",
-      short: "b",
-      value: "<path>",
-      group: "Data",
-      help: "boxes.npy of explore-imagenet, for training",
-      default: "none; the records have no xmin, ymin, xmax, ymax",
+    Run: {
+      jobs: {
+        value: "<n>",
+        help: "threads that read pictures; the shards do not depend on it",
+        default: `${availableParallelism()}, the cores here`,
+      },
     },
-    {
-      name: "verify",
-      group: "Data",
-      help: "decode every picture, and leave out what does not decode; else headers are looked at, as in the original",
-    },
-    { name: "output", short: "o", value: "<path>", group: "Shards", help: "the folder of the shards" },
-    {
-      name: "num_shards",
-      short: "s",
-      value: "<n>",
-      group: "Shards",
-      help: "number of files; each takes ceil(pictures / n) records",
-      default: "1000",
-    },
-    {
-      name: "jobs",
-      value: "<n>",
-      group: "Run",
-      help: "threads that read pictures; the shards do not depend on it",
-      default: `${availableParallelism()}, the cores here`,
-    },
-  ],
+  },
   settings: ["seed"],
   run: create,
 };

@@ -24,60 +24,31 @@ export const exploreImagenetCommand: CliCommand = {
     "riffle explore-imagenet --devkit_tar ILSVRC2012_devkit_t12.tar.gz --train_tar ILSVRC2012_img_train.tar --output lists",
     "riffle explore-imagenet --train photos/train --val photos/val --output lists",
   ],
-  options: [
-    {
-      name: "train",
-      value: "<dir>",
-      group: "Folders",
-      help: "training pictures, a folder per class; paths in the lists begin as this is written",
+  options: {
+    Folders: {
+      train: {
+        value: "<dir>",
+        help: "training pictures, a folder per class; paths in the lists begin as this is written",
+      },
+      val: { value: "<dir>", help: "validation pictures, numbered as ImageNet's or a folder per class" },
+      annotations: { value: "<dir>", help: "box XMLs, a folder per class", default: "none; no boxes.npy" },
+      devkit: {
+        value: "<dir>",
+        help: "ImageNet's devkit: data/meta.mat and the validation classes",
+        default: "none; classes are numbered by their sorted names",
+      },
     },
-    {
-      name: "val",
-      value: "<dir>",
-      group: "Folders",
-      help: "validation pictures, numbered as ImageNet's or a folder per class",
+    Archives: {
+      train_tar: { value: "<file>", help: "ILSVRC2012_img_train.tar, which stays packed" },
+      val_tar: { value: "<file>", help: "ILSVRC2012_img_val.tar, which stays packed" },
+      annotations_tar: { value: "<file>", help: "ILSVRC2012_bbox_train_v2.tar.gz, or a .tar" },
+      devkit_tar: { value: "<file>", help: "ILSVRC2012_devkit_t12.tar.gz, or a .tar" },
     },
-    {
-      name: "annotations",
-      value: "<dir>",
-      group: "Folders",
-      help: "box XMLs, a folder per class",
-      default: "none; no boxes.npy",
+    Lists: {
+      output: { value: "<dir>", help: "where the five files are written" },
+      overwrite: { help: "replace files of these names that hold something else" },
     },
-    {
-      name: "devkit",
-      value: "<dir>",
-      group: "Folders",
-      help: "ImageNet's devkit: data/meta.mat and the validation classes",
-      default: "none; classes are numbered by their sorted names",
-    },
-    {
-      name: "train_tar",
-      value: "<file>",
-      group: "Archives",
-      help: "ILSVRC2012_img_train.tar, which stays packed",
-    },
-    {
-      name: "val_tar",
-      value: "<file>",
-      group: "Archives",
-      help: "ILSVRC2012_img_val.tar, which stays packed",
-    },
-    {
-      name: "annotations_tar",
-      value: "<file>",
-      group: "Archives",
-      help: "ILSVRC2012_bbox_train_v2.tar.gz, or a .tar",
-    },
-    {
-      name: "devkit_tar",
-      value: "<file>",
-      group: "Archives",
-      help: "ILSVRC2012_devkit_t12.tar.gz, or a .tar",
-    },
-    { name: "output", value: "<dir>", group: "Lists", help: "where the five files are written" },
-    { name: "overwrite", group: "Lists", help: "replace files of these names that hold something else" },
-  ],
+  },
   run: exploreImagenet,
 };
 

@@ -23,47 +23,38 @@ export const exportCommand: CliCommand = {
     "riffle export runs/a/step-1200 --format safetensors --weights raw --output a.safetensors",
     "riffle export model_1p --format tf-checkpoint --output tf/",
   ],
-  options: [
-    {
-      name: "format",
-      value: `<${exportFormats.join("|")}>`,
-      group: "File",
-      help: "what to write; has to be given",
+  options: {
+    File: {
+      format: { value: `<${exportFormats.join("|")}>`, help: "what to write; has to be given" },
+      output: {
+        value: "<path>",
+        help: "the file; for tf-checkpoint the folder",
+        default: "beside the checkpoint: runs/a/best.onnx for runs/a/best",
+      },
+      overwrite: { help: "replace a file that exists" },
     },
-    {
-      name: "output",
-      value: "<path>",
-      group: "File",
-      help: "the file; for tf-checkpoint the folder",
-      default: "beside the checkpoint: runs/a/best.onnx for runs/a/best",
+    Network: {
+      weights: {
+        value: `<${exportedWeights.join("|")}>`,
+        help: "the averages, or the weights as trained",
+        default: "average where averages were kept (--average_decay), else raw",
+      },
     },
-    { name: "overwrite", group: "File", help: "replace a file that exists" },
-    {
-      name: "weights",
-      value: `<${exportedWeights.join("|")}>`,
-      group: "Network",
-      help: "the averages, or the weights as trained",
-      default: "average where averages were kept (--average_decay), else raw",
+    ONNX: {
+      keep_batch_norm: { help: "keep batch norm's nodes; else they are folded into the convolutions" },
+      input: {
+        value: `<${onnxInputs.join("|")}>`,
+        help: "what the graph takes: normalised as in its metadata, or RGB pixels from 0 to 255",
+        default: "normalised, as exports from PyTorch do",
+      },
     },
-    {
-      name: "keep_batch_norm",
-      group: "ONNX",
-      help: "keep batch norm's nodes; else they are folded into the convolutions",
+    Run: {
+      threads: {
+        value: "<n>",
+        help: "taken from scripts of older versions, and has nothing to do: no network is run",
+      },
     },
-    {
-      name: "input",
-      value: `<${onnxInputs.join("|")}>`,
-      group: "ONNX",
-      help: "what the graph takes: normalised as in its metadata, or RGB pixels from 0 to 255",
-      default: "normalised, as exports from PyTorch do",
-    },
-    {
-      name: "threads",
-      value: "<n>",
-      group: "Run",
-      help: "taken from scripts of older versions, and has nothing to do: no network is run",
-    },
-  ],
+  },
   run: exportFile,
 };
 

@@ -46,45 +46,34 @@ export const importCommand: CliCommand = {
     image_size: 224,
     eval_resize: "8/7 of the image size",
   },
-  options: [
-    {
-      name: "output",
-      value: "<path>",
-      group: "File",
-      help: "write one safetensors file instead of a run's folder",
+  options: {
+    File: {
+      output: { value: "<path>", help: "write one safetensors file instead of a run's folder" },
+      list: { help: "print names, types and shapes of what is in the file, and write nothing" },
     },
-    {
-      name: "list",
-      group: "File",
-      help: "print names, types and shapes of what is in the file, and write nothing",
+    Network: {
+      classifier: {
+        value: `<${classifierChoices.join("|")}>`,
+        help: "with another --num_classes: keep the outputs that there are, or draw all anew",
+        default: "a classifier of another size is refused",
+      },
+      classes: {
+        value: "<file|imagenet>",
+        help: "names of the outputs: a text file with a name a line, or ImageNet's WordNet ids in order",
+        default: "the file's; imagenet for 1,000 outputs in PyTorch's names",
+      },
+      weights: {
+        value: `<${weightChoices.join("|")}>`,
+        help: "the moving averages, or the weights they were taken of",
+        default: "average where the file has averages",
+      },
     },
-    {
-      name: "classifier",
-      value: `<${classifierChoices.join("|")}>`,
-      group: "Network",
-      help: "with another --num_classes: keep the outputs that there are, or draw all anew",
-      default: "a classifier of another size is refused",
+    TensorFlow: {
+      resumable: {
+        help: "take momentum, averages and step too, as a run on --data_dir that riffle train --resume continues",
+      },
     },
-    {
-      name: "classes",
-      value: "<file|imagenet>",
-      group: "Network",
-      help: "names of the outputs: a text file with a name a line, or ImageNet's WordNet ids in order",
-      default: "the file's; imagenet for 1,000 outputs in PyTorch's names",
-    },
-    {
-      name: "weights",
-      value: `<${weightChoices.join("|")}>`,
-      group: "Network",
-      help: "the moving averages, or the weights they were taken of",
-      default: "average where the file has averages",
-    },
-    {
-      name: "resumable",
-      group: "TensorFlow",
-      help: "take momentum, averages and step too, as a run on --data_dir that riffle train --resume continues",
-    },
-  ],
+  },
   run: importFile,
 };
 

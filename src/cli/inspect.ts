@@ -19,19 +19,12 @@ export const inspectCommand: CliCommand = {
   settings: [...programSettings, "threads"],
   defaults: programDefaults,
   aliases: { classes: "num_classes" },
-  options: [
-    {
-      name: "time",
-      group: "Measuring",
-      help: "run a few steps on made-up pictures and show each layer's share",
+  options: {
+    Measuring: {
+      time: { help: "run a few steps on made-up pictures and show each layer's share" },
+      infer: { help: "count bytes and time of inference instead of a training step", default: "training" },
     },
-    {
-      name: "infer",
-      group: "Measuring",
-      help: "count bytes and time of inference instead of a training step",
-      default: "training",
-    },
-  ],
+  },
   async run({ settings, own }, terminal) {
     const mode = own.has("infer") ? "infer" : "train";
     const report = await inspect({ ...settings, mode, time: own.has("time") });

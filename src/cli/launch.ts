@@ -24,7 +24,7 @@ import { PlainLines } from "../run/plain-lines.js";
 import { refuseUnsupported } from "../settings/resolve-settings.js";
 import { settingsOf, type GivenSettings, type SettingName } from "../settings/settings.js";
 import { train, type TrainResult } from "../train/trainer.js";
-import type { CliCommand, Invocation, OwnOption } from "./command.js";
+import type { CliCommand, Invocation, OwnOptions } from "./command.js";
 import { shellWord } from "./format.js";
 import { shortPath } from "./report-run.js";
 import { listenForStop } from "./stop.js";
@@ -35,26 +35,17 @@ const NETWORK = "ShufflenetV2_ID0371_For_Tensorflow";
 /** Steps that tell a speed, where the command line does not say how many. */
 const PERFORMANCE_STEPS = 100;
 
-const GROUP = "Script";
-const OPTIONS: readonly OwnOption[] = [
-  { name: "data_path", value: "<path>", group: GROUP, help: "folder of train_shards/ and eval_shards/" },
-  {
-    name: "over_dump",
-    value: "[bool]",
-    group: GROUP,
-    help: "detects overflow on an NPU; means nothing here",
+const OPTIONS: OwnOptions = {
+  Script: {
+    data_path: { value: "<path>", help: "folder of train_shards/ and eval_shards/" },
+    over_dump: { value: "[bool]", help: "detects overflow on an NPU; means nothing here" },
+    data_dump_flag: { value: "[bool]", help: "dumps an NPU's tensors; means nothing here" },
+    data_dump_step: { value: "<n>", help: "the step dumped; means nothing here" },
+    profiling: { value: "[bool]", help: "one log line for every step, with its time" },
+    autotune: { value: "[bool]", help: "tunes an NPU's kernels; means nothing here" },
+    bind_core: { value: "[bool]", help: "binds the process to its cores with taskset" },
   },
-  {
-    name: "data_dump_flag",
-    value: "[bool]",
-    group: GROUP,
-    help: "dumps an NPU's tensors; means nothing here",
-  },
-  { name: "data_dump_step", value: "<n>", group: GROUP, help: "the step dumped; means nothing here" },
-  { name: "profiling", value: "[bool]", group: GROUP, help: "one log line for every step, with its time" },
-  { name: "autotune", value: "[bool]", group: GROUP, help: "tunes an NPU's kernels; means nothing here" },
-  { name: "bind_core", value: "[bool]", group: GROUP, help: "binds the process to its cores with taskset" },
-];
+};
 
 /** Settings that the script itself decides. */
 const DECIDED: readonly SettingName[] = [

@@ -20,10 +20,12 @@ export const predictCommand: CliCommand = {
     "riffle predict runs/a set.npz#17 --logits --json",
   ],
   settings: settingsOf("predict"),
-  options: [
-    { name: "top", value: "<n>", group: "Output", help: "how many classes to name", default: "5" },
-    { name: "logits", group: "Output", help: "with --json, the network's outputs for every class too" },
-  ],
+  options: {
+    Output: {
+      top: { value: "<n>", help: "how many classes to name", default: "5" },
+      logits: { help: "with --json, the network's outputs for every class too" },
+    },
+  },
   run: predictFiles,
 };
 

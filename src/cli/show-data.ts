@@ -43,24 +43,22 @@ export const showDataCommand: CliCommand = {
     "seed",
   ],
   defaults: { augment: "tensorflow", crop_area_min: table.crop_area_min.default },
-  options: [
-    { name: "images", value: "<n>", group: "Sheet", help: "pictures shown", default: "24" },
-    { name: "epoch", value: "<n>", group: "Sheet", help: "the first epoch shown", default: "1" },
-    {
-      name: "split",
-      value: "<train|validation>",
-      group: "Sheet",
-      help: "which part of the data; validation is shown as --augment says, too",
-      default: "train",
+  options: {
+    Sheet: {
+      images: { value: "<n>", help: "pictures shown", default: "24" },
+      epoch: { value: "<n>", help: "the first epoch shown", default: "1" },
+      split: {
+        value: "<train|validation>",
+        help: "which part of the data; validation is shown as --augment says, too",
+        default: "train",
+      },
+      output: {
+        value: "<path>",
+        help: "the sheet: .png, or .html with everything in it",
+        default: "contact-sheet.png",
+      },
     },
-    {
-      name: "output",
-      value: "<path>",
-      group: "Sheet",
-      help: "the sheet: .png, or .html with everything in it",
-      default: "contact-sheet.png",
-    },
-  ],
+  },
   run: showData,
 };
 

@@ -9,6 +9,7 @@ import { fileURLToPath } from "node:url";
 import ts from "typescript";
 
 import { drawFolder } from "../../src/prepare/draw/draw-folder.js";
+import { ownOptions } from "../../src/cli/command.js";
 import { commands } from "../../src/cli/riffle.js";
 import { findSetting } from "../../src/settings/read-settings.js";
 import { program, repository as root } from "../support/paths.js";
@@ -125,8 +126,8 @@ suite("the pages", () => {
         seen++;
         for (const [, option = ""] of rest.matchAll(/--([a-z][\w-]*)/g)) {
           const known =
-            ["json", "debug", "help"].includes(option) ||
-            command.options?.some((own) => own.name === option) ||
+            option === "help" ||
+            ownOptions(command).some((own) => own.name === option) ||
             command.settings?.some((setting) => setting === findSetting(option));
           assert.ok(known, `${page}: riffle ${name} has no option --${option}`);
         }
