@@ -6,10 +6,10 @@ import { after, suite, test } from "node:test";
 
 import { tarBytes } from "../../../test/support/tar-bytes.js";
 import { DataError, ResourceError } from "../../core/error.js";
-import { pictureReader } from "./archives.js";
+import { PictureReader } from "./archives.js";
 
 const folder = mkdtempSync(join(tmpdir(), "riffle-archives-"));
-const reader = pictureReader();
+const reader = new PictureReader();
 after(() => {
   reader.close();
   rmSync(folder, { recursive: true });
@@ -29,7 +29,7 @@ writeFileSync(
 );
 writeFileSync(join(folder, "plain.JPEG"), "plain");
 
-suite("pictureReader", () => {
+suite("PictureReader", () => {
   test("reads files, members, and members of archives in archives", () => {
     const text = (path: string) => Buffer.from(reader.read(path)).toString();
     assert.equal(text(join(folder, "plain.JPEG")), "plain");

@@ -14,46 +14,49 @@ import { DataError, errorCode } from "../../core/error.js";
 import { unreadable } from "../../data/unreadable.js";
 import { openFile, type OpenFile, tarMembers, type TarRange } from "../../formats/tar.js";
 
-interface PictureReader {
-  /**
-   * The bytes of a file or member.
-   *
-   * @throws DataError when there is no such file or member, it is no plain file, or it cannot be read.
-   */
-  read(path: string): Uint8Array;
-  /** How many bytes that are, without reading them; refuses what {@link read} would not be let to. */
-  size(path: string): number;
-  /** Closes the archives. */
-  close(): void;
-}
-
 /** Between an archive and a member of it. */
 export const MEMBER = "::";
 
 /** A picture of more is none; it bounds what a mistaken path can cost. */
 const MAX_PICTURE_BYTES = 2 ** 28;
 
-export function pictureReader(): PictureReader {
-  const archives = new Map<string, Archive>();
-  const archive = (path: string): Archive => {
-    let open = archives.get(path);
-    if (open === undefined) archives.set(path, (open = new Archive(path)));
-    return open;
-  };
-  return {
-    read(path) {
-      const [outer, ...names] = path.split(MEMBER) as [string, ...string[]];
-      return naming(path, () => (names.length === 0 ? readPlain(path) : archive(outer).read(names)));
-    },
-    size(path) {
-      const [outer, ...names] = path.split(MEMBER) as [string, ...string[]];
-      return naming(path, () => (names.length === 0 ? plainSize(path) : archive(outer).size(names)));
-    },
-    close() {
-      for (const { file } of archives.values()) file.close();
-      archives.clear();
-    },
-  };
+/** Keeps the archives open that it was asked for. */
+export class PictureReader {
+  readonly #archives = new Map<string, Archive>();
+
+  /**
+   * The bytes of a file or member.
+   *
+   * @throws DataError when there is no such file or member, it is no plain file, or it cannot be read.
+   */
+  read(path: string): Uint8Array {
+    return this.#look(path, readPlain, (archive, names) => archive.read(names));
+  }
+
+  /** How many bytes that are, without reading them; refuses what {@link read} would not be let to. */
+  size(path: string): number {
+    return this.#look(path, plainSize, (archive, names) => archive.size(names));
+  }
+
+  close(): void {
+    for (const { file } of this.#archives.values()) file.close();
+    this.#archives.clear();
+  }
+
+  /** What the system refuses becomes a problem of this picture or of the machine. */
+  #look<T>(path: string, plain: (path: string) => T, member: (archive: Archive, names: string[]) => T): T {
+    const [outer, ...names] = path.split(MEMBER) as [string, ...string[]];
+    try {
+      if (names.length === 0) return plain(path);
+      let archive = this.#archives.get(outer);
+      if (archive === undefined) this.#archives.set(outer, (archive = new Archive(outer)));
+      return member(archive, names);
+    } catch (error) {
+      const found = unreadable(path, error);
+      const hint = hintOf(errorCode(error), path);
+      throw hint && found instanceof DataError ? new DataError({ ...found.problem, hint }, error) : found;
+    }
+  }
 }
 
 /** An open archive, with the indices of those archives in it that were asked for. */
@@ -146,17 +149,6 @@ function checkPlain(path: string): number {
   const status = statSync(path);
   if (!status.isFile()) throw DataError.at(path, "no plain file");
   return checkSize(status.size, path);
-}
-
-/** What the system refuses, as a problem of this picture or of the machine. */
-function naming<T>(path: string, look: () => T): T {
-  try {
-    return look();
-  } catch (error) {
-    const found = unreadable(path, error);
-    const hint = hintOf(errorCode(error), path);
-    throw hint && found instanceof DataError ? new DataError({ ...found.problem, hint }, error) : found;
-  }
 }
 
 function hintOf(code: string | undefined, path: string): string | undefined {

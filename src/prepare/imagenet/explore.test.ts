@@ -17,7 +17,7 @@ import { gzipSync } from "node:zlib";
 import { needs, sharedPath } from "../../../test/support/shared.js";
 import { tarBytes } from "../../../test/support/tar-bytes.js";
 import { DataError, ResourceError, UsageError } from "../../core/error.js";
-import { pictureReader } from "./archives.js";
+import { PictureReader } from "./archives.js";
 import { readBoxes } from "./boxes.js";
 import { explore, type ExploreSettings } from "./explore.js";
 import { readMetadata } from "./metadata.js";
@@ -184,7 +184,7 @@ suite("explore on ImageNet's own files", () => {
         rows.map(({ justName }) => justName),
         ["n01440764_10", "n01440764_2", "n01443537_10", "n01443537_2"],
       );
-      const pictures = pictureReader();
+      const pictures = new PictureReader();
       assert.equal(Buffer.from(pictures.read(rows[1]?.path ?? "")).toString(), "n01440764");
       pictures.close();
 

@@ -9,7 +9,7 @@ import { parentPort, workerData } from "node:worker_threads";
 
 import { asRiffleError, type Problem, RiffleError } from "../../core/error.js";
 import { frameRecordInto, RECORD_OVERHEAD } from "../../formats/tfrecord.js";
-import { pictureReader } from "../imagenet/archives.js";
+import { PictureReader } from "../imagenet/archives.js";
 import { type Built, buildPlainRecord, buildRecord, type PictureRow } from "./build-record.js";
 
 export interface WorkerSettings {
@@ -40,7 +40,7 @@ export interface BuiltPortion {
 }
 
 const { verify } = workerData as WorkerSettings;
-const pictures = pictureReader();
+const pictures = new PictureReader();
 const port = parentPort;
 if (port === null) throw new Error("record-worker.ts runs in a worker thread only");
 
