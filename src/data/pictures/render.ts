@@ -164,7 +164,7 @@ export function decodingThreads(): number {
   return Number.isInteger(asked) ? Math.min(Math.max(asked, 1), 1024) : 4;
 }
 
-/** What of native/decode/binding.cc this file calls. */
+/** What of native/binding/decode.cc this file calls. */
 interface Native {
   /** Words or an errno say why one cannot be read. */
   readFiles(paths: readonly string[], limit: number): Promise<(Uint8Array | string | number)[]>;
@@ -280,11 +280,11 @@ function jpegRegion(transform: Transform): Region {
   return { x, y, width, height, eighths };
 }
 
-/** Of `enum Field` in native/decode/binding.cc. */
+/** Of `enum Field` in native/binding/decode.cc. */
 const SPEC_FIELDS = 26;
 
 /**
- * Puts the fields of native/decode/binding.cc, in its order, into `specs` from `at`; flags are 0 or 1. Numbers, because
+ * Puts the fields of native/binding/decode.cc, in its order, into `specs` from `at`; flags are 0 or 1. Numbers, because
  * reading two dozen properties through Node-API takes a third of the time of decoding a small JPEG.
  */
 function writeSpec(

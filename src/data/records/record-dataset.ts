@@ -99,7 +99,7 @@ interface Place {
   readonly length: number;
 }
 
-/** What of native/decode/binding.cc this file calls. */
+/** What of native/binding/decode.cc this file calls. */
 interface Native {
   /** `places` holds descriptor, offset and framed size of each record; resolves to the numbers of those not whole. */
   readRecords(places: Float64Array, into: Uint8Array): Promise<number[]>;
