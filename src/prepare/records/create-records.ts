@@ -422,7 +422,7 @@ function nothingUsable(
 ): DataError {
   const [first] = skipped;
   return DataError.at(metadata, `none of its ${skipped.length} pictures can be used`, {
-    ...(first === undefined ? {} : { found: `${rowAt(first[0]).path}: ${first[1]}` }),
+    found: first && `${rowAt(first[0]).path}: ${first[1]}`,
     safe: "No shard was written",
   });
 }

@@ -5,7 +5,7 @@
 
 import { Worker } from "node:worker_threads";
 
-import { DataError, type Problem, ResourceError } from "../../core/error.js";
+import { DataError, ResourceError } from "../../core/error.js";
 import type { PictureRow } from "./build-record.js";
 import type { BuiltPortion, WorkerReply, WorkerRequest, WorkerSettings } from "./record-worker.js";
 
@@ -104,8 +104,11 @@ export class RecordBuilders {
   #receive(reply: WorkerReply): void {
     const answer = this.#answers.get(reply.id);
     this.#answers.delete(reply.id);
-    if ("problem" in reply) answer?.reject(failureOf(reply));
-    else if ("bug" in reply) answer?.reject(new Error(reply.bug));
+    if ("problem" in reply) {
+      // The class, too, is lost on the way between threads.
+      const Failure = reply.exitCode === 6 ? ResourceError : DataError;
+      answer?.reject(new Failure(reply.problem));
+    } else if ("bug" in reply) answer?.reject(new Error(reply.bug));
     else answer?.resolve(reply);
   }
 
@@ -114,11 +117,6 @@ export class RecordBuilders {
     for (const { reject } of this.#answers.values()) reject(error);
     this.#answers.clear();
   }
-}
-
-/** The class, too, is lost on the way between threads. */
-function failureOf({ problem, exitCode }: { readonly problem: Problem; readonly exitCode: number }): Error {
-  return exitCode === 6 ? new ResourceError(problem) : new DataError(problem);
 }
 
 type Question = { readonly build: readonly PictureRow[] } | { readonly measure: readonly string[] };
