@@ -5,7 +5,7 @@
  * files and the table differ.
  */
 
-import { type RecipeName, recipes } from "../settings/recipe.js";
+import { valuesInRecipes } from "../settings/recipe.js";
 import { expectation, type Group, groups, type Setting } from "../settings/setting-kinds.js";
 import { type SettingName, settingNames, settings } from "../settings/settings.js";
 import { groupTitles } from "./command.js";
@@ -107,17 +107,11 @@ export function parametersPage(language: Language): string {
 function defaults(name: SettingName, words: Words): string {
   const { default: fallback, unit }: Setting<unknown> = settings[name];
   const withUnit = (value: unknown): string => String(value) + (unit === undefined ? "" : words.unit(unit));
-  const named = (Object.keys(recipes) as RecipeName[]).flatMap((recipe) => {
-    const value = recipes[recipe].values[name];
-    return value === undefined ? [] : [{ recipe, value: withUnit(value) }];
-  });
   const otherwise = fallback === undefined ? words.unset(name) : withUnit(fallback);
-  const byValue = new Map<string, string[]>();
-  for (const { recipe, value } of named) byValue.set(value, [...(byValue.get(value) ?? []), recipe]);
-  const isComplete = named.length === Object.keys(recipes).length;
+  const { byValue, isComplete } = valuesInRecipes(name);
   if (byValue.size === 0) return otherwise;
-  if (byValue.size === 1 && isComplete) return named[0]?.value ?? "";
-  const parts = [...byValue].map(([value, of]) => `${of.join(", ")}: ${value}`);
+  if (byValue.size === 1 && isComplete) return withUnit([...byValue.keys()][0]);
+  const parts = [...byValue].map(([value, of]) => `${of.join(", ")}: ${withUnit(value)}`);
   return [...parts, ...(isComplete ? [] : [`${words.otherwise}: ${otherwise}`])].join("; ");
 }
 

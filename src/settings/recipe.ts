@@ -14,51 +14,42 @@ export interface Recipe {
 /** Below this many training pictures the small-set recipe is the default. */
 export const smallSetLimit = 100_000;
 
+const documented: GivenSettings = {
+  batch_size: 128,
+  lr: 0.06,
+  end_learning_rate: 1e-6,
+  schedule: "linear",
+  max_epochs: 133,
+  warmup_epochs: 5,
+  weight_decay: 4e-5,
+  momentum: 0.9,
+  nesterov: true,
+  label_smoothing: 0.1,
+  average_decay: 0.995,
+  version: "he_uniform",
+  variant: "tensorflow",
+  augment: "tensorflow",
+  crop_area_min: 0.08,
+  epochs_between_evals: 5,
+};
+
 export const recipes: { readonly [K in RecipeName]: Recipe } = {
   documented: {
     title: "the published option table: ImageNet, 133 epochs, warm-up and label smoothing",
     source:
       "documentation of ShufflenetV2_ID0371: its table of options (rate 0.06 there, 0.0625 in the text)",
-    values: {
-      batch_size: 128,
-      lr: 0.06,
-      end_learning_rate: 1e-6,
-      schedule: "linear",
-      max_epochs: 133,
-      warmup_epochs: 5,
-      weight_decay: 4e-5,
-      momentum: 0.9,
-      nesterov: true,
-      label_smoothing: 0.1,
-      average_decay: 0.995,
-      version: "he_uniform",
-      variant: "tensorflow",
-      augment: "tensorflow",
-      crop_area_min: 0.08,
-      epochs_between_evals: 5,
-    },
+    values: documented,
   },
 
   original: {
     title: "the original training code: no warm-up, no label smoothing",
     source: "TropComplique/shufflenet-v2-tensorflow @ 22e5615: model.py, train.py, input_pipeline.py",
     values: {
-      batch_size: 128,
+      ...documented,
       lr: 0.0625,
-      end_learning_rate: 1e-6,
-      schedule: "linear",
-      max_epochs: 133,
       warmup_epochs: 0,
-      weight_decay: 4e-5,
-      momentum: 0.9,
-      nesterov: true,
       label_smoothing: 0,
-      average_decay: 0.995,
       version: "xavier_uniform",
-      variant: "tensorflow",
-      augment: "tensorflow",
-      crop_area_min: 0.08,
-      epochs_between_evals: 5,
       eval_batch_size: 512,
       iterations_per_loop: 10,
       precision_mode: "allow_mix_precision",
@@ -147,24 +138,31 @@ export const recipes: { readonly [K in RecipeName]: Recipe } = {
   },
 };
 
+/** The values that recipes have for a setting, each with their names; and whether every recipe has one. */
+export function valuesInRecipes(name: SettingName): {
+  readonly byValue: ReadonlyMap<Settings[SettingName], readonly RecipeName[]>;
+  readonly isComplete: boolean;
+} {
+  const byValue = new Map<Settings[SettingName], RecipeName[]>();
+  const names = Object.keys(recipes) as RecipeName[];
+  const having = names.filter((recipe) => recipes[recipe].values[name] !== undefined);
+  for (const recipe of having) {
+    const value = recipes[recipe].values[name];
+    byValue.set(value, [...(byValue.get(value) ?? []), recipe]);
+  }
+  return { byValue, isComplete: having.length === names.length };
+}
+
 /** The default of a setting as help shows it: "64 images (fits …)" or one value per recipe, or the value in `recipe`. */
 export function describeDefault(name: SettingName, recipe?: RecipeName): string {
   const { default: fallback, source, unit } = settings[name];
   const withUnit = (value: unknown): string => `${String(value)}${unit === undefined ? "" : ` ${unit}`}`;
   const chosen = recipe === undefined ? undefined : name === "recipe" ? recipe : recipes[recipe].values[name];
   if (chosen !== undefined) return `${withUnit(chosen)} (recipe ${recipe})`;
-  const named = (Object.keys(recipes) as RecipeName[]).flatMap((each) => {
-    const value = recipes[each].values[name];
-    return value === undefined || recipe !== undefined ? [] : [{ recipe: each, value }];
-  });
-  if (named.length === 0) return fallback === undefined ? source : `${withUnit(fallback)} (${source})`;
-  const distinct = new Map<string, string[]>();
-  for (const { recipe: of, value } of named) {
-    const text = String(value);
-    distinct.set(text, [...(distinct.get(text) ?? []), of]);
-  }
-  const all = named.length === Object.keys(recipes).length;
-  if (distinct.size === 1 && all) return withUnit(named[0]?.value);
-  const parts = [...distinct].map(([value, of]) => `${value} in ${of.join(", ")}`);
-  return (all ? parts : [...parts, `else ${withUnit(fallback)}`]).join("; ");
+  const { byValue, isComplete } = valuesInRecipes(name);
+  if (recipe !== undefined || byValue.size === 0)
+    return fallback === undefined ? source : `${withUnit(fallback)} (${source})`;
+  if (byValue.size === 1 && isComplete) return withUnit([...byValue.keys()][0]);
+  const parts = [...byValue].map(([value, of]) => `${value} in ${of.join(", ")}`);
+  return (isComplete ? parts : [...parts, `else ${withUnit(fallback)}`]).join("; ");
 }
