@@ -86,11 +86,22 @@ export class NativeRun {
   }
 }
 
-export class NativeTraining implements TrainingRun {
-  readonly run: NativeRun;
+/** What both kinds of run have. */
+class Running {
+  constructor(readonly run: NativeRun) {}
 
+  stepSeconds(): StepSeconds {
+    return this.run.stepSeconds();
+  }
+
+  close(): void {
+    this.run.close();
+  }
+}
+
+export class NativeTraining extends Running implements TrainingRun {
   constructor(program: Program, options: BackendOptions) {
-    this.run = new NativeRun(program, options);
+    super(new NativeRun(program, options));
   }
 
   readState(into: Partial<TrainingArrays>): Promise<void> {
@@ -124,14 +135,6 @@ export class NativeTraining implements TrainingRun {
     return this.run.kept(layer, this.run.program.batch);
   }
 
-  stepSeconds(): StepSeconds {
-    return this.run.stepSeconds();
-  }
-
-  close(): void {
-    this.run.close();
-  }
-
   async #step(batch: Batch, loss: LossSettings, update: Float64Array | null): Promise<StepResult> {
     const settings = Float64Array.of(loss.labelSmoothing, loss.weightDecay);
     const { images, labels } = batch;
@@ -151,8 +154,7 @@ export class NativeTraining implements TrainingRun {
  */
 const PORTIONS = [8, 4];
 
-export class NativeInference implements InferenceRun {
-  readonly run: NativeRun;
+export class NativeInference extends Running implements InferenceRun {
   readonly #program: Program;
   /** A short batch is filled up here: what stands in the other images does not matter, each is computed for itself. */
   readonly #padded: Uint8Array;
@@ -166,7 +168,7 @@ export class NativeInference implements InferenceRun {
     const portion =
       program.kept.length > 0 ? undefined : PORTIONS.find((pictures) => program.batch >= pictures * threads);
     const executed = portion === undefined ? program : inPortions(program, portion);
-    this.run = new NativeRun(executed, options, portion !== undefined);
+    super(new NativeRun(executed, options, portion !== undefined));
     this.#program = program;
     this.#imageBytes = program.imageSize * program.imageSize * 3;
     const portions = Math.ceil(program.batch / executed.batch);
@@ -191,14 +193,6 @@ export class NativeInference implements InferenceRun {
 
   kept(layer: string): Float32Array {
     return this.run.kept(layer, this.#images);
-  }
-
-  stepSeconds(): StepSeconds {
-    return this.run.stepSeconds();
-  }
-
-  close(): void {
-    this.run.close();
   }
 }
 

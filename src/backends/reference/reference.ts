@@ -116,13 +116,26 @@ export class Execution implements Passing {
   }
 }
 
-export class ReferenceTraining implements TrainingRun {
+/** What both kinds of run have; memory is the garbage collector's. */
+class ReferenceRun {
   readonly execution: Execution;
 
   constructor(program: Program) {
     this.execution = new Execution(program);
   }
 
+  kept(layer: string): Float32Array {
+    return readMap(this.execution.machine, keptPlanes(this.execution.machine.program, layer));
+  }
+
+  stepSeconds(): StepSeconds {
+    return this.execution.seconds;
+  }
+
+  close(): void {}
+}
+
+export class ReferenceTraining extends ReferenceRun implements TrainingRun {
   readState(into: Partial<TrainingArrays>): Promise<void> {
     return promise(() => {
       for (const name of arrayNames(into)) {
@@ -157,18 +170,6 @@ export class ReferenceTraining implements TrainingRun {
     return Float32Array.from((this.execution.head as HeadMemory).logits);
   }
 
-  kept(layer: string): Float32Array {
-    return readMap(this.execution.machine, keptPlanes(this.execution.machine.program, layer));
-  }
-
-  stepSeconds(): StepSeconds {
-    return this.execution.seconds;
-  }
-
-  close(): void {
-    // Memory is the garbage collector's.
-  }
-
   #computeGradients(batch: Batch, loss: LossSettings): StepResult {
     const { execution } = this;
     const { machine, arrays } = execution;
@@ -192,13 +193,8 @@ export class ReferenceTraining implements TrainingRun {
   }
 }
 
-export class ReferenceInference implements InferenceRun {
-  readonly execution: Execution;
+export class ReferenceInference extends ReferenceRun implements InferenceRun {
   #loaded = false;
-
-  constructor(program: Program) {
-    this.execution = new Execution(program);
-  }
 
   load({ parameters, statistics }: Weights): Promise<void> {
     return promise(() => {
@@ -226,18 +222,6 @@ export class ReferenceInference implements InferenceRun {
       execution.forward();
       return Float32Array.from((execution.head as HeadMemory).logits);
     });
-  }
-
-  kept(layer: string): Float32Array {
-    return readMap(this.execution.machine, keptPlanes(this.execution.machine.program, layer));
-  }
-
-  stepSeconds(): StepSeconds {
-    return this.execution.seconds;
-  }
-
-  close(): void {
-    // Memory is the garbage collector's.
   }
 }
 
