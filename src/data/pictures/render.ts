@@ -284,7 +284,8 @@ function jpegRegion(transform: Transform): Region {
 const SPEC_FIELDS = 26;
 
 /**
- * Puts the fields of native/binding/decode.cc, in its order, into `specs` from `at`; flags are 0 or 1. Numbers, because
+ * Puts the fields of native/binding/decode.cc, in its order and by its names (test/conformance/orders.test.ts), into
+ * `specs` from `at`; flags are 0 or 1. Numbers, because
  * reading two dozen properties through Node-API takes a third of the time of decoding a small JPEG.
  */
 function writeSpec(
@@ -295,36 +296,36 @@ function writeSpec(
 ): void {
   const { box, resized, window, shift } = transform;
   const scale = region.eighths / 8;
-  const fields = [
-    jpeg ? 1 : 0,
-    picture.width,
-    picture.height,
-    picture.channels ?? 3,
+  const fields = {
+    jpeg: jpeg ? 1 : 0,
+    width: picture.width,
+    height: picture.height,
+    channels: picture.channels ?? 3,
     // The box counts from the region's corner, in reduced pixels.
-    box.x * scale - region.x,
-    box.y * scale - region.y,
-    box.width * scale,
-    box.height * scale,
-    resized.width,
-    resized.height,
-    window.x,
-    window.y,
-    transform.size,
-    filterNumbers[transform.filter],
-    transform.flip ? 1 : 0,
-    shift[0],
-    shift[1],
-    shift[2],
-    transform.grayscale ? 1 : 0,
-    region.x,
-    region.y,
-    region.width,
-    region.height,
-    region.eighths,
-    transform.decoding.fastDct ? 1 : 0,
-    outOffset,
-  ];
-  specs.set(fields, at);
+    boxX: box.x * scale - region.x,
+    boxY: box.y * scale - region.y,
+    boxWidth: box.width * scale,
+    boxHeight: box.height * scale,
+    resizedWidth: resized.width,
+    resizedHeight: resized.height,
+    windowX: window.x,
+    windowY: window.y,
+    size: transform.size,
+    filter: filterNumbers[transform.filter],
+    flip: transform.flip ? 1 : 0,
+    red: shift[0],
+    green: shift[1],
+    blue: shift[2],
+    grayscale: transform.grayscale ? 1 : 0,
+    regionX: region.x,
+    regionY: region.y,
+    regionWidth: region.width,
+    regionHeight: region.height,
+    eighths: region.eighths,
+    fastDct: transform.decoding.fastDct ? 1 : 0,
+    outOffset: outOffset,
+  };
+  specs.set(Object.values(fields), at);
 }
 
 const filterNumbers: Readonly<Record<Transform["filter"], number>> = {
