@@ -3,6 +3,7 @@ import { cpSync, existsSync, readFileSync, rmSync, writeFileSync } from "node:fs
 import { join } from "node:path";
 import { before, suite, test } from "node:test";
 
+import { Draws, streams } from "../../src/core/random.js";
 import { shuffleNetV2 } from "../../src/models/shufflenet-v2.js";
 import { compile } from "../../src/program/compile.js";
 import { openCheckpoint, saveCheckpoint } from "../../src/run/checkpoint.js";
@@ -129,14 +130,21 @@ suite("H2: best/ is what the run says is best", () => {
       await saveCheckpoint(run, "best", layout, { kind: "weights", weights }, { ...state, step });
     };
     await save(1);
+    // Saves follow each other without a pause, or when a read has ended: so reads end, and begin at any moment of a save.
     let writing = true;
+    let readEnded = (): void => {};
+    const draws = new Draws(11, streams.draw, 0, 0);
     const writer = (async () => {
-      for (let step = 2; step <= 40; step++) await save(step);
+      for (let step = 2; step <= 40; step++) {
+        await save(step);
+        if (draws.below(3) === 0) await new Promise<void>((resolve) => (readEnded = resolve));
+      }
       writing = false;
     })();
     const seen = new Set<number>();
     while (writing) {
       const found = await findWeights(run);
+      readEnded();
       const { step } = found.checkpoint.state;
       seen.add(step);
       assert.ok(
