@@ -26,8 +26,10 @@ float* Workspace::plane(int id, bool gradient) const {
 }
 
 const InputPlane* Workspace::Inputs(const StepInfo& s) {
-  inputs_.clear();
-  for (int i : s.inputs) inputs_.push_back({plane(i, false), norm.scale(i), norm.shift(i), program.planes[i].relu});
+  inputs_.resize(s.inputs.size());
+  const PlaneInfo* planes = program.planes.data();
+  InputPlane* out = inputs_.data();
+  for (int i : s.inputs) *out++ = {AtByte(arena(), planes[i].value), norm.scale(i), norm.shift(i), planes[i].relu};
   return inputs_.data();
 }
 
