@@ -43,7 +43,7 @@ napi_value CreateRun(napi_env env, napi_callback_info info) {
     const bool team = Boolean(env, args[3]);
     if (team && program.training) throw std::invalid_argument("a training program is run by one executor");
     auto run = std::make_unique<Run>();
-    run->state = std::make_unique<State>(program);
+    run->state = std::make_shared<State>(program);
     if (team) {
       run->team = std::make_unique<Team>(program, kernels, threads, *run->state);
     } else {
@@ -59,7 +59,7 @@ napi_value CreateRun(napi_env env, napi_callback_info info) {
   });
 }
 
-// closeRun(run): frees its memory and ends its threads.
+// closeRun(run): ends its threads and frees its memory, the state's when nobody looks at it any more.
 napi_value CloseRun(napi_env env, napi_callback_info info) {
   return Guard(env, [&] {
     Run& run = IdleRun(env, Arguments(env, info, 1)[0]);
@@ -70,33 +70,56 @@ napi_value CloseRun(napi_env env, napi_callback_info info) {
   });
 }
 
-// copyState(run, write: boolean, ...arrays: (Float32Array | null)[5]): Promise<void>. In StateArray's order; writes to the
-// run or reads from it what is given.
-napi_value CopyState(napi_env env, napi_callback_info info) {
+// stateOf(run): Float32Array[5] in StateArray's order, the run's own memory. To be asked for once: V8 wants one owner of a
+// piece of memory.
+napi_value StateOf(napi_env env, napi_callback_info info) {
   return Guard(env, [&] {
-    const auto args = Arguments(env, info, 2 + kStateArrays);
+    const Run& run = SingleRun(env, Arguments(env, info, 1)[0]);
+    if (!run.program().training) throw std::invalid_argument("an inference program carries no state of training");
+    std::vector<napi_value> arrays;
+    for (int i = 0; i < kStateArrays; ++i) {
+      const StateArray which = static_cast<StateArray>(i);
+      const size_t floats = StateSize(run.program(), which);
+      auto owner = std::make_unique<std::shared_ptr<State>>(run.state);
+      napi_value buffer, array;
+      Check(env, napi_create_external_arraybuffer(
+                     env, run.state->array(which), floats * sizeof(float),
+                     [](napi_env, void*, void* owner) { delete static_cast<std::shared_ptr<State>*>(owner); }, owner.get(),
+                     &buffer));
+      owner.release();
+      Check(env, napi_create_typedarray(env, napi_float32_array, floats, buffer, 0, &array));
+      arrays.push_back(array);
+    }
+    return MakeArray(env, arrays);
+  });
+}
+
+// writeState(run, ...arrays: (Float32Array | null)[5]): Promise<void>. In StateArray's order; what is given is copied.
+napi_value WriteState(napi_env env, napi_callback_info info) {
+  return Guard(env, [&] {
+    const auto args = Arguments(env, info, 1 + kStateArrays);
     Run& run = IdleRun(env, args[0]);
-    const bool write = Boolean(env, args[1]);
     struct Copy {
-      float *own, *theirs;
+      float* own;
+      const float* theirs;
       size_t floats;
     };
     std::vector<Copy> copies;
     for (int i = 0; i < kStateArrays; ++i) {
-      if (IsNullish(env, args[2 + i])) continue;
+      if (IsNullish(env, args[1 + i])) continue;
       const StateArray which = static_cast<StateArray>(i);
       const size_t floats = StateSize(run.program(), which);
       float* own = run.state->array(which);
       if (!own) throw std::invalid_argument("a program that infers has parameters and statistics only");
-      copies.push_back({own, Array<float>(env, args[2 + i], napi_float32_array, floats, "an array of the state"), floats});
+      const float* theirs = Array<float>(env, args[1 + i], napi_float32_array, floats, "an array of the state");
+      if (theirs != own) copies.push_back({own, theirs, floats});
     }
     auto turn = std::make_shared<Turn>(run);
     return Promise(
-        env, {args[0], args[2], args[3], args[4], args[5], args[6]},
-        [turn, write, copies] {
-          for (const Copy& c : copies)
-            std::memcpy(write ? c.own : c.theirs, write ? c.theirs : c.own, c.floats * sizeof(float));
-          if (!write || (*turn)->program().training) return;
+        env, {args[0], args[1], args[2], args[3], args[4], args[5]},
+        [turn, copies] {
+          for (const Copy& c : copies) std::memcpy(c.own, c.theirs, c.floats * sizeof(float));
+          if ((*turn)->program().training) return;
           if ((*turn)->team) {
             (*turn)->team->Prepare();
           } else {
@@ -283,7 +306,8 @@ Run& SingleRun(napi_env env, napi_value value) {
 void RegisterEngine(napi_env env, napi_value exports) {
   Export(env, exports, "createRun", CreateRun);
   Export(env, exports, "closeRun", CloseRun);
-  Export(env, exports, "copyState", CopyState);
+  Export(env, exports, "stateOf", StateOf);
+  Export(env, exports, "writeState", WriteState);
   Export(env, exports, "trainStep", TrainStep);
   Export(env, exports, "applyUpdate", ApplyUpdateTo);
   Export(env, exports, "infer", Infer);

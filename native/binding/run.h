@@ -14,7 +14,7 @@ namespace riffle {
 // An executor, or for inference on many images a team, and the state it works on. `busy` refuses overlapping calls: they
 // would share planes.
 struct Run {
-  std::unique_ptr<State> state;
+  std::shared_ptr<State> state;  // shared with the arrays that JavaScript reads it by
   std::unique_ptr<Executor> executor;
   std::unique_ptr<Team> team;
   bool loaded = false;

@@ -1,5 +1,5 @@
 // The trained numbers and what training carries beside them (src/backends/backend.ts says what each holds), in memory of
-// the engine's own: nothing here points at JavaScript's.
+// the engine's own: nothing here points at JavaScript's, though JavaScript may look at it between calls.
 #pragma once
 
 #include <array>

@@ -1,8 +1,7 @@
 /**
  * What a backend does: load a program, run steps of training or inference on it.
  *
- * A run owns its weights and all that training carries, wherever the backend keeps them; callers hand in copies and are
- * handed copies. Backends: `reference` (TypeScript, f64, slow and plain) and `native` (C++).
+ * A run owns its weights and all that training carries, wherever the backend keeps them. Backends: `reference` (TypeScript, f64, slow and plain) and `native` (C++).
  */
 
 import type { Program } from "../program/program.js";
@@ -71,9 +70,9 @@ export interface StepResult {
 
 /** A loaded training program; all of its arrays are zero until they are written. Calls must not overlap. */
 export interface TrainingRun {
-  /** Copies from the run into the arrays given. */
-  readState(into: Partial<TrainingArrays>): Promise<void>;
-  /** Copies the arrays given into the run. */
+  /** What the run holds: its own memory where that can be, so it is right until the next call only. */
+  readState(): Promise<TrainingArrays>;
+  /** Takes over what the arrays given hold; those that `readState` gave, filled anew, cost no copy. */
   writeState(from: Partial<TrainingArrays>): Promise<void>;
   /** Forward, backward, then the update of weights, momentum, averages and moving statistics if all is finite. */
   step(batch: Batch, loss: LossSettings, update: UpdateSettings): Promise<StepResult>;

@@ -3,14 +3,13 @@
  * or a failed install.
  */
 
-import sharp from "sharp";
-
 import type { Machine } from "../backends/backend.js";
 import { nativeBackend } from "../backends/native/index.js";
 import { RiffleError, UsageError } from "../core/error.js";
 import { crc32c } from "../formats/crc32c.js";
 import { decodingThreads, jpegDecoder } from "../data/pictures/render.js";
 import { availableMemory } from "../core/available-memory.js";
+import { loadSharp } from "../core/sharp.js";
 
 export interface Finding {
   readonly name: "engine" | "instruction set" | "threads" | "JPEG decoder" | "records" | "memory" | "Node";
@@ -81,7 +80,7 @@ function engine(): Finding[] {
         }
       : {
           name: "JPEG decoder",
-          found: `sharp ${sharp.versions.sharp ?? ""}`.trim(),
+          found: `sharp ${loadSharp().versions.sharp ?? ""}`.trim(),
           verdict: "slow",
           advice: "Install libjpeg-turbo's headers (Debian: libjpeg62-turbo-dev) and run npm run build",
         },

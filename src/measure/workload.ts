@@ -120,14 +120,12 @@ async function openWorkload(
   options: BackendOptions,
 ): Promise<Workload> {
   const backend = await chooseBackend();
-  const weights = {
-    parameters: initialise(program, { version: variants[variant].initialisation, seed: 0 }),
-    statistics: initialStatistics(program),
-  };
+  const drawing = { version: variants[variant].initialisation, seed: 0 } as const;
+  const statistics = initialStatistics(program);
   const { images, labels } = madeUpBatch(program);
   if (program.mode === "infer") {
     const run = backend.infer(program, options);
-    await run.load(weights);
+    await run.load({ parameters: initialise(program, drawing), statistics });
     return {
       step: async () => void (await run.infer(images, program.batch)),
       get seconds() {
@@ -137,7 +135,10 @@ async function openWorkload(
     };
   }
   const run = backend.train(program, options);
-  await run.writeState({ ...weights, averages: weights.parameters });
+  const { parameters, averages } = await run.readState();
+  initialise(program, drawing, parameters);
+  averages.set(parameters);
+  await run.writeState({ parameters, averages, statistics });
   return {
     step: async () => void (await run.step({ images, labels }, LOSS, UPDATE)),
     get seconds() {

@@ -43,9 +43,12 @@ interface InitialisationOptions {
   readonly seed: number;
 }
 
-/** The flat parameter array at the start of training. */
-export function initialise(table: ParameterTable, options: InitialisationOptions): Float32Array {
-  const values = new Float32Array(table.parameterCount);
+/** The flat parameter array at the start of training, written over zeros where they are given. */
+export function initialise(
+  table: ParameterTable,
+  options: InitialisationOptions,
+  values: Float32Array = new Float32Array(table.parameterCount),
+): Float32Array {
   table.parameters.forEach((parameter, place) => {
     const draws = new Draws(options.seed, streams.initialise, 0, place);
     const draw = distribution(table, parameter, options.version, draws);

@@ -8,11 +8,12 @@
  * Lengths are in pixels. Names come from files: they are escaped before they enter SVG or HTML.
  */
 
-import sharp, { type OverlayOptions } from "sharp";
+import type { OverlayOptions } from "sharp";
 
 import { DataError } from "../core/error.js";
 import { printable } from "../core/printable.js";
 import { Draws, permutation, streams } from "../core/random.js";
+import { loadSharp } from "../core/sharp.js";
 import {
   asItIs,
   type Augmentation,
@@ -123,7 +124,7 @@ export async function sheetPng(rows: readonly SheetRow[], options: SheetOptions)
       `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" ` +
         `font-family="DejaVu Sans, Liberation Sans, Arial, Helvetica, sans-serif">${content.join("")}</svg>`,
     );
-  return sharp({ create: { width, height, channels: 3, background: "#e9ebee" } })
+  return loadSharp()({ create: { width, height, channels: 3, background: "#e9ebee" } })
     .composite([{ input: svg(drawing), left: 0, top: 0 }, ...layers, { input: svg(above), left: 0, top: 0 }])
     .withExif({ IFD0: { Software: SHEET_MARK } })
     .png({ compressionLevel: 7 })
@@ -294,7 +295,7 @@ async function fitted(source: Picture, width: number, height: number): Promise<U
   const image =
     source.kind === "encoded"
       ? withSharp(source.bytes)
-      : sharp(source.data, { raw: { width, height, channels: source.channels } });
+      : loadSharp()(source.data, { raw: { width, height, channels: source.channels } });
   return image
     .resize(place.width, place.height, { fit: "fill", kernel: width < TILE ? "nearest" : "lanczos3" })
     .toColourspace("srgb")
@@ -305,7 +306,7 @@ async function fitted(source: Picture, width: number, height: number): Promise<U
 /** The network's input at the size of a tile; a smaller one shows its pixels. */
 function lookTile({ pixels }: Look): Promise<Buffer> {
   const size = Math.sqrt(pixels.length / 3);
-  return sharp(pixels, { raw: { width: size, height: size, channels: 3 } })
+  return loadSharp()(pixels, { raw: { width: size, height: size, channels: 3 } })
     .resize(TILE, TILE, { fit: "fill", kernel: size < TILE ? "nearest" : "lanczos3" })
     .png()
     .toBuffer();

@@ -23,14 +23,17 @@ export type Saved =
   | { readonly kind: "training"; readonly state: TrainingState }
   | { readonly kind: "weights"; readonly weights: Weights };
 
-/** All of training, as it was saved. @throws CheckpointError when the network is another. */
-export async function loadTraining(checkpoint: Checkpoint, layout: ParameterTable): Promise<TrainingState> {
-  const state: TrainingState = {
+/** All of training, as it was saved, into the arrays given. @throws CheckpointError when the network is another. */
+export async function loadTraining(
+  checkpoint: Checkpoint,
+  layout: ParameterTable,
+  state: TrainingState = {
     parameters: new Float32Array(layout.parameterCount),
     statistics: new Float32Array(2 * layout.planes.length),
     momentum: new Float32Array(layout.parameterCount),
     averages: new Float32Array(layout.parameterCount),
-  };
+  },
+): Promise<TrainingState> {
   const slots = slotsOf(layout, { kind: "training", state });
   await fill(join(checkpoint.path, weightsFile), slots);
   return state;

@@ -26,12 +26,7 @@ const place = (name: string) => {
   return parameter;
 };
 
-const readFrom =
-  (state: { parameters: Float32Array; gradients: Float32Array }) => (into: Partial<TrainingArrays>) => {
-    into.parameters?.set(state.parameters);
-    into.gradients?.set(state.gradients);
-    return Promise.resolve();
-  };
+const readFrom = (state: Pick<TrainingArrays, "parameters" | "gradients">) => () => Promise.resolve(state);
 
 /** A run whose weights are 1, averages 2 and gradients 3. */
 function begin(options: Partial<SummaryOptions> = {}) {

@@ -14,8 +14,7 @@
 
 import { join } from "node:path";
 
-import sharp from "sharp";
-
+import { loadSharp } from "../core/sharp.js";
 import type { TrainingArrays } from "../backends/backend.js";
 import { EventWriter, type SummaryValue } from "../formats/tf-events.js";
 import { histogramOf } from "../formats/tf-histogram.js";
@@ -28,8 +27,8 @@ const PICTURES = 3;
 
 export interface SummaryOptions {
   readonly program: Program;
-  /** Copies what the run holds at the moment. */
-  readonly readState: (into: Partial<TrainingArrays>) => Promise<void>;
+  /** What the run holds at the moment. */
+  readonly readState: () => Promise<Weighed>;
   readonly weightDecay: number;
   /** Of the tags: the lineage's names for its variant, ours for others. */
   readonly scheme: Scheme;
@@ -46,6 +45,8 @@ export interface SummaryOptions {
   readonly warn: (what: string) => void;
 }
 
+type Weighed = Pick<TrainingArrays, "parameters" | "gradients">;
+
 /** A tensor of the flat parameter array. */
 interface Tensor {
   readonly tag: string;
@@ -61,8 +62,8 @@ export class Summaries {
   readonly #tensors: readonly Tensor[];
   /** By folder; a failed one is tried again at the next summary. */
   readonly #writers = new Map<string, EventWriter>();
-  /** Weights before the update of a step that is due, and its gradients. */
-  #before: Pick<TrainingArrays, "parameters" | "gradients"> | undefined;
+  /** Weights before the update of a step that is due. */
+  #before: Float32Array | undefined;
   #due = -1;
   #pending: Promise<void> = Promise.resolve();
   #warned = false;
@@ -80,17 +81,14 @@ export class Summaries {
   /** Call before `step` is made: keeps the weights if the step gets a summary. */
   async before(step: number): Promise<void> {
     if (!this.#isDue(step)) return;
-    const { program, readState } = this.#options;
-    const flat = (): Float32Array => new Float32Array(program.parameterCount);
-    this.#before ??= { parameters: flat(), gradients: flat() };
-    await readState({ parameters: this.#before.parameters });
+    this.#before = (await this.#options.readState()).parameters.slice();
     this.#due = step;
   }
 
   /** Call after it, while the batch and the gradients stand. Files are written behind the next steps. */
   async step(event: StepEvent, images: Uint8Array): Promise<void> {
     if (event.step !== this.#due || this.#before === undefined) return;
-    await this.#options.readState({ gradients: this.#before.gradients });
+    const { gradients } = await this.#options.readState();
     const { batch, imageSize } = this.#options.program;
     const scalars: [string, number][] = [
       ["cross_entropy_loss", event.cross_entropy],
@@ -103,8 +101,9 @@ export class Summaries {
     ];
     const values: SummaryValue[] = [
       ...scalars.map(([tag, value]) => ({ tag, kind: "scalar" as const, value })),
-      ...this.#histograms(this.#before),
+      ...this.#histograms({ parameters: this.#before, gradients }),
     ];
+    this.#before = undefined;
     const bytes = imageSize ** 2 * 3;
     const shown = Array.from({ length: Math.min(PICTURES, batch) }, (_, i) =>
       images.slice(i * bytes, (i + 1) * bytes),
@@ -146,7 +145,7 @@ export class Summaries {
   }
 
   /** Of all tensors and their gradients, which are those of the whole loss: the decay's share is added. */
-  #histograms({ parameters, gradients }: Pick<TrainingArrays, "parameters" | "gradients">): SummaryValue[] {
+  #histograms({ parameters, gradients }: Weighed): SummaryValue[] {
     const { weightDecay } = this.#options;
     return this.#tensors.flatMap(({ tag, offset, size, decay }) => {
       const tensor = parameters.subarray(offset, offset + size);
@@ -207,7 +206,7 @@ function histogram(tag: string, values: Float32Array): SummaryValue[] {
 
 /** [size, size, 3] RGB bytes as a PNG. */
 async function picture(tag: string, pixels: Uint8Array, size: number): Promise<SummaryValue> {
-  const png = await sharp(pixels, { raw: { width: size, height: size, channels: 3 } })
+  const png = await loadSharp()(pixels, { raw: { width: size, height: size, channels: 3 } })
     .png()
     .toBuffer();
   return { tag, kind: "image", image: { height: size, width: size, colorspace: 3, encoded: png } };

@@ -23,13 +23,10 @@ export function estimateMemory(
   evaluation: Program | undefined,
   decoding: number,
 ): number {
-  // The copy that checkpoints are written from.
-  const copy = 3 * training.parameterCount + 2 * training.planes.length;
   return (
     base +
     decoding +
     backend.plan(training) +
-    4 * copy +
     batchesInFlight * pictures(training) +
     (evaluation === undefined ? 0 : backend.plan(evaluation) + batchesInFlight * pictures(evaluation))
   );

@@ -27,8 +27,6 @@ export type Standing = {
 export interface Prepared {
   readonly network: Network;
   readonly program: Program;
-  /** A copy of the run's, as the saver last read it. */
-  readonly state: TrainingState;
   readonly run: TrainingRun;
   /** Absent where nothing is evaluated. */
   readonly evaluation: LoadedNetwork | undefined;
@@ -53,53 +51,49 @@ export async function prepare(plan: Plan, backend: Backend): Promise<Prepared> {
   const memoryOf = (training: Program): number => estimateMemory(backend, training, evaluated, decoding);
   refuseTooLargeBatch(settings.batch_size, (batch) => memoryOf(programOf(batch)));
   const program = programOf(settings.batch_size);
-  const { state, warnings } = await startingState(plan, program);
   const options = { threads: settings.threads ?? 0 };
   const run = backend.train(program, options);
-  await run.writeState(state);
-  const { step = 0, evaluated_step = -1, scores = null, best = null } = checkpoint?.state ?? {};
-  return {
-    network,
-    program,
-    state,
-    run,
-    evaluation:
-      evaluated === undefined ? undefined : { program: evaluated, run: backend.infer(evaluated, options) },
-    memory: memoryOf(program),
-    standing: { step, evaluated_step, scores, best },
-    warnings: [...plan.warnings, ...warnings],
-  };
+  try {
+    const state = await run.readState();
+    const warnings = await fillState(state, plan, program);
+    await run.writeState(state);
+    const { step = 0, evaluated_step = -1, scores = null, best = null } = checkpoint?.state ?? {};
+    return {
+      network,
+      program,
+      run,
+      evaluation:
+        evaluated === undefined ? undefined : { program: evaluated, run: backend.infer(evaluated, options) },
+      memory: memoryOf(program),
+      standing: { step, evaluated_step, scores, best },
+      warnings: [...plan.warnings, ...warnings],
+    };
+  } catch (error) {
+    run.close();
+    throw error;
+  }
 }
 
-/** Weights drawn, read from elsewhere, or as the checkpoint holds them. */
-async function startingState(
-  plan: Plan,
-  program: Program,
-): Promise<{ state: TrainingState; warnings: readonly string[] }> {
+/** Weights drawn, read from elsewhere, or as the checkpoint holds them, into a state of zeros. @returns warnings */
+async function fillState(state: TrainingState, plan: Plan, program: Program): Promise<string[]> {
   const { settings, checkpoint } = plan;
-  if (checkpoint !== undefined) return { state: await loadTraining(checkpoint, program), warnings: [] };
-  const parameters = initialise(program, { version: settings.version, seed: settings.seed });
-  const statistics = initialStatistics(program);
+  if (checkpoint !== undefined) {
+    await loadTraining(checkpoint, program, state);
+    return [];
+  }
+  const { parameters, statistics, averages } = state;
+  initialise(program, { version: settings.version, seed: settings.seed }, parameters);
+  statistics.set(initialStatistics(program));
   const skipped =
     settings.init_from === undefined
       ? []
-      : await initialiseFrom(resolve(settings.init_from), plan.model.variant, program, {
-          parameters,
-          statistics,
-        });
-  const state = {
-    parameters,
-    statistics,
-    momentum: new Float32Array(program.parameterCount),
-    averages: parameters.slice(),
-  };
-  const warnings =
-    skipped.length === 0
-      ? []
-      : [
-          `${skipped.join(", ")} start from the seed: not in the weights given, or of another number of classes`,
-        ];
-  return { state, warnings };
+      : await initialiseFrom(resolve(settings.init_from), plan.model.variant, program, state);
+  averages.set(parameters);
+  return skipped.length === 0
+    ? []
+    : [
+        `${skipped.join(", ")} start from the seed: not in the weights given, or of another number of classes`,
+      ];
 }
 
 /** The network, with its rule of what decays or the simpler one. */

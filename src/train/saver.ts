@@ -146,13 +146,13 @@ export class Saver {
   }
 
   /**
-   * Training's numbers where the run stands; they stand until the next call. An update may overflow although the gradient
+   * Training's numbers where the run stands, right until its next step. An update may overflow although the gradient
    * was finite: such weights are neither scored nor saved.
    */
   async readState(): Promise<TrainingState> {
-    const { run, state } = this.#prepared;
-    await run.readState(state);
-    for (const [name, values] of Object.entries(state) as [string, Float32Array][]) {
+    const { parameters, statistics, momentum, averages } = await this.#prepared.run.readState();
+    const state = { parameters, statistics, momentum, averages };
+    for (const [name, values] of Object.entries(state)) {
       const index = values.findIndex((value) => !Number.isFinite(value));
       if (index < 0) continue;
       const what = "the update left a number that is not finite";

@@ -119,7 +119,7 @@ class Training {
     this.#journal = journal;
     this.#summaries = new Summaries(runDir, {
       program,
-      readState: (into) => run.readState(into),
+      readState: () => run.readState(),
       weightDecay: settings.weight_decay,
       scheme: model.variant === "tensorflow" ? "tensorflow" : "canonical",
       interval: settings.save_summary_steps,

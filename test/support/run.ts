@@ -3,7 +3,7 @@
  */
 
 import type { Backend, BackendOptions, TrainingArrays, TrainingRun } from "../../src/backends/backend.js";
-import { type Engine, engine, type Run } from "../../src/backends/native/engine.js";
+import { type Engine, engine, type Run, stateArrays } from "../../src/backends/native/engine.js";
 import { NativeTraining } from "../../src/backends/native/index.js";
 import type { Table } from "../../src/backends/reference/planes.js";
 import { ReferenceTraining } from "../../src/backends/reference/reference.js";
@@ -44,12 +44,13 @@ export function trainOn(
   const mirrored = async <T>(work: () => Promise<T>): Promise<T> => {
     await run.writeState(state);
     const result = await work();
-    await run.readState(state);
+    const own = await run.readState();
+    for (const name of stateArrays) state[name].set(own[name]);
     return result;
   };
   const inspect = inspectionOf(run);
   return {
-    readState: (into) => run.readState(into),
+    readState: () => run.readState(),
     writeState: (from) => run.writeState(from),
     step: (batch, loss, update) => mirrored(() => run.step(batch, loss, update)),
     computeGradients: (batch, loss) => mirrored(() => run.computeGradients(batch, loss)),

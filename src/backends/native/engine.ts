@@ -23,8 +23,10 @@ export interface Engine {
   /** As a team, each thread runs the (inference) program alone, on portions of its batch. */
   createRun(words: Float64Array, threads: number, isa: string, team: boolean): Run;
   closeRun(run: Run): void;
-  /** Into the run or out of it; an inference run takes what is written into use. */
-  copyState(run: Run, write: boolean, ...arrays: (Float32Array | null)[]): Promise<void>;
+  /** The arrays of a training run themselves, in the order above; to be asked for once. */
+  stateOf(run: Run): Float32Array[];
+  /** Copies into the run what is given; an inference run takes it into use. */
+  writeState(run: Run, ...arrays: (Float32Array | null)[]): Promise<void>;
   /** loss = [labelSmoothing, weightDecay]; resolves to [crossEntropy, decayLoss, correct1, correct5, finite]. */
   trainStep(
     run: Run,

@@ -58,9 +58,9 @@ export class NativeRun {
     return ask(plan(this.program), work);
   }
 
-  copy(write: boolean, arrays: Partial<TrainingArrays>): Promise<void> {
+  write(arrays: Partial<TrainingArrays>): Promise<void> {
     const given = stateArrays.map((name) => arrays[name] ?? null);
-    return this.ask((addon) => addon.copyState(this.handle, write, ...given));
+    return this.ask((addon) => addon.writeState(this.handle, ...given));
   }
 
   kept(layer: string, images: number): Float32Array {
@@ -100,16 +100,22 @@ class Running {
 }
 
 export class NativeTraining extends Running implements TrainingRun {
+  #state: TrainingArrays | undefined;
+
   constructor(program: Program, options: BackendOptions) {
     super(new NativeRun(program, options));
   }
 
-  readState(into: Partial<TrainingArrays>): Promise<void> {
-    return this.run.copy(false, into);
+  async readState(): Promise<TrainingArrays> {
+    this.#state ??= await this.run.ask((addon) => {
+      const arrays = addon.stateOf(this.run.handle);
+      return Object.fromEntries(stateArrays.map((name, i) => [name, arrays[i]])) as unknown as TrainingArrays;
+    });
+    return this.#state;
   }
 
   writeState(from: Partial<TrainingArrays>): Promise<void> {
-    return this.run.copy(true, from);
+    return this.run.write(from);
   }
 
   step(batch: Batch, loss: LossSettings, update: UpdateSettings): Promise<StepResult> {
@@ -176,7 +182,7 @@ export class NativeInference extends Running implements InferenceRun {
   }
 
   load({ parameters, statistics }: Weights): Promise<void> {
-    return this.run.copy(true, { parameters, statistics });
+    return this.run.write({ parameters, statistics });
   }
 
   async infer(images: Uint8Array, count: number): Promise<Float32Array> {

@@ -9,11 +9,12 @@
  * PNG and WebP, and JPEG otherwise. Cropping and resizing are the addon's in every case (native/decode).
  */
 
-import sharp, { type Sharp } from "sharp";
+import type { Sharp } from "sharp";
 
 import { loadAddon } from "../../core/addon.js";
 import { environment } from "../../core/environment.js";
 import { DataError } from "../../core/error.js";
+import { loadSharp } from "../../core/sharp.js";
 import { noMemory, unreadable } from "../unreadable.js";
 import { Allowance } from "./allowance.js";
 import type { Box, ObjectBox, Size, Transform } from "./augment.js";
@@ -252,7 +253,7 @@ async function decodeWithSharp(
  * `decodingProblem` has passed, sharp has no say in what is damage.
  */
 export function withSharp(bytes: Uint8Array, failOn: "none" | "error" | "warning" = "none"): Sharp {
-  return sharp(bytes, { limitInputPixels: MAX_PIXELS, failOn, ignoreIcc: true }).removeAlpha();
+  return loadSharp()(bytes, { limitInputPixels: MAX_PIXELS, failOn, ignoreIcc: true }).removeAlpha();
 }
 
 /** What sharp could not do, as the picture's fault or the machine's. */

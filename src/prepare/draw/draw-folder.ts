@@ -11,10 +11,9 @@ import { existsSync, readFileSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 
-import sharp from "sharp";
-
 import { makeFolder, makeWholeFolder } from "../../core/durable.js";
 import { DataError } from "../../core/error.js";
+import { loadSharp } from "../../core/sharp.js";
 import { objectClasses } from "./classes.js";
 import type { ObjectBox } from "../../data/pictures/augment.js";
 import { drawPicture } from "./picture.js";
@@ -99,7 +98,7 @@ async function writePicture(
   const name = objectClasses[picture.label]?.name ?? "";
   const number = Math.floor((split === "train" ? index : index - train) / objectClasses.length);
   const stem = `${name}_${String(number).padStart(4, "0")}`;
-  const jpeg = await sharp(Buffer.from(picture.svg)).jpeg({ quality: picture.quality }).toBuffer();
+  const jpeg = await loadSharp()(Buffer.from(picture.svg)).jpeg({ quality: picture.quality }).toBuffer();
   await writeFile(join(root, split, name, `${stem}.jpg`), jpeg);
   await writeFile(
     join(root, "annotations", split, name, `${stem}.xml`),
