@@ -23,7 +23,7 @@ import { crc32c, hex32 } from "../../formats/crc32c.js";
 import { encodeExample } from "../../formats/tf-example.js";
 import { frameRecord } from "../../formats/tfrecord.js";
 import { indexPieces, openRecordIndex } from "./record-index.js";
-import type { IndexOptions } from "./record-scan.js";
+import type { IndexOptions, IndexProgress } from "./record-scan.js";
 import { parseKeys } from "./record-keys.js";
 import { writeManifest } from "./record-manifest.js";
 
@@ -195,11 +195,13 @@ suite("the index of a folder of shards", () => {
 
   test("tells its progress up to the last byte", async () => {
     const folder = shards([1, 2], [3]);
-    let last;
+    let last: IndexProgress | undefined;
     await openRecordIndex(folder, { onProgress: (progress) => (last = progress) });
     const totalBytes = 3 * one;
-    assert.deepEqual(last, {
-      shard: "shard-0001.tfrecords",
+    // Shards are read at once; which of them ends last is nobody's promise.
+    const { shard, ...rest } = last as unknown as IndexProgress;
+    assert.match(shard, /^shard-000[01]\.tfrecords$/);
+    assert.deepEqual(rest, {
       shardsDone: 2,
       shards: 2,
       records: 3,
