@@ -2,7 +2,7 @@
 
 import { UsageError } from "../core/error.js";
 import { evaluate, type EvaluateEvent } from "../inference/evaluate.js";
-import { evaluationLine } from "../run/plain-lines.js";
+import { evaluationLine, passedOverText } from "../run/plain-lines.js";
 import { type GivenSettings, settingsOf } from "../settings/settings.js";
 import type { CliCommand } from "./command.js";
 import { count, percent } from "./format.js";
@@ -32,6 +32,9 @@ export const evaluateCommand: CliCommand = {
       switch (event.event) {
         case "preparing":
           progress.show(preparing(event));
+          return;
+        case "passed_over":
+          progress.note(titled("Left out", passedOverText(event, shortPath)));
           return;
         case "warning":
           progress.note(`warning: ${event.what}`);

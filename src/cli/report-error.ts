@@ -6,7 +6,10 @@
  * of ours: it asks for a report, and shows its stack only under --debug.
  */
 
-import { asRiffleError, RiffleError } from "../core/error.js";
+import { asRiffleError, type Problem, RiffleError } from "../core/error.js";
+import { printable } from "../core/printable.js";
+import { count } from "./format.js";
+import { shortPath } from "./report-run.js";
 import type { Terminal } from "./terminal.js";
 
 const ISSUES = "the project's issue tracker";
@@ -17,7 +20,9 @@ export function reportError(thrown: unknown, terminal: Terminal, debug: boolean)
   if (!(error instanceof RiffleError)) return reportBug(error, terminal, debug);
 
   const { what, where = null, expected = null, found = null, safe = null, hint = null } = error.problem;
-  terminal.emit({ event: "error", code: error.exitCode, what, where, expected, found, hint, safe });
+  const { files } = error.problem;
+  const all = files === undefined ? {} : { files };
+  terminal.emit({ event: "error", code: error.exitCode, what, where, expected, found, ...all, hint, safe });
   const [headline, ...rest] = problemLines(error);
   terminal.note(terminal.noteColour.red("riffle:"), ` ${headline}`);
   for (const line of rest) terminal.note(`  ${line}`);
@@ -32,7 +37,7 @@ function problemLines(error: RiffleError): string[] {
   const place = where && !where.startsWith("option ") && !what.includes(where) ? `${where}: ` : "";
   const headline = sentence(`${place}${what}${numbers && ` (${numbers})`}`);
   // No full stop behind the hint: it may end with a command to paste.
-  return [headline, ...(safe ? [sentence(safe)] : []), ...(hint ? [hint] : [])];
+  return [headline, ...fileLines(error.problem), ...(safe ? [sentence(safe)] : []), ...(hint ? [hint] : [])];
 }
 
 function reportBug(error: unknown, terminal: Terminal, debug: boolean): number {
@@ -54,4 +59,18 @@ function noteStack({ stack = "" }: Error, terminal: Terminal): void {
 
 function sentence(text: string): string {
   return /[.?!]$/.test(text) ? text : `${text}.`;
+}
+
+/** Files that are named on the terminal; with --json all of them are. */
+const NAMED = 20;
+
+/** A line for each, the reasons below each other. */
+function fileLines({ files = [] }: Problem): string[] {
+  const named = files
+    .slice(0, NAMED)
+    .map(({ file, reason }) => [printable(shortPath(file)), reason] as const);
+  const width = Math.min(48, Math.max(...named.map(([file]) => file.length)));
+  const lines = named.map(([file, reason]) => `  ${file.padEnd(width)}   ${reason}`);
+  const more = files.length - named.length;
+  return more > 0 ? [...lines, `  and ${count(more)} more; --json names all of them`] : lines;
 }

@@ -21,7 +21,7 @@ import type {
   StepEvent,
   TrainEvent,
 } from "../run/events.js";
-import { passes } from "../run/plain-lines.js";
+import { passedOverText, passes } from "../run/plain-lines.js";
 import type { Settings } from "../settings/settings.js";
 import { count, duration, millions, percent, rate } from "./format.js";
 import { type ProgressState, startProgress } from "./progress.js";
@@ -106,6 +106,9 @@ export function reportRun(terminal: Terminal): RunReport {
       case "bad_image":
         progress.note(`left out: ${event.file}: ${event.reason}`);
         return;
+      case "passed_over":
+        progress.note(titled("Left out", passedOverText(event, shortPath)));
+        return;
       case "warning":
         progress.note(`warning: ${event.what}`);
         return;
@@ -131,7 +134,7 @@ export function reportRun(terminal: Terminal): RunReport {
 export function preparing(event: PreparingEvent): ProgressState {
   const records = event.what === "index";
   return {
-    label: records ? "indexing" : "caching",
+    label: { check: "looking at", index: "indexing", cache: "caching" }[event.what],
     done: event.done,
     total: event.total,
     columns: [

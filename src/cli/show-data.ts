@@ -3,7 +3,7 @@
 import { readFile, stat } from "node:fs/promises";
 import { dirname, extname, resolve } from "node:path";
 
-import { probeFolder, replaceFile } from "../core/durable.js";
+import { makeFolder, probeFolder, replaceFile } from "../core/durable.js";
 import { errorCode, UsageError } from "../core/error.js";
 import {
   SHEET_MARK,
@@ -15,6 +15,7 @@ import {
 } from "../prepare/contact-sheet.js";
 import { augmentationOf } from "../settings/augmentation.js";
 import { openRunData } from "../run/run-data.js";
+import { passedOverText } from "../run/plain-lines.js";
 import { settings as table } from "../settings/settings.js";
 import { type CliCommand, type Invocation, wholeNumber } from "./command.js";
 import { count, shellWord } from "./format.js";
@@ -103,7 +104,9 @@ async function showData(invocation: Invocation, terminal: Terminal): Promise<num
     epoch: wholeNumber(invocation, "epoch", 1),
     seed: settings.seed ?? table.seed.default,
   };
-  await probeFolder(dirname(output), "--output");
+  // The folder is made again when there is something to put into it.
+  const leaveNothing = await probeFolder(dirname(output), "--output");
+  await leaveNothing();
   const progress = startProgress(terminal);
   const evalOnly = split === "validation";
   const data = await openRunData(
@@ -111,7 +114,9 @@ async function showData(invocation: Invocation, terminal: Terminal): Promise<num
     { seed: options.seed, evalOnly },
     (event) => {
       if (event.event === "preparing") progress.show(preparing(event));
-      else if (event.event === "warning") progress.note(`warning: ${event.what}`);
+      else if (event.event === "passed_over") {
+        progress.note(titled("Left out", passedOverText(event, shortPath)));
+      } else if (event.event === "warning") progress.note(`warning: ${event.what}`);
       else progress.note(`left out: ${event.file}: ${event.reason}`);
     },
   );
@@ -128,6 +133,7 @@ async function showData(invocation: Invocation, terminal: Terminal): Promise<num
     progress.end();
     await data.close();
   }
+  await makeFolder(dirname(output));
   await replaceFile(output, [
     kind === ".png" ? await sheetPng(rows, options) : Buffer.from(await sheetHtml(rows, options)),
   ]);

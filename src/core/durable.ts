@@ -230,15 +230,19 @@ export async function recoverFolders(parent: string, isOurs: (name: string) => b
 /**
  * Creates a folder, and proves that files can be made in it, flushed, renamed and removed.
  *
- * @throws ResourceError whose hint names `option` as the way to another folder.
+ * @returns what takes away again the folders that it made, as far as they are empty: for a start that fails
+ * @throws ResourceError whose hint names `option` as the way to another folder; nothing is left then.
  */
-export async function probeFolder(folder: string, option = "--log_dir"): Promise<void> {
+export async function probeFolder(folder: string, option = "--log_dir"): Promise<() => Promise<void>> {
   const probe = join(folder, PROBE_FILE);
+  const made: string[] = [];
   try {
-    await makeFolder(folder);
+    await makeFolders(folder, made);
     await writeWhole(probe, (file) => file.write(Buffer.from("probe")));
     await rm(probe, { force: true });
+    return () => removeEmpty(made);
   } catch (error) {
+    await removeEmpty(made);
     const cause = error instanceof ResourceError ? error.cause : error;
     throw new ResourceError(
       {
@@ -289,16 +293,35 @@ export async function exists(path: string): Promise<boolean> {
  * folder exists in which none can be made and the system answers ENOENT, such as /proc.
  */
 export async function makeFolder(folder: string): Promise<void> {
+  await makeFolders(folder, []);
+}
+
+/** Notes those that it made, from the top. */
+async function makeFolders(folder: string, made: string[]): Promise<void> {
   if (await exists(folder)) {
     if ((await stat(folder)).isDirectory()) return;
     throw systemError("ENOTDIR", "it is a file");
   }
   const above = dirname(folder);
-  if (above !== folder) await makeFolder(above);
-  await mkdir(folder).catch(async (error: unknown) => {
+  if (above !== folder) await makeFolders(above, made);
+  try {
+    await mkdir(folder);
+    made.push(folder);
+  } catch (error) {
     // Another process may have made it meanwhile.
     if (errorCode(error) !== "EEXIST" || !(await stat(folder)).isDirectory()) throw error;
-  });
+  }
+}
+
+/** Takes folders away again as far as nothing lies in them. */
+async function removeEmpty(made: readonly string[]): Promise<void> {
+  for (const folder of made.toReversed()) {
+    try {
+      await rmdir(folder);
+    } catch {
+      return;
+    }
+  }
 }
 
 /** Brings the names in a folder to the disk, where the file system can: exFAT, SMB and some of FUSE cannot. */

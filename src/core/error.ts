@@ -12,6 +12,8 @@ export interface Problem {
   readonly where?: string | undefined;
   readonly expected?: string | undefined;
   readonly found?: string | undefined;
+  /** Every file that cannot be used, where the problem is of several. */
+  readonly files?: readonly { readonly file: string; readonly reason: string }[] | undefined;
   /** What was left untouched, or which checkpoint is still good. */
   readonly safe?: string | undefined;
   /** What to do next, best as a command to paste. */
@@ -164,9 +166,20 @@ export function describe(p: Problem): string {
   return (
     (p.where ? `${p.where}: ` : "") +
     withNumbers(p) +
+    listed(p) +
     [p.safe, p.hint]
       .filter(Boolean)
       .map((s) => `. ${s}`)
       .join("")
   );
+}
+
+/** The first of the files, for a message of one line. */
+function listed({ files = [] }: Problem): string {
+  if (files.length === 0) return "";
+  const more = files.length > 3 ? `; ${files.length - 3} more` : "";
+  return `: ${files
+    .slice(0, 3)
+    .map(({ file, reason }) => `${file}: ${reason}`)
+    .join("; ")}${more}`;
 }

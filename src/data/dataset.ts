@@ -47,6 +47,8 @@ export interface PictureFile {
   readonly bytes: number;
   /** It was there when a run began and is no longer: it keeps its number, and counts as bad without being counted. */
   readonly gone?: boolean;
+  /** Why it cannot be opened, where its name alone told. */
+  readonly problem?: DataError;
 }
 
 /** Shards of TFRecords behind a set. */

@@ -10,33 +10,46 @@ import { createHash } from "node:crypto";
 import { basename, dirname, join } from "node:path";
 
 import { DataError } from "../core/error.js";
+import { byName, lookalikes } from "../core/name-forms.js";
 import { checkedSample, type Dataset, type PictureFile, unknownClass } from "./dataset.js";
-import { byCodePoint, isDocument, listFolder, statOf } from "./picture-folder.js";
+import {
+  byCodePoint,
+  entriesOf,
+  type FolderEntry,
+  isDocument,
+  listFolder,
+  statOf,
+} from "./picture-folder.js";
 import { type Encoded, readPictures } from "./pictures/render.js";
+import { noRemarks, type Remarks } from "./remarks.js";
 
 /**
  * Opens a folder; `validation` is there when it has one of its own.
  *
  * @param leftOut files of training that keep their place when they are gone; absent where no run needs it
+ * @param remarks what is to be said of the folder
  */
 export function openImageFolder(
   root: string,
   leftOut?: readonly PictureFile[],
+  remarks: Remarks = noRemarks(),
 ): {
   readonly train: Dataset | undefined;
   readonly validation: Dataset | undefined;
 } {
-  const top = listFolder(root);
+  const atTop = noRemarks();
+  const top = listFolder(root, atTop);
   const trainName = top.folders.includes("train") ? "train" : undefined;
   const validationName = ["val", "validation"].find((name) => top.folders.includes(name));
   if (trainName === undefined && validationName === undefined) {
-    return { train: scanClasses(root, undefined, leftOut), validation: undefined };
+    return { train: scanClasses(root, undefined, leftOut, remarks), validation: undefined };
   }
-  const train = trainName === undefined ? undefined : scanClasses(join(root, trainName), undefined, leftOut);
+  const train =
+    trainName === undefined ? undefined : scanClasses(join(root, trainName), undefined, leftOut, remarks);
   const validation =
     validationName === undefined
       ? undefined
-      : scanClasses(join(root, validationName), train?.classes, undefined);
+      : scanClasses(join(root, validationName), train?.classes, undefined, remarks);
   return { train, validation };
 }
 
@@ -82,13 +95,19 @@ class ImageFiles implements Dataset {
   }
 
   async read(sample: number): Promise<Encoded> {
-    const [picture] = await readPictures([this.name(sample)]);
+    const [picture] = await this.readAll([sample]);
     if (picture instanceof DataError) throw picture;
     return picture as Encoded;
   }
 
-  readAll(samples: readonly number[]): Promise<(Encoded | DataError)[]> {
-    return readPictures(samples.map((sample) => this.name(sample)));
+  async readAll(samples: readonly number[]): Promise<(Encoded | DataError)[]> {
+    const problems = samples.map((sample) => (this.files[sample] as PictureFile).problem);
+    if (problems.every((problem) => problem === undefined))
+      return readPictures(samples.map((s) => this.name(s)));
+    const read = await readPictures(
+      samples.filter((_, i) => problems[i] === undefined).map((s) => this.name(s)),
+    );
+    return problems.map((problem) => problem ?? (read.shift() as Encoded | DataError));
   }
 }
 
@@ -97,8 +116,9 @@ function scanClasses(
   root: string,
   known: readonly string[] | undefined,
   leftOut: readonly PictureFile[] | undefined,
+  remarks: Remarks,
 ): Dataset {
-  const { folders, files } = listFolder(root);
+  const { folders, files } = listFolder(root, remarks);
   const loose = files.find((name) => !isDocument(name));
   if (loose !== undefined) {
     throw DataError.at(join(root, loose), "lies beside the class folders, so its class is unknown", {
@@ -109,38 +129,66 @@ function scanClasses(
     throw DataError.at(root, "holds no class folders", { expected: "one folder of pictures per class" });
   }
   const classes = known ?? folders;
-  const labelOf = new Map(classes.map((name, label) => [name, label]));
+  const labelOf = byName(classes.map((name, label) => [name, label]));
+  noteLookalikes(root, folders, remarks);
   const labels: number[] = [];
   const pictures: PictureFile[] = [];
   for (const folder of folders) {
-    const label = labelOf.get(folder);
+    const label = labelOf(folder);
     if (label === undefined) {
       throw unknownClass(join(root, folder), classes, folder);
     }
-    const inside = listFolder(join(root, folder));
-    if (inside.folders.length > 0) {
-      throw DataError.at(
-        join(root, folder, inside.folders[0] ?? ""),
-        "a folder inside a class folder; pictures lie directly in the folder of their class",
-      );
-    }
-    if (inside.files.length === 0 && known === undefined) {
+    const inside = picturesIn(join(root, folder), remarks);
+    if (inside.length === 0 && known === undefined) {
       throw DataError.at(join(root, folder), "a class without pictures");
     }
-    const gone = (leftOut ?? []).filter(
-      ({ name }) => dirname(name) === folder && !inside.files.includes(basename(name)),
-    );
-    const names = [...inside.files.map((file) => `${folder}/${file}`), ...gone.map(({ name }) => name)];
-    for (const name of gone.length === 0 ? names : names.sort(byCodePoint)) {
-      const lost = gone.find((file) => file.name === name);
-      pictures.push(
-        lost === undefined ? { name, bytes: fileSize(join(root, name)) } : { ...lost, gone: true },
-      );
+    const names = new Set(inside.map(({ name }) => name));
+    const gone = (leftOut ?? []).filter(({ name }) => dirname(name) === folder && !names.has(basename(name)));
+    const files = [
+      ...inside.map(({ name, problem }): PictureFile => pictureFile(root, `${folder}/${name}`, problem)),
+      ...gone.map((file): PictureFile => ({ ...file, gone: true })),
+    ];
+    for (const file of gone.length === 0 ? files : files.sort((a, b) => byCodePoint(a.name, b.name))) {
+      pictures.push(file);
       labels.push(label);
     }
   }
   if (pictures.length === 0) throw DataError.at(root, "holds no pictures");
   return new ImageFiles(root, classes, pictures, Int32Array.from(labels), leftOut !== undefined);
+}
+
+/** The files of a class; one that can only be notes is remarked, and left out. */
+function picturesIn(path: string, remarks: Remarks): FolderEntry[] {
+  const entries = entriesOf(path, remarks);
+  const folder = entries.find(({ kind }) => kind === "folder");
+  if (folder !== undefined) {
+    throw DataError.at(
+      join(path, folder.name),
+      "a folder inside a class folder; pictures lie directly in the folder of their class",
+    );
+  }
+  return entries.filter(({ name }) => {
+    if (!isDocument(name)) return true;
+    remarks.others.push(join(path, name));
+    return false;
+  });
+}
+
+function noteLookalikes(root: string, folders: readonly string[], remarks: Remarks): void {
+  const alike = lookalikes(folders);
+  if (alike === undefined) return;
+  const [a, b] = alike.map((name) => JSON.stringify(name.replace(/[^\0-\x7f]/g, escaped)));
+  remarks.notices.push(
+    `${root}: the classes ${a} and ${b} look the same, and are two: Unicode has two forms of the name`,
+  );
+}
+
+function escaped(character: string): string {
+  return `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`;
+}
+
+function pictureFile(root: string, name: string, problem: DataError | undefined): PictureFile {
+  return problem === undefined ? { name, bytes: fileSize(join(root, name)) } : { name, bytes: 0, problem };
 }
 
 /** Length in bytes; pipes and devices are refused here, since opening one may wait for ever. */

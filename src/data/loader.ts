@@ -83,7 +83,7 @@ export class TooManyBadImages extends DataError {
 }
 
 export interface BatchSource extends AsyncIterable<LoadedBatch> {
-  /** So far, each once, in the order of the batches. */
+  /** So far, each once: those known before, then in the order of the batches. */
   readonly badImages: readonly BadImage[];
   /** Seconds the reader has waited in next(). */
   readonly waited: number;
@@ -99,6 +99,8 @@ export interface Share {
 }
 
 interface LoadingOptions {
+  /** Found and told before; they count. */
+  readonly known?: readonly BadImage[] | undefined;
   /** Of this rank. */
   readonly batch: number;
   readonly imageSize: number;
@@ -263,6 +265,8 @@ class Loader implements BatchSource {
   constructor(dataset: Dataset, plan: Plan) {
     this.#dataset = dataset;
     this.#plan = plan;
+    for (const image of plan.known ?? []) this.#bad.add(image.sample);
+    this.badImages.push(...(plan.known ?? []));
     const pixels = plan.batch * plan.imageSize * plan.imageSize * 3;
     this.#free = Array.from(
       { length: Math.min(plan.prefetch ?? DEFAULT_PREFETCH, plan.batches) + 1 },

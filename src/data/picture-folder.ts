@@ -1,17 +1,33 @@
 /**
  * What lies in a folder of pictures, the same for every command: links are followed, what systems and editors leave
- * behind is passed over, names are sorted by code point, and one that is no text is refused, since no list can hold it.
+ * behind is passed over and counted, names are sorted by code point, and one that is no text is refused by name, since
+ * no list can hold it.
  */
 
 import { isUtf8 } from "node:buffer";
-import { readdirSync, type Stats, statSync } from "node:fs";
+import { type Dirent, readdirSync, type Stats, statSync } from "node:fs";
 import { join } from "node:path";
 
 import { DataError, errorCode } from "../core/error.js";
+import { noRemarks, type Remarks } from "./remarks.js";
+import { isCompanion, isSystemFile } from "./system-files.js";
 import { unreadable } from "./unreadable.js";
 
-/** Folders and files in `path`, sorted; what systems and editors leave behind is passed over. */
-export function listFolder(path: string): { readonly folders: string[]; readonly files: string[] } {
+/** One name in a folder. */
+export interface FolderEntry {
+  /** Escaped where it is no text. */
+  readonly name: string;
+  readonly kind: "folder" | "file";
+  /** Why it cannot be opened: a name that is no text, a link to nothing, a pipe. */
+  readonly problem?: DataError;
+}
+
+/**
+ * What lies in `path`, sorted by name, without what systems and editors leave behind, which is counted in `remarks`.
+ *
+ * @throws DataError when the folder cannot be read.
+ */
+export function entriesOf(path: string, remarks = noRemarks()): FolderEntry[] {
   let entries;
   try {
     // Bytes: Node puts U+FFFD in the place of what is no UTF-8, and no file has that name.
@@ -22,30 +38,57 @@ export function listFolder(path: string): { readonly folders: string[]; readonly
     if (code === "ENOTDIR") throw DataError.at(path, "a file, where a folder is expected", {}, error);
     throw unreadable(path, error);
   }
-  const folders: string[] = [];
-  const files: string[] = [];
+  const found: FolderEntry[] = [];
   for (const entry of entries) {
-    const name = entry.name.toString();
-    if (isJunk(name)) continue;
-    if (!isUtf8(entry.name)) throw notText(path, entry.name);
-    const kind = entry.isSymbolicLink() ? statOf(join(path, name)) : entry;
-    if (kind.isDirectory()) folders.push(name);
-    else if (kind.isFile()) files.push(name);
-    else throw DataError.at(join(path, name), "neither a file nor a folder");
+    const text = entry.name.toString();
+    if (isSystemFile(text) || (isCompanion(text) && !entry.isDirectory())) {
+      remarks.system++;
+      continue;
+    }
+    found.push(isUtf8(entry.name) ? entryOf(path, text, entry) : notText(path, entry));
   }
-  return { folders: folders.sort(byCodePoint), files: files.sort(byCodePoint) };
+  return found.sort((a, b) => byCodePoint(a.name, b.name));
 }
 
-function notText(folder: string, name: Uint8Array): DataError {
+/** Folders and files in `path`, sorted. @throws DataError for what can be neither opened nor put into a list. */
+export function listFolder(
+  path: string,
+  remarks?: Remarks,
+): { readonly folders: string[]; readonly files: string[] } {
+  const entries = entriesOf(path, remarks);
+  const problem = entries.find((entry) => entry.problem !== undefined)?.problem;
+  if (problem !== undefined) throw problem;
+  const named = (kind: FolderEntry["kind"]): string[] =>
+    entries.filter((entry) => entry.kind === kind).map(({ name }) => name);
+  return { folders: named("folder"), files: named("file") };
+}
+
+/** A name's own kind, or of what it is a link to. */
+function entryOf(folder: string, name: string, entry: Dirent<Buffer>): FolderEntry {
+  const path = join(folder, name);
+  let kind: Dirent<Buffer> | Stats = entry;
+  try {
+    if (entry.isSymbolicLink()) kind = statOf(path);
+  } catch (error) {
+    if (!(error instanceof DataError)) throw error;
+    return { name, kind: "file", problem: error };
+  }
+  if (kind.isDirectory()) return { name, kind: "folder" };
+  if (kind.isFile()) return { name, kind: "file" };
+  return { name, kind: "file", problem: DataError.at(path, "neither a file nor a folder") };
+}
+
+function notText(folder: string, entry: Dirent<Buffer>): FolderEntry {
   // As a shell takes it between $' and '.
-  const bytes = Array.from(name, (byte) =>
-    byte < 0x80 ? String.fromCharCode(byte) : `\\x${byte.toString(16)}`,
-  );
-  return DataError.at(folder, "a name that is not UTF-8 text, so no list can hold it", {
-    found: bytes.join(""),
+  const name = Array.from(entry.name, (byte) =>
+    byte >= 0x20 && byte < 0x7f ? String.fromCharCode(byte) : `\\x${byte.toString(16).padStart(2, "0")}`,
+  ).join("");
+  const problem = DataError.at(join(folder, name), "a name that is not UTF-8 text, so no list can hold it", {
+    found: name,
     safe: "Nothing was written",
     hint: "Rename it; for many of them there is convmv -f latin1 -t utf8 --notest",
   });
+  return { name, kind: entry.isDirectory() ? "folder" : "file", problem };
 }
 
 export function statOf(path: string): Stats {
@@ -56,11 +99,10 @@ export function statOf(path: string): Stats {
   }
 }
 
-const JUNK: ReadonlySet<string> = new Set(["thumbs.db", "desktop.ini", "__macosx", "$recycle.bin", "@eadir"]);
-
-/** Names at any level of a path. */
+/** Whether a path goes through a name that is passed over; its last is a file's. */
 export function isJunk(path: string): boolean {
-  return path.split("/").some((name) => name.startsWith(".") || JUNK.has(name.toLowerCase()));
+  const names = path.split("/");
+  return names.some(isSystemFile) || isCompanion(names.at(-1) as string);
 }
 
 /** Notes that data sets carry beside their class folders. */

@@ -10,10 +10,11 @@ import { zipSync } from "fflate";
 import { npyBytes } from "../../test/support/numpy-bytes.js";
 import { needs, sharedPath } from "../../test/support/shared.js";
 import { DataError, UsageError } from "../core/error.js";
-import type { Dataset } from "./dataset.js";
+import { type Dataset, readAll } from "./dataset.js";
 import { openDatasets } from "./sets.js";
 import { openImageFiles } from "./image-folder.js";
 import { openNpzImages } from "./npz-dataset.js";
+import { Scratch } from "./pictures/scratch.js";
 
 const root = mkdtempSync(join(tmpdir(), "riffle-data-"));
 after(() => rmSync(root, { recursive: true }));
@@ -128,7 +129,15 @@ suite("a folder of pictures", () => {
     await refuses(file, /neither a folder of pictures or TFRecords, nor a \.npz file/);
   });
 
-  test("refuses loops of links, dead links and pipes without waiting for them", async () => {
+  test("gives loops of links, dead links and pipes as pictures that cannot be read, without waiting for them", async () => {
+    const refuses = async (path: string, message: RegExp): Promise<void> => {
+      const { train } = await openDatasets(path, { seed: 1 });
+      assert.equal(train.size, 3);
+      const read = await readAll(train, [0, 1, 2], new Scratch());
+      const errors = read.filter((one) => one instanceof DataError);
+      assert.equal(errors.length, 1);
+      assert.match(errors[0]?.message ?? "", message);
+    };
     const loop = folder("a/1", "b/1");
     symlinkSync("loop", join(loop, "a", "loop"));
     await refuses(loop, /a\/loop: cannot be read: a loop of symbolic links/);

@@ -13,6 +13,7 @@ import { openNpzDataset } from "./npz-dataset.js";
 import { MAX_CLASSES } from "./records/record-classes.js";
 import { openRecords, type RecordOptions } from "./records/record-dataset.js";
 import { holdsRecords, isShardName } from "./records/record-manifest.js";
+import type { Remarks } from "./remarks.js";
 
 export interface Sets {
   readonly train: Dataset;
@@ -32,6 +33,8 @@ export interface OpenOptions {
   readonly evalOnly?: boolean | undefined;
   /** Files of training that a run left out: one that is gone since keeps its place, so that every other one does. */
   readonly leftOut?: readonly PictureFile[] | undefined;
+  /** Is told what there is to say of folders of pictures. */
+  readonly remarks?: Remarks | undefined;
   /** How TFRecords are read, where the path holds them. */
   readonly records?: Omit<RecordOptions, "classes"> | undefined;
   /** Names of the labels of records that do not say them. */
@@ -106,7 +109,9 @@ interface Parts {
 async function openParts(dataDir: string, options: OpenOptions): Promise<Parts> {
   if (await isFolder(dataDir)) {
     const shards = await findShards(dataDir);
-    return shards === undefined ? openImageFolder(dataDir, options.leftOut) : openShards(shards, options);
+    return shards === undefined
+      ? openImageFolder(dataDir, options.leftOut, options.remarks)
+      : openShards(shards, options);
   }
   if (dataDir.toLowerCase().endsWith(".npz")) return openNpzDataset(dataDir, options.evalOnly === true);
   if (isShardName(basename(dataDir))) return openShards({ train: dataDir }, options);

@@ -23,6 +23,7 @@ import { findWeights, type FoundWeights, newestValid, weightsOf } from "../run/f
 import type {
   BadImageEvent,
   EvaluatingEvent,
+  PassedOverEvent,
   PreparingEvent,
   RecordsEvent,
   WarningEvent,
@@ -56,7 +57,13 @@ interface EvaluationEndEvent extends Scores {
 }
 
 export type EvaluateEvent =
-  PreparingEvent | EvaluationStartEvent | EvaluatingEvent | BadImageEvent | WarningEvent | EvaluationEndEvent;
+  | PreparingEvent
+  | EvaluationStartEvent
+  | EvaluatingEvent
+  | BadImageEvent
+  | PassedOverEvent
+  | WarningEvent
+  | EvaluationEndEvent;
 
 /** A compiled network and the run that executes it. */
 export interface LoadedNetwork {
@@ -137,9 +144,11 @@ export function pictureBatches(
   model: ModelDescription,
   batch: number,
   maxBadImages: number,
+  known: readonly BadImage[] = [],
 ): BatchSource {
   return evaluationBatches(dataset, {
     batch,
+    known,
     imageSize: model.image_size,
     resize: { ...evaluationDecodings[model.pipeline], shorterSide: model.eval_resize },
     maxBadImages,
@@ -165,15 +174,18 @@ export async function score(
     readonly maxBadImages: number;
     readonly signal?: AbortSignal;
     readonly onBadImage?: (image: BadImage) => void;
+    /** Found and told before. */
+    readonly known?: readonly BadImage[];
   },
   report: (event: EvaluatingEvent | BadImageEvent) => void,
 ): Promise<Scores[] | undefined> {
   const { program, run } = network;
   const labels = labelsFor(dataset, options.model);
   const keepers = candidates.map(() => new ScoreKeeper());
-  const source = pictureBatches(dataset, options.model, program.batch, options.maxBadImages);
+  const { model, maxBadImages, known = [] } = options;
+  const source = pictureBatches(dataset, model, program.batch, maxBadImages, known);
   let done = 0;
-  let reported = 0;
+  let reported = known.length;
   try {
     for await (const batch of source) {
       if (options.signal?.aborted === true) return undefined;

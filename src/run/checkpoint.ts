@@ -15,7 +15,7 @@ import { open, readdir, readFile, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 
 import { exists, recoverFolders, removeFolder, replaceFolder } from "../core/durable.js";
-import { CheckpointError, UsageError } from "../core/error.js";
+import { CheckpointError, errorCode, UsageError } from "../core/error.js";
 import type { ParameterTable } from "../models/initialise.js";
 import { asCheckpointError, untouched } from "./checkpoint-error.js";
 import { type Checkpoint, type CheckpointState, parseState, stateFile } from "./checkpoint-state.js";
@@ -31,7 +31,11 @@ export function stepFolder(step: number): string {
 
 /** Refuses a folder that holds a run already. @throws UsageError */
 export async function refuseOccupied(runDir: string, hint: string): Promise<void> {
-  const run = (await readdir(runDir)).find((name) => /^(step-\d+|best|recipe\.json)$/.test(name));
+  const held = await readdir(runDir).catch((error: unknown) => {
+    if (errorCode(error) === "ENOENT") return [];
+    throw error;
+  });
+  const run = held.find((name) => /^(step-\d+|best|recipe\.json)$/.test(name));
   if (run === undefined) return;
   throw new UsageError({
     what: "the folder holds a run already",

@@ -9,11 +9,11 @@ import type { Origin } from "../settings/resolve-settings.js";
 import type { SettingName } from "../settings/settings.js";
 import type { Scores } from "./checkpoint-state.js";
 
-/** Before the start, while an index of records or a cache is made. */
+/** Before the start, while pictures are looked at, or an index of records or a cache is made. */
 export interface PreparingEvent {
   readonly event: "preparing";
-  readonly what: "index" | "cache";
-  /** Shards of an index, pictures of a cache. */
+  readonly what: "check" | "index" | "cache";
+  /** Shards of an index, pictures else. */
   readonly done: number;
   readonly total: number;
   /** Records or pictures. */
@@ -107,6 +107,15 @@ export interface BadImageEvent {
   readonly reason: string;
 }
 
+/** What lay among the pictures and is none. */
+export interface PassedOverEvent {
+  readonly event: "passed_over";
+  /** How many files and folders that systems, cameras and editors leave. */
+  readonly system_files: number;
+  /** Other files that can only be notes. */
+  readonly others: readonly string[];
+}
+
 /** Something that went wrong and did not stop the run. */
 export interface WarningEvent {
   readonly event: "warning";
@@ -145,6 +154,7 @@ export type TrainEvent =
   | EvaluationEvent
   | SaveEvent
   | BadImageEvent
+  | PassedOverEvent
   | WarningEvent
   | StoppedEvent
   | EndEvent;

@@ -9,7 +9,7 @@
  */
 
 import type { Scores } from "./checkpoint-state.js";
-import type { StartEvent, StepEvent, TrainEvent } from "./events.js";
+import type { PassedOverEvent, StartEvent, StepEvent, TrainEvent } from "./events.js";
 
 /** Turns events into lines; keeps what a line needs of the events before. */
 export class PlainLines {
@@ -30,6 +30,8 @@ export class PlainLines {
         return [evaluationLine(event, event.step)];
       case "save":
         return [`saved ${event.checkpoint}`];
+      case "passed_over":
+        return [`left out: ${passedOverText(event)}`];
       case "warning":
         return [`warning: ${event.what}`];
       case "bad_image":
@@ -65,6 +67,21 @@ export function evaluationLine({ top1, top5, loss }: Omit<Scores, "images">, ste
     `global_step = ${step}, loss = ${loss.toPrecision(8)}`
   );
 }
+
+/** "3 system files · 1 file that is no picture: bees/notes.txt" */
+export function passedOverText(
+  { system_files, others }: PassedOverEvent,
+  shortened: (path: string) => string = (path) => path,
+): string {
+  const files = (n: number): string => (n === 1 ? "1 file" : `${n} files`);
+  const named = others.slice(0, NAMED).map(shortened).join(", ") + (others.length > NAMED ? ", ..." : "");
+  return [
+    ...(system_files > 0 ? [files(system_files).replace(" ", " system ")] : []),
+    ...(others.length > 0 ? [`${files(others.length)} not of pictures: ${named}`] : []),
+  ].join(" · ");
+}
+
+const NAMED = 3;
 
 /** Whether a multiple of `interval` lies after `before` and not after `step`. */
 export function passes(before: number, step: number, interval: number): boolean {

@@ -22,7 +22,8 @@ import type { IndexProgress } from "../data/records/record-scan.js";
 import { parseKeys } from "../data/records/record-keys.js";
 import { openDatasets, openPair, type OpenOptions, type Sets } from "../data/sets.js";
 import { syntheticSet } from "../data/synthetic.js";
-import type { BadImageEvent, PreparingEvent, RecordsEvent, WarningEvent } from "./events.js";
+import { noRemarks } from "../data/remarks.js";
+import type { BadImageEvent, PassedOverEvent, PreparingEvent, RecordsEvent, WarningEvent } from "./events.js";
 import { availableMemory } from "../core/available-memory.js";
 import {
   type GivenSettings,
@@ -62,14 +63,18 @@ export function dataName({ synthetic, data_dir, train_data_dir }: DataSettings):
 export async function openRunData(
   given: DataSettings,
   options: Pick<OpenOptions, "seed" | "evalOnly" | "leftOut">,
-  report: (event: PreparingEvent | BadImageEvent | WarningEvent) => void,
+  report: (event: PreparingEvent | BadImageEvent | PassedOverEvent | WarningEvent) => void,
 ): Promise<RunData> {
+  const remarks = noRemarks();
   const sets = limited(
     given.synthetic === true
       ? synthetic(given, options)
-      : await openGiven(given, { ...options, ...openOptions(given, report) }),
+      : await openGiven(given, { ...options, ...openOptions(given, report), remarks }),
     given,
   );
+  const { system, others, notices } = remarks;
+  if (system + others.length > 0) report({ event: "passed_over", system_files: system, others });
+  for (const what of notices) report({ event: "warning", what });
   for (const records of new Set([sets.train.records, sets.validation?.records])) {
     for (const { shard, record, offset, reason, lost } of records?.badRecords ?? []) {
       const more = lost > 1 ? `; ${lost - 1} more are lost behind it` : "";

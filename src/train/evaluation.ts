@@ -52,6 +52,7 @@ export class Evaluations {
         maxBadImages: badImageLimit(settings),
         ...(signal === undefined ? {} : { signal }),
         onBadImage: (image) => this.saver.noteBad([image]),
+        known: this.plan.unreadable.validation,
       },
       this.journal.emit,
     );

@@ -12,6 +12,7 @@ import { CheckpointError } from "../core/error.js";
 import { recoverRun, saveCheckpoint, stepFolder } from "../run/checkpoint.js";
 import type { Reporter } from "../run/events.js";
 import { planRun } from "./plan.js";
+import { trainingFingerprint } from "../run/run-data.js";
 import { lockRun } from "../run/run-lock.js";
 import { valuesOf } from "../settings/read-settings.js";
 import type { GivenSettings } from "../settings/settings.js";
@@ -48,9 +49,10 @@ export async function importAsRun(
   const { width, classes, layout } = imported;
   refuseOtherNetwork(given, imported);
   const runDir = resolve(runFolder);
-  await probeFolder(runDir);
+  const leaveNothing = await probeFolder(runDir);
   const warn = (what: string): void => report({ event: "warning", what });
   return closing(async (atEnd) => {
+    atEnd(leaveNothing);
     const lock = await lockRun(runDir);
     atEnd(() => lock.release());
     if (lock.warning !== undefined) warn(lock.warning);
@@ -69,7 +71,7 @@ export async function importAsRun(
       model,
       settings: valuesOf(settings),
       origins,
-      data: { fingerprint: data.train.fingerprint, train_images: data.train.size },
+      data: { fingerprint: trainingFingerprint(data.train, settings), train_images: data.train.size },
     });
     const steps = length.scheduled;
     return { run: runDir, checkpoint, step, steps, imported, notices: noticesOf(imported, step, steps) };

@@ -13,6 +13,8 @@ import type { Checkpoint, ModelDescription } from "../run/checkpoint-state.js";
 import { findResumable } from "../run/find-checkpoint.js";
 import type { Reporter } from "../run/events.js";
 import { refuseUnsupported, resolveSettings, type ResolvedSettings } from "../settings/resolve-settings.js";
+import { foresee } from "./foresee.js";
+import { refuseUnreadable, type Unreadable } from "./refuse-unreadable.js";
 import { type RunLength, runLength } from "./schedule.js";
 import { dataName, openRunData, type RunData, trainingFingerprint, withCache } from "../run/run-data.js";
 import { readSettings } from "../settings/read-settings.js";
@@ -23,6 +25,15 @@ import {
   settings as table,
 } from "../settings/settings.js";
 
+/** The plan with the cache that its settings ask for, made first where it is missing. */
+export async function cachedPlan(
+  plan: Plan,
+  report: Reporter,
+  signal: AbortSignal | undefined,
+): Promise<Plan> {
+  return { ...plan, data: await withCache(plan.data, plan.settings, report, signal) };
+}
+
 /** What is to be trained, before anything is allocated. */
 export interface Plan extends ResolvedSettings {
   readonly runDir: string;
@@ -30,6 +41,8 @@ export interface Plan extends ResolvedSettings {
   readonly data: RunData & { readonly cacheFolder?: string };
   readonly model: ModelDescription;
   readonly length: RunLength;
+  /** Pictures that were found unreadable before anything was written, no more than are allowed. */
+  readonly unreadable: Unreadable;
   /** Where a resumed run goes on; absent in a new one. */
   readonly checkpoint?: Checkpoint;
   readonly warnings: readonly string[];
@@ -54,14 +67,14 @@ export async function planRun(
   try {
     const plan = isResumed(checked) ? planResumed(checked, runDir, data) : planNew(checked, runDir, data);
     const length = runLength(plan.settings, data.train.size);
-    return { ...plan, length, data: await withCache(data, plan.settings, report, signal) };
+    return { ...plan, length, unreadable: await refuseUnreadable(data, settings, report, signal) };
   } catch (error) {
     await data.close();
     throw error;
   }
 }
 
-type Decided = Omit<Plan, "length">;
+type Decided = Omit<Plan, "length" | "unreadable">;
 
 interface CheckedNew {
   readonly settings: GivenSettings;
@@ -89,6 +102,7 @@ async function checkNew(given: GivenSettings, runDir: string): Promise<CheckedNe
   }
   const hint = `Continue it with --resume ${shellWord(runDir)}, or name another folder with --log_dir`;
   await refuseOccupied(runDir, hint);
+  await foresee(given);
   const places = ["data_dir", "train_data_dir", "eval_data_dir", "cache_dir"] as const;
   const paths = places.flatMap((name) => {
     const path = given[name];

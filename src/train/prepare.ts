@@ -38,14 +38,8 @@ export interface Prepared {
 
 /** @throws ResourceError when it does not fit into memory, CheckpointError when weights to start from do not fit. */
 export async function prepare(plan: Plan, backend: Backend): Promise<Prepared> {
-  const { settings, model, data, checkpoint } = plan;
-  const network = trainedNetwork(model, settings.weight_decay_on);
-  const programOf = (batch: number): Program =>
-    compile(network, { batch, imageSize: model.image_size, mode: "train" });
-  const evaluated =
-    data.validation === undefined || settings.mode === "train"
-      ? undefined
-      : compile(network, { batch: settings.eval_batch_size, imageSize: model.image_size, mode: "infer" });
+  const { settings, data, checkpoint } = plan;
+  const { network, programOf, evaluated } = programsOf(plan);
   const sets = data.validation === undefined ? [data.train] : [data.train, data.validation];
   const decoding = Math.max(...(await Promise.all(sets.map(decodingMemoryOf))));
   const memoryOf = (training: Program): number => estimateMemory(backend, training, evaluated, decoding);
@@ -74,8 +68,25 @@ export async function prepare(plan: Plan, backend: Backend): Promise<Prepared> {
   }
 }
 
+/** The programs of a run, for any batch size. */
+export function programsOf({ settings, model, data }: Plan): {
+  readonly network: Network;
+  readonly programOf: (batch: number) => Program;
+  readonly evaluated: Program | undefined;
+} {
+  const network = trainedNetwork(model, settings.weight_decay_on);
+  return {
+    network,
+    programOf: (batch) => compile(network, { batch, imageSize: model.image_size, mode: "train" }),
+    evaluated:
+      data.validation === undefined || settings.mode === "train"
+        ? undefined
+        : compile(network, { batch: settings.eval_batch_size, imageSize: model.image_size, mode: "infer" }),
+  };
+}
+
 /** Weights drawn, read from elsewhere, or as the checkpoint holds them, into a state of zeros. @returns warnings */
-async function fillState(state: TrainingState, plan: Plan, program: Program): Promise<string[]> {
+export async function fillState(state: TrainingState, plan: Plan, program: Program): Promise<string[]> {
   const { settings, checkpoint } = plan;
   if (checkpoint !== undefined) {
     await loadTraining(checkpoint, program, state);

@@ -24,7 +24,7 @@ import { shellWord } from "../core/printable.js";
 import { Draws, streams } from "../core/random.js";
 import { type BatchSource, type LoadedBatch, TooManyBadImages, trainingBatches } from "../data/loader.js";
 import type { HeadStep, Program } from "../program/program.js";
-import { recoverRun } from "../run/checkpoint.js";
+import { recoverRun, refuseOccupied } from "../run/checkpoint.js";
 import type { Scores } from "../run/checkpoint-state.js";
 import type { Reporter, StepEvent, TrainEvent } from "../run/events.js";
 import { runFolderOf } from "../run/find-checkpoint.js";
@@ -36,7 +36,8 @@ import { augmentationOf } from "../settings/augmentation.js";
 import { valuesOf } from "../settings/read-settings.js";
 import { type GivenSettings, settings as table } from "../settings/settings.js";
 import { Evaluations } from "./evaluation.js";
-import { type Plan, planRun } from "./plan.js";
+import { foreseePlan } from "./foresee.js";
+import { cachedPlan, type Plan, planRun } from "./plan.js";
 import { type Prepared, prepare } from "./prepare.js";
 import { Saver } from "./saver.js";
 import { averageDecay, learningRate, type Schedule, scheduleOf } from "./schedule.js";
@@ -74,16 +75,33 @@ export async function train(
       ? resolve(given.log_dir ?? table.log_dir.default)
       : await runFolderOf(resolve(given.resume));
   const journal = new Journal(report);
-  await probeFolder(runDir);
+  const isThere = await exists(runDir);
+  // A folder that cannot be written is told before anything long; a new one is made when nothing speaks against the run.
+  const leaveNothing = await probeFolder(runDir);
+  await leaveNothing();
   return closing(async (atEnd) => {
-    const lock = await lockRun(runDir);
-    atEnd(() => lock.release());
-    if (lock.warning !== undefined) journal.warn(lock.warning);
-    atEnd(() => journal.flush());
-    await recoverRun(runDir);
-    const plan = await planRun(given, runDir, journal.emit, signal);
-    atEnd(() => plan.data.close());
+    const enter = async (): Promise<void> => {
+      atEnd(await probeFolder(runDir));
+      const lock = await lockRun(runDir);
+      atEnd(() => lock.release());
+      if (lock.warning !== undefined) journal.warn(lock.warning);
+      atEnd(() => journal.flush());
+      await recoverRun(runDir);
+    };
+    if (isThere) await enter();
+    const planned = await planRun(given, runDir, journal.emit, signal);
+    atEnd(() => planned.data.close());
     const backend = await chooseBackend();
+    await foreseePlan(planned, backend);
+    if (!isThere) {
+      await enter();
+      await refuseOccupied(
+        runDir,
+        "Another process has begun one meanwhile; name another folder with --log_dir",
+      );
+    }
+    const plan = await cachedPlan(planned, journal.emit, signal);
+    atEnd(() => plan.data.close());
     const prepared = await prepare(plan, backend);
     atEnd(() => prepared.run.close());
     atEnd(() => prepared.evaluation?.run.close());
@@ -139,6 +157,9 @@ class Training {
     const { runDir, length, checkpoint: resumed } = this.#plan;
     const { standing, warnings } = this.#prepared;
     for (const what of warnings) this.#journal.warn(what);
+    const { train: unreadable, validation: alsoUnreadable } = this.#plan.unreadable;
+    this.#saver.noteBad([...unreadable, ...alsoUnreadable]);
+    this.#badImages = unreadable.length;
     // Saved before anything is trained, so that a run killed at any time from now on can be resumed.
     if (resumed === undefined) await this.#saver.save("last");
     else await this.#saver.settleBest();
@@ -181,6 +202,7 @@ class Training {
       augmentation: augmentationOf(settings),
       shuffle: settings.shuffle,
       maxBadImages: badImageLimit(settings),
+      known: this.#plan.unreadable.train,
     });
     await closing((atEnd) => {
       atEnd(() => source.close());

@@ -108,7 +108,7 @@ export async function writeImportedFile(imported: Imported, path: string): Promi
  */
 export async function writeImportedRun(imported: Imported, folder: string): Promise<string> {
   const runDir = resolve(folder);
-  await probeFolder(runDir);
+  const leaveNothing = await probeFolder(runDir);
   const lock = await lockRun(runDir);
   try {
     await refuseOccupied(runDir, "Name another folder with --log_dir");
@@ -133,6 +133,7 @@ export async function writeImportedRun(imported: Imported, folder: string): Prom
     );
   } finally {
     await lock.release();
+    await leaveNothing();
   }
 }
 

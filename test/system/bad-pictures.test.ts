@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { cpSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { before, suite, test } from "node:test";
 
@@ -10,6 +10,7 @@ import { Draws, streams } from "../../src/core/random.js";
 import { Sampler } from "../../src/data/sampler.js";
 import type { GivenSettings } from "../../src/settings/settings.js";
 import { train } from "../../src/train/trainer.js";
+import { damageBehindHeader } from "../support/damage.js";
 import { scratch, stepsPerEpoch, tinySettings, trainedBits } from "../support/tiny-run.js";
 
 const folder = scratch();
@@ -57,12 +58,12 @@ async function problemOf(settings: GivenSettings): Promise<{ safe: string; comma
   return { safe: problem?.safe ?? "", commands };
 }
 
-suite("H6: a bad picture in the middle of a run", () => {
+suite("H6: a picture damaged behind its header, met in the middle of a run", () => {
   const data = join(folder, "data");
   let expected: string;
   before(async () => {
     await writePictures(data);
-    writeFileSync(join(data, nameOf(bad)), "no picture");
+    damageBehindHeader(join(data, nameOf(bad)));
     const allowed = await train({ ...given(data, join(folder, "allowed")), max_bad_images: 1 });
     expected = trainedBits(allowed.checkpoint);
   });
@@ -97,7 +98,7 @@ suite("H6: a bad picture in the middle of a run", () => {
     const { openDatasets } = await import("../../src/data/sets.js");
     const { validation } = await openDatasets(own, { valSplit: 0.25, seed: 1 });
     const name = validation!.name(5);
-    writeFileSync(name, "no picture");
+    damageBehindHeader(name);
     const { commands } = await problemOf(settings);
     rmSync(name);
     const { scores } = await train(commands[0]!);
