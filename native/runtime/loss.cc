@@ -15,9 +15,11 @@ StepResult Loss(Workspace& ws, const int32_t* labels, const float* parameters, c
     const float label_logit = logits[labels[n]];
     double largest = logits[0], sum_logits = 0;
     long above = 0, above_or_first = 0;
+    bool finite = true;
     for (long c = 0; c < classes; ++c) {
       largest = std::max<double>(largest, logits[c]);
       sum_logits += logits[c];
+      finite &= std::isfinite(logits[c]);
       above += logits[c] > label_logit;
       above_or_first += logits[c] > label_logit || (logits[c] == label_logit && c < labels[n]);
     }
@@ -31,7 +33,7 @@ StepResult Loss(Workspace& ws, const int32_t* labels, const float* parameters, c
       const double target = (c == labels[n] ? 1 - s : 0) + s / static_cast<double>(classes);
       dlogits[c] = static_cast<float>((std::exp(logits[c] - log_total) - target) / p.batch);
     }
-    const bool finite = std::isfinite(label_logit);
+    // tf.math.in_top_k's rule: a row that is not finite is right in no rank.
     first[n] = finite && above_or_first == 0;
     five[n] = finite && above < 5;
   });
@@ -43,8 +45,8 @@ StepResult Loss(Workspace& ws, const int32_t* labels, const float* parameters, c
   }
   std::vector<double> squares(Chunks(p.trained_count));
   ws.pool.Run(Chunks(p.trained_count), [&](long t, int) {
-    ForEachSegment(p, t, [&](long begin, long end, bool decay) {
-      if (decay) squares[t] += ws.kernels.sum_of_squares(parameters + begin, end - begin);
+    ForEachSegment(p, t, [&](long begin, long end, const Segment& s) {
+      if (s.decay) squares[t] += ws.kernels.sum_of_squares(parameters + begin, end - begin);
     });
   });
   for (double v : squares) result.decay_loss += loss.weight_decay * v / 2;

@@ -8,7 +8,7 @@
 namespace riffle {
 namespace {
 
-constexpr double kFormat = 4;
+constexpr double kFormat = 5;
 constexpr long kManyElements = 1L << 40, kManyBytes = 1L << 46;
 constexpr long kLine = 64;
 
@@ -55,7 +55,7 @@ void ExpectWeights(const ProgramInfo& p, const StepInfo& s, long count) {
 ProgramInfo DecodeProgram(const double* numbers, size_t count) {
   Words words(numbers, count);
   ProgramInfo p;
-  if (words.Number("format") != kFormat) throw std::invalid_argument("program: format is not 4; rebuild the addon");
+  if (words.Number("format") != kFormat) throw std::invalid_argument("program: format is not 5; rebuild the addon");
   p.training = words.Flag("training");
   p.batch = static_cast<int>(words.Whole("batch", 1, 1 << 20));
   p.image_size = static_cast<int>(words.Whole("image size", 1, kLongestSide));
@@ -87,6 +87,8 @@ ProgramInfo DecodeProgram(const double* numbers, size_t count) {
     s.begin = end;
     end = s.end = words.Whole("segment end", end, p.trained_count);
     s.decay = words.Flag("segment decay");
+    s.rate = words.Number("segment rate");
+    Expect(s.rate >= 0, "a segment's rate is not negative");
     p.segments.push_back(s);
   }
   Expect(end == p.trained_count, "segments cover the parameters that train");

@@ -37,6 +37,7 @@ struct StepInfo {
 struct Segment {
   long begin, end;
   bool decay;
+  double rate;  // what the learning rate is multiplied by
 };
 
 // Neighbouring gradients that are final once the backward of a step is done.

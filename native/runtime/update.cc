@@ -10,15 +10,16 @@ void ApplyUpdate(Workspace& ws, const Weights& w, const UpdateSettings& settings
                        .momentum = w.momentum,
                        .averages = w.averages,
                        .gradients = w.gradients,
-                       .learning_rate = static_cast<float>(settings.learning_rate),
+                       .learning_rate = 0.0f,
                        .momentum_factor = static_cast<float>(settings.momentum),
                        .weight_decay = 0.0f,
                        .average_decay = static_cast<float>(settings.average_decay),
                        .nesterov = settings.nesterov};
   ws.pool.Run(Chunks(ws.program.trained_count), [&](long t, int) {
-    ForEachSegment(ws.program, t, [&](long begin, long end, bool decay) {
+    ForEachSegment(ws.program, t, [&](long begin, long end, const Segment& s) {
       Update u = base;
-      u.weight_decay = decay ? static_cast<float>(settings.weight_decay) : 0.0f;
+      u.learning_rate = static_cast<float>(settings.learning_rate * s.rate);
+      u.weight_decay = s.decay ? static_cast<float>(settings.weight_decay) : 0.0f;
       ws.kernels.update(u, begin, end);
     });
   });

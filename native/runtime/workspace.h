@@ -19,12 +19,12 @@ constexpr long kChunk = 1 << 15;
 
 inline long Chunks(long elements) { return (elements + kChunk - 1) / kChunk; }
 
-// Calls body(begin, end, decay) for what each segment has of a chunk of the parameters.
+// Calls body(begin, end, segment) for what each segment has of a chunk of the parameters.
 template <class Body>
 void ForEachSegment(const ProgramInfo& program, long chunk, const Body& body) {
   for (const Segment& s : program.segments) {
     const long begin = std::max(s.begin, chunk * kChunk), end = std::min(s.end, (chunk + 1) * kChunk);
-    if (begin < end) body(begin, end, s.decay);
+    if (begin < end) body(begin, end, s);
   }
 }
 

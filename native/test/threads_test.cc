@@ -51,7 +51,7 @@ ProgramInfo SmallProgram(bool training, int frozen = 0) {
   const auto add_parameters = [&](long count, bool decay) {
     const long begin = p.parameter_count;
     p.parameter_count += count;
-    if (training && p.trained_count == 0) p.segments.push_back({begin, p.parameter_count, decay});
+    if (training && p.trained_count == 0) p.segments.push_back({begin, p.parameter_count, decay, 1});
     return begin;
   };
   const auto half = [](int size) {

@@ -45,7 +45,7 @@ export interface LossSettings {
 
 /**
  * Momentum SGD: g += weightDecay * w where the parameter decays; a = momentum * a + g;
- * w -= rate * (nesterov ? g + momentum * a : a); average = decay * average + (1 - decay) * w.
+ * w -= rate * (nesterov ? g + momentum * a : a), rate being the learning rate times the parameter's `rate`; average = decay * average + (1 - decay) * w.
  */
 export interface UpdateSettings {
   readonly learningRate: number;

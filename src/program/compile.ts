@@ -38,6 +38,8 @@ export interface CompileOptions {
    * inference does and keeps its bits; backward ends behind it.
    */
   readonly freeze?: { readonly through: string } | undefined;
+  /** In training: the classifier's learning rate, as a multiple of the others'; 1 unless told. */
+  readonly classifierRate?: number | undefined;
   /** Layers whose maps stand until the end of a run; a run hands them out (`kept`). */
   readonly keep?: readonly string[] | undefined;
 }
@@ -47,7 +49,7 @@ export function compile(network: Network, options: CompileOptions): Program {
   const { batch, imageSize, mode } = options;
   const bound = bind(network, imageSize);
   const marked = markTraining(bound, options);
-  const laidOut = layOutParameters(network, marked);
+  const laidOut = layOutParameters(network, marked, options.classifierRate ?? 1);
   const steps = markAccumulation(laidOut.steps);
   const kept = (options.keep ?? []).map((layer) => ({ layer, planes: mapOf(bound, layer) }));
   if (mode === "train") checkStatistics(bound.planes, batch);
@@ -195,7 +197,7 @@ interface LaidOut extends Bound {
  *
  * The parameter table is in the network's order instead, and a tensor's random draws go by its place there.
  */
-function layOutParameters(network: Network, bound: Bound): LaidOut {
+function layOutParameters(network: Network, bound: Bound, classifierRate: number): LaidOut {
   const planes = [...bound.planes];
   const steps: Step[] = [];
   const tables: Parameter[][] = [];
@@ -209,7 +211,8 @@ function layOutParameters(network: Network, bound: Bound): LaidOut {
     const place = (name: string, role: Parameter["role"], shape: readonly number[], plane?: PlaneId) => {
       const offset = end;
       const decay = network.decays.includes(role);
-      const entry = { name: `${step.name}.${name}`, shape, offset, size: product(shape), decay, role };
+      const rate = step.kind === "head" ? classifierRate : 1;
+      const entry = { name: `${step.name}.${name}`, shape, offset, size: product(shape), decay, rate, role };
       table.push(plane === undefined ? entry : { ...entry, plane });
       end += entry.size;
       return offset;

@@ -43,6 +43,8 @@ export interface Parameter {
   readonly size: number;
   /** Whether weight decay applies (the variant's rule). */
   readonly decay: boolean;
+  /** What the update multiplies the learning rate by; 1 unless the program was compiled otherwise. */
+  readonly rate: number;
   readonly role: "convolution" | "depthwise" | "gamma" | "beta" | "linear" | "bias";
   /** The plane of a gamma's or beta's first element; its others follow. */
   readonly plane?: PlaneId;

@@ -3,10 +3,12 @@
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 
+import { nativeBackend } from "../../src/backends/native/index.js";
 import { softmaxCrossEntropy } from "../../src/backends/reference/head-passes.js";
 import { referenceBackend } from "../../src/backends/reference/reference.js";
 import { UsageError } from "../../src/core/error.js";
 import { compile } from "../../src/program/compile.js";
+import type { HeadStep } from "../../src/program/program.js";
 import { assertClose } from "../support/compare.js";
 import { needs } from "../support/shared.js";
 import { emptyState, readArrays } from "../support/tf-reference.js";
@@ -94,6 +96,22 @@ suite("a training run", () => {
     assert.equal(result.finite, false);
     assert.deepEqual({ ...state, gradients: undefined }, before);
   });
+
+  // tf.math.in_top_k says no to every label of such a row.
+  for (const backend of [referenceBackend, nativeBackend]) {
+    test(`counts no picture as right whose logits are not finite (${backend.name})`, async () => {
+      const state = start();
+      const { bias } = program.steps.at(-1) as HeadStep;
+      state.parameters.set([1000, NaN], bias);
+      const run = trainOn(backend, program, state, { threads: 1 });
+      const { correct1, correct5 } = await run.computeGradients(
+        { ...batch, labels: Int32Array.of(0, 0) },
+        loss,
+      );
+      run.close();
+      assert.deepEqual([correct1, correct5], [0, 0]);
+    });
+  }
 
   test("sums the squares of decaying parameters only", async () => {
     const state = start();

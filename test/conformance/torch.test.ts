@@ -70,7 +70,7 @@ const files = ["torch-0.5x-64", "torch-0.5x-75", "torch-1.0x-64", "torch-1.0x-75
 
 test("the golden files are those that README.md describes", () => {
   const readme = readFileSync(storedPath("golden", "README.md"), "utf8");
-  for (const file of files) {
+  for (const file of [...files, "torch-groups-0.5x-64"]) {
     const bytes = readFileSync(storedPath("golden", `${file}.json`));
     const hash = createHash("sha256").update(bytes).digest("hex");
     assert.ok(readme.includes(`| ${hash} | ${file}.json |`), `${file}.json has sha256 ${hash}`);
@@ -84,6 +84,35 @@ for (const file of files) {
       compareStep(golden, precision);
     });
   }
+}
+
+/** Of torch-0.5x-64's step, with PyTorch's two groups of parameters. */
+const groups = JSON.parse(readFileSync(storedPath("golden", "torch-groups-0.5x-64.json"), "utf8")) as {
+  readonly classifierRate: number;
+  readonly weights: readonly TensorSummary[];
+};
+
+for (const { backend, share, ofZero } of backends) {
+  test(`a classifier with a rate of its own moves as in a group of PyTorch's SGD (${backend.name} backend)`, async () => {
+    const golden = JSON.parse(readFileSync(storedPath("golden", "torch-0.5x-64.json"), "utf8")) as Golden;
+    const { batch, imageSize, classes, seed, labelSmoothing } = golden;
+    const network = shuffleNetV2({ variant: "torchvision", width: golden.width, classes });
+    const { classifierRate } = groups;
+    const program = compile(network, { batch, imageSize, mode: "train", classifierRate });
+    const tensors = new Map(tensorsOf(program, "torchvision").map((tensor) => [tensor.name, tensor]));
+    const state = stateByRule(program, [...tensors.values()], seed);
+    const run = trainOn(backend, program, state, { threads: 0 });
+    const loss = { labelSmoothing, weightDecay: golden.update.weightDecay };
+    const update = { ...golden.update, nesterov: true, averageDecay: 0 };
+    await run.step(batchByRule(batch, imageSize, classes, seed), loss, update);
+    run.close();
+    for (const summary of groups.weights) {
+      const tensor = tensors.get(summary.name);
+      assert.ok(tensor, summary.name);
+      const actual = takeTensor(tensor, state.parameters);
+      compareTensor(`weights of ${summary.name}`, actual, summary, seed, share, ofZero);
+    }
+  });
 }
 
 function compareStep(golden: Golden, { backend, share, ofZero }: Precision): void {

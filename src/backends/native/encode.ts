@@ -6,7 +6,7 @@ import { kindOf } from "../../program/kinds/kinds.js";
 import type { Program, Step, Storage } from "../../program/program.js";
 
 /** Changes whenever the order below does; the engine refuses any other. */
-const FORMAT = 4;
+const FORMAT = 5;
 
 const STORAGE: { readonly [S in Storage]: number } = { f32: 0 };
 
@@ -30,9 +30,9 @@ export function encodeProgram(program: Program): Float64Array {
     words.push(plane.height, plane.width, STORAGE[plane.storage], Number(plane.relu), value, gradient);
     words.push(plane.gamma, plane.beta);
   });
-  const segments = decaySegments(program);
+  const segments = updateSegments(program);
   words.push(segments.length);
-  for (const segment of segments) words.push(segment.end, Number(segment.decay));
+  for (const segment of segments) words.push(segment.end, Number(segment.decay), segment.rate);
   words.push(program.steps.length);
   for (const step of program.steps) words.push(...encodeStep(step));
   words.push(program.buckets.length);
@@ -48,20 +48,26 @@ function encodeStep(step: Step): number[] {
   return words;
 }
 
-/** What trains of the parameter array, as runs of equal treatment by weight decay; gaps do not decay. */
-function decaySegments(program: Program): { end: number; decay: boolean }[] {
-  const segments: { end: number; decay: boolean }[] = [];
-  const extend = (end: number, decay: boolean) => {
+interface Segment {
+  end: number;
+  readonly decay: boolean;
+  readonly rate: number;
+}
+
+/** What trains of the parameter array, as runs that the update treats alike; gaps do not decay. */
+function updateSegments(program: Program): Segment[] {
+  const segments: Segment[] = [];
+  const extend = (end: number, decay: boolean, rate: number) => {
     const last = segments.at(-1);
     if (end <= (last?.end ?? 0)) return;
-    if (last?.decay === decay) last.end = end;
-    else segments.push({ end, decay });
+    if (last?.decay === decay && last.rate === rate) last.end = end;
+    else segments.push({ end, decay, rate });
   };
   for (const parameter of [...program.parameters].sort((a, b) => a.offset - b.offset)) {
     if (parameter.offset >= program.trainedCount) break;
-    extend(parameter.offset, false);
-    extend(parameter.offset + parameter.size, parameter.decay);
+    extend(parameter.offset, false, 1);
+    extend(parameter.offset + parameter.size, parameter.decay, parameter.rate);
   }
-  extend(program.trainedCount, false);
+  extend(program.trainedCount, false, 1);
   return segments;
 }

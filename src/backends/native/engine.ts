@@ -64,6 +64,6 @@ export async function ask<T>(bytes: number, work: (engine: Engine) => T | Promis
 export function engineError(error: unknown, bytes: number): unknown {
   return addonError(error, {
     expected: `${Math.ceil(bytes / 2 ** 20).toLocaleString("en")} MB for the engine's buffers`,
-    hint: "Use a smaller --batch_size or --image_size",
+    hint: "Use a smaller --image_size, or a smaller --batch_size and in training an --lr smaller in proportion",
   });
 }

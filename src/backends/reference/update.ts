@@ -3,7 +3,7 @@
  *
  *     g = gradient + weightDecay * w       where the parameter decays
  *     a = momentum * a + g
- *     w = w - rate * (nesterov ? g + momentum * a : a)
+ *     w = w - rate * (nesterov ? g + momentum * a : a)       rate: the learning rate times the parameter's own multiple
  *     average = decay * average + (1 - decay) * w
  *
  *     moving = moving - (1 - m) * (moving - batch)       the batch's variance times n / (n - 1)
@@ -21,7 +21,8 @@ export function updateParameters(program: Program, state: TrainingArrays, settin
     if (parameter.offset >= program.trainedCount) continue;
     const range = { from: parameter.offset, to: parameter.offset + parameter.size };
     const weightDecay = parameter.decay ? settings.weightDecay : 0;
-    updateRange(state, range, { ...settings, weightDecay });
+    const learningRate = settings.learningRate * parameter.rate;
+    updateRange(state, range, { ...settings, learningRate, weightDecay });
   }
 }
 
