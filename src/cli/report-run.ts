@@ -1,7 +1,8 @@
 /**
  * What a training run says to its user: the choices made, an epoch a line, evaluations, warnings.
  *
- * Loss and top-1 of an epoch's line are means over the epoch so far; a single batch jumps about.
+ * Loss and top-1 of an epoch's line are means over the epoch so far; a single batch jumps about. The loss is the
+ * cross-entropy, which a validation's loss can be held against; what the weight decay adds stands beside it.
  */
 
 import { relative } from "node:path";
@@ -41,13 +42,15 @@ export function reportRun(terminal: Terminal): RunReport {
   const progress = startProgress(terminal);
   let start: StartEvent | undefined;
   let step = 0;
-  const epoch = { number: 0, steps: 0, loss: 0, top1: 0 };
+  const epoch = { number: 0, steps: 0, loss: 0, decay: 0, top1: 0 };
 
   const showStep = (event: StepEvent, { steps_per_epoch, epochs, settings }: StartEvent): void => {
     const number = Math.ceil(event.step / steps_per_epoch);
-    if (number !== epoch.number) Object.assign(epoch, { number, steps: 0, loss: 0, top1: 0 });
+    if (number !== epoch.number)
+      Object.assign(epoch, { number, steps: 0, loss: 0, decay: 0, top1: 0 });
     epoch.steps++;
-    epoch.loss += event.loss;
+    epoch.loss += event.cross_entropy;
+    epoch.decay += event.decay_loss;
     epoch.top1 += event.top1;
     const batch = Number(settings["batch_size"]);
     progress.show({
@@ -57,6 +60,7 @@ export function reportRun(terminal: Terminal): RunReport {
       columns: [
         `${rate(event.images_per_second)} img/s`,
         `loss ${(epoch.loss / epoch.steps).toFixed(3)}`,
+        ...(epoch.decay > 0 ? [`decay ${(epoch.decay / epoch.steps).toFixed(3)}`] : []),
         `top-1 ${percent(epoch.top1 / epoch.steps)}`,
         `waiting ${percent(event.waiting)}`,
         ...(event.seconds_left > 0 ? [`left ${duration(event.seconds_left)}`] : []),

@@ -39,6 +39,19 @@ suite("scores", () => {
     assert.deepEqual([scores.top1, scores.top5], [0, 0]);
   });
 
+  // tf.math.in_top_k of TensorFlow 2 says no to each of these at k = 1 and at k = 5.
+  for (const row of [
+    [5, NaN, 2, 3, 4, 1],
+    [5, -Infinity, 2, 3, 4, 1],
+    [5, Infinity, 2, 3, 4, 1],
+    [Infinity, 0, 1, 2, 3, 4],
+  ]) {
+    test(`count no label of a row that is not finite: ${row.join(", ")}`, () => {
+      const { top1, top5 } = scoresOf([row], [0]);
+      assert.deepEqual([top1, top5], [0, 0]);
+    });
+  }
+
   test("weigh each image alike, however they are batched", () => {
     const keeper = new ScoreKeeper();
     keeper.add(Float32Array.of(1, 0, 1, 0, 1, 0), Int32Array.of(0, 0, 0), 3, 2);

@@ -56,11 +56,11 @@ function crossEntropy(logits: Float32Array, label: number): number {
 /**
  * How many logits come before the label's: `first` counts equal ones of a lower index too, so that one
  * class is predicted per image; `above` counts larger ones only, so that a tie at the boundary of the top
- * five is correct (tf.nn.in_top_k). A label whose logit is not a number comes last.
+ * five is correct. In a row that is not finite every label comes last. Source: tf.math.in_top_k, for both.
  */
 function rankOf(logits: Float32Array, label: number): { first: number; above: number } {
   const own = logits[label] as number;
-  if (Number.isNaN(own)) return { first: logits.length, above: logits.length };
+  if (!logits.every(Number.isFinite)) return { first: logits.length, above: logits.length };
   let first = 0;
   let above = 0;
   logits.forEach((z, i) => {

@@ -19,10 +19,18 @@ export const stateFile = "state.json";
 /** Scores on the whole validation set, accuracies as fractions. */
 export interface Scores {
   readonly images: number;
-  /** Mean softmax cross-entropy, without smoothing and weight decay. */
+  /** Mean softmax cross-entropy, without smoothing and weight decay; NaN where it was not finite, null in files. */
   readonly loss: number;
   readonly top1: number;
   readonly top5: number;
+}
+
+/** The evaluation whose weights lie in `best/`. */
+export interface Best {
+  readonly step: number;
+  readonly top1: number;
+  /** Absent in checkpoints of versions before ties went to the lower loss. */
+  readonly loss?: number | undefined;
 }
 
 /** A key of `evaluationDecodings` in data/augment.ts. */
@@ -57,7 +65,7 @@ export interface CheckpointState {
   readonly evaluated_step: number;
   /** Scores of the last evaluation, null before the first. */
   readonly scores: Scores | null;
-  readonly best: { readonly step: number; readonly top1: number } | null;
+  readonly best: Best | null;
   readonly model: ModelDescription;
   /** Every setting of the run, and who decided it. */
   readonly settings: Readonly<Record<string, string | number | boolean>>;
@@ -98,7 +106,11 @@ export function parseState(json: Uint8Array, path: string): CheckpointState {
 
 const scoresSchema = z.strictObject({
   images: z.int().nonnegative(),
-  loss: z.number(),
+  // JSON has no NaN, and writes null for it.
+  loss: z
+    .number()
+    .nullable()
+    .transform((loss) => loss ?? NaN),
   top1: z.number(),
   top5: z.number(),
 });
@@ -112,7 +124,9 @@ const stateSchema: z.ZodType<CheckpointState> = z.strictObject({
   steps_per_epoch: z.int().positive(),
   evaluated_step: z.int().min(-1),
   scores: scoresSchema.nullable(),
-  best: z.strictObject({ step: z.int().nonnegative(), top1: z.number() }).nullable(),
+  best: z
+    .strictObject({ step: z.int().nonnegative(), top1: z.number(), loss: z.number().optional() })
+    .nullable(),
   model: z.strictObject({
     variant: z.enum(variantNames),
     width: z.literal(widths),

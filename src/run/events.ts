@@ -69,6 +69,8 @@ export interface StepEvent {
   /** Of this batch: cross-entropy against the smoothed labels, plus the weight decay's term. */
   readonly loss: number;
   readonly cross_entropy: number;
+  /** The weight decay's term alone. */
+  readonly decay_loss: number;
   readonly top1: number;
   readonly top5: number;
   readonly learning_rate: number;

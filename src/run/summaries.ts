@@ -92,7 +92,7 @@ export class Summaries {
     const { batch, imageSize } = this.#options.program;
     const scalars: [string, number][] = [
       ["cross_entropy_loss", event.cross_entropy],
-      ["regularization_loss", event.loss - event.cross_entropy],
+      ["regularization_loss", event.decay_loss],
       ["loss", event.loss],
       ["learning_rate", event.learning_rate],
       ["train_accuracy", event.top1],

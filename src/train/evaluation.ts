@@ -8,6 +8,7 @@ import type { Journal } from "../run/journal.js";
 import type { Summaries } from "../run/summaries.js";
 import type { Scores } from "../run/checkpoint-state.js";
 import { score } from "../inference/evaluate.js";
+import { isBetter } from "./best.js";
 import type { Plan } from "./plan.js";
 import type { Prepared } from "./prepare.js";
 import type { Saver } from "./saver.js";
@@ -63,9 +64,14 @@ export class Evaluations {
     const kept = candidates[0];
     if (chosen === undefined || kept === undefined) return;
     standing.scores = chosen;
+    const met = { step, top1: chosen.top1, loss: chosen.loss };
+    if (!Number.isFinite(chosen.loss)) {
+      this.journal.warn(
+        `the validation loss of step ${step} is not finite, so it is not the best: try a lower --lr`,
+      );
+    }
     // A run that goes on from before its best meets it again.
-    const isBest = standing.best === null || chosen.top1 > standing.best.top1 || standing.best.step === step;
-    const best = isBest && (await this.saver.saveBest(kept.weights, { step, top1: chosen.top1 }));
+    const best = isBetter(met, standing.best) && (await this.saver.saveBest(kept.weights, met));
     candidates.forEach(({ name, weights }, i) => {
       const event: EvaluationEvent = {
         event: "evaluation",

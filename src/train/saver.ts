@@ -11,18 +11,17 @@ import { shellWord } from "../core/printable.js";
 import type { PictureFile } from "../data/dataset.js";
 import type { BadImage } from "../data/loader.js";
 import { openCheckpoint, pruneCheckpoints, saveCheckpoint, stepFolder } from "../run/checkpoint.js";
-import type { Checkpoint } from "../run/checkpoint-state.js";
+import type { Best, Checkpoint } from "../run/checkpoint-state.js";
 import { loadWeights, type Saved } from "../run/checkpoint-tensors.js";
 import type { Journal } from "../run/journal.js";
 import { valuesOf } from "../settings/read-settings.js";
 import { writeTfCheckpoint } from "../weights/tf-checkpoint.js";
+import { isBetter } from "./best.js";
 import type { Plan } from "./plan.js";
 import type { Prepared, Standing } from "./prepare.js";
 
 /** A failed save "between" others is tried again at the next interval; one of the "last" ends the run. */
 type When = "between" | "last";
-
-type Best = NonNullable<Standing["best"]>;
 
 /** Failures in a row that end a run. */
 const FAILURES = 3;
@@ -107,7 +106,7 @@ export class Saver {
     const said = standing.best;
     const held = await heldBest(runDir, checkpoint);
     if (held?.step === said?.step && held?.top1 === said?.top1) return;
-    if (said === null || (held !== undefined && held.top1 >= said.top1)) {
+    if (said === null || (held !== undefined && !isBetter(said, held))) {
       standing.best = held ?? null;
       return;
     }
@@ -219,7 +218,8 @@ async function heldBest(runDir: string, { state }: Checkpoint): Promise<Best | u
   const isOfRun =
     held?.data.fingerprint === state.data.fingerprint &&
     JSON.stringify(held.model) === JSON.stringify(state.model);
-  return isOfRun && held.scores !== null ? { step: held.step, top1: held.scores.top1 } : undefined;
+  if (!isOfRun || held.scores === null || !Number.isFinite(held.scores.loss)) return undefined;
+  return { step: held.step, top1: held.scores.top1, loss: held.scores.loss };
 }
 
 /** The checkpoint that was saved with the scores that were best. */

@@ -25,7 +25,7 @@ import { Draws, streams } from "../core/random.js";
 import { type BatchSource, type LoadedBatch, TooManyBadImages, trainingBatches } from "../data/loader.js";
 import type { HeadStep, Program } from "../program/program.js";
 import { recoverRun, refuseOccupied } from "../run/checkpoint.js";
-import type { Scores } from "../run/checkpoint-state.js";
+import type { Best, Scores } from "../run/checkpoint-state.js";
 import type { Reporter, StepEvent, TrainEvent } from "../run/events.js";
 import { runFolderOf } from "../run/find-checkpoint.js";
 import { Journal } from "../run/journal.js";
@@ -54,7 +54,7 @@ export interface TrainResult {
   readonly stopped: boolean;
   /** Of the last evaluation, on the averages where they are kept; null without a validation set. */
   readonly scores: Scores | null;
-  readonly best: { readonly step: number; readonly top1: number } | null;
+  readonly best: Best | null;
   readonly images_per_second: number;
 }
 
@@ -289,6 +289,7 @@ class Training {
       epoch: this.#epoch(),
       loss: result.crossEntropy + result.decayLoss,
       cross_entropy: result.crossEntropy,
+      decay_loss: result.decayLoss,
       top1: result.correct1 / settings.batch_size,
       top5: result.correct5 / settings.batch_size,
       learning_rate: rate,

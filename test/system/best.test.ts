@@ -47,7 +47,7 @@ const warnings = (events: readonly TrainEvent[]): string =>
 async function settled(run: string, step = steps): Promise<CheckpointState["best"]> {
   const { best } = (await openCheckpoint(join(run, `step-${step}`))).state;
   const held = (await openCheckpoint(join(run, "best"))).state;
-  assert.deepEqual({ step: held.step, top1: held.scores?.top1 }, best);
+  assert.deepEqual({ step: held.step, top1: held.scores?.top1, loss: held.scores?.loss }, best);
   return best;
 }
 

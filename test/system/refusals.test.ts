@@ -245,7 +245,7 @@ suite("the events", () => {
         "event run network classes image_size parameters train_images validation_images records cache_folder steps " +
         "steps_per_epoch epochs backend memory recipe settings origins resumed",
       save: "event step checkpoint",
-      step: "event step epoch loss cross_entropy top1 top5 learning_rate images_per_second waiting seconds_left",
+      step: "event step epoch loss cross_entropy decay_loss top1 top5 learning_rate images_per_second waiting seconds_left",
       evaluating: "event done images",
       evaluation: "event step epoch weights images loss top1 top5 best",
       end: "event step epoch loss top1 top5 images_per_second checkpoint",
