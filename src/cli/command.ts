@@ -254,7 +254,7 @@ function formatHelp(spec: CliCommand, command: Command, helper: Help): string {
     lines.push(
       "",
       recipe === undefined
-        ? "Defaults are those of recipe small-set below 100,000 training pictures, else documented."
+        ? "Defaults are those of recipe fine-tune with --init_from, small-set below 100,000 training pictures, else documented."
         : `Defaults are those of recipe ${recipe}.`,
       "--recipe NAME --help shows another recipe's, riffle help recipes all of them.",
     );

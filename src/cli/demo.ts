@@ -13,6 +13,8 @@ import { objectClasses } from "../prepare/draw/classes.js";
 import { evaluate } from "../inference/evaluate.js";
 import { predict } from "../inference/predict.js";
 import { openRunData } from "../run/run-data.js";
+import { recipes } from "../settings/recipe.js";
+import { rateAt } from "../settings/resolve-settings.js";
 import type { GivenSettings, SettingName } from "../settings/settings.js";
 import { train } from "../train/trainer.js";
 import type { CliCommand, Invocation } from "./command.js";
@@ -66,7 +68,7 @@ async function demo({ settings }: Invocation, terminal: Terminal): Promise<numbe
     const dataDir = settings.data_dir ?? (await drawPictures(terminal, stop.signal));
     const given = {
       ...DEFAULTS,
-      ...(settings.data_dir === undefined ? DRAWN_DEFAULTS : {}),
+      ...(settings.data_dir === undefined ? drawnDefaults(settings) : {}),
       ...settings,
       data_dir: dataDir,
       log_dir: settings.log_dir ?? freeFolder(),
@@ -113,6 +115,13 @@ async function demo({ settings }: Invocation, terminal: Terminal): Promise<numbe
     run.end();
     stop.release();
   }
+}
+
+/** The rate follows another batch, as a recipe's does. */
+function drawnDefaults({ batch_size }: GivenSettings): GivenSettings {
+  if (batch_size === undefined) return DRAWN_DEFAULTS;
+  const { batch_size: usual } = recipes["small-set"].values;
+  return { ...DRAWN_DEFAULTS, lr: rateAt(batch_size, { lr: DRAWN_DEFAULTS.lr, batch_size: usual }) };
 }
 
 /** Draws the set, or finds the one of an earlier demo. */

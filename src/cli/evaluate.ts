@@ -1,5 +1,6 @@
 /** `riffle evaluate`: loss, top-1 and top-5 on a whole validation set. */
 
+import { shortPath } from "../core/printable.js";
 import { UsageError } from "../core/error.js";
 import { evaluate, type EvaluateEvent } from "../inference/evaluate.js";
 import { evaluationLine, passedOverText } from "../run/plain-lines.js";
@@ -7,7 +8,7 @@ import { type GivenSettings, settingsOf } from "../settings/settings.js";
 import type { CliCommand } from "./command.js";
 import { count, percent } from "./format.js";
 import { startProgress } from "./progress.js";
-import { preparing, recordLines, shortPath, titled } from "./report-run.js";
+import { preparing, recordLines, titled } from "./report-run.js";
 
 export const evaluateCommand: CliCommand = {
   name: "evaluate",

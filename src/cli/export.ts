@@ -1,5 +1,6 @@
 /** `riffle export`: a trained network for ONNX Runtime, PyTorch, TensorFlow, or whatever reads safetensors. */
 
+import { shortPath } from "../core/printable.js";
 import { UsageError } from "../core/error.js";
 import {
   type ExportFormat,
@@ -11,7 +12,7 @@ import {
 import { onnxInputs } from "../weights/network-to-onnx.js";
 import { choice, type CliCommand, type Invocation, wholeNumber } from "./command.js";
 import { bytes, count, shellWord } from "./format.js";
-import { shortPath, titled } from "./report-run.js";
+import { titled } from "./report-run.js";
 import type { Terminal } from "./terminal.js";
 
 export const exportCommand: CliCommand = {

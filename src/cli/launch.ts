@@ -18,7 +18,7 @@ import { join, resolve } from "node:path";
 
 import { environment, type EnvironmentVariable } from "../core/environment.js";
 import { DataError, ResourceError, RiffleError, UsageError } from "../core/error.js";
-import { printable } from "../core/printable.js";
+import { printable, shortPath } from "../core/printable.js";
 import type { EndEvent, TrainEvent } from "../run/events.js";
 import { PlainLines } from "../run/plain-lines.js";
 import { refuseUnsupported } from "../settings/resolve-settings.js";
@@ -26,7 +26,6 @@ import { settingsOf, type GivenSettings, type SettingName } from "../settings/se
 import { train, type TrainResult } from "../train/trainer.js";
 import type { CliCommand, Invocation, OwnOptions } from "./command.js";
 import { shellWord } from "./format.js";
-import { shortPath } from "./report-run.js";
 import { listenForStop } from "./stop.js";
 import type { Terminal } from "./terminal.js";
 import { stopping } from "./train.js";

@@ -37,8 +37,10 @@ const english: Words = {
     "",
     "The documented command line names no command: `riffle --mode train …` is `riffle train …`, `riffle --mode evaluate …` " +
       "is `riffle evaluate …`. Two sets of defaults were published, the option table and the code; they are the recipes " +
-      "`documented` and `original`. A parameter that is given wins over the recipe. Without `--recipe`, `small-set` holds " +
-      "below 100,000 training pictures, else `documented`. `riffle help recipes NAME` prints one in full.",
+      "`documented` and `original`. A parameter that is given wins over the recipe. Without `--recipe`, `fine-tune` holds with " +
+      "`--init_from`, else `small-set` below 100,000 training pictures, else `documented`. The rate of a recipe belongs to its batch: " +
+      "with another `--batch_size` it is scaled in proportion unless `--lr` is given; `documented` and `original` keep theirs and warn. " +
+      "Both `fine-tune` and `small-set` go by the number of pictures (docs/recipes.md). `riffle help recipes NAME` prints one in full.",
   ],
   head: ["parameter", "also", "of", "values", "default", "effect"],
   group: (group) => groupTitles[group],
@@ -59,7 +61,9 @@ const chinese: Words = {
     "",
     "原文档的命令行不带子命令：`riffle --mode train …` 即 `riffle train …`，`riffle --mode evaluate …` 即 " +
       "`riffle evaluate …`。原系统公布过两套默认值，分别来自参数表和代码，对应这里的两个配方 `documented` 与 `original`。" +
-      "命令行给出的参数优先于配方。未给出 `--recipe` 时，训练图像少于 100,000 张用 `small-set`，否则用 `documented`。" +
+      "命令行给出的参数优先于配方。未给出 `--recipe` 时，给出 `--init_from` 用 `fine-tune`，否则训练图像少于 100,000 张用 `small-set`，其余用 `documented`。" +
+      "配方的学习率与其批大小对应：`--batch_size` 改变而未给出 `--lr` 时按比例缩放；`documented` 与 `original` 保持原值并给出警告。" +
+      "`fine-tune` 与 `small-set` 的部分取值随图像数量变化（见 recipes.md）。" +
       "`riffle help recipes 名称` 会打印一个配方的全部取值。",
   ],
   head: ["参数", "别名", "用于", "取值", "默认值", "作用"],

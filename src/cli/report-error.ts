@@ -7,9 +7,8 @@
  */
 
 import { asRiffleError, type Problem, RiffleError } from "../core/error.js";
-import { printable } from "../core/printable.js";
+import { printable, shortPath } from "../core/printable.js";
 import { count } from "./format.js";
-import { shortPath } from "./report-run.js";
 import type { Terminal } from "./terminal.js";
 
 const ISSUES = "the project's issue tracker";

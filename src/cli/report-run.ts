@@ -5,10 +5,9 @@
  * cross-entropy, which a validation's loss can be held against; what the weight decay adds stands beside it.
  */
 
-import { relative } from "node:path";
-
 import { nativeBackend } from "../backends/native/index.js";
 import { RiffleError } from "../core/error.js";
+import { shortPath } from "../core/printable.js";
 import { evaluationSide } from "../data/pictures/augment.js";
 import { jpegDecoder } from "../data/pictures/render.js";
 import { shuffleNetV2 } from "../models/shufflenet-v2.js";
@@ -46,8 +45,7 @@ export function reportRun(terminal: Terminal): RunReport {
 
   const showStep = (event: StepEvent, { steps_per_epoch, epochs, settings }: StartEvent): void => {
     const number = Math.ceil(event.step / steps_per_epoch);
-    if (number !== epoch.number)
-      Object.assign(epoch, { number, steps: 0, loss: 0, decay: 0, top1: 0 });
+    if (number !== epoch.number) Object.assign(epoch, { number, steps: 0, loss: 0, decay: 0, top1: 0 });
     epoch.steps++;
     epoch.loss += event.cross_entropy;
     epoch.decay += event.decay_loss;
@@ -161,12 +159,6 @@ export function recordLines(records: RecordsEvent | null): string[] {
   return [titled("Records", parts.join(" · "))];
 }
 
-/** A path as one would type it here. */
-export function shortPath(path: string): string {
-  const short = relative(process.cwd(), path);
-  return short === "" ? "." : short.startsWith("..") ? path : short;
-}
-
 /** "Saved     runs/a": the form of every line about a whole run. */
 export function titled(title: string, text: string): string {
   return `${title.padEnd(9)} ${text}`;
@@ -179,7 +171,8 @@ function heading(event: StartEvent): string[] {
   const { multiplyAdds } = totals(compile(network, { batch: 1, imageSize: event.image_size, mode: "infer" }));
   const learning = [
     `batch ${s.batch_size}`,
-    `rate ${s.lr} ${s.schedule}`,
+    `${rateOf(s, event.scaled_rate)} ${s.schedule}`,
+    ...(s.classifier_rate !== 1 ? [`${s.classifier_rate} times that for the classifier`] : []),
     ...(s.warmup_epochs > 0 ? [`warm-up ${s.warmup_epochs}`] : []),
     `decay ${s.weight_decay}`,
     ...(s.label_smoothing > 0 ? [`smoothing ${s.label_smoothing}`] : []),
@@ -202,6 +195,7 @@ function heading(event: StartEvent): string[] {
     ...cacheLines(s.cache, event.cache_folder),
     titled("Machine", machineLine(event.backend, s.threads) + precision(s.precision_mode)),
     titled("Recipe", `${event.recipe}: ${learning.join(", ")}`),
+    ...event.notes.map((note, i) => titled(i === 0 ? "Note" : "", note)),
     ...(event.resumed === null
       ? []
       : [
@@ -211,6 +205,12 @@ function heading(event: StartEvent): string[] {
           ),
         ]),
   ];
+}
+
+/** "rate 0.1 = 0.2 at batch 32, scaled to 16": what a rate was made from, where the recipe's was for another batch. */
+function rateOf({ lr, batch_size }: Settings, scaled: StartEvent["scaled_rate"]): string {
+  if (scaled === null) return `rate ${lr}`;
+  return `rate ${lr} = ${scaled.lr} at batch ${scaled.batch_size}, scaled to ${batch_size},`;
 }
 
 /** A cache is another data set than the pictures themselves, so it is said. */

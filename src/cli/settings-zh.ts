@@ -83,10 +83,11 @@ export const chineseSettings: Readonly<Record<SettingName, ChineseSetting>> = {
   },
   recipe: {
     help: "一组命名的默认值，用于未给出的参数（riffle help recipes）",
-    unset: "训练图像少于 100,000 张时为 small-set，否则为 documented",
+    unset: "给出 --init_from 时为 fine-tune，否则训练图像少于 100,000 张时为 small-set，其余为 documented",
   },
   batch_size: { help: "每个训练步的图像数" },
   lr: { help: "学习率的峰值" },
+  classifier_rate: { help: "分类层的学习率，为其余各层学习率的倍数" },
   end_learning_rate: { help: "衰减结束时的学习率" },
   schedule: { help: "学习率从峰值下降的方式" },
   max_epochs: { help: "遍历训练图像的轮数" },

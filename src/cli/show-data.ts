@@ -4,6 +4,7 @@ import { readFile, stat } from "node:fs/promises";
 import { dirname, extname, resolve } from "node:path";
 
 import { makeFolder, probeFolder, replaceFile } from "../core/durable.js";
+import { shortPath } from "../core/printable.js";
 import { errorCode, UsageError } from "../core/error.js";
 import {
   SHEET_MARK,
@@ -20,7 +21,7 @@ import { settings as table } from "../settings/settings.js";
 import { type CliCommand, type Invocation, wholeNumber } from "./command.js";
 import { count, shellWord } from "./format.js";
 import { startProgress } from "./progress.js";
-import { preparing, shortPath, titled } from "./report-run.js";
+import { preparing, titled } from "./report-run.js";
 import type { Terminal } from "./terminal.js";
 
 export const showDataCommand: CliCommand = {

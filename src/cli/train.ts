@@ -1,10 +1,11 @@
 /** `riffle train`: trains a network on a folder of pictures, or goes on with a run. */
 
+import { shortPath } from "../core/printable.js";
 import { settingsOf } from "../settings/settings.js";
 import { train, type TrainResult } from "../train/trainer.js";
 import type { CliCommand } from "./command.js";
 import { count, shellWord } from "./format.js";
-import { reportRun, shortPath, titled } from "./report-run.js";
+import { reportRun, titled } from "./report-run.js";
 import { listenForStop } from "./stop.js";
 import type { Terminal } from "./terminal.js";
 

@@ -2,6 +2,8 @@
  * Names as they may be printed and pasted: a file or a class may be called anything, and a terminal acts upon some of it.
  */
 
+import { relative } from "node:path";
+
 /** Control characters and the marks that reverse the direction of text, written as \uXXXX. */
 export function printable(text: string): string {
   return text.replace(
@@ -22,4 +24,10 @@ export function shellWord(word: string): string {
       : `\\${byte.toString(8).padStart(3, "0")}`,
   );
   return `$'${bytes.join("")}'`;
+}
+
+/** A path as one would type it here. */
+export function shortPath(path: string): string {
+  const short = relative(process.cwd(), path);
+  return short === "" ? "." : short.startsWith("..") ? path : short;
 }

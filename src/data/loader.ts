@@ -127,7 +127,7 @@ interface EvaluationOptions extends LoadingOptions, Share {
 export function trainingBatches(dataset: Dataset, options: TrainingOptions): BatchSource {
   const { batch, imageSize, seed, augmentation, shuffle, rank = 0, ranks = 1 } = options;
   const sampler = new Sampler({ size: dataset.size, seed, shuffle, rank, ranks });
-  const steps = stepsPerEpoch(dataset.size, batch, ranks);
+  const steps = stepsPerEpoch(dataset.size, batch, { ranks });
   return new Loader(dataset, {
     ...options,
     batches: Infinity,

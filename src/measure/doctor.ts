@@ -122,7 +122,9 @@ function memory(): Finding {
     name: "memory",
     found: `${(limit.bytes / 1e9).toFixed(1)} GB (${limit.source})`,
     verdict: enough ? "good" : "slow",
-    advice: enough ? "" : "Train with a smaller --batch_size or --image_size",
+    advice: enough
+      ? ""
+      : "Train with a smaller --image_size, or a smaller --batch_size and an --lr smaller in proportion",
   };
 }
 

@@ -53,6 +53,10 @@ export interface StartEvent {
   /** Estimate of the whole process, in bytes. */
   readonly memory: number;
   readonly recipe: string;
+  /** The recipe's own rate and batch, where the rate was made from them for another batch; `learning_rate` of a step is the run's. */
+  readonly scaled_rate: { readonly lr: number; readonly batch_size: number } | null;
+  /** What to expect and what would be better, a sentence or a command each. */
+  readonly notes: readonly string[];
   readonly settings: Readonly<Record<string, string | number | boolean>>;
   readonly origins: Readonly<Record<SettingName, Origin>>;
   /** The checkpoint this run goes on from. */

@@ -8,8 +8,11 @@ import { UsageError } from "../core/error.js";
 import { type RecipeName, recipes, smallSetLimit } from "./recipe.js";
 import { settingNames, settings, type GivenSettings, type SettingName, type Settings } from "./settings.js";
 
-/** Who decided a setting's value. */
-export type Origin = "given" | "recipe" | "default";
+/** Who decided a setting's value; "weights": the file that training starts from. */
+export type Origin = "given" | "weights" | "recipe" | "default";
+
+/** What a file of weights says of its network and of the pictures it saw. */
+export type SettingsOfWeights = Pick<GivenSettings, "variant" | "width" | "image_size">;
 
 /** Settings in full, and the origin of each. */
 export interface ResolvedSettings {
@@ -17,23 +20,50 @@ export interface ResolvedSettings {
   readonly origins: { readonly [K in SettingName]: Origin };
 }
 
+/** The recipe of a new run where none is named. */
+export function usualRecipe(given: GivenSettings, trainImages: number): RecipeName {
+  if (given.init_from !== undefined) return "fine-tune";
+  return trainImages < smallSetLimit ? "small-set" : "documented";
+}
+
 /**
- * All settings of a new run over `trainImages` pictures.
+ * All settings of a new run over `trainImages` pictures; of what is fine-tuned, the network is the one that the weights
+ * are of.
  *
  * A warm-up that was not given takes at most a quarter of the run, so that a short trial of a long
- * recipe needs no second option.
+ * recipe needs no second option. A rate that was not given follows the batch.
  */
-export function resolveSettings(given: GivenSettings, trainImages: number): ResolvedSettings {
-  const name: RecipeName = given.recipe ?? (trainImages < smallSetLimit ? "small-set" : "documented");
-  const recipe = recipes[name].values;
+export function resolveSettings(
+  given: GivenSettings,
+  trainImages: number,
+  ofWeights: SettingsOfWeights = {},
+): ResolvedSettings {
+  const name: RecipeName = given.recipe ?? usualRecipe(given, trainImages);
+  const { values: usual, forFew } = recipes[name];
+  const recipe: GivenSettings = { ...usual, ...forFew?.(trainImages) };
+  const weights: GivenSettings = name === "fine-tune" ? ofWeights : {};
   const values: Partial<Record<SettingName, unknown>> = {};
   const origins: Partial<Record<SettingName, Origin>> = {};
   for (const key of settingNames) {
-    const origin = given[key] !== undefined ? "given" : recipe[key] !== undefined ? "recipe" : "default";
+    const decided = [
+      ["given", given[key]],
+      ["weights", weights[key]],
+      ["recipe", recipe[key]],
+      ["default", settings[key].default],
+    ] as const;
+    const [origin, value] = decided.find(([, each]) => each !== undefined) ?? ["default", undefined];
     origins[key] = origin;
-    values[key] = origin === "given" ? given[key] : origin === "recipe" ? recipe[key] : settings[key].default;
+    values[key] = value;
   }
   values.recipe = name;
+  // TensorFlow's lineage was trained on pictures decoded, cropped and resized its own way.
+  if (origins.variant === "weights" && values.variant === "tensorflow" && origins.augment === "recipe") {
+    values.augment = "tensorflow";
+    origins.augment = "weights";
+  }
+  if (origins.lr === "recipe" && recipes[name].keepsRate !== true) {
+    values.lr = rateAt(values.batch_size as number, usual);
+  }
   // A closer look belongs to training on random crops; centred pictures are evaluated as they were trained.
   if (values.augment === "none" && origins.eval_crop === "recipe") {
     values.eval_crop = settings.eval_crop.default;
@@ -45,6 +75,36 @@ export function resolveSettings(given: GivenSettings, trainImages: number): Reso
   const resolved = values as ResolvedSettings["settings"];
   refuseContradictions(resolved);
   return { settings: resolved, origins: origins as ResolvedSettings["origins"] };
+}
+
+/** What a rate was before it followed the batch. */
+export interface ScaledRate {
+  readonly lr: number;
+  readonly batch_size: number;
+}
+
+/** The recipe's own rate and batch, where the run's rate was made from them for another batch; else null. */
+export function scaledRate({ settings: s, origins }: ResolvedSettings): ScaledRate | null {
+  const { lr = 0, batch_size = 0 } = recipes[s.recipe].values;
+  if (origins.lr !== "recipe" || s.lr === lr || s.lr !== rateAt(s.batch_size, { lr, batch_size }))
+    return null;
+  return { lr, batch_size };
+}
+
+/** What is said of a published rate that is kept at another batch than its own. */
+export function rateWarnings({ settings: s, origins }: ResolvedSettings): string[] {
+  const { values, keepsRate } = recipes[s.recipe];
+  if (keepsRate !== true || origins.lr !== "recipe" || s.batch_size === values.batch_size) return [];
+  return [
+    `recipe ${s.recipe} keeps its published rate ${s.lr}, which belongs to batch ${values.batch_size}, at batch ` +
+      `${s.batch_size}; in proportion it would be --lr ${rateAt(s.batch_size, values)}`,
+  ];
+}
+
+/** In proportion to the batch. Source: Goyal et al. 2017, "Accurate, Large Minibatch SGD", the linear scaling rule. */
+export function rateAt(batch: number, of: Pick<GivenSettings, "lr" | "batch_size">): number {
+  const { lr = 0, batch_size = 1 } = of;
+  return Number(((lr * batch) / batch_size).toPrecision(12));
 }
 
 /** What the table accepts because the original had it, and this version cannot do. @throws UsageError */

@@ -4,7 +4,7 @@ import { suite, test } from "node:test";
 import { UsageError } from "../core/error.js";
 import { augmentations } from "../data/pictures/augment.js";
 import { describeDefault, recipes } from "./recipe.js";
-import { resolveSettings } from "./resolve-settings.js";
+import { rateWarnings, resolveSettings, scaledRate } from "./resolve-settings.js";
 import { findSetting, readSetting, readSettings } from "./read-settings.js";
 import { expectation } from "./setting-kinds.js";
 import { settingNames, settings } from "./settings.js";
@@ -116,6 +116,75 @@ suite("recipes", () => {
     assert.equal(resolveSettings({}, 100_000).settings.recipe, "documented");
   });
 
+  test("weights to start from take the fine-tuning recipe, unless another is named", () => {
+    assert.equal(resolveSettings({ init_from: "w.pth" }, 10_000_000).settings.recipe, "fine-tune");
+    assert.equal(resolveSettings({ init_from: "w.pth", recipe: "original" }, 10).settings.recipe, "original");
+    const { settings: tuned } = resolveSettings({ init_from: "w.pth" }, 244);
+    assert.ok(tuned.classifier_rate > 1 && tuned.weight_decay < 5e-4 && tuned.max_epochs <= 30);
+  });
+
+  test("what is fine-tuned is the network that the weights are of, unless told otherwise", () => {
+    const ofWeights = { variant: "tensorflow", width: 0.5, image_size: 96 } as const;
+    const { settings: tuned, origins } = resolveSettings({ init_from: "w" }, 10, ofWeights);
+    assert.deepEqual([tuned.variant, tuned.width, tuned.image_size], ["tensorflow", 0.5, 96]);
+    assert.deepEqual([tuned.augment, origins.width], ["tensorflow", "weights"]);
+    assert.equal(
+      resolveSettings({ init_from: "w", image_size: 128 }, 10, ofWeights).settings.image_size,
+      128,
+    );
+  });
+
+  test("a recipe's rate follows another batch in proportion, and says from what", () => {
+    for (const [recipe, batch_size, lr, own] of [
+      ["small-set", 16, 0.1, { lr: 0.2, batch_size: 32 }],
+      ["small-set", 64, 0.4, { lr: 0.2, batch_size: 32 }],
+      ["torchvision", 1024, 0.5, { lr: 0.0625, batch_size: 128 }],
+      ["megvii", 96, 0.046875, { lr: 0.0625, batch_size: 128 }],
+    ] as const) {
+      const resolved = resolveSettings({ recipe, batch_size }, 6000);
+      assert.equal(resolved.settings.lr, lr);
+      assert.deepEqual(scaledRate(resolved), own);
+      assert.deepEqual(rateWarnings(resolved), []);
+    }
+  });
+
+  test("a rate that is given, and a batch that is the recipe's own, are left alone", () => {
+    const given = resolveSettings({ recipe: "small-set", batch_size: 16, lr: 0.2 }, 6000);
+    assert.deepEqual([given.settings.lr, scaledRate(given)], [0.2, null]);
+    const own = resolveSettings({ recipe: "small-set", batch_size: 32 }, 6000);
+    assert.deepEqual([own.settings.lr, scaledRate(own)], [0.2, null]);
+  });
+
+  test("documented and original keep their rate at another batch, and warn with the rate in proportion", () => {
+    for (const [recipe, lr, proportional] of [
+      ["documented", 0.06, 0.03],
+      ["original", 0.0625, 0.03125],
+    ] as const) {
+      const resolved = resolveSettings({ recipe, batch_size: 64 }, 1_281_144);
+      assert.deepEqual([resolved.settings.lr, scaledRate(resolved)], [lr, null]);
+      assert.match(rateWarnings(resolved).join(), new RegExp(`belongs to batch 128.*--lr ${proportional}$`));
+      assert.deepEqual(rateWarnings(resolveSettings({ recipe }, 10)), []);
+      assert.deepEqual(rateWarnings(resolveSettings({ recipe, batch_size: 64, lr: 0.1 }, 10)), []);
+    }
+  });
+
+  test("small-set makes more passes over fewer pictures, and keeps its numbers where it was tuned", () => {
+    const epochs = (images: number): number => resolveSettings({}, images).settings.max_epochs;
+    assert.deepEqual([50_000, 6000, 1500, 244].map(epochs), [15, 15, 30, 74]);
+    const tuned = resolveSettings({}, 6000).settings;
+    assert.deepEqual(
+      [tuned.batch_size, tuned.lr, tuned.max_epochs, tuned.warmup_epochs, tuned.epochs_between_evals],
+      [32, 0.2, 15, 2, 1],
+    );
+    assert.equal(resolveSettings({ max_epochs: 20 }, 244).settings.max_epochs, 20);
+  });
+
+  test("fewer pictures than a batch make a smaller one, its rate in proportion", () => {
+    const few = resolveSettings({}, 20);
+    assert.deepEqual([few.settings.batch_size, few.settings.lr], [16, 0.1]);
+    assert.deepEqual(scaledRate(few), { lr: 0.2, batch_size: 32 });
+  });
+
   test("a given setting wins over the recipe, the recipe over the default, and each says so", () => {
     const { settings: resolved, origins } = resolveSettings({ lr: 0.5, recipe: "original" }, 10);
     assert.deepEqual([resolved.lr, origins.lr], [0.5, "given"]);
@@ -157,7 +226,7 @@ suite("recipes", () => {
   test("help says each default with its recipe", () => {
     assert.equal(
       describeDefault("batch_size"),
-      "128 in documented, original, torchvision, megvii; 32 in small-set",
+      "128 in documented, original, torchvision, megvii; 32 in small-set, fine-tune",
     );
     assert.equal(describeDefault("keep_checkpoint_max"), "5 checkpoints (TensorFlow's default)");
     assert.equal(describeDefault("momentum"), "0.9");

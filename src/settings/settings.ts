@@ -183,9 +183,9 @@ export const settings = {
   }),
 
   ...inGroup("learning", {
-    recipe: choice(["documented", "original", "torchvision", "megvii", "small-set"], {
+    recipe: choice(["documented", "original", "torchvision", "megvii", "small-set", "fine-tune"], {
       help: "named set of defaults for what is not given (riffle help recipes)",
-      source: "small-set below 100,000 pictures, else documented",
+      source: "fine-tune with --init_from, small-set below 100,000 pictures, else documented",
     }),
     batch_size: integer({
       help: "pictures per training step",
@@ -198,6 +198,12 @@ export const settings = {
       help: "peak learning rate",
       default: 0.06,
       aliases: ["initial_learning_rate"],
+      range: [0, 1000],
+    }),
+    classifier_rate: number({
+      help: "the classifier's learning rate, as a multiple of every other layer's",
+      default: 1,
+      source: "one rate for all",
       range: [0, 1000],
     }),
     end_learning_rate: number({

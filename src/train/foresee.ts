@@ -4,23 +4,33 @@
  * nothing behind: no folder, no index of records, no cache.
  */
 
-import { resolve } from "node:path";
-
 import type { Backend } from "../backends/backend.js";
 import { RiffleError } from "../core/error.js";
-import { resolveSettings } from "../settings/resolve-settings.js";
+import { resolveSettings, type SettingsOfWeights } from "../settings/resolve-settings.js";
 import type { GivenSettings } from "../settings/settings.js";
-import { useWeights } from "../weights/open.js";
 import { decodingMemoryOf } from "../data/loader.js";
 import { initialStatistics } from "../models/initialise.js";
 import { estimateMemory, refuseTooLargeBatch } from "./memory.js";
 import type { Plan } from "./plan.js";
 import { fillState, programsOf } from "./prepare.js";
 
-/** Of settings alone. @throws UsageError, CheckpointError */
-export async function foresee(given: GivenSettings): Promise<void> {
-  refuseContradictions(given);
-  if (given.init_from !== undefined) await useWeights(resolve(given.init_from), () => Promise.resolve());
+/**
+ * Of settings alone, those that the weights decide among them. The recipe may depend on how many pictures there are: what
+ * both of them refuse is refused.
+ *
+ * @throws UsageError
+ */
+export function foresee(given: GivenSettings, ofWeights: SettingsOfWeights): void {
+  const refusals = [1, Number.MAX_SAFE_INTEGER].map((pictures) => {
+    try {
+      resolveSettings(given, pictures, ofWeights);
+      return undefined;
+    } catch (error) {
+      if (error instanceof RiffleError) return error;
+      throw error;
+    }
+  });
+  if (refusals.every((refusal) => refusal !== undefined)) throw refusals[0] as RiffleError;
 }
 
 /** Of a plan whose folder and cache are yet to be made. @throws CheckpointError, ResourceError */
@@ -29,26 +39,10 @@ export async function foreseePlan(plan: Plan, backend: Backend): Promise<void> {
   const { programOf, evaluated } = programsOf(plan);
   // What decoding takes depends on the cache, where there is to be one.
   const decoding = settings.cache === "none" ? await decodingMemoryOf(data.train) : 0;
-  refuseTooLargeBatch(settings.batch_size, (batch) =>
-    estimateMemory(backend, programOf(batch), evaluated, decoding),
-  );
+  refuseTooLargeBatch(settings, (batch) => estimateMemory(backend, programOf(batch), evaluated, decoding));
   if (checkpoint !== undefined || settings.init_from === undefined) return;
   const program = programOf(settings.batch_size);
   const ofAll = (): Float32Array => new Float32Array(program.parameterCount);
   const statistics = new Float32Array(initialStatistics(program).length);
   await fillState({ parameters: ofAll(), momentum: ofAll(), averages: ofAll(), statistics }, plan, program);
-}
-
-/** The recipe may depend on how many pictures there are: what both of them refuse is refused. */
-function refuseContradictions(given: GivenSettings): void {
-  const refusals = [1, Number.MAX_SAFE_INTEGER].map((pictures) => {
-    try {
-      resolveSettings(given, pictures);
-      return undefined;
-    } catch (error) {
-      if (error instanceof RiffleError) return error;
-      throw error;
-    }
-  });
-  if (refusals.every((refusal) => refusal !== undefined)) throw refusals[0] as RiffleError;
 }

@@ -9,7 +9,7 @@ const limit = { bytes: 1000e6, source: "a test" };
 
 function hintFor(batch: number, estimateFor: (batch: number) => number): string | undefined {
   try {
-    refuseTooLargeBatch(batch, estimateFor, limit);
+    refuseTooLargeBatch({ batch_size: batch, lr: 0.1 }, estimateFor, limit);
     return undefined;
   } catch (error) {
     assert.ok(error instanceof ResourceError, String(error));
@@ -25,9 +25,9 @@ suite("refuseTooLargeBatch", () => {
     );
   });
 
-  test("names the largest batch that fits", () => {
-    assert.match(hintFor(101, (batch) => batch * 10e6) ?? "", /--batch_size 100$/);
-    assert.match(hintFor(65_536, (batch) => 500e6 + batch * 7e6) ?? "", /--batch_size 71$/);
+  test("names the largest batch that fits and the rate that belongs to it", () => {
+    assert.match(hintFor(101, (batch) => batch * 10e6) ?? "", /--batch_size 100 --lr 0.0990099009901$/);
+    assert.match(hintFor(142, (batch) => 500e6 + batch * 7e6) ?? "", /--batch_size 71 --lr 0.05$/);
   });
 
   test("says so when not even one image fits", () => {
@@ -39,14 +39,14 @@ suite("refuseTooLargeBatch", () => {
       if (batch > 50) throw new ResourceError({ what: "too large for any program" });
       return batch;
     };
-    assert.match(hintFor(64, estimate) ?? "", /--batch_size 50$/);
+    assert.match(hintFor(64, estimate) ?? "", /--batch_size 50 --lr 0.078125$/);
   });
 
   test("passes on that the batch itself makes no sense", () => {
     const estimate = (): number => {
       throw new UsageError({ what: "no" });
     };
-    assert.throws(() => refuseTooLargeBatch(1, estimate, limit), UsageError);
+    assert.throws(() => refuseTooLargeBatch({ batch_size: 1, lr: 0.1 }, estimate, limit), UsageError);
   });
 });
 

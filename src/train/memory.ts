@@ -9,6 +9,8 @@ import type { Backend } from "../backends/backend.js";
 import { availableMemory, type MemoryLimit } from "../core/available-memory.js";
 import { ResourceError, RiffleError } from "../core/error.js";
 import type { Program } from "../program/program.js";
+import { rateAt } from "../settings/resolve-settings.js";
+import type { Settings } from "../settings/settings.js";
 
 /** Node itself, its threads' stacks, the decoder and the kernels' scratch space: measured at 120 to 160 MB. */
 const base = 200 * 2 ** 20;
@@ -33,11 +35,11 @@ export function estimateMemory(
 }
 
 /**
- * @throws ResourceError with the estimate and the largest batch that fits; `estimateFor` gives the
+ * @throws ResourceError with the estimate, the largest batch that fits and the rate that belongs to it; `estimateFor` gives the
  * estimate of another batch size, and may itself refuse one that no program can address.
  */
 export function refuseTooLargeBatch(
-  batch: number,
+  { batch_size: batch, lr }: Pick<Settings, "batch_size" | "lr">,
   estimateFor: (batch: number) => number,
   limit: MemoryLimit = availableMemory(),
 ): void {
@@ -58,7 +60,7 @@ export function refuseTooLargeBatch(
     safe: "Nothing was trained or written",
     hint:
       fits > 0
-        ? `The largest batch that fits is ${fits}: --batch_size ${fits}`
+        ? `The largest batch that fits is ${fits}, its rate in proportion: --batch_size ${fits} --lr ${rateAt(fits, { lr, batch_size: batch })}`
         : "Not even one image fits: try a smaller --image_size or --width",
   });
 }

@@ -12,7 +12,14 @@ import { refuseOccupied, stepFolder } from "../run/checkpoint.js";
 import type { Checkpoint, ModelDescription } from "../run/checkpoint-state.js";
 import { findResumable } from "../run/find-checkpoint.js";
 import type { Reporter } from "../run/events.js";
-import { refuseUnsupported, resolveSettings, type ResolvedSettings } from "../settings/resolve-settings.js";
+import {
+  rateWarnings,
+  refuseUnsupported,
+  resolveSettings,
+  type ResolvedSettings,
+  type SettingsOfWeights,
+} from "../settings/resolve-settings.js";
+import { settingsOfWeights } from "../weights/initialise-from.js";
 import { foresee } from "./foresee.js";
 import { refuseUnreadable, type Unreadable } from "./refuse-unreadable.js";
 import { type RunLength, runLength } from "./schedule.js";
@@ -78,6 +85,7 @@ type Decided = Omit<Plan, "length" | "unreadable">;
 
 interface CheckedNew {
   readonly settings: GivenSettings;
+  readonly ofWeights?: SettingsOfWeights;
 }
 
 interface CheckedResumed extends CheckedNew {
@@ -102,17 +110,20 @@ async function checkNew(given: GivenSettings, runDir: string): Promise<CheckedNe
   }
   const hint = `Continue it with --resume ${shellWord(runDir)}, or name another folder with --log_dir`;
   await refuseOccupied(runDir, hint);
-  await foresee(given);
   const places = ["data_dir", "train_data_dir", "eval_data_dir", "cache_dir"] as const;
   const paths = places.flatMap((name) => {
     const path = given[name];
     return path === undefined ? [] : [[name, resolve(path)] as const];
   });
-  return { settings: { ...given, ...Object.fromEntries(paths), log_dir: runDir } };
+  const settings = { ...given, ...Object.fromEntries(paths), log_dir: runDir };
+  const ofWeights =
+    given.init_from === undefined ? {} : await settingsOfWeights(resolve(given.init_from), given.variant);
+  foresee(given, ofWeights);
+  return { settings, ofWeights };
 }
 
-function planNew({ settings: given }: CheckedNew, runDir: string, data: RunData): Decided {
-  const resolved = resolveSettings(given, data.train.size);
+function planNew({ settings: given, ofWeights }: CheckedNew, runDir: string, data: RunData): Decided {
+  const resolved = resolveSettings(given, data.train.size, ofWeights);
   const { variant, width, image_size, num_classes, augment, eval_resize, eval_crop } = resolved.settings;
   const found = data.classes.length;
   if (num_classes !== undefined && num_classes < found) {
@@ -133,7 +144,7 @@ function planNew({ settings: given }: CheckedNew, runDir: string, data: RunData)
     pipeline: augment === "tensorflow" ? "tensorflow" : "torchvision",
     class_names: data.classes,
   };
-  return { ...resolved, runDir, data, model, warnings: [] };
+  return { ...resolved, runDir, data, model, warnings: rateWarnings(resolved) };
 }
 
 async function checkResumed(given: GivenSettings, runDir: string): Promise<CheckedResumed> {
@@ -149,7 +160,7 @@ function planResumed(
   data: RunData,
 ): Decided {
   const { state } = checkpoint;
-  const settings = { ...emptySettings, ...known, resume: undefined } as ResolvedSettings["settings"];
+  const settings = { ...unsaid, ...known, resume: undefined } as ResolvedSettings["settings"];
   const fingerprint = trainingFingerprint(data.train, settings);
   if (fingerprint !== state.data.fingerprint) {
     throw new CheckpointError({
@@ -209,4 +220,5 @@ function changesOf(
   return changes as GivenSettings;
 }
 
-const emptySettings = Object.fromEntries(settingNames.map((name) => [name, undefined]));
+/** A checkpoint of an earlier version lacks settings that are newer; their defaults are what held before. */
+const unsaid = Object.fromEntries(settingNames.map((name) => [name, table[name].default]));

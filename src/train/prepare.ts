@@ -43,7 +43,7 @@ export async function prepare(plan: Plan, backend: Backend): Promise<Prepared> {
   const sets = data.validation === undefined ? [data.train] : [data.train, data.validation];
   const decoding = Math.max(...(await Promise.all(sets.map(decodingMemoryOf))));
   const memoryOf = (training: Program): number => estimateMemory(backend, training, evaluated, decoding);
-  refuseTooLargeBatch(settings.batch_size, (batch) => memoryOf(programOf(batch)));
+  refuseTooLargeBatch(settings, (batch) => memoryOf(programOf(batch)));
   const program = programOf(settings.batch_size);
   const options = { threads: settings.threads ?? 0 };
   const run = backend.train(program, options);
@@ -77,7 +77,13 @@ export function programsOf({ settings, model, data }: Plan): {
   const network = trainedNetwork(model, settings.weight_decay_on);
   return {
     network,
-    programOf: (batch) => compile(network, { batch, imageSize: model.image_size, mode: "train" }),
+    programOf: (batch) =>
+      compile(network, {
+        batch,
+        imageSize: model.image_size,
+        mode: "train",
+        classifierRate: settings.classifier_rate,
+      }),
     evaluated:
       data.validation === undefined || settings.mode === "train"
         ? undefined

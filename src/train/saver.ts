@@ -173,7 +173,7 @@ export class Saver {
         `Start a new run with a lower --lr than ${settings.lr}` +
         (saved === undefined
           ? ""
-          : `, from these weights if you like: --init_from ${shellWord(saved)} --log_dir NEW`),
+          : `, from these weights if you like: --init_from ${shellWord(saved)} --recipe ${settings.recipe} --log_dir NEW`),
     });
   }
 

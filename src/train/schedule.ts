@@ -31,10 +31,10 @@ export interface Schedule {
 
 /** @throws UsageError when the pictures do not make one batch. */
 export function runLength(
-  settings: Pick<Settings, "batch_size" | "max_epochs" | "max_train_steps">,
+  settings: Pick<Settings, "batch_size" | "lr" | "max_epochs" | "max_train_steps">,
   images: number,
 ): RunLength {
-  const perEpoch = stepsPerEpoch(images, settings.batch_size);
+  const perEpoch = stepsPerEpoch(images, settings.batch_size, { lr: settings.lr });
   const scheduled = Math.max(1, Math.floor(settings.max_epochs * perEpoch));
   const steps = Math.min(scheduled, settings.max_train_steps ?? Infinity);
   return { stepsPerEpoch: perEpoch, scheduled, steps };

@@ -33,10 +33,12 @@ import { badImageLimit, recordsEvent } from "../run/run-data.js";
 import { lockRun } from "../run/run-lock.js";
 import { Summaries } from "../run/summaries.js";
 import { augmentationOf } from "../settings/augmentation.js";
+import { scaledRate } from "../settings/resolve-settings.js";
 import { valuesOf } from "../settings/read-settings.js";
 import { type GivenSettings, settings as table } from "../settings/settings.js";
 import { Evaluations } from "./evaluation.js";
 import { foreseePlan } from "./foresee.js";
+import { notesOn } from "./notes.js";
 import { cachedPlan, type Plan, planRun } from "./plan.js";
 import { type Prepared, prepare } from "./prepare.js";
 import { Saver } from "./saver.js";
@@ -325,6 +327,8 @@ class Training {
       backend: this.#backend,
       memory,
       recipe: settings.recipe,
+      scaled_rate: scaledRate({ settings, origins }),
+      notes: checkpoint === undefined ? notesOn(this.#plan) : [],
       settings: valuesOf(settings),
       origins,
       resumed: checkpoint === undefined ? null : { checkpoint: checkpoint.path, step: checkpoint.state.step },

@@ -6,10 +6,11 @@ import type { Weights } from "../backends/backend.js";
 import { CheckpointError } from "../core/error.js";
 import type { ParameterTable } from "../models/initialise.js";
 import type { VariantName } from "../models/variants.js";
+import type { SettingsOfWeights } from "../settings/resolve-settings.js";
 import { untouched } from "../run/checkpoint-error.js";
 import { otherNetwork, sameShape } from "../run/checkpoint-tensors.js";
 import { fillFrom } from "./fill.js";
-import { isHead, matchNetwork } from "./match.js";
+import { isHead, matchNetwork, recognise } from "./match.js";
 import { useWeights } from "./open.js";
 
 /**
@@ -42,6 +43,31 @@ export function initialiseFrom(
     }
     return skipped;
   });
+}
+
+/**
+ * The network that a file holds, and the size of the pictures it saw where the file says so. Nothing where it fits none or
+ * several: the settings decide then, and {@link initialiseFrom} says what does not fit them.
+ */
+export function settingsOfWeights(path: string, wanted: VariantName | undefined): Promise<SettingsOfWeights> {
+  return useWeights(path, (file) => {
+    const recognised = orUndefined(() =>
+      recognise(file, { variant: wanted, weights: file.isOwn ? "raw" : "average" }),
+    );
+    if (recognised === undefined) return Promise.resolve({});
+    const { variant, width } = recognised;
+    const size = Number(file.metadata.get("image_size"));
+    return Promise.resolve({ variant, width, ...(size >= 32 ? { image_size: size } : {}) });
+  });
+}
+
+function orUndefined<T>(find: () => T): T | undefined {
+  try {
+    return find();
+  } catch (error) {
+    if (error instanceof CheckpointError) return undefined;
+    throw error;
+  }
 }
 
 /** The three networks compute different things with the same shapes, so the file's names decide. */

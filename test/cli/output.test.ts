@@ -238,7 +238,7 @@ suite("names cannot write to the terminal", () => {
     ["train", "--data_dir", photos, "--init_from", hostile],
     ["train", "--data_dir", photos, "--variant", hostile],
     ["train", "--data_dir", photos, `--${hostile}`, "1"],
-    ["train", "--data_dir", photos, "--log_name", hostile],
+    ["train", "--data_dir", photos, "--log_name", hostile, "--batch_size", "64"],
     ["evaluate", hostile],
     ["predict", hostile, hostile],
     ["import", hostile, "--list"],

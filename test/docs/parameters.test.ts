@@ -216,6 +216,7 @@ const rows: { readonly [K in SettingName]: () => Promise<void> } = {
   ]),
   batch_size: differs({ batch_size: 4 }, ({ start }) => start.steps_per_epoch),
   lr: differs({ lr: 0.01 }),
+  classifier_rate: differs({ classifier_rate: 10 }),
   end_learning_rate: differs({ end_learning_rate: 0.01 }),
   schedule: differs({ schedule: "cosine" }),
   max_epochs: differs({ max_epochs: 1 }, ({ start }) => start.steps),

@@ -243,7 +243,7 @@ suite("the events", () => {
     assert.deepEqual(Object.fromEntries(kinds), {
       start:
         "event run network classes image_size parameters train_images validation_images records cache_folder steps " +
-        "steps_per_epoch epochs backend memory recipe settings origins resumed",
+        "steps_per_epoch epochs backend memory recipe scaled_rate notes settings origins resumed",
       save: "event step checkpoint",
       step: "event step epoch loss cross_entropy decay_loss top1 top5 learning_rate images_per_second waiting seconds_left",
       evaluating: "event done images",
