@@ -98,6 +98,23 @@ suite("the newest whole checkpoint of a folder", () => {
     assert.equal((await found(`model_checkpoint_path: "${join(folder, "model.ckpt-2")}"`)).value, 2);
   });
 
+  test("is the one of that name where the folder was moved, or comes from another machine", async () => {
+    for (const path of [
+      "/home/someone/models/run/model.ckpt-9",
+      "../run/model.ckpt-9",
+      "models/run/model.ckpt-9",
+      "C:\\\\models\\\\run\\\\model.ckpt-9",
+      "D:/models/model.ckpt-9",
+    ]) {
+      assert.deepEqual(await found(`model_checkpoint_path: "${path}"`), { value: 9, passedOver: "" }, path);
+    }
+    rmSync(join(folder, "model.ckpt-9.index"));
+    const text = 'model_checkpoint_path: "/a/model.ckpt-9"\nall_model_checkpoint_paths: "/a/model.ckpt-2"';
+    const { value, passedOver } = await found(text);
+    assert.equal(value, 2);
+    assert.match(passedOver, /"\/a\/model\.ckpt-9": .*none of its name/);
+  });
+
   test("is that of the highest step where there is no text file", async () => {
     assert.deepEqual(await found(undefined), { value: 10, passedOver: "checkpoint: not there" });
   });
@@ -110,17 +127,17 @@ suite("the newest whole checkpoint of a folder", () => {
       'model_checkpoint_path: "model.ckpt-99"',
       /model.ckpt-99: .*no TensorFlow checkpoint/,
     ],
-    ["leaves the folder", 'model_checkpoint_path: "../0/model.ckpt-9"', /outside of the folder/],
+    ["leaves the folder", 'model_checkpoint_path: "../0/model.ckpt-8"', /outside of the folder/],
     [
       "leaves the folder in between",
-      'model_checkpoint_path: "a/../../0/model.ckpt-9"',
+      'model_checkpoint_path: "a/../../0/model.ckpt-8"',
       /outside of the folder/,
     ],
     ["names the folder itself", 'model_checkpoint_path: "."', /outside of the folder/],
     [
       "names an absolute path elsewhere",
-      'model_checkpoint_path: "/tmp/model.ckpt-9"',
-      /outside of the folder/,
+      'model_checkpoint_path: "/tmp/model.ckpt-8"',
+      /outside of the folder.*none of its name/,
     ],
     ["has a name of 5000 characters", `model_checkpoint_path: "${"x".repeat(5000)}"`, /too long/],
     ["has a name of 300 characters", `model_checkpoint_path: "${"x".repeat(300)}"`, /ENAMETOOLONG/],

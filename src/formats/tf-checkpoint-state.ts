@@ -7,7 +7,8 @@
  *
  * The file is only a hint: what it names is verified byte for byte, and where it is missing, damaged or wrong the folder
  * itself is looked through. So a run never starts over because of this file. What it names outside of its folder is not
- * opened.
+ * opened: a folder that was moved, or copied from another machine, still holds the paths of its old place, and means the
+ * checkpoints of the same names beside the file.
  *
  * Source: tensorflow/python/training/checkpoint_state.proto, checkpoint_management.py; protobuf.dev/reference/protobuf/textformat-spec.
  */
@@ -163,11 +164,16 @@ async function namedIn(folder: string, passedOver: string[]): Promise<string[]> 
   const inside: string[] = [];
   for (const named of [state.latest, ...state.all.toReversed()]) {
     const within = insideOf(folder, named);
-    if (within !== undefined) inside.push(within);
-    else
+    const base = baseOf(named);
+    if (within !== base && (await isPrefix(folder, base)) && !(await isPrefix(folder, within))) {
+      inside.push(base);
+    } else if (within !== undefined) inside.push(within);
+    else {
       passedOver.push(
-        `${JSON.stringify(named)}: lies outside of the folder of ${CHECKPOINT_STATE_FILE}, so it is not opened`,
+        `${JSON.stringify(named)}: lies outside of the folder of ${CHECKPOINT_STATE_FILE}, so it is not opened, ` +
+          "and none of its name lies beside that",
       );
+    }
   }
   return inside;
 }
@@ -175,7 +181,18 @@ async function namedIn(folder: string, passedOver: string[]): Promise<string[]> 
 /** The path from the folder, or undefined where it leaves it. */
 function insideOf(folder: string, path: string): string | undefined {
   const within = relative(resolve(folder), resolve(folder, path));
-  return within === "" || isAbsolute(within) || within.split(sep)[0] === ".." ? undefined : within;
+  const leaves = within === "" || isAbsolute(within) || within.split(sep)[0] === "..";
+  return leaves || /^[a-z]:[\\/]/i.test(path) ? undefined : within;
+}
+
+async function isPrefix(folder: string, prefix: string | undefined): Promise<boolean> {
+  if (prefix === undefined || prefix === "") return false;
+  return exists(join(folder, `${prefix}.index`)).catch(() => false);
+}
+
+/** The last part of a path of any system. */
+function baseOf(path: string): string {
+  return /[^\\/]*$/.exec(path)?.[0] ?? "";
 }
 
 async function readSmall(path: string): Promise<Uint8Array> {

@@ -17,9 +17,9 @@ import { shuffleNetV2 } from "../models/shufflenet-v2.js";
 import { compile } from "../program/compile.js";
 import type { Program } from "../program/program.js";
 import { chooseBackend } from "../backends/registry.js";
-import { listSteps, stepFolder } from "../run/checkpoint.js";
+import { listSteps } from "../run/checkpoint.js";
 import type { ModelDescription, Scores } from "../run/checkpoint-state.js";
-import { findWeights, type FoundWeights, newestValid, weightsOf } from "../run/find-checkpoint.js";
+import { findWeights, type FoundWeights, newestWeights } from "../run/find-checkpoint.js";
 import type {
   BadImageEvent,
   EvaluatingEvent,
@@ -223,8 +223,8 @@ interface Trained {
   readonly passedOver: readonly string[];
 }
 
-function ofRiffle({ checkpoint, weights }: FoundWeights, passedOver: readonly string[] = []): Trained {
-  const { path, state } = checkpoint;
+function ofRiffle({ checkpoint, weights }: FoundWeights): Trained {
+  const { path, state, passedOver } = checkpoint;
   return {
     path,
     step: state.step,
@@ -272,11 +272,7 @@ async function newestOf(folder: string): Promise<Trained> {
     return ofTensorFlow(await importTfCheckpoint(folder));
   }
   if (own.length === 0) return ofRiffle(await findWeights(folder));
-  const { checkpoint, damaged } = await newestValid(folder);
-  return ofRiffle(
-    await weightsOf(checkpoint),
-    damaged.map(({ step, problem }) => `${stepFolder(step)}: ${problem.message}`),
-  );
+  return ofRiffle(await newestWeights(folder));
 }
 
 /** The data given, or else what the checkpoint's run held out; read as the run read it where it is the same. */

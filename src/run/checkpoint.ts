@@ -249,6 +249,5 @@ function damaged(path: string, name: string, what: string): CheckpointError {
     what: `the checkpoint is damaged: ${what}`,
     where: join(path, name),
     ...untouched,
-    hint: `Resume the run's folder ${dirname(path)} to use the newest whole checkpoint`,
   });
 }

@@ -31,6 +31,16 @@ export interface Damaged {
   readonly problem: CheckpointError;
 }
 
+/** A checkpoint, and those that were passed over for it: which and why, a sentence each. */
+export interface FoundCheckpoint extends Checkpoint {
+  readonly passedOver: readonly string[];
+}
+
+/** What to say of checkpoints that were passed over. */
+function passedOverTexts(damaged: readonly Damaged[]): string[] {
+  return damaged.map(({ step, problem }) => `${stepFolder(step)}: ${problem.message}`);
+}
+
 /**
  * The newest checkpoint of a run that is whole, and the newer ones that are not.
  *
@@ -64,20 +74,53 @@ export async function newestValid(
 
 /**
  * The checkpoint that a path means for using a network: a checkpoint's folder or its weights file, or a run's
- * folder, of which `best/` is taken, else the newest whole one.
+ * folder, of which `best/` is taken, else the newest whole one. One that is named itself is never passed over.
  *
  * @throws CheckpointError
  */
-export async function findCheckpoint(path: string): Promise<Checkpoint> {
-  if (basename(path) === weightsFile) return openCheckpoint(dirname(path));
+export async function findCheckpoint(path: string): Promise<FoundCheckpoint> {
+  if (basename(path) === weightsFile) return openNamed(dirname(path));
   // A folder that is not there may be `best/` while a new one takes its place.
   const place = await placeOf(path);
   const isCheckpoint = place !== undefined && (place !== path || (await exists(join(path, sumsFile))));
-  if (isCheckpoint) return openCheckpoint(path);
+  if (isCheckpoint) return openNamed(path);
   await requireFolder(path);
   const best = join(path, "best");
-  if ((await placeOf(best)) !== undefined) return openCheckpoint(best);
-  return (await newestValid(path)).checkpoint;
+  if ((await placeOf(best)) === undefined) return newestWhole(path);
+  try {
+    return only(await openCheckpoint(best));
+  } catch (error) {
+    if (!(error instanceof CheckpointError)) throw error;
+    return newestWhole(path, error);
+  }
+}
+
+function only(checkpoint: Checkpoint): FoundCheckpoint {
+  return { ...checkpoint, passedOver: [] };
+}
+
+/** The checkpoint named; where it is damaged, the error says what stands beside it instead. @throws CheckpointError */
+async function openNamed(path: string): Promise<FoundCheckpoint> {
+  try {
+    return only(await openCheckpoint(path));
+  } catch (error) {
+    if (!(error instanceof CheckpointError)) throw error;
+    const runDir = dirname(path);
+    const other = await newestValid(runDir).catch(() => undefined);
+    if (other === undefined) throw error;
+    const { step } = other.checkpoint.state;
+    const hint = `${stepFolder(step)} beside it is whole: give it, ${shellWord(join(runDir, stepFolder(step)))}`;
+    throw new CheckpointError({ ...error.problem, hint }, error);
+  }
+}
+
+/** The newest whole one of a run's steps, after its `best/`, where that is damaged, was passed over. */
+async function newestWhole(runDir: string, best?: CheckpointError): Promise<FoundCheckpoint> {
+  const ofBest = best === undefined ? [] : [`best: ${best.message}`];
+  // Where there is nothing to fall back to, what is wrong with `best/` is the answer.
+  if (best !== undefined && (await listSteps(runDir)).length === 0) throw best;
+  const { checkpoint, damaged } = await newestValid(runDir);
+  return { ...checkpoint, passedOver: [...ofBest, ...passedOverTexts(damaged)] };
 }
 
 /**
@@ -88,7 +131,7 @@ export async function findCheckpoint(path: string): Promise<Checkpoint> {
  */
 export async function readCheckpoint<T>(
   path: string,
-  read: (checkpoint: Checkpoint) => Promise<T>,
+  read: (checkpoint: FoundCheckpoint) => Promise<T>,
 ): Promise<T> {
   for (let attempt = 1; ; attempt++) {
     const checkpoint = await findCheckpoint(path);
@@ -103,7 +146,7 @@ export async function readCheckpoint<T>(
 }
 
 export interface FoundWeights {
-  readonly checkpoint: Checkpoint;
+  readonly checkpoint: FoundCheckpoint;
   readonly weights: Weights;
 }
 
@@ -112,7 +155,12 @@ export async function findWeights(path: string): Promise<FoundWeights> {
   return readCheckpoint(path, weightsOf);
 }
 
-export async function weightsOf(checkpoint: Checkpoint): Promise<FoundWeights> {
+/** The weights of a run's newest whole checkpoint, whatever its `best/` holds. @throws CheckpointError */
+export async function newestWeights(runDir: string): Promise<FoundWeights> {
+  return weightsOf(await newestWhole(runDir));
+}
+
+async function weightsOf(checkpoint: FoundCheckpoint): Promise<FoundWeights> {
   const { variant, width, classes, image_size: imageSize } = checkpoint.state.model;
   const layout = compile(shuffleNetV2({ variant, width, classes }), { batch: 1, imageSize, mode: "infer" });
   return { checkpoint, weights: await loadWeights(checkpoint, layout) };
@@ -129,7 +177,7 @@ export async function findResumable(
   await requireFolder(path);
   const runDir = await runFolderOf(path);
   if (runDir === path) return { runDir, ...(await newestValid(path)) };
-  const checkpoint = await openCheckpoint(path);
+  const checkpoint = await openNamed(path);
   if (checkpoint.state.kind !== "training") {
     throw new CheckpointError({
       what: "holds weights only, without momentum and averages",
