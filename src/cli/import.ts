@@ -12,7 +12,7 @@ import {
   writeImportedRun,
 } from "../weights/import-weights.js";
 import { importAsRun } from "../train/import-tf-run.js";
-import { weightChoices } from "../weights/match.js";
+import { listOf, weightChoices } from "../weights/match.js";
 import { useWeights } from "../weights/open.js";
 import { choice, type CliCommand, type Invocation } from "./command.js";
 import { count, millions, shellWord } from "./format.js";
@@ -182,12 +182,28 @@ function list(path: string, terminal: Terminal): Promise<number> {
     for (const [name, { dtype, shape }] of file.tensors) {
       terminal.emit({ event: "tensor", name, dtype, shape });
     }
-    terminal.emit({ event: "file", form: file.form, tensors: file.tensors.size });
+    for (const [place, made] of file.objects) terminal.emit({ event: "object", place, class: made });
+    const { classNames, notices } = file;
+    terminal.emit({
+      event: "file",
+      form: file.form,
+      tensors: file.tensors.size,
+      class_names: classNames,
+      notices,
+    });
     terminal.print(`${path}: ${file.form}, ${count(file.tensors.size)} tensors`);
     terminal.table({
       head: ["tensor", "type", "shape"],
       rows: [...file.tensors].map(([name, { dtype, shape }]) => [name, dtype, shape.join(" x ") || "scalar"]),
     });
+    if (file.objects.size > 0) {
+      terminal.print(`${count(file.objects.size)} objects of Python's beside them, never made:`);
+      terminal.table({ head: ["place", "class or function"], rows: [...file.objects] });
+    }
+    for (const { names, from } of classNames) {
+      terminal.print(`${count(names.length)} names of classes, by ${from}: ${listOf(names)}`);
+    }
+    for (const notice of notices) terminal.print(notice);
     return Promise.resolve(0);
   });
 }

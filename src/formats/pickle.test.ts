@@ -83,6 +83,25 @@ suite("readPickle", () => {
     assert.deepEqual(call.entries, new Map([["a", 1]]));
   });
 
+  test("an unknown name is inert where the caller lets it: called, filled, given a state, and called again", () => {
+    const known = "\x80\x04cdemo\nmake\n";
+    const inert = { inert: (name: string) => name.startsWith("other.") };
+    const call = (text: string): Call => {
+      const value = read(`\x80\x04cother\nThing\n${text}.`, inert);
+      assert.ok(value instanceof Call);
+      assert.equal(value.callee.fullName, "other.Thing");
+      return value;
+    };
+    assert.deepEqual(call(")R(K\x01K\x02e").items, [1, 2]);
+    assert.deepEqual(call(")R(K\x01K\x02\x90").items, [1, 2]);
+    assert.deepEqual(call(")R\x8c\x01aK\x01s").entries, new Map([["a", 1]]));
+    assert.deepEqual(call(")R}b").state, new Map());
+    assert.deepEqual(call(")R)R").args, []);
+    assert.deepEqual(call("K\x01\x85}\x92").args, [1, new Map()]);
+    assert.throws(() => read(`${known})R(K\x01e.`, inert), /appends to a demo\.make object/);
+    assert.throws(() => read("\x80\x04cnew\nThing\n)R.", inert), /names new\.Thing, which is not data/);
+  });
+
   test("a persistent id is what the caller's hook makes of it", () => {
     const value = read("\x80\x02U\x03keyQ.", { persistent: (id) => [id] });
     assert.deepEqual(value, new Other(["key"]));

@@ -3,8 +3,9 @@
  * so a file that names `os.system` is refused where Python would call it.
  *
  * A pickle is a program for a stack machine. Two of its instructions fetch a function by name and call it; here
- * they make a {@link Global} and a {@link Call}, and only for names that the caller allows. Whoever asked decides
- * what a Call means (npy-object.ts makes arrays of them). Values may share parts and form loops, as in Python.
+ * they make a {@link Global} and a {@link Call}. Whoever asked says which names it knows and decides what a Call of one
+ * means (npy-object.ts makes arrays of them), and whether other names may stand beside them, inert, or end the reading.
+ * Values may share parts and form loops, as in Python.
  *
  * Every instruction takes constant time, or time in proportion to its own bytes or to the values that it takes off
  * the stack, so work and memory are bounded by the length of the input. Offsets and lengths are in bytes. The machine stands in one
@@ -62,15 +63,20 @@ export class Call {
   constructor(
     readonly callee: Global,
     readonly args: readonly PickleValue[],
-    /** The entries set on it, where the allow-list says that it is a kind of dict. */
-    readonly entries: PickleDict | undefined,
+    /** The entries set on it, where the allow-list says that it is a kind of dict, or it is inert and has some. */
+    public entries: PickleDict | undefined,
   ) {}
+
+  /** What was appended to it, where it is inert: a deque, a kind of list or set. */
+  items?: PickleValue[];
 }
 
 interface PickleOptions {
   /** Names that may stand in the pickle, "module.name"; "dict" for those whose instances take entries. */
   readonly allowed: ReadonlyMap<string, "object" | "dict">;
-  /** What a persistent id stands for; without this hook such ids are refused. */
+  /** Whether a name that is not known may stand there as an inert value; without this hook it is refused. */
+  readonly inert?: (fullName: string) => boolean;
+  /** What a persistent id stands for, a Global or anything else; without this hook such ids are refused. */
   readonly persistent?: (id: PickleValue) => unknown;
 }
 
@@ -266,8 +272,7 @@ class Machine {
       case 0x81: {
         // NEWOBJ: the same to a reader that calls nothing
         const [callee, args] = this.#popMany(2);
-        if (!(args instanceof Tuple)) throw this.#error(`calls with ${kindOf(args)} for its arguments`);
-        return this.#push(this.#call(callee, args.items));
+        return this.#push(this.#call(callee, this.#arguments(args)));
       }
       case 0x69: {
         // INST
@@ -312,8 +317,13 @@ class Machine {
       case 0x97: // NEXT_BUFFER
       case 0x98: // READONLY_BUFFER
         throw this.#error("keeps its arrays outside the file (out-of-band buffers), which is not read");
-      case 0x92: // NEWOBJ_EX
+      case 0x92: {
+        // NEWOBJ_EX
+        const [callee, args, named] = this.#popMany(3);
+        const call = this.#call(callee, [...this.#arguments(args), named as PickleValue]);
+        if (this.#isInert(call.callee)) return this.#push(call);
         throw this.#error("makes an object with keyword arguments (NEWOBJ_EX), which is not read");
+      }
       default:
         throw this.#error("no instruction of a pickle", undefined, `0x${code.toString(16).padStart(2, "0")}`);
     }
@@ -350,13 +360,15 @@ class Machine {
   }
 
   #append(values: readonly PickleValue[]): void {
-    const list = this.#top();
-    if (!Array.isArray(list)) throw this.#error(`appends to ${kindOf(list)}`);
+    const target = this.#top();
+    const list = this.#inertCall(target) ? (target.items ??= []) : target;
+    if (!Array.isArray(list)) throw this.#error(`appends to ${kindOf(target)}`);
     for (const value of values) list.push(value);
   }
 
   #setItems(items: readonly PickleValue[]): void {
     const target = this.#top();
+    if (this.#inertCall(target)) target.entries ??= new Map();
     const dict = target instanceof Call ? target.entries : target;
     if (!(dict instanceof Map)) throw this.#error(`sets an entry on ${kindOf(target)}`);
     if (items.length % 2 !== 0) throw this.#error("sets a key without a value");
@@ -370,6 +382,7 @@ class Machine {
 
   #addItems(items: readonly PickleValue[]): void {
     const target = this.#top();
+    if (this.#inertCall(target)) return this.#append(items);
     if (!(target instanceof Other && target.value instanceof Set)) {
       throw this.#error(`adds a member to ${kindOf(target)}`);
     }
@@ -388,7 +401,7 @@ class Machine {
 
   #global(module: string, name: string): Global {
     const full = `${module}.${name}`;
-    if (!this.options.allowed.has(full)) {
+    if (!this.options.allowed.has(full) && this.options.inert?.(full) !== true) {
       throw this.#error(
         `the pickle names ${shownUnlessPlain(full)}, which is not data`,
         undefined,
@@ -401,10 +414,25 @@ class Machine {
     return global;
   }
 
-  #call(callee: PickleValue | undefined, args: readonly PickleValue[]): Call {
+  #call(made: PickleValue | undefined, args: readonly PickleValue[]): Call {
+    // What an inert value gives when it is called is as inert as itself, and goes by its name.
+    const callee = this.#inertCall(made) ? made.callee : made;
     if (!(callee instanceof Global)) throw this.#error(`calls ${kindOf(callee)}, which is no function`);
     const isDict = this.options.allowed.get(callee.fullName) === "dict";
     return new Call(callee, args, isDict ? new Map() : undefined);
+  }
+
+  #arguments(args: PickleValue | undefined): readonly PickleValue[] {
+    if (args instanceof Tuple) return args.items;
+    throw this.#error(`calls with ${kindOf(args)} for its arguments`);
+  }
+
+  #isInert(global: Global): boolean {
+    return !this.options.allowed.has(global.fullName);
+  }
+
+  #inertCall(value: PickleValue | undefined): value is Call {
+    return value instanceof Call && this.#isInert(value.callee);
   }
 
   #persistent(id: PickleValue): void {
@@ -412,7 +440,8 @@ class Machine {
     if (persistent === undefined) {
       throw this.#error("refers to something outside the file (a persistent id)", undefined, shown(id));
     }
-    this.#push(new Other(persistent(id)));
+    const made = persistent(id);
+    this.#push(made instanceof Global ? made : new Other(made));
   }
 
   /** Little-endian, of 1, 2 or 4 bytes. */

@@ -16,17 +16,24 @@
 import type { FileHandle } from "node:fs/promises";
 
 import { FormatError } from "../core/error.js";
+import { bfloat16ToFloat, float16ToFloat } from "./half.js";
 import { isObjectProperty, isPlainName, quoted } from "./plain-name.js";
 import { openRegular, readFully } from "./read-file.js";
 import { utf8Of } from "./utf8.js";
 
-/** Bytes of one element. */
+/** Bytes of one element; types of less than a byte lie packed. */
 const elementBytes = {
   BOOL: 1,
+  F4: 0.5,
+  F6_E2M3: 0.75,
+  F6_E3M2: 0.75,
   U8: 1,
   I8: 1,
   F8_E5M2: 1,
   F8_E4M3: 1,
+  F8_E5M2FNUZ: 1,
+  F8_E4M3FNUZ: 1,
+  F8_E8M0: 1,
   I16: 2,
   U16: 2,
   F16: 2,
@@ -37,6 +44,7 @@ const elementBytes = {
   F64: 8,
   I64: 8,
   U64: 8,
+  C64: 8,
 } as const;
 type SafetensorsDtype = keyof typeof elementBytes;
 
@@ -55,7 +63,7 @@ interface SafetensorsHeader {
 
 /** An open file; `close` it. */
 export interface SafetensorsFile extends SafetensorsHeader {
-  /** The numbers of an F32 tensor. */
+  /** The numbers of a tensor of F16, BF16, F32 or F64, as f32. @throws FormatError for other types */
   readFloat32(name: string): Promise<Float32Array>;
   close(): Promise<void>;
 }
@@ -190,16 +198,25 @@ async function readFloat32(
 ): Promise<Float32Array> {
   const entry = header.tensors.get(name);
   if (entry === undefined) throw new FormatError(path, 8, `has no tensor ${quoted(name)}`);
-  if (entry.dtype !== "F32") {
+  const widen = floats.get(entry.dtype);
+  if (widen === undefined) {
     throw new FormatError(path, entry.begin, `tensor ${quoted(name)} has another type`, {
-      expected: "F32",
+      expected: [...floats.keys()].join(", "),
       found: entry.dtype,
     });
   }
-  const data = new Float32Array((entry.end - entry.begin) / 4);
-  await readFully(file, new Uint8Array(data.buffer), entry.begin, path);
-  return data;
+  const bytes = new Uint8Array(entry.end - entry.begin);
+  await readFully(file, bytes, entry.begin, path);
+  return widen(bytes.buffer);
 }
+
+/** Types that are read, each as f32: halves exactly, doubles rounded to the nearest. */
+const floats: ReadonlyMap<string, (bytes: ArrayBuffer) => Float32Array> = new Map([
+  ["F32", (bytes) => new Float32Array(bytes)],
+  ["F64", (bytes) => Float32Array.from(new Float64Array(bytes))],
+  ["F16", (bytes) => float16ToFloat(new Uint16Array(bytes))],
+  ["BF16", (bytes) => bfloat16ToFloat(new Uint16Array(bytes))],
+]);
 
 /** `{"dtype": …, "shape": […], "data_offsets": [begin, end]}`, each key once, in any order. */
 function readEntry(

@@ -2,7 +2,8 @@
  * Zip archives whose members are stored, as PyTorch writes them: where each member's bytes lie, and that they are whole.
  *
  * Nothing may be compressed, encrypted, twice there, overlapping, or described in two ways: what one reader of zips takes from the
- * directory another takes from the local headers.
+ * directory another takes from the local headers. Bytes behind the archive's end belong to nobody; they are counted and passed over.
+ * Members are only named here, never unpacked to a disk, so a name may hold a colon.
  *
  * Offsets and lengths are in bytes.
  *
@@ -11,7 +12,7 @@
 
 import { crc32 } from "node:zlib";
 
-import { type Entry, fromBufferPromise } from "yauzl";
+import { type Entry, fromBufferPromise, getFileNameLowLevel } from "yauzl";
 
 import { FormatError } from "../core/error.js";
 import { hex32 } from "./crc32c.js";
@@ -25,6 +26,8 @@ export class StoredZip {
     private readonly bytes: Uint8Array,
     private readonly where: string,
     private readonly members: ReadonlyMap<string, Member>,
+    /** Bytes of the file behind the archive's end. */
+    readonly trailing: number,
   ) {}
 
   /**
@@ -32,7 +35,9 @@ export class StoredZip {
    * @throws FormatError
    */
   static async open(bytes: Uint8Array, where: string, meet: (name: string) => void): Promise<StoredZip> {
-    return new StoredZip(bytes, where, await readDirectory(bytes, where, meet));
+    const archive = bytes.subarray(0, endOf(bytes));
+    const members = await readDirectory(archive, where, meet);
+    return new StoredZip(archive, where, members, bytes.length - archive.length);
   }
 
   get names(): string[] {
@@ -68,6 +73,17 @@ interface Member {
   readonly crc: number;
 }
 
+/** Behind the last end-of-directory record and its comment; where there is none, the reader of the directory says so. */
+function endOf(bytes: Uint8Array): number {
+  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const record = buffer.lastIndexOf(Buffer.from("PK\x05\x06", "latin1"));
+  if (record < 0 || record + END_BYTES > bytes.length) return bytes.length;
+  return Math.min(bytes.length, record + END_BYTES + buffer.readUInt16LE(record + END_BYTES - 2));
+}
+
+/** The record without its comment, whose length is its last field. */
+const END_BYTES = 22;
+
 async function readDirectory(
   bytes: Uint8Array,
   where: string,
@@ -75,17 +91,22 @@ async function readDirectory(
 ): Promise<Map<string, Member>> {
   const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const members = new Map<string, Member>();
+  const nameOf = ({ generalPurposeBitFlag, fileNameRaw, extraFields }: Entry): string =>
+    getFileNameLowLevel(generalPurposeBitFlag, fileNameRaw, extraFields, true);
   const refuse = (entry: Entry, what: string): FormatError =>
     new FormatError(
-      `${where}/${JSON.stringify(entry.fileName.slice(0, 80)).slice(1, -1)}`,
+      `${where}/${JSON.stringify(nameOf(entry).slice(0, 80)).slice(1, -1)}`,
       entry.relativeOffsetOfLocalHeader,
       what,
     );
   try {
-    const zip = await fromBufferPromise(buffer, { strictFileNames: true });
+    const zip = await fromBufferPromise(buffer, { decodeStrings: false });
     for await (const entry of zip.eachEntry()) {
-      const { fileName, compressionMethod, compressedSize, uncompressedSize } = entry;
+      const { compressionMethod, compressedSize, uncompressedSize } = entry;
+      const fileName = nameOf(entry);
       meet(fileName);
+      if (/^\/|\\/.test(fileName)) throw refuse(entry, "absolute path, or a backslash in a name");
+      if (fileName.split("/").includes("..")) throw refuse(entry, "invalid relative path");
       if (!isPlainName(fileName))
         throw refuse(entry, "the member's name is empty, too long or not printable");
       if (entry.isEncrypted()) throw refuse(entry, "encrypted, which is not read");

@@ -4,34 +4,41 @@
  *
  *     zip (since 1.6)   NAME/data.pkl, one pickle; NAME/data/K, the bytes of storage K; NAME/version, NAME/byteorder
  *     legacy            five pickles (magic, protocol, system, object, storage keys), then each storage: length, bytes
+ *     unzipped          the folder that unpacking a zip makes: data.pkl, data/K, version
  *     tar (before 0.2)  recognised and refused
  *
  * Here stands how each form keeps storages; torch-tensors.ts finds the tensors, which are views of them. Each storage is checked
- * against the file before anything is allocated. Names outside a short list are refused by name, as are TorchScript archives,
- * compressed members (PyTorch stores), and whole pickled modules.
+ * against the file before anything is allocated. Names that only run something (code-names.ts) are refused, as are TorchScript
+ * archives and compressed members (PyTorch stores); other unknown names stay inert.
  *
  * Offsets and lengths are in bytes.
  *
  * Source: pytorch/pytorch, torch/serialization.py and caffe2/serialize/inline_container.cc.
  */
 
+import { readdir } from "node:fs/promises";
+import { join } from "node:path";
+
+import { exists } from "../core/durable.js";
 import { FormatError } from "../core/error.js";
 import { readPickle, type PickleValue } from "./pickle.js";
 import { readWhole } from "./read-file.js";
 import { StoredZip } from "./stored-zip.js";
 import {
-  torchNames,
   collect,
   dtypes,
   readTorchPickle,
   StorageReferences,
+  type Storage,
   type Storages,
   type TorchCheckpoint,
 } from "./torch-tensors.js";
 
 const MAX_FILE_BYTES = 2 ** 31;
 const LEGACY_MAGIC = 0x1950a86a20f9469cfc6cn;
+const LEGACY_TEXT = `L${LEGACY_MAGIC}L\n.`;
 const LEGACY_PROTOCOL = 1001;
+const PICKLE = "data.pkl";
 
 /** Whether a file that begins so is one of {@link openTorchCheckpoint}'s; 265 bytes tell. */
 export function isTorchCheckpoint(head: Uint8Array): boolean {
@@ -41,6 +48,29 @@ export function isTorchCheckpoint(head: Uint8Array): boolean {
 /** @throws FormatError */
 export async function openTorchCheckpoint(path: string): Promise<TorchCheckpoint> {
   return parseTorchCheckpoint(await readWhole(path, MAX_FILE_BYTES), path);
+}
+
+/** Whether a folder is what unpacking a zip of PyTorch's leaves. */
+export async function isUnzippedCheckpoint(folder: string): Promise<boolean> {
+  return (await exists(join(folder, PICKLE))) && (await exists(join(folder, "version")));
+}
+
+/** @throws FormatError */
+export async function openUnzippedCheckpoint(folder: string): Promise<TorchCheckpoint> {
+  const members = new Map<string, Uint8Array>();
+  let left = MAX_FILE_BYTES;
+  const read = async (name: string): Promise<void> => {
+    const content = await readWhole(join(folder, name), left);
+    members.set(name, content);
+    left -= content.length;
+  };
+  const storages = (await exists(join(folder, "data"))) ? await readdir(join(folder, "data")) : [];
+  const names = [PICKLE, "byteorder", ...storages.sort().map((name) => `data/${name}`)];
+  for (const name of names) if (await exists(join(folder, name))) await read(name);
+  return parseMembers({ name: "unzipped", content: (name) => members.get(name), begin: () => 0 }, folder, {
+    bytes: MAX_FILE_BYTES - left,
+    trailing: 0,
+  });
 }
 
 /** The checkpoint in `bytes`, which the tensors go on reading. @throws FormatError */
@@ -59,9 +89,10 @@ function isZip(head: Uint8Array): boolean {
   return head[0] === 0x50 && head[1] === 0x4b && (head[2] === 3 || head[2] === 5);
 }
 
-/** A pickle of protocol 2 or later. */
+/** A pickle of protocol 2 or later, or the magic number as protocols 0 and 1 write it. */
 function isPickle(head: Uint8Array): boolean {
-  return head[0] === 0x80 && (head[1] as number) >= 2 && (head[1] as number) <= 5;
+  const isText = Buffer.from(head.subarray(0, LEGACY_TEXT.length)).toString("latin1") === LEGACY_TEXT;
+  return isText || (head[0] === 0x80 && (head[1] as number) >= 2 && (head[1] as number) <= 5);
 }
 
 function isTar(head: Uint8Array): boolean {
@@ -76,31 +107,57 @@ async function parseZip(bytes: Uint8Array, where: string): Promise<TorchCheckpoi
     const numbers = { expected: "one NAME/data.pkl", found: `${pickles.length}` };
     throw new FormatError(where, 0, "a zip file, but no PyTorch checkpoint", numbers);
   }
-  const folder = pickleName.slice(0, -"data.pkl".length);
-  const order = zip.content(`${folder}byteorder`);
+  const folder = pickleName.slice(0, -PICKLE.length);
+  const members: Members = {
+    name: "zip",
+    content: (name) => zip.content(folder + name),
+    begin: (name) => zip.begin(folder + name),
+  };
+  return parseMembers(members, where, { bytes: bytes.length, trailing: zip.trailing }, folder);
+}
+
+/** An archive's members by their names in it: of a zip, or of a folder. */
+interface Members {
+  readonly name: "zip" | "unzipped";
+  content(name: string): Uint8Array | undefined;
+  /** Where a member begins in the file. */
+  begin(name: string): number;
+}
+
+function parseMembers(
+  members: Members,
+  where: string,
+  size: { readonly bytes: number; readonly trailing: number },
+  folder = "",
+): TorchCheckpoint {
+  const order = members.content("byteorder");
   if (order !== undefined && Buffer.from(order).toString("latin1").trim() !== "little") {
     const found = JSON.stringify(Buffer.from(order.subarray(0, 16)).toString("latin1"));
     throw new FormatError(where, 0, "another byte order than is read", { expected: "little", found });
   }
-
   const storages: Storages = (storage, tensor) => {
-    const name = `${folder}data/${storage.key}`;
-    const content = zip.content(name);
-    const expected = storage.elements * dtypes[storage.dtype].bytes;
+    const name = `data/${storage.key}`;
+    const content = members.content(name);
+    const expected = bytesOf(storage);
     if (content?.length === expected) return content;
     throw new FormatError(
       `${where}, ${tensor}`,
-      zip.begin(name),
+      members.begin(name),
       `its storage ${JSON.stringify(storage.key)} is missing or of another length`,
       {
-        expected: `${expected} bytes in ${JSON.stringify(name)}`,
+        expected: `${expected} bytes in ${JSON.stringify(folder + name)}`,
         found: content === undefined ? "no such member" : `${content.length}`,
       },
     );
   };
-  const refs = new StorageReferences(`${where}/${pickleName}`);
-  const { value } = readTorchPickle(zip.content(pickleName) as Uint8Array, `${where}/${pickleName}`, refs);
-  return collect(value, { container: "zip", where, bytes: bytes.length, storages });
+  const inside = `${where}/${folder}${PICKLE}`;
+  const refs = new StorageReferences(inside);
+  const { value } = readTorchPickle(members.content(PICKLE) as Uint8Array, inside, refs);
+  return collect(value, { container: members.name, where, ...size, storages });
+}
+
+function bytesOf({ dtype, elements }: Storage): number {
+  return elements * dtypes[dtype].bytes;
 }
 
 function refuseScript(name: string, where: string): void {
@@ -111,7 +168,7 @@ function refuseScript(name: string, where: string): void {
 
 function parseLegacy(bytes: Uint8Array, where: string): TorchCheckpoint {
   const plain = { allowed: new Map<string, "object">() };
-  const magic = readPickle(bytes, where, { allowed: torchNames }, 0);
+  const magic = readTorchPickle(bytes, where, undefined);
   if (magic.value !== LEGACY_MAGIC) {
     const hint = "Save a state_dict with torch.save";
     throw new FormatError(where, 0, "a pickle, but not one of torch.save's", { hint });
@@ -132,22 +189,22 @@ function parseLegacy(bytes: Uint8Array, where: string): TorchCheckpoint {
   const refs = new StorageReferences(where);
   const object = readTorchPickle(bytes, where, refs, system.end);
   const keys = readPickle(bytes, where, plain, object.end);
-  const places = placeStorages(bytes, keys, refs, where);
+  const { places, end } = placeStorages(bytes, keys, refs, where);
   const storages: Storages = (storage) => {
-    const width = dtypes[storage.dtype].bytes;
-    const begin = (places.get(storage.key) as number) + storage.start * width;
-    return bytes.subarray(begin, begin + storage.elements * width);
+    const begin = (places.get(storage.key) as number) + storage.start * dtypes[storage.dtype].bytes;
+    return bytes.subarray(begin, begin + bytesOf(storage));
   };
-  return collect(object.value, { container: "legacy", where, bytes: bytes.length, storages });
+  const source = { where, bytes: bytes.length, trailing: bytes.length - end, storages };
+  return collect(object.value, { container: "legacy", ...source });
 }
 
-/** Where each storage's bytes begin; they lie one behind the other, each after its number of elements. */
+/** Where each storage's bytes begin, and the last one's end; they lie one behind the other, each after its number of elements. */
 function placeStorages(
   bytes: Uint8Array,
   keys: { readonly value: PickleValue; readonly end: number },
   refs: StorageReferences,
   where: string,
-): Map<string, number> {
+): { readonly places: ReadonlyMap<string, number>; readonly end: number } {
   const refuse = (what: string, at: number, expected?: string, found?: string): FormatError =>
     new FormatError(where, at, what, { expected, found });
   if (!Array.isArray(keys.value)) throw refuse("the list of storages is no list", keys.end);
@@ -170,13 +227,11 @@ function placeStorages(
       );
     }
     places.set(root.key, at + 8);
-    at += 8 + root.elements * dtypes[root.dtype].bytes;
+    at += 8 + bytesOf(root);
     if (at > bytes.length)
       throw refuse("cut short in a storage", bytes.length, `${at} bytes`, `${bytes.length}`);
   }
   const missing = [...refs.roots.keys()].find((key) => !places.has(key));
   if (missing !== undefined) throw refuse(`the storage ${JSON.stringify(missing)} is not in the file`, at);
-  if (at !== bytes.length)
-    throw refuse("bytes follow the last storage", at, `${at} bytes`, `${bytes.length}`);
-  return places;
+  return { places, end: at };
 }

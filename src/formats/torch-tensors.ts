@@ -1,6 +1,10 @@
 /**
  * The tensors in the object that a PyTorch file holds: views (offset, shape, strides) of storages, found in nested dicts.
  *
+ * What else stands there is left inert and listed by its place and its class: Python's objects of every kind, whose classes are
+ * never looked for and whose functions are never called. A tensor that such an object makes, or of a type that is not read, is
+ * refused when it is asked for, and no sooner.
+ *
  * Each view is checked against its storage before anything is allocated, and all tensors together may be at most
  * {@link MOST_SHARING} times as long as the file, so strides of 0 cannot make a bomb.
  *
@@ -10,20 +14,28 @@
  */
 
 import { FormatError } from "../core/error.js";
+import { isCode } from "./code-names.js";
+import { bfloat16ToFloat, float16ToFloat } from "./half.js";
 import { Call, Global, Other, type PickleValue, readPickle, Tuple } from "./pickle.js";
 import { isPlainName, quoted } from "./plain-name.js";
 
 export interface TorchCheckpoint {
-  readonly container: "zip" | "legacy";
+  readonly container: "zip" | "legacy" | "unzipped";
   /** By name; a tensor in nested dicts is named through them, "state_dict.conv1.0.weight". */
   readonly tensors: ReadonlyMap<string, TorchTensor>;
+  /** Python's objects that are not known here, each by its first place, "args.path", and its class or function. */
+  readonly objects: ReadonlyMap<string, string>;
+  /** All that the file holds, as it was saved. */
+  readonly value: PickleValue;
+  /** Bytes behind the end of what was saved. */
+  readonly trailing: number;
 }
 
 interface TorchTensor {
   /** PyTorch's name of the type as it lies in the file. */
-  readonly dtype: TorchDtype;
+  readonly dtype: string;
   readonly shape: readonly number[];
-  /** The elements, row-major, in new memory; float16 and bfloat16 widened to f32. */
+  /** The elements, row-major, in new memory; float16 and bfloat16 widened to f32. @throws FormatError for other types */
   read(): TorchArray;
 }
 
@@ -31,15 +43,15 @@ type TorchArray =
   Float32Array | Float64Array | BigInt64Array | Int32Array | Int16Array | Int8Array | Uint8Array;
 
 interface Dtype {
-  readonly bytes: 1 | 2 | 4 | 8;
-  /** From bytes that begin at the beginning of their buffer. */
-  readonly decode: (bytes: Uint8Array<ArrayBuffer>) => TorchArray;
+  readonly bytes: 1 | 2 | 4 | 8 | 16;
+  /** From bytes that begin at the beginning of their buffer; undefined for types that are listed only. */
+  readonly decode?: (bytes: Uint8Array<ArrayBuffer>) => TorchArray;
 }
 
 export const dtypes = {
   float64: { bytes: 8, decode: (b) => new Float64Array(b.buffer) },
   float32: { bytes: 4, decode: (b) => new Float32Array(b.buffer) },
-  float16: { bytes: 2, decode: (b) => Float32Array.from(new Uint16Array(b.buffer), halfToFloat) },
+  float16: { bytes: 2, decode: (b) => float16ToFloat(new Uint16Array(b.buffer)) },
   bfloat16: { bytes: 2, decode: (b) => bfloat16ToFloat(new Uint16Array(b.buffer)) },
   int64: { bytes: 8, decode: (b) => new BigInt64Array(b.buffer) },
   int32: { bytes: 4, decode: (b) => new Int32Array(b.buffer) },
@@ -47,11 +59,27 @@ export const dtypes = {
   int8: { bytes: 1, decode: (b) => new Int8Array(b.buffer) },
   uint8: { bytes: 1, decode: (b) => b },
   bool: { bytes: 1, decode: (b) => b },
+  complex32: { bytes: 4 },
+  complex64: { bytes: 8 },
+  complex128: { bytes: 16 },
+  uint16: { bytes: 2 },
+  uint32: { bytes: 4 },
+  uint64: { bytes: 8 },
+  float8_e4m3fn: { bytes: 1 },
+  float8_e4m3fnuz: { bytes: 1 },
+  float8_e5m2: { bytes: 1 },
+  float8_e5m2fnuz: { bytes: 1 },
+  float8_e8m0fnu: { bytes: 1 },
+  qint8: { bytes: 1 },
+  quint8: { bytes: 1 },
+  qint32: { bytes: 4 },
+  quint4x2: { bytes: 1 },
+  quint2x4: { bytes: 1 },
 } as const satisfies Readonly<Record<string, Dtype>>;
 type TorchDtype = keyof typeof dtypes;
 
 /** A storage as the pickle refers to it; `key` is its name in the file. */
-interface Storage {
+export interface Storage {
   readonly key: string;
   readonly dtype: TorchDtype;
   readonly elements: number;
@@ -62,7 +90,7 @@ interface Storage {
 /** The bytes of a storage by its key; each file form has its own. */
 export type Storages = (storage: Storage, where: string) => Uint8Array;
 
-/** Functions that Python would make a view of a storage with, and a parameter of a view. */
+/** Functions that Python would make a view of a storage with, a parameter of a view, and a tensor with attributes of it. */
 const tensorBuilders: ReadonlySet<string> = new Set([
   "torch._utils._rebuild_tensor",
   "torch._utils._rebuild_tensor_v2",
@@ -72,6 +100,10 @@ const parameterBuilders: ReadonlySet<string> = new Set([
   "torch._utils._rebuild_parameter",
   "torch._utils._rebuild_parameter_with_state",
 ]);
+
+const TYPED_BUILDER = "torch._tensor._rebuild_from_type_v2";
+/** Classes of a tensor that mean no more than its elements. */
+const plainTensors: ReadonlySet<string> = new Set(["torch.Tensor", "torch.nn.parameter.Parameter"]);
 
 const storageTypes: ReadonlyMap<string, TorchDtype> = new Map([
   ["torch.DoubleStorage", "float64"],
@@ -84,18 +116,25 @@ const storageTypes: ReadonlyMap<string, TorchDtype> = new Map([
   ["torch.CharStorage", "int8"],
   ["torch.ByteStorage", "uint8"],
   ["torch.BoolStorage", "bool"],
+  ["torch.ComplexFloatStorage", "complex64"],
+  ["torch.ComplexDoubleStorage", "complex128"],
+  ["torch.QInt8Storage", "qint8"],
+  ["torch.QUInt8Storage", "quint8"],
+  ["torch.QInt32Storage", "qint32"],
+  ["torch.QUInt4x2Storage", "quint4x2"],
+  ["torch.QUInt2x4Storage", "quint2x4"],
   // Bytes without a type: the tensor states one (_rebuild_tensor_v3).
   ["torch.storage.UntypedStorage", "uint8"],
   ["torch.UntypedStorage", "uint8"],
 ]);
 
 /**
- * All that may be named. The last rows stand beside the weights in training checkpoints (arguments, scores); they
+ * All names that are known. The last rows stand beside the weights in training checkpoints (arguments, scores); they
  * are passed over, and like everything here never called.
  */
-export const torchNames: ReadonlyMap<string, "object" | "dict"> = new Map<string, "object" | "dict">([
+const torchNames: ReadonlyMap<string, "object" | "dict"> = new Map<string, "object" | "dict">([
   ["collections.OrderedDict", "dict"],
-  ...[...tensorBuilders, ...parameterBuilders, ...storageTypes.keys()].map(
+  ...[...tensorBuilders, ...parameterBuilders, TYPED_BUILDER, ...plainTensors, ...storageTypes.keys()].map(
     (name) => [name, "object"] as const,
   ),
   ...Object.keys(dtypes).map((name) => [`torch.${name}`, "object"] as const),
@@ -114,11 +153,14 @@ export const torchNames: ReadonlyMap<string, "object" | "dict"> = new Map<string
 /** All tensors together against the file: weights that are shared, and kept as averages too, stay below. */
 export const MOST_SHARING = 4;
 const MAX_NAME = 1024;
+/** Objects that are listed; what else a file may hold is of the same kinds. */
+const MOST_OBJECTS = 1000;
 const MAX_DEPTH = 32;
 const MAX_DIMENSIONS = 16;
 
 interface Source {
-  readonly container: "zip" | "legacy";
+  readonly container: TorchCheckpoint["container"];
+  readonly trailing: number;
   readonly where: string;
   /** Length of the file. */
   readonly bytes: number;
@@ -132,6 +174,10 @@ export class StorageReferences {
 
   read(id: PickleValue): Storage {
     const items = id instanceof Tuple ? id.items : [];
+    if (typeof id === "string")
+      throw this.error(
+        "refers to its storages by text, as pickles of protocol 0 do; PyTorch cannot load it either",
+      );
     const [tag, type, key, , elements, view] = items;
     const dtype = type instanceof Global ? storageTypes.get(type.fullName) : undefined;
     if (tag !== "storage" || dtype === undefined || !isKey(key) || !isCount(elements)) {
@@ -156,14 +202,23 @@ export class StorageReferences {
   }
 }
 
+/** Without `refs` the pickle may refer to no storage. */
 export function readTorchPickle(
   bytes: Uint8Array,
   where: string,
-  refs: StorageReferences,
+  refs: StorageReferences | undefined,
   start = 0,
 ): { readonly value: PickleValue; readonly end: number } {
-  const persistent = (id: PickleValue): Reference => new Reference(refs.read(id));
-  return readPickle(bytes, where, { allowed: torchNames, persistent }, start);
+  const persistent =
+    refs && ((id: PickleValue): Reference | Global => moduleClass(id) ?? new Reference(refs.read(id)));
+  const inert = (name: string): boolean => !isCode(name);
+  return readPickle(bytes, where, { allowed: torchNames, inert, ...(persistent && { persistent }) }, start);
+}
+
+/** Legacy files refer to a class of modules with its source, ("module", class, file, source): the class, by its name alone. */
+function moduleClass(id: PickleValue): Global | undefined {
+  const [tag, type] = id instanceof Tuple ? id.items : [];
+  return tag === "module" && type instanceof Global && !torchNames.has(type.fullName) ? type : undefined;
 }
 
 /** A class, so that no set or other value can be taken for one. */
@@ -174,6 +229,7 @@ class Reference {
 /** Every tensor in nested dicts, lists and tuples; each of those is visited once, wherever else it is referred to. */
 export function collect(top: PickleValue, source: Source): TorchCheckpoint {
   const tensors = new Map<string, TorchTensor>();
+  const objects = new Map<string, string>();
   const visited = new Set<unknown>();
   let total = 0;
   const refuse = (what: string): FormatError => new FormatError(source.where, 0, what);
@@ -197,8 +253,13 @@ export function collect(top: PickleValue, source: Source): TorchCheckpoint {
       continue;
     }
     const children = childrenOf(value);
-    if (children === undefined || visited.has(value)) continue;
+    const object = unknownName(value);
+    if ((children ?? object) === undefined || visited.has(value)) continue;
     visited.add(value);
+    if (object !== undefined && objects.size < MOST_OBJECTS && (path === "" || isPlainName(path))) {
+      objects.set(path, object);
+    }
+    if (children === undefined) continue;
     if (depth >= MAX_DEPTH) throw refuse(`nested more than ${MAX_DEPTH} deep`);
     // Last first, so that they come off in the order of the file.
     for (const [key, child] of children.reverse()) {
@@ -207,11 +268,27 @@ export function collect(top: PickleValue, source: Source): TorchCheckpoint {
       else if (tensorCall(child) !== undefined) throw refuse(`a tensor's name is longer than ${MAX_NAME}`);
     }
   }
-  return { container: source.container, tensors };
+  return { container: source.container, trailing: source.trailing, tensors, objects, value: top };
+}
+
+/** The class or function of a value that is not known, as it can be printed. */
+function unknownName(value: PickleValue): string | undefined {
+  const global = value instanceof Call ? value.callee : value;
+  if (!(global instanceof Global)) return undefined;
+  // A tensor made by a function, or of a class, of its own: what its elements mean is not known.
+  const isTyped = value instanceof Call && global.fullName === TYPED_BUILDER;
+  const [builder, type] = isTyped ? value.args : [];
+  const unknown = [type, builder, global].find(
+    (made) => made instanceof Global && !torchNames.has(made.fullName),
+  );
+  const { fullName } = (unknown as Global | undefined) ?? global;
+  if (unknown === undefined && !isTyped) return undefined;
+  return isPlainName(fullName) && fullName.length <= 200 ? fullName : quoted(fullName);
 }
 
 function childrenOf(value: PickleValue): [string, PickleValue][] | undefined {
-  const dict = value instanceof Call ? value.entries : value;
+  // What was set on an inert dict or appended to an inert list is data; what its class was called with is its own affair.
+  const dict = value instanceof Call ? (value.entries ?? value.items) : value;
   if (dict instanceof Map) {
     return [...dict].flatMap(([key, child]) =>
       typeof key === "string" || typeof key === "number"
@@ -223,9 +300,16 @@ function childrenOf(value: PickleValue): [string, PickleValue][] | undefined {
   return Array.isArray(list) ? list.map((child: PickleValue, i) => [String(i), child]) : undefined;
 }
 
-/** The call that makes a tensor, through those that make a parameter of one. */
+/** The call that makes a tensor, through those that give it attributes or make a parameter of it. */
 function tensorCall(value: PickleValue): Call | undefined {
   let found: PickleValue | undefined = value;
+  if (found instanceof Call && found.callee.fullName === TYPED_BUILDER) {
+    const [builder, type, args] = found.args;
+    const isPlain = type instanceof Global && plainTensors.has(type.fullName);
+    if (!isPlain || !(builder instanceof Global && args instanceof Tuple)) return undefined;
+    if (found.state !== undefined) return undefined;
+    found = new Call(builder, args.items, undefined);
+  }
   // A parameter of a parameter does not happen; a loop of them could be written.
   if (found instanceof Call && parameterBuilders.has(found.callee.fullName)) found = found.args[0];
   return found instanceof Call && tensorBuilders.has(found.callee.fullName) ? found : undefined;
@@ -236,7 +320,8 @@ function tensorOf(call: Call, name: string, source: Source): TorchTensor & { rea
   const refuse = (what: string, expected?: string, found?: string): FormatError =>
     new FormatError(`${source.where}, ${where}`, 0, what, { expected, found });
   if (call.state !== undefined) throw refuse("the pickle changes it after making it, which is not read");
-  const [reference, offset, size, strides, , , type] = call.args;
+  const isTyped = call.callee.name === "_rebuild_tensor_v3";
+  const [reference, offset, size, strides, , , ...last] = call.args;
   if (!(reference instanceof Other) || !(reference.value instanceof Reference))
     throw refuse("is no view of a storage");
   const { storage } = reference.value;
@@ -247,9 +332,16 @@ function tensorOf(call: Call, name: string, source: Source): TorchTensor & { rea
       "its offset, shape or strides are no whole numbers from 0, or not as many of one as of the other",
     );
   }
-  const dtype = call.callee.name === "_rebuild_tensor_v3" ? dtypeNamed(type) : storage.dtype;
-  if (dtype === undefined) throw refuse("is of a type that is not read");
-  const width = dtypes[dtype].bytes;
+  const dtype = isTyped ? dtypeNamed(last[0]) : storage.dtype;
+  if (dtype === undefined) {
+    const name = last[0] instanceof Global ? last[0].fullName : "unknown";
+    const read = (): never => {
+      throw refuse("is of a type that is not known", "floats or integers", name);
+    };
+    return { dtype: name, shape, bytes: 0, read };
+  }
+  const { bytes: width, decode }: Dtype = dtypes[dtype];
+  const negated = negation(last[isTyped ? 1 : 0]);
   const available = Math.floor((storage.elements * dtypes[storage.dtype].bytes) / width);
   const elements = shape.reduce((product, length) => product * length, 1);
   const reached =
@@ -270,8 +362,27 @@ function tensorOf(call: Call, name: string, source: Source): TorchTensor & { rea
     dtype,
     shape,
     bytes: elements * width,
-    read: () => dtypes[dtype].decode(gather(content, { width, offset, shape, stride, elements })),
+    read: () => {
+      if (decode === undefined) throw refuse("is of a type that is not read", "floats or integers", dtype);
+      if (negated === undefined)
+        throw refuse("says more of itself than is known here, so its elements may mean another");
+      const values = decode(gather(content, { width, offset, shape, stride, elements }));
+      // In place: an integer's own type takes its negative, and a bigint stays one.
+      if (negated) for (let i = 0; i < values.length; i++) values[i] = -(values[i] as number);
+      return values;
+    },
   };
+}
+
+/**
+ * Whether the elements are the negatives of what lies in the storage (the imaginary part of a conjugate is such a view);
+ * undefined where a tensor's further flags say what is not known.
+ */
+function negation(flags: PickleValue | undefined): boolean | undefined {
+  if (flags === undefined || flags === null) return false;
+  if (!(flags instanceof Map)) return undefined;
+  const known = [...flags].every(([name, on]) => name === "neg" || (name === "conj" && on === false));
+  return known ? flags.get("neg") === true : undefined;
 }
 
 interface View {
@@ -337,17 +448,4 @@ function isCount(value: PickleValue | undefined): value is number {
 /** Keys are numbers in text; legacy files have addresses. */
 function isKey(key: PickleValue | undefined): key is string {
   return typeof key === "string" && /^[0-9a-zA-Z_]{1,64}$/.test(key);
-}
-
-function halfToFloat(half: number): number {
-  const sign = half & 0x8000 ? -1 : 1;
-  const exponent = (half >> 10) & 31;
-  const fraction = half & 1023;
-  if (exponent === 31) return fraction === 0 ? sign * Infinity : NaN;
-  return sign * (exponent === 0 ? fraction * 2 ** -24 : (1024 + fraction) * 2 ** (exponent - 25));
-}
-
-/** The upper half of an f32. */
-function bfloat16ToFloat(values: Uint16Array): Float32Array {
-  return new Float32Array(Uint32Array.from(values, (value) => value * 65536).buffer);
 }

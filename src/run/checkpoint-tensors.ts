@@ -2,7 +2,7 @@
  * The tensors of a checkpoint: their names, and the flat arrays that they are read into and written from.
  *
  * `NAME` the weights, `NAME` of a batch norm also as `….moving_mean` and `….moving_variance`, `momentum/NAME`,
- * `averages/NAME`. A tensor of another shape, or one that is not finite, is refused by name.
+ * `averages/NAME`. A tensor of another shape, one that is not finite, or a variance below 0 is refused by name.
  */
 
 import { join } from "node:path";
@@ -114,6 +114,7 @@ async function fill(path: string, slots: readonly Float32Tensor[]): Promise<void
         }
         data.set(await file.readFloat32(name));
         if (!data.every(Number.isFinite)) throw notFinite(path, name, data);
+        if (name.endsWith(".moving_variance")) refuseNegative(path, name, data);
       }
     });
   } catch (error) {
@@ -144,6 +145,19 @@ export function notFinite(path: string, name: string, data: Float32Array): Check
     where: `${path}, tensor ${name}, element ${index}`,
     expected: "finite numbers",
     found: `${data[index]}`,
+    ...untouched,
+  });
+}
+
+/** A variance below 0 has no root, and batch norm with it no value: the file was damaged, or never was of this network. */
+export function refuseNegative(path: string, name: string, variances: Float32Array): void {
+  const index = variances.findIndex((value) => value < 0);
+  if (index < 0) return;
+  throw new CheckpointError({
+    what: "a moving variance is below 0",
+    where: `${path}, tensor ${name}, element ${index}`,
+    expected: "0 or more",
+    found: `${variances[index]}`,
     ...untouched,
   });
 }

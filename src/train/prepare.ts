@@ -101,14 +101,19 @@ export async function fillState(state: TrainingState, plan: Plan, program: Progr
   const { parameters, statistics, averages } = state;
   initialise(program, { version: settings.version, seed: settings.seed }, parameters);
   statistics.set(initialStatistics(program));
+  const notices: string[] = [];
+  const { init_from: path } = settings;
   const skipped =
-    settings.init_from === undefined
+    path === undefined
       ? []
-      : await initialiseFrom(resolve(settings.init_from), plan.model.variant, program, state);
+      : await initialiseFrom(resolve(path), plan.model.variant, program, state, (what) =>
+          notices.push(`${path}: ${what}`),
+        );
   averages.set(parameters);
   return skipped.length === 0
-    ? []
+    ? notices
     : [
+        ...notices,
         `${skipped.join(", ")} start from the seed: not in the weights given, or of another number of classes`,
       ];
 }

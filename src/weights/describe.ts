@@ -7,7 +7,8 @@ import { UsageError } from "../core/error.js";
 import { evaluationSide } from "../data/pictures/augment.js";
 import { challengeClasses } from "../prepare/imagenet/challenge-classes.js";
 import type { ModelDescription } from "../run/checkpoint-state.js";
-import type { Recognised } from "./match.js";
+import type { ClassNames } from "./class-names.js";
+import { listOf, type Recognised } from "./match.js";
 import type { WeightsFile } from "./open.js";
 
 /** What the user says of a network; the rest is as the file has it, or as is usual. */
@@ -42,8 +43,8 @@ export function describe(
 ): { readonly model: ModelDescription; readonly notices: readonly string[] } {
   const { variant, width } = recognised;
   const { classes } = outputs;
-  const names = said.classNames ?? namesOf(file, recognised, outputs);
-  refuseNames(names, classes);
+  const named = namesOf(file, recognised, outputs, said.classNames);
+  refuseNames(said.classNames, classes);
   const recorded = Number(file.metadata.get("image_size") ?? NaN);
   const imageSize = said.imageSize ?? (Number.isInteger(recorded) && recorded >= 32 ? recorded : 224);
   return {
@@ -54,39 +55,56 @@ export function describe(
       image_size: imageSize,
       eval_resize: said.evalResize ?? evaluationSide(imageSize),
       pipeline: variant === "tensorflow" ? "tensorflow" : "torchvision",
-      class_names: names ?? challengeClasses.slice(0, classes),
+      class_names: named.names,
     },
-    notices: noticesOf(recognised, outputs, names === undefined),
+    notices: [
+      ...file.notices,
+      ...noticesOf(recognised, outputs),
+      ...named.notices,
+      ...leftOut(file, recognised),
+    ],
   };
 }
 
-/** A few names, and how many more there are. */
-export function listOf(names: readonly string[]): string {
-  const more = names.length > 5 ? ` and ${names.length - 5} more` : "";
-  return names.slice(0, 5).join(", ") + more;
-}
-
-/** The file's names; undefined where nobody said so, but 1,000 outputs of these networks are ImageNet's. */
+/**
+ * The names of the classes, and what is to be said of them: those that were given, else those of the file or beside it that are
+ * as many as its outputs, else ImageNet's for 1,000 outputs of the networks that were published for it.
+ */
 function namesOf(
   file: WeightsFile,
   { scheme, classes: found }: Recognised,
   { classes, drawn }: Outputs,
-): readonly string[] | undefined {
-  if (drawn) return [];
-  const recorded = recordedNames(file.metadata.get("class_names"));
-  if (recorded !== undefined) return recorded.slice(0, classes);
-  const isImageNet = found === challengeClasses.length && scheme !== "canonical" && scheme !== "tensorflow";
-  return isImageNet ? undefined : [];
-}
-
-/** As our own files carry them. */
-function recordedNames(json: string | undefined): readonly string[] | undefined {
-  try {
-    const names: unknown = JSON.parse(json ?? "null");
-    return Array.isArray(names) && names.every((name) => typeof name === "string") ? names : undefined;
-  } catch {
-    return undefined;
+  given: readonly string[] | undefined,
+): { readonly names: readonly string[]; readonly notices: readonly string[] } {
+  if (given !== undefined) return { names: given, notices: [] };
+  if (drawn) return { names: [], notices: [] };
+  // Our own files name as many classes as were given names, which may be fewer than the outputs.
+  const isOurs = file.metadata.get("format") === "riffle";
+  const fitting: ClassNames[] = [];
+  const notices: string[] = [];
+  for (const list of file.classNames) {
+    const { names, from } = list;
+    const isTwice = new Set(names).size < names.length;
+    if (isTwice) notices.push(`${from} names a class twice and was not used`);
+    else if (names.length === found || isOurs) fitting.push(list);
+    else
+      notices.push(
+        `${from} names ${names.length} classes where there are ${found} outputs, and was not used`,
+      );
   }
+  const [first, ...others] = fitting;
+  if (first !== undefined) {
+    const other = others.find(({ names }) => names.some((name, i) => name !== first.names[i]));
+    if (!isOurs) notices.push(`the classes are named as ${first.from} says`);
+    if (other !== undefined) notices.push(`${other.from} names them otherwise and was not used`);
+    return { names: first.names.slice(0, classes), notices };
+  }
+  const isImageNet = found === challengeClasses.length && scheme !== "canonical" && scheme !== "tensorflow";
+  if (!isImageNet) return { names: [], notices };
+  notices.push(
+    "the outputs are named by ImageNet's WordNet ids in order; --classes FILE names them otherwise",
+  );
+  return { names: challengeClasses.slice(0, classes), notices };
 }
 
 function refuseNames(names: readonly string[] = [], classes: number): void {
@@ -103,12 +121,15 @@ function refuseNames(names: readonly string[] = [], classes: number): void {
 }
 
 function noticesOf(
-  { prefix, averages, classes: found, leftOver }: Recognised,
+  { prefix, averages, classes: found, found: tensors, choices }: Recognised,
   { classes, drawn, seed }: Outputs,
-  assumed: boolean,
 ): string[] {
+  const classifier = tensors.find(([{ canonical }]) => canonical === "classifier.weight");
+  const isNested =
+    classifier !== undefined && classifier[1].replace(/:0$/, "") !== `${prefix}${classifier[0].name}`;
   return [
     ...(prefix === "" ? [] : [`every name begins with ${JSON.stringify(prefix)}, which was passed over`]),
+    ...choices,
     ...(averages
       ? ["the averages of the weights were taken; --weights raw takes what they were averaged from"]
       : []),
@@ -116,9 +137,15 @@ function noticesOf(
       ? [`the classifier is new, ${classes} outputs drawn from seed ${seed}: train before you predict`]
       : []),
     ...(drawn || found === classes ? [] : [`the classifier had ${found} outputs and has ${classes} now`]),
-    ...(assumed
-      ? ["the outputs are named by ImageNet's WordNet ids in order; --classes FILE names them otherwise"]
-      : []),
+    ...(isNested && !drawn && !averages ? [`the classifier is ${classifier[1]}`] : []),
+  ];
+}
+
+/** What else the file holds. */
+function leftOut(file: WeightsFile, { leftOver }: Recognised): string[] {
+  const objects = [...file.objects].map(([place, made]) => `${place === "" ? "the whole" : place} (${made})`);
+  return [
     ...(leftOver.length > 0 ? [`left out, as no part of this network: ${listOf(leftOver)}`] : []),
+    ...(objects.length > 0 ? [`left as they are, never made: ${listOf(objects)}`] : []),
   ];
 }

@@ -1,5 +1,6 @@
 /**
- * Tensors of an open file, copied to their places in our flat arrays; a number that is not finite is refused by name.
+ * Tensors of an open file, copied to their places in our flat arrays; a number that is not finite, or a variance below 0, is
+ * refused by name.
  */
 
 import type { ParameterTable } from "../models/initialise.js";
@@ -7,7 +8,7 @@ import { shuffleNetV2 } from "../models/shufflenet-v2.js";
 import { fillTensor, type FlatWeights, takeTensor, type WeightTensor } from "../models/tensor-names.js";
 import type { VariantName, Width } from "../models/variants.js";
 import { compile } from "../program/compile.js";
-import { notFinite } from "../run/checkpoint-tensors.js";
+import { notFinite, refuseNegative } from "../run/checkpoint-tensors.js";
 import type { WeightsEntry, WeightsFile } from "./open.js";
 
 /** The table of a network's tensors: the same for every batch and picture size. */
@@ -23,6 +24,7 @@ export async function fillFrom(
 ): Promise<void> {
   const data = await file.read(name);
   if (!data.every(Number.isFinite)) throw notFinite(file.path, name, data);
+  if (tensor.canonical.endsWith(".moving_variance")) refuseNegative(file.path, name, data);
   const { shape } = file.tensors.get(name) as WeightsEntry;
   fillTensor(tensor, { shape, data }, into);
 }
@@ -40,6 +42,7 @@ export async function fillOutputs(
     shape.length === tensor.shape.length && shape.every((n, i) => i === axis || n === tensor.shape[i]);
   if (!fits || shape[axis] === tensor.shape[axis]) return fillFrom(file, [tensor, name], weights.parameters);
   const theirs = await file.read(name);
+  if (!theirs.every(Number.isFinite)) throw notFinite(file.path, name, theirs);
   const ours = takeTensor(tensor, weights.parameters);
   const [from, into] = [shape[axis] as number, tensor.shape[axis] as number];
   // Elements behind one output, and how often outputs are counted through.

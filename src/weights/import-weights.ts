@@ -18,9 +18,9 @@ import type { ModelDescription } from "../run/checkpoint-state.js";
 import { encodeTensors } from "../run/checkpoint-tensors.js";
 import { lockRun } from "../run/run-lock.js";
 import { settings as table } from "../settings/settings.js";
-import { describe, listOf, type Said } from "./describe.js";
+import { describe, type Said } from "./describe.js";
 import { fillFrom, fillOutputs, layoutOf } from "./fill.js";
-import { isClassifier, isHead, recognise, type Recognised, type WeightChoice } from "./match.js";
+import { isClassifier, isHead, listOf, recognise, type Recognised, type WeightChoice } from "./match.js";
 import { useWeights, type WeightsFile } from "./open.js";
 
 export const classifierChoices = ["keep", "drop"] as const;
@@ -62,6 +62,7 @@ export function importWeights(path: string, options: ImportOptions = {}): Promis
     if (recognised.missing.some(({ canonical }) => isHead(canonical) && !isClassifier(canonical))) {
       throw withoutHead(file, recognised);
     }
+    if (recognised.unfit !== undefined && options.classifier !== "drop") throw recognised.unfit;
     const classes = outputsOf(file, recognised, options);
     const seed = options.seed ?? table.seed.default;
     const drawn = recognised.classes === undefined || options.classifier === "drop";

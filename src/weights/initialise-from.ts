@@ -3,20 +3,21 @@
  */
 
 import type { Weights } from "../backends/backend.js";
-import { CheckpointError } from "../core/error.js";
+import { CheckpointError, withNumbers } from "../core/error.js";
 import type { ParameterTable } from "../models/initialise.js";
 import type { VariantName } from "../models/variants.js";
 import type { SettingsOfWeights } from "../settings/resolve-settings.js";
 import { untouched } from "../run/checkpoint-error.js";
 import { otherNetwork, sameShape } from "../run/checkpoint-tensors.js";
 import { fillFrom } from "./fill.js";
-import { isHead, matchNetwork, recognise } from "./match.js";
+import { isClassifier, isHead, matchNetwork, recognise } from "./match.js";
 import { useWeights } from "./open.js";
 
 /**
  * Fills what fits, and leaves as it is what the file does not have of the classifier and conv5 (a detector's backbone
  * has neither), and a classifier of another number of classes.
  *
+ * @param notice is told what was taken of several, and what was passed over
  * @returns the names of tensors left as they were.
  * @throws CheckpointError when any other tensor is missing or has another shape.
  */
@@ -25,9 +26,10 @@ export function initialiseFrom(
   variant: VariantName,
   layout: ParameterTable,
   weights: Weights,
+  notice: (what: string) => void = () => undefined,
 ): Promise<string[]> {
   return useWeights(path, async (file) => {
-    const { scheme, found, missing, wrong } = matchNetwork(file, layout);
+    const { scheme, found, missing, wrong, unfit, choices } = matchNetwork(file, layout);
     if (scheme !== "canonical" && scheme !== variant) throw otherVariant(path, variant, scheme);
     const [misfit] = wrong;
     if (misfit !== undefined) {
@@ -36,8 +38,15 @@ export function initialiseFrom(
     const needed = missing.find(({ canonical }) => !isHead(canonical));
     if (needed !== undefined) throw otherNetwork(path, needed.name, needed.shape, undefined);
     const skipped = missing.map(({ canonical }) => canonical);
+    const isSame = ([tensor, name]: (typeof found)[number]): boolean =>
+      sameShape(file.tensors.get(name)?.shape ?? [], tensor.shape);
+    // A classifier of another number of classes is not taken anyway, whatever else it lacks.
+    const classifier = found.filter(([{ canonical }]) => isClassifier(canonical));
+    if (unfit !== undefined && classifier.length > 0 && classifier.every(isSame)) throw unfit;
+    for (const what of [...file.notices, ...choices]) notice(what);
+    if (unfit !== undefined) notice(withNumbers(unfit.problem));
     for (const [tensor, name] of found) {
-      if (sameShape(file.tensors.get(name)?.shape ?? [], tensor.shape)) {
+      if (isSame([tensor, name]) && (classifier.every(isSame) || !isClassifier(tensor.canonical))) {
         await fillFrom(file, [tensor, name], weights[tensor.array]);
       } else skipped.push(tensor.canonical);
     }

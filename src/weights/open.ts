@@ -1,8 +1,9 @@
 /**
  * The one door for weights: whatever a file or folder of them is, one call opens it, and has it closed.
  *
- * It is recognised by what stands in it, never by its name: PyTorch zip and legacy, safetensors, TensorFlow checkpoints, our own
- * checkpoints and runs, whose checksums are verified first. What goes wrong behind the door is worded as a checkpoint's.
+ * It is recognised by what stands in it, never by its name: PyTorch zip, legacy and unzipped, safetensors, Hugging Face's folders
+ * and their indices, TensorFlow checkpoints and SavedModels, our own checkpoints and runs, whose checksums are verified first.
+ * What goes wrong behind the door is worded as a checkpoint's.
  *
  * From here weights are matched (match.ts), filled in (fill.ts), described (describe.ts), and leave as a run or a file
  * (import-weights.ts) or as what training begins with (initialise-from.ts).
@@ -14,16 +15,27 @@ import { basename, dirname, join } from "node:path";
 import { closing } from "../core/closing.js";
 import { exists } from "../core/durable.js";
 import { CheckpointError } from "../core/error.js";
+import { quoted } from "../formats/plain-name.js";
 import { openRegular, readFully } from "../formats/read-file.js";
 import { openSafetensors } from "../formats/safetensors.js";
 import { TABLE_MAGIC } from "../formats/sstable.js";
 import { bundlePrefix, readBundle, type TensorBundle } from "../formats/tf-bundle.js";
 import { latestCheckpoint, prefixesIn } from "../formats/tf-checkpoint-state.js";
-import { isTorchCheckpoint, openTorchCheckpoint } from "../formats/torch-checkpoint.js";
+import type { BundleTensor } from "../formats/tf-bundle-index.js";
+import { bfloat16ToFloat, float16ToFloat } from "../formats/half.js";
+import {
+  isTorchCheckpoint,
+  isUnzippedCheckpoint,
+  openTorchCheckpoint,
+  openUnzippedCheckpoint,
+} from "../formats/torch-checkpoint.js";
+import type { TorchCheckpoint } from "../formats/torch-tensors.js";
 import { stepOf, sumsFile } from "../run/checkpoint.js";
 import { asCheckpointError } from "../run/checkpoint-error.js";
 import { weightsFile } from "../run/checkpoint-tensors.js";
 import { readCheckpoint } from "../run/find-checkpoint.js";
+import { type ClassNames, namesInFolder, namesInMetadata, namesInPickle } from "./class-names.js";
+import { readWeightMap, type WeightMap } from "./sharded.js";
 
 /** A file of weights while it is open. */
 export interface WeightsFile {
@@ -36,6 +48,15 @@ export interface WeightsFile {
   readonly tensors: ReadonlyMap<string, WeightsEntry>;
   /** Text that the file carries beside its tensors. */
   readonly metadata: ReadonlyMap<string, string>;
+  /**
+   * Objects of Python beside the tensors that mean nothing here, each by its place, "args.path", and its class or function.
+   * They were never made; a tensor that one of them would make is not among `tensors`.
+   */
+  readonly objects: ReadonlyMap<string, string>;
+  /** Names of classes in the file or beside it, the surest first; which of them fit is for the outputs to say. */
+  readonly classNames: readonly ClassNames[];
+  /** What was passed over in opening it: a sentence each. */
+  readonly notices: readonly string[];
   /** Reads one tensor as f32. @throws CheckpointError, FormatError; CheckpointError for types that are no numbers */
   read(name: string): Promise<Float32Array>;
 }
@@ -60,36 +81,57 @@ export async function useWeights<T>(path: string, use: (file: WeightsFile) => Pr
 }
 
 /** A TensorFlow checkpoint that is open already. */
-export function ofBundle(path: string, bundle: TensorBundle): WeightsFile {
+export function ofBundle(path: string, bundle: TensorBundle, form = "TensorFlow checkpoint"): WeightsFile {
   return {
+    ...plainFile,
     path,
-    form: "TensorFlow checkpoint",
-    isOwn: false,
+    form,
     tensors: bundle.entries,
-    metadata: new Map(),
-    read: async (name) => toFloat32(path, name, (await bundle.read(name)).data),
+    read: async (name) => toFloat32(path, name, numbersOf(await bundle.read(name))),
   };
 }
 
+/** What most files have not. */
+const plainFile = {
+  isOwn: false,
+  metadata: new Map<string, string>(),
+  objects: new Map<string, string>(),
+  classNames: [],
+  notices: [],
+} as const satisfies Partial<WeightsFile>;
+
 type AtEnd = (step: () => unknown) => void;
 
+/** With the names of classes that lie beside it; a checkpoint of ours has its own. */
 async function openWeights(path: string, atEnd: AtEnd): Promise<WeightsFile> {
   const found = await stat(path).catch(() => undefined);
-  if (found === undefined) {
+  const isFolder = found?.isDirectory() === true;
+  const file = await (isFolder ? openFolder(path, atEnd) : openFile(path, found !== undefined, atEnd));
+  if (file.isOwn) return file;
+  const folder = isFolder ? path : dirname(path);
+  const beside = (await namesInFolder(folder)).map(({ names, from }) => ({
+    names,
+    from: `${from} beside it`,
+  }));
+  return { ...file, classNames: [...file.classNames, ...beside] };
+}
+
+async function openFile(path: string, isThere: boolean, atEnd: AtEnd): Promise<WeightsFile> {
+  if (!isThere) {
     const prefix = bundlePrefix(path);
     if (await exists(`${prefix}.index`)) return ofBundle(path, await readBundle(prefix));
     throw new CheckpointError({ what: "there is no such file or folder", where: path });
   }
-  if (found.isDirectory()) return openFolder(path, atEnd);
   if (basename(path) === weightsFile && (await exists(join(dirname(path), sumsFile)))) {
     return openOwn(path, atEnd);
   }
   const { head, tail } = await endsOf(path);
-  if (isTorchCheckpoint(head)) return openTorch(path);
+  if (isTorchCheckpoint(head)) return ofTorch(path, await openTorchCheckpoint(path));
   if (tail.equals(TABLE_MAGIC) || /\.data-\d{5,}-of-\d{5,}$/.test(path)) {
     return ofBundle(path, await readBundle(bundlePrefix(path)));
   }
   if (head[8] === OPENING_BRACE) return openTensors(path, path, atEnd);
+  if (head[0] === OPENING_BRACE) return openSharded(path, path, atEnd);
   throw new CheckpointError({
     what: "is no file of weights that is read",
     where: path,
@@ -98,7 +140,7 @@ async function openWeights(path: string, atEnd: AtEnd): Promise<WeightsFile> {
   });
 }
 
-/** The first byte behind the length in a safetensors file. */
+/** The first byte behind the length in a safetensors file, and of an index of several. */
 const OPENING_BRACE = 0x7b;
 
 async function endsOf(path: string): Promise<{ head: Buffer; tail: Buffer }> {
@@ -114,7 +156,7 @@ async function endsOf(path: string): Promise<{ head: Buffer; tail: Buffer }> {
   }
 }
 
-/** A run of ours or a checkpoint in it, weights lying in a folder, or a folder of TensorFlow's. */
+/** A run of ours or a checkpoint in it, weights lying in a folder, Hugging Face's, TensorFlow's, or an unzipped archive. */
 async function openFolder(path: string, atEnd: AtEnd): Promise<WeightsFile> {
   const names = await readdir(path);
   if (names.some((name) => name === sumsFile || name === "best" || stepOf(name) !== undefined)) {
@@ -122,15 +164,39 @@ async function openFolder(path: string, atEnd: AtEnd): Promise<WeightsFile> {
   }
   if (names.includes(weightsFile)) return openTensors(path, join(path, weightsFile), atEnd);
   if (names.includes("checkpoint") || (await prefixesIn(path)).length > 0) {
-    return ofBundle(path, (await latestCheckpoint(path)).bundle);
+    const { bundle, passedOver } = await latestCheckpoint(path);
+    return { ...ofBundle(path, bundle), notices: passedOver.map((what) => `passed over: ${what}`) };
   }
+  const [found, ...others] = pretrainedFiles.filter((name) => names.includes(name));
+  if (found !== undefined) {
+    const file = await openFile(join(path, found), true, atEnd);
+    const notices = [`of the folder ${[found, ...others.map((name) => `not ${name}`)].join(", ")} was read`];
+    return { ...file, path, notices: [...notices, ...file.notices] };
+  }
+  if (await exists(join(path, SAVED_VARIABLES + ".index"))) {
+    const bundle = await readBundle(join(path, SAVED_VARIABLES));
+    return ofBundle(path, bundle, "TensorFlow SavedModel's variables");
+  }
+  if (await isUnzippedCheckpoint(path)) return ofTorch(path, await openUnzippedCheckpoint(path));
   throw new CheckpointError({
     what: "holds no weights",
     where: path,
-    expected: "best/ or weights.safetensors of a run, or a TensorFlow checkpoint",
+    expected:
+      `best/ or ${weightsFile} of a run, ${pretrainedFiles.join(", ")}, a TensorFlow checkpoint or SavedModel, ` +
+      "or an unzipped PyTorch checkpoint",
     found: "none of them",
   });
 }
+
+/** As Hugging Face's libraries name them, in the order in which they look for them. */
+const pretrainedFiles = [
+  "model.safetensors",
+  "model.safetensors.index.json",
+  "pytorch_model.bin",
+  "pytorch_model.bin.index.json",
+];
+/** In a SavedModel's folder. */
+const SAVED_VARIABLES = join("variables", "variables");
 
 async function openOwn(path: string, atEnd: AtEnd): Promise<WeightsFile> {
   // best/ of a run in progress may be replaced before it is open.
@@ -143,20 +209,81 @@ async function openTensors(path: string, file: string, atEnd: AtEnd): Promise<We
   atEnd(() => opened.close());
   const { tensors, metadata } = opened;
   const form = metadata.get("format") === "riffle" ? "Riffle weights (safetensors)" : "safetensors";
-  return { path, form, isOwn: false, tensors, metadata, read: (name) => opened.readFloat32(name) };
+  const classNames = namesInMetadata(metadata);
+  return {
+    ...plainFile,
+    path,
+    form,
+    tensors,
+    metadata,
+    classNames,
+    read: (name) => opened.readFloat32(name),
+  };
 }
 
-async function openTorch(path: string): Promise<WeightsFile> {
-  const { container, tensors } = await openTorchCheckpoint(path);
+/** The files that an index names, as one. */
+async function openSharded(path: string, index: string, atEnd: AtEnd): Promise<WeightsFile> {
+  const map: WeightMap = await readWeightMap(index);
+  const parts = new Map<string, WeightsFile>();
+  for (const name of new Set(map.values())) {
+    const part = join(dirname(index), name);
+    if (!(await exists(part))) {
+      throw new CheckpointError({
+        what: "a file that the index names is not there",
+        where: index,
+        found: `no ${name}`,
+      });
+    }
+    const { head } = await endsOf(part);
+    const isTorch = isTorchCheckpoint(head);
+    parts.set(
+      name,
+      isTorch ? ofTorch(part, await openTorchCheckpoint(part)) : await openTensors(part, part, atEnd),
+    );
+  }
+  const tensors = new Map<string, WeightsEntry>();
+  for (const [name, part] of map) {
+    const entry = parts.get(part)?.tensors.get(name);
+    if (entry === undefined) {
+      const where = `${join(dirname(index), part)}, tensor ${quoted(name)}`;
+      throw new CheckpointError({ what: "a tensor that the index names is not in its file", where });
+    }
+    tensors.set(name, entry);
+  }
+  const all = [...parts.values()];
+  const [first] = all;
   return {
+    ...plainFile,
+    path,
+    form: `${first?.form ?? "no file"} in ${all.length} files`,
+    tensors,
+    metadata: first?.metadata ?? plainFile.metadata,
+    objects: new Map(all.flatMap(({ objects }) => [...objects])),
+    classNames: all.flatMap(({ classNames }) => classNames),
+    notices: all.flatMap(({ notices }) => notices),
+    read: async (name) => (parts.get(map.get(name) ?? "") as WeightsFile).read(name),
+  };
+}
+
+function ofTorch(path: string, checkpoint: TorchCheckpoint): WeightsFile {
+  const { container, tensors, objects, value, trailing } = checkpoint;
+  return {
+    ...plainFile,
     path,
     form: `PyTorch checkpoint (${container})`,
-    isOwn: false,
     tensors,
-    metadata: new Map(),
+    objects,
+    classNames: namesInPickle(value),
+    notices: trailing === 0 ? [] : [`${trailing} bytes behind the end of what was saved were passed over`],
     // A promise also of what throws, as the other forms give one.
     read: (name) => Promise.resolve(name).then(() => toFloat32(path, name, tensors.get(name)?.read())),
   };
+}
+
+/** Half floats are kept as their bits. */
+function numbersOf({ dtype, data }: BundleTensor): unknown {
+  if (dtype === "F16") return float16ToFloat(data);
+  return dtype === "BF16" ? bfloat16ToFloat(data) : data;
 }
 
 /** Weights are floats; whole numbers in their place are another file than was meant. */
