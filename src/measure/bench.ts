@@ -9,7 +9,13 @@ import { chooseBackend } from "../backends/registry.js";
 import { UsageError } from "../core/error.js";
 import { describe, type StepRow } from "../program/print.js";
 import type { Program } from "../program/program.js";
-import { compileNetwork, type Mode, type ProgramSettings, timeSteps } from "./workload.js";
+import {
+  compileNetwork,
+  type MeasuredNetwork,
+  type Mode,
+  type ProgramSettings,
+  timeSteps,
+} from "./workload.js";
 
 export interface BenchOptions extends ProgramSettings {
   /** Steps measured, after two of warm-up: 10. */
@@ -21,14 +27,7 @@ export interface BenchOptions extends ProgramSettings {
 }
 
 /** The command's JSON. GFLOP/s count a multiply-add as two operations. */
-export interface BenchResult {
-  readonly mode: Mode;
-  /** For people, e.g. "shufflenet-v2 1.0x (tensorflow)". */
-  readonly network: string;
-  /** Pixels. */
-  readonly image_size: number;
-  /** Images a step. */
-  readonly batch_size: number;
+export interface BenchResult extends MeasuredNetwork {
   readonly steps: number;
   readonly images_per_second: { readonly min: number; readonly median: number; readonly max: number };
   /** Peak resident size of the whole process until then, in units of 2^20 bytes. */

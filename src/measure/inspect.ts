@@ -4,7 +4,13 @@
  */
 
 import { describe, type StepRow, totals } from "../program/print.js";
-import { compileNetwork, type Mode, type ProgramSettings, timeSteps } from "./workload.js";
+import {
+  compileNetwork,
+  type MeasuredNetwork,
+  type Mode,
+  type ProgramSettings,
+  timeSteps,
+} from "./workload.js";
 
 const TIMED = 5;
 
@@ -18,15 +24,8 @@ export interface InspectOptions extends ProgramSettings {
 }
 
 /** The command's JSON. */
-export interface NetworkReport {
-  /** For people, e.g. "shufflenet-v2 1.0x (tensorflow)". */
-  readonly network: string;
+export interface NetworkReport extends MeasuredNetwork {
   readonly num_classes: number;
-  /** Pixels. */
-  readonly image_size: number;
-  /** Images a step. */
-  readonly batch_size: number;
-  readonly mode: Mode;
   /** Trained numbers. */
   readonly parameters: number;
   /** Of one image, forward. */
@@ -40,16 +39,11 @@ export interface NetworkReport {
   readonly layers: readonly LayerReport[];
 }
 
-export interface LayerReport {
-  readonly name: string;
-  readonly kind: StepRow["kind"];
+export interface LayerReport extends Pick<StepRow, "name" | "kind" | "parameters" | "bytes"> {
   /** [channels, height, width], or [classes]. */
   readonly shape: readonly number[];
-  readonly parameters: number;
   /** Of one image, forward. */
   readonly multiply_adds: number;
-  /** Memory traffic of one step, all images. */
-  readonly bytes: number;
   /** Of one step, the mean, both directions together; only when timed. */
   readonly seconds?: number;
   /** Of all layers' time, 0 to 1; only when timed. */

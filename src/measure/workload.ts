@@ -41,6 +41,17 @@ export const programDefaults = {
 
 export type ProgramSettings = Pick<GivenSettings, (typeof programSettings)[number]>;
 
+/** What is measured, as the commands' JSON says it. */
+export interface MeasuredNetwork {
+  readonly mode: Mode;
+  /** For people, e.g. "shufflenet-v2 1.0x (tensorflow)". */
+  readonly network: string;
+  /** Pixels. */
+  readonly image_size: number;
+  /** Images a step. */
+  readonly batch_size: number;
+}
+
 /** A program and what the measurements need to know of its network. */
 interface CompiledNetwork {
   /** For people, e.g. "shufflenet-v2 1.0x (tensorflow)". */

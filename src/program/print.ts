@@ -25,10 +25,7 @@ export interface StepRow {
   readonly bytes: number;
 }
 
-export interface Totals {
-  readonly parameters: number;
-  readonly multiplyAdds: number;
-  readonly bytes: number;
+export interface Totals extends Pick<StepRow, "parameters" | "multiplyAdds" | "bytes"> {
   /** Bytes of the arena that holds all planes. */
   readonly arenaBytes: number;
 }

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 
-import { ResourceError, UsageError } from "../core/error.js";
+import { ResourceError } from "../core/error.js";
 import { availableMemory } from "../core/available-memory.js";
 import { refuseTooLargeBatch } from "./memory.js";
 
@@ -32,21 +32,6 @@ suite("refuseTooLargeBatch", () => {
 
   test("says so when not even one image fits", () => {
     assert.match(hintFor(2, () => 2000e6) ?? "", /smaller --image_size/);
-  });
-
-  test("takes an estimate that is refused for one that does not fit", () => {
-    const estimate = (batch: number): number => {
-      if (batch > 50) throw new ResourceError({ what: "too large for any program" });
-      return batch;
-    };
-    assert.match(hintFor(64, estimate) ?? "", /--batch_size 50 --lr 0.078125$/);
-  });
-
-  test("passes on that the batch itself makes no sense", () => {
-    const estimate = (): number => {
-      throw new UsageError({ what: "no" });
-    };
-    assert.throws(() => refuseTooLargeBatch({ batch_size: 1, lr: 0.1 }, estimate, limit), UsageError);
   });
 });
 

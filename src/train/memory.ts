@@ -7,7 +7,7 @@
 
 import type { Backend } from "../backends/backend.js";
 import { availableMemory, type MemoryLimit } from "../core/available-memory.js";
-import { ResourceError, RiffleError } from "../core/error.js";
+import { ResourceError } from "../core/error.js";
 import type { Program } from "../program/program.js";
 import { rateAt } from "../settings/resolve-settings.js";
 import type { Settings } from "../settings/settings.js";
@@ -35,27 +35,26 @@ export function estimateMemory(
 }
 
 /**
- * @throws ResourceError with the estimate, the largest batch that fits and the rate that belongs to it; `estimateFor` gives the
- * estimate of another batch size, and may itself refuse one that no program can address.
+ * @throws ResourceError with the estimate, the largest batch that fits and the rate that belongs to it; `estimateFor` gives
+ * the estimate of another batch size.
  */
 export function refuseTooLargeBatch(
   { batch_size: batch, lr }: Pick<Settings, "batch_size" | "lr">,
   estimateFor: (batch: number) => number,
   limit: MemoryLimit = availableMemory(),
 ): void {
-  const needed = orUndefined(() => estimateFor(batch), ResourceError);
-  if (needed !== undefined && needed <= limit.bytes) return;
+  const needed = estimateFor(batch);
+  if (needed <= limit.bytes) return;
   let fits = 0;
   for (let tooLarge = batch; tooLarge - fits > 1;) {
     const middle = Math.floor((fits + tooLarge) / 2);
-    const estimate = orUndefined(() => estimateFor(middle), RiffleError);
-    if (estimate !== undefined && estimate <= limit.bytes) fits = middle;
+    if (estimateFor(middle) <= limit.bytes) fits = middle;
     else tooLarge = middle;
   }
   throw new ResourceError({
     what: "too little memory for this batch",
     where: `--batch_size ${batch}`,
-    expected: needed === undefined ? "more than one program can address" : `about ${megabytes(needed)}`,
+    expected: `about ${megabytes(needed)}`,
     found: `${megabytes(limit.bytes)} (${limit.source})`,
     safe: "Nothing was trained or written",
     hint:
@@ -63,16 +62,6 @@ export function refuseTooLargeBatch(
         ? `The largest batch that fits is ${fits}, its rate in proportion: --batch_size ${fits} --lr ${rateAt(fits, { lr, batch_size: batch })}`
         : "Not even one image fits: try a smaller --image_size or --width",
   });
-}
-
-/** undefined where it refuses with an error of this kind. */
-function orUndefined<T>(act: () => T, kind: typeof ResourceError | typeof RiffleError): T | undefined {
-  try {
-    return act();
-  } catch (error) {
-    if (error instanceof kind) return undefined;
-    throw error;
-  }
 }
 
 function pictures(program: Program): number {
