@@ -65,6 +65,19 @@ void LimitScans(j_common_ptr info) {
   longjmp(failure->jump, 1);
 }
 
+// As Pillow's convert("RGB"): inks are stored inverted, as Adobe does (PIL.JpegImagePlugin takes all CMYK for that), and
+// what is left of a colour is what black leaves of it, in 255ths, rounded (Convert.c, cmyk2rgb). In place.
+void InksToRgb(uint8_t* row, size_t width) {
+  for (size_t i = 0; i < width; ++i) {
+    const unsigned black = row[4 * i + 3];
+    for (size_t c = 0; c < 3; ++c) {
+      const unsigned ink = (255u - row[4 * i + c]) * black + 128;
+      const unsigned taken = ((ink >> 8) + ink) >> 8;
+      row[3 * i + c] = static_cast<uint8_t>(black - std::min(black, taken));
+    }
+  }
+}
+
 // libjpeg reports by longjmp; each method that calls it sets the jump in its own frame and turns it into a throw.
 class JpegRows : public RowSource {
  public:
@@ -110,8 +123,9 @@ class JpegRows : public RowSource {
     // Every block takes at least a bit, so a small file that claims to be huge is refused before it costs memory.
     if (info_.image_width / 8 * static_cast<uint64_t>(info_.image_height / 8) > 8 * static_cast<uint64_t>(length))
       throw BadJpeg("too short for the size in its header");
-    if (info_.num_components != 1 && info_.num_components != 3) throw BadJpeg("not grayscale or colour");
-    info_.out_color_space = JCS_RGB;
+    if (info_.num_components == 2 || info_.num_components > 4) throw BadJpeg("not grayscale or colour");
+    cmyk_ = info_.num_components == 4;
+    info_.out_color_space = cmyk_ ? JCS_CMYK : JCS_RGB;
     info_.dct_method = region_.fast_dct ? JDCT_IFAST : JDCT_ISLOW;
     info_.do_fancy_upsampling = TRUE;
     info_.scale_num = static_cast<unsigned>(region_.eighths);
@@ -125,8 +139,9 @@ class JpegRows : public RowSource {
     JDIMENSION x = static_cast<JDIMENSION>(first);
     JDIMENSION width = static_cast<JDIMENSION>(std::min<size_t>(right + kMargin, info_.output_width) - first);
     if (width < info_.output_width) jpeg_crop_scanline(&info_, &x, &width);
+    width_ = width;
     left_ = 3 * (region_.x - x);
-    stride_ = (3 * static_cast<size_t>(width) + kRowPadding + kLine - 1) / kLine * kLine;
+    stride_ = ((cmyk_ ? 4 : 3) * static_cast<size_t>(width) + kRowPadding + kLine - 1) / kLine * kLine;
     if (region_.y > 0) jpeg_skip_scanlines(&info_, static_cast<JDIMENSION>(region_.y));
   }
 
@@ -135,6 +150,7 @@ class JpegRows : public RowSource {
     for (; next_ <= y; ++next_) {
       JSAMPROW row = first_row_ + (next_ % kept_) * stride_;
       jpeg_read_scanlines(&info_, &row, 1);
+      if (cmyk_) InksToRgb(row, width_);
     }
   }
 
@@ -143,6 +159,8 @@ class JpegRows : public RowSource {
   Failure failure_{};
   JpegRegion region_;
   size_t kept_;
+  bool cmyk_ = false;
+  size_t width_ = 0;   // of a decoded row
   size_t next_ = 0;    // the region's next row
   size_t left_ = 0;    // bytes before the region in a decoded row
   size_t stride_ = 0;  // bytes

@@ -312,7 +312,7 @@ suite("the folder of a cache", () => {
   test("lies beside the data, or where it is asked for", async () => {
     const data = join(folder, "data");
     mkdirSync(data);
-    const name = `resized-256-${"f".repeat(16)}`;
+    const name = `resized-256-v2-${"f".repeat(16)}`;
     assert.equal(await cacheFolder(data, undefined, setOf(), 256), join(data, ".riffle-cache", name));
     assert.equal(await cacheFolder(data, join(folder, "asked"), setOf(), 256), join(folder, "asked", name));
   });
@@ -329,7 +329,7 @@ suite("the folder of a cache", () => {
       // As it should be.
     }
     process.env["XDG_CACHE_HOME"] = join(folder, "user");
-    assert.match(await cacheFolder(data, undefined, setOf(), 256), /user\/riffle\/resized-256-f{16}$/);
+    assert.match(await cacheFolder(data, undefined, setOf(), 256), /user\/riffle\/resized-256-v2-f{16}$/);
     delete process.env["XDG_CACHE_HOME"];
   });
 });
@@ -357,4 +357,31 @@ suite("--cache decoded", () => {
     });
     assert.ok(source.reads <= 32, `${source.reads} pictures were read`);
   });
+});
+
+test("what lies under alpha keeps its colours in both caches, as Pillow has them", async () => {
+  const [width, height] = [90, 70];
+  const at = (i: number): number[] => [(i * 7) % 256, (i * 3) % 256, (i >> 5) % 256];
+  const opaque = Buffer.from(Array.from({ length: width * height }, (_, i) => at(i)).flat());
+  const cut = Buffer.from(
+    Array.from({ length: width * height }, (_, i) => [...at(i), i % 3 === 0 ? 0 : 255]).flat(),
+  );
+  const png = (data: Buffer, channels: 3 | 4): Promise<Buffer> =>
+    sharp(data, { raw: { width, height, channels } }).png().toBuffer();
+  const [plain, cutOut] = [await png(opaque, 3), await png(cut, 4)];
+  const of = (bytes: Buffer, fingerprint: string): Dataset => ({
+    ...{ classes: ["a"], size: 1, label: () => 0, name: () => "picture", fingerprint },
+    read: () => Promise.resolve<Encoded>({ kind: "encoded", bytes }),
+  });
+  const options = { shorterSide: 40 };
+  const resizedPicture = async (bytes: Buffer, name: string): Promise<Uint8Array> => {
+    const set = await resizedCache(of(bytes, name.repeat(64)), join(folder, `alpha-${name}`), options);
+    const { bytes: small } = await encodedOf(set, 0);
+    await set.close?.();
+    return small;
+  };
+  assert.deepEqual(await resizedPicture(cutOut, "a"), await resizedPicture(plain, "b"));
+  const decodedPicture = async (bytes: Buffer): Promise<Encoded | Pixels> =>
+    (await decodedCache(of(bytes, "c".repeat(64)), { ...options, memory: 1e9 })).read(0);
+  assert.deepEqual(await decodedPicture(cutOut), await decodedPicture(plain));
 });

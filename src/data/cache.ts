@@ -49,7 +49,14 @@ import { imageInfo } from "./pictures/image-info.js";
 import { decodingProblem } from "./pictures/decoding-problem.js";
 import { openRecords, type RecordDataset } from "./records/record-dataset.js";
 import { MANIFEST_FILE, readManifest, type ShardEntry, writeManifest } from "./records/record-manifest.js";
-import { type Encoded, type Pixels, sharpProblem, withSharp } from "./pictures/render.js";
+import {
+  decodeWithSharp,
+  type Encoded,
+  type Pixels,
+  sharpPixels,
+  sharpProblem,
+  withSharp,
+} from "./pictures/render.js";
 
 export interface CacheProgress {
   /** Pictures made so far by this process, and to make. */
@@ -98,7 +105,7 @@ export async function cacheFolder(
   dataset: Dataset,
   shorterSide: number,
 ): Promise<string> {
-  const name = `resized-${shorterSide}-${dataset.fingerprint.slice(0, 16)}`;
+  const name = `resized-${shorterSide}-v${VERSION}-${dataset.fingerprint.slice(0, 16)}`;
   if (cacheDir !== undefined) {
     await probeFolder(cacheDir, "--cache_dir");
     return join(cacheDir, name);
@@ -188,7 +195,7 @@ export async function decodedCache(
   const estimate = dataset.size * (await trial(dataset.size, dataset.size, sizeAt));
   if (estimate > memory) refuse(estimate, "about");
   const clock = startClock(dataset.size, options);
-  const pictures: (Pixels | DataError)[] = [];
+  const pictures: (Pixels | Encoded | DataError)[] = [];
   let bytes = 0;
   await inOrder(
     dataset.size,
@@ -218,7 +225,7 @@ export async function decodedCache(
 const QUALITY = 95;
 
 /** Raised when the rule changes, so that an older cache is not taken for a newer. */
-const VERSION = 1;
+const VERSION = 2;
 
 const SHARD_RECORDS = 1024;
 
@@ -483,7 +490,8 @@ async function smaller(dataset: Dataset, sample: number, shorterSide: number): P
     const size = target(source, name, shorterSide);
     // Kept as it is, too, is what training would refuse: sharp, which shrinks while it decodes, misses damage at the end.
     if (size === undefined || (await decodingProblem(source, name)) !== undefined) return source;
-    const bytes = await resized(source, size).jpeg({ quality: QUALITY }).toBuffer();
+    const small = await resized(source, name, size);
+    const bytes = await small.jpeg({ quality: QUALITY }).toBuffer();
     return { ...source, bytes };
   } catch (error) {
     const problem = error instanceof RiffleError ? error : sharpProblem(error, name);
@@ -492,16 +500,23 @@ async function smaller(dataset: Dataset, sample: number, shorterSide: number): P
   }
 }
 
-/** The picture at its cached size as pixels, or why there is none. */
-async function decoded(dataset: Dataset, sample: number, shorterSide: number): Promise<Pixels | DataError> {
+/** The picture at its cached size as pixels, or why there is none; one that is kept as it is encoded. */
+async function decoded(
+  dataset: Dataset,
+  sample: number,
+  shorterSide: number,
+): Promise<Pixels | Encoded | DataError> {
   const name = dataset.name(sample);
   try {
     const source = await dataset.read(sample);
     if (source.kind === "pixels") return source;
-    const size = target(source, name, shorterSide) ?? imageInfo(source.bytes, name);
+    const { width: ownWidth, height: ownHeight, cmyk } = imageInfo(source.bytes, name);
+    const size = target(source, name, shorterSide) ?? { width: ownWidth, height: ownHeight };
     const problem = await decodingProblem(source, name);
     if (problem !== undefined) return DataError.at(name, problem);
-    const { data, info } = await resized(source, size).raw().toBuffer({ resolveWithObject: true });
+    if (cmyk) return source;
+    const small = await resized(source, name, size);
+    const { data, info } = await small.raw().toBuffer({ resolveWithObject: true });
     const { width, height } = info;
     return {
       kind: "pixels",
@@ -520,17 +535,20 @@ async function decoded(dataset: Dataset, sample: number, shorterSide: number): P
 
 /** Its cached size; undefined for a picture that is kept as it is. */
 function target(source: Encoded, name: string, shorterSide: number): Size | undefined {
-  const { width, height } = imageInfo(source.bytes, name);
+  const { width, height, cmyk } = imageInfo(source.bytes, name);
   const shorter = Math.min(width, height);
-  if (shorter <= shorterSide) return undefined;
+  // sharp has colours of its own for CMYK.
+  if (shorter <= shorterSide || cmyk) return undefined;
   const side = (length: number): number => Math.round((length * shorterSide) / shorter);
   return { width: side(width), height: side(height) };
 }
 
-function resized(source: Encoded, { width, height }: Size): Sharp {
-  return withSharp(source.bytes)
-    .resize(width, height, { fit: "fill", kernel: "lanczos3" })
-    .toColourspace("srgb");
+/** Decoded first where there may be alpha, which would weigh the colours; JPEG is reduced while it is decoded. */
+async function resized({ bytes }: Encoded, name: string, { width, height }: Size): Promise<Sharp> {
+  const { format } = imageInfo(bytes, name);
+  const whole =
+    format === "jpeg" ? withSharp(bytes) : sharpPixels(await decodeWithSharp(bytes, format, name));
+  return whole.resize(width, height, { fit: "fill", kernel: "lanczos3" }).toColourspace("srgb");
 }
 
 /** Makes `count` things, a few at a time, and hands them on in order. */
@@ -564,8 +582,9 @@ async function trial(
   return sizes.reduce((sum, bytes) => sum + bytes, 0) / Math.max(1, count);
 }
 
-function sizeOf(picture: Pixels | DataError): number {
-  return picture instanceof DataError ? 0 : picture.data.length;
+function sizeOf(picture: Pixels | Encoded | DataError): number {
+  if (picture instanceof DataError) return 0;
+  return picture.kind === "pixels" ? picture.data.length : picture.bytes.length;
 }
 
 /** Reports at most ten times a second. */

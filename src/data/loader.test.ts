@@ -147,7 +147,7 @@ suite("trainingBatches", () => {
       (error: unknown) =>
         error instanceof DataError &&
         error.message ===
-          "3.jpg: a text file, not a picture; JPEG, PNG and WebP are read. No image was used from it. " +
+          "3.jpg: a text file, not a picture; JPEG, PNG, WebP, GIF, TIFF and AVIF are read. No image was used from it. " +
             "Remove or replace it, or allow up to 5 such files: --max_bad_images 5",
     );
   });

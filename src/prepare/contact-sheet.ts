@@ -8,7 +8,7 @@
  * Lengths are in pixels. Names come from files: they are escaped before they enter SVG or HTML.
  */
 
-import type { OverlayOptions } from "sharp";
+import type { OverlayOptions, Sharp } from "sharp";
 
 import { DataError } from "../core/error.js";
 import { printable } from "../core/printable.js";
@@ -24,7 +24,13 @@ import {
 } from "../data/pictures/augment.js";
 import type { Dataset } from "../data/dataset.js";
 import { imageInfo } from "../data/pictures/image-info.js";
-import { type Picture, renderInto, withSharp } from "../data/pictures/render.js";
+import {
+  decodeWithSharp,
+  type Picture,
+  renderInto,
+  sharpPixels,
+  withSharp,
+} from "../data/pictures/render.js";
 
 export interface SheetOptions {
   readonly augmentation: Augmentation;
@@ -292,15 +298,18 @@ function fit({ width, height }: Pick<Box, "width" | "height">): Box {
 
 async function fitted(source: Picture, width: number, height: number): Promise<Uint8Array> {
   const place = fit({ width, height });
-  const image =
-    source.kind === "encoded"
-      ? withSharp(source.bytes)
-      : loadSharp()(source.data, { raw: { width, height, channels: source.channels } });
+  const image = source.kind === "pixels" ? sharpPixels(source) : await inSharp(source.bytes);
   return image
     .resize(place.width, place.height, { fit: "fill", kernel: width < TILE ? "nearest" : "lanczos3" })
     .toColourspace("srgb")
     .jpeg({ quality: 92 })
     .toBuffer();
+}
+
+/** Decoded first where there may be alpha, which would weigh the colours. */
+async function inSharp(bytes: Uint8Array): Promise<Sharp> {
+  const { format } = imageInfo(bytes, "");
+  return format === "jpeg" ? withSharp(bytes) : sharpPixels(await decodeWithSharp(bytes, format, ""));
 }
 
 /** The network's input at the size of a tile; a smaller one shows its pixels. */

@@ -8,24 +8,32 @@
  *
  * Offsets are in bytes, sizes in pixels.
  *
- * Sources: ITU-T T.81 annex B (JPEG), W3C PNG section 11.2.2, RFC 9649 (WebP).
+ * Source: ITU-T T.81 annex B; of the other formats raster-headers.ts.
  */
 
 import { DataError } from "../../core/error.js";
 import type { Size } from "./augment.js";
+import { cutShort, type RasterFormat, rasterHeader, startsWith } from "./raster-headers.js";
 import { END_OF_IMAGE, type JpegSegment, jpegSegments, START_OF_SCAN } from "./jpeg-segments.js";
 
 /** A picture that can be decoded, as far as its header tells. */
 export interface ImageInfo extends Size {
-  readonly format: "jpeg" | "png" | "webp";
+  readonly format: "jpeg" | RasterFormat;
   /** A JPEG of one component. */
   readonly grayscale: boolean;
+  /** A JPEG of four components. */
+  readonly cmyk: boolean;
+  /** Whether more frames or pages follow the first, which is the one that is used. */
+  readonly more: boolean;
   /** Bytes that a decoder holds at once beside what it puts out: a progressive JPEG's coefficients. */
   readonly coefficients: number;
 }
 
-/** 100 megapixels, 300 MB decoded; larger than any camera's, smaller than a decompression bomb. */
-export const MAX_PIXELS = 100_000_000;
+/** 100 megapixels, 300 MB decoded, for what is decoded whole. */
+const MAX_DECODED_PIXELS = 100_000_000;
+
+/** Stitched and scanned photographs; a JPEG is decoded by rows, and reduced. */
+export const MAX_PIXELS = 300_000_000;
 
 /** WebP's largest side is 16,383, JPEG's 65,535; a PNG may claim 2^31. */
 const MAX_SIDE = 65_535;
@@ -42,13 +50,10 @@ const MAX_BLOCKS_PER_BYTE = 100;
 /** Passed over in any file: a third of a second. */
 const FREE_BLOCKS = 2 ** 22;
 
-/** What deflate gains at best (zlib.net, "zlib Technical Details"). */
-const MAX_DEFLATION = 1032;
-
 /**
- * Reads the header of a JPEG, PNG or WebP.
+ * Reads the header of a picture.
  *
- * @throws DataError naming `where` when it is something else, cut short, of a kind not read (CMYK, arithmetic
+ * @throws DataError naming `where` when it is something else, cut short, of a kind not read (arithmetic
  * coding, 12 bits), larger than {@link MAX_PIXELS}, or of more scans than are worth their time.
  */
 export function imageInfo(bytes: Uint8Array, where: string): ImageInfo {
@@ -56,9 +61,10 @@ export function imageInfo(bytes: Uint8Array, where: string): ImageInfo {
   const info = readHeader(bytes, view, where);
   const { width, height } = info;
   if (width === 0 || height === 0) throw DataError.at(where, `a picture of ${width} x ${height} pixels`);
-  if (width > MAX_SIDE || height > MAX_SIDE || width * height > MAX_PIXELS) {
+  const most = info.format === "jpeg" ? MAX_PIXELS : MAX_DECODED_PIXELS;
+  if (width > MAX_SIDE || height > MAX_SIDE || width * height > most) {
     throw DataError.at(where, `${width} x ${height} pixels are more than is decoded`, {
-      expected: `at most ${grouped(MAX_PIXELS)} pixels`,
+      expected: `at most ${grouped(most)} pixels`,
       found: grouped(width * height),
       hint: "Store it smaller, or leave it out",
     });
@@ -81,7 +87,11 @@ export function kindOf(bytes: Uint8Array): string {
   if (startsWith(bytes, "GIF8")) return "a GIF";
   if (startsWith(bytes, "BM")) return "a BMP";
   if (startsWith(bytes, "II*\0") || startsWith(bytes, "MM\0*")) return "a TIFF";
-  if (startsWith(bytes, "ftyp", 4)) return "a HEIC, AVIF or video file";
+  if (startsWith(bytes, "ftyp", 4)) {
+    const brand = String.fromCharCode(...bytes.subarray(8, 12));
+    if (brand === "avif" || brand === "avis") return "an AVIF";
+    return /^(?:hei[cmsx]|hev[cmsx]|mif1|msf1)$/.test(brand) ? "a HEIC" : "a video";
+  }
   if (startsWith(bytes, "%PDF")) return "a PDF";
   return isText(bytes) ? "a text file, not a picture" : "not a picture";
 }
@@ -94,10 +104,26 @@ interface Header extends ImageInfo {
 function readHeader(bytes: Uint8Array, view: DataView, where: string): Header {
   const kind = kindOf(bytes);
   if (kind === "a JPEG") return jpegHeader(bytes, view, where);
-  if (kind === "a PNG") return pngHeader(bytes, view, where);
-  if (kind === "a WebP") return webpHeader(bytes, view, where);
-  throw DataError.at(where, bytes.length === 0 ? kind : `${kind}; JPEG, PNG and WebP are read`);
+  const format = RASTERS.get(kind);
+  if (format !== undefined) {
+    const header = rasterHeader(format, bytes);
+    if (typeof header === "string") throw DataError.at(where, header);
+    return { format, grayscale: false, cmyk: false, coefficients: 0, ...header };
+  }
+  if (kind === "a HEIC" || kind === "a BMP")
+    throw DataError.at(where, `${kind}; save it as JPEG or PNG`, { expected: READ });
+  throw DataError.at(where, bytes.length === 0 ? kind : `${kind}; ${READ} are read`);
 }
+
+const READ = "JPEG, PNG, WebP, GIF, TIFF and AVIF";
+
+const RASTERS: ReadonlyMap<string, RasterFormat> = new Map([
+  ["a PNG", "png"],
+  ["a WebP", "webp"],
+  ["a GIF", "gif"],
+  ["a TIFF", "tiff"],
+  ["an AVIF", "avif"],
+]);
 
 /** Frame headers by their marker's low byte; the others of C0..CF are tables or arithmetic-coded. */
 const HUFFMAN_FRAMES: ReadonlySet<number> = new Set([0xc0, 0xc1, 0xc2]);
@@ -124,7 +150,7 @@ function jpegHeader(bytes: Uint8Array, view: DataView, where: string): Header {
         // The only scan. In coded data FF is followed by 00 or a restart marker, so FF D9 can only be the end.
         const all = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
         if (all.lastIndexOf("\xff\xd9", undefined, "latin1") < at) {
-          throw notWhole(bytes, "inside scan 1", where);
+          throw DataError.at(where, cutShort(bytes, "inside scan 1", "JPEG"));
         }
         return headerOf(frame, 0);
       }
@@ -138,7 +164,10 @@ function jpegHeader(bytes: Uint8Array, view: DataView, where: string): Header {
       return headerOf(frame, COEFFICIENTS_PER_BLOCK);
     }
   }
-  throw notWhole(bytes, scans === undefined ? "inside its header" : `inside scan ${scans.count}`, where);
+  throw DataError.at(
+    where,
+    cutShort(bytes, scans === undefined ? "inside its header" : `inside scan ${scans.count}`, "JPEG"),
+  );
 }
 
 /** Of 64 coefficients, 16 bits each. */
@@ -151,6 +180,8 @@ function headerOf({ width, height, components, blocks }: Frame, perBlock: number
     width,
     height,
     grayscale: components === 1,
+    cmyk: components === 4,
+    more: false,
     coefficients: perBlock * all,
     // Every block of the largest component takes at least a bit.
     shortest: Math.ceil((Math.floor(width / 8) * Math.floor(height / 8)) / 8),
@@ -201,9 +232,9 @@ function readFrame(
   if (precision !== 8) {
     throw DataError.at(where, "a JPEG of more than 8 bits", { expected: "8 bits", found: `${precision}` });
   }
-  if (components !== 1 && components !== 3) {
-    throw DataError.at(where, components === 4 ? "a CMYK JPEG" : "neither a grayscale nor a colour JPEG", {
-      expected: "1 or 3 components",
+  if (components !== 1 && components !== 3 && components !== 4) {
+    throw DataError.at(where, "neither a grayscale nor a colour JPEG", {
+      expected: "1, 3 or 4 components",
       found: `${components}`,
       hint: "Convert it to RGB",
     });
@@ -221,45 +252,6 @@ function readFrame(
   return { width, height, progressive: marker === PROGRESSIVE, components, blocks };
 }
 
-function pngHeader(bytes: Uint8Array, view: DataView, where: string): Header {
-  if (bytes.length < 33) throw notWhole(bytes, "inside its header", where, "PNG");
-  if (!startsWith(bytes, "IHDR", 12)) throw DataError.at(where, "not a PNG: it does not begin with IHDR");
-  const [width, height] = [view.getUint32(16), view.getUint32(20)];
-  const bits = view.getUint8(24) * (PNG_CHANNELS[view.getUint8(25)] ?? 1);
-  const shortest = Math.floor((width * height * bits) / 8 / MAX_DEFLATION);
-  return { ...plain, format: "png", width, height, shortest };
-}
-
-/** Of formats other than JPEG. */
-const plain = { grayscale: false, coefficients: 0, shortest: 0 };
-
-/** By colour type: gray, none, RGB, palette, gray with alpha, none, RGB with alpha. */
-const PNG_CHANNELS: readonly number[] = [1, 1, 3, 1, 2, 1, 4];
-
-function webpHeader(bytes: Uint8Array, view: DataView, where: string): Header {
-  // Bytes 4..8 give the length of all that follows them.
-  if (bytes.length < 30 || view.getUint32(4, true) + 8 > bytes.length) {
-    throw notWhole(bytes, "before the length it declares", where, "WebP");
-  }
-  const webp = (width: number, height: number): Header => ({ ...plain, format: "webp", width, height });
-  if (startsWith(bytes, "VP8 ", 12)) {
-    return webp(view.getUint16(26, true) & 0x3fff, view.getUint16(28, true) & 0x3fff);
-  }
-  if (startsWith(bytes, "VP8L", 12)) {
-    const packed = view.getUint32(21, true);
-    return webp((packed & 0x3fff) + 1, ((packed >>> 14) & 0x3fff) + 1);
-  }
-  if (startsWith(bytes, "VP8X", 12)) {
-    if (view.getUint8(20) & 0x02) throw DataError.at(where, "an animated WebP, which is not read");
-    return webp(1 + (view.getUint32(24, true) & 0xffffff), 1 + (view.getUint32(26, true) >>> 8));
-  }
-  throw DataError.at(where, "a WebP without a picture in it");
-}
-
-function notWhole(bytes: Uint8Array, place: string, where: string, format = "JPEG"): DataError {
-  return DataError.at(where, `not a whole ${format}: it ends after ${grouped(bytes.length)} bytes, ${place}`);
-}
-
 /** UTF-8 without control characters, as far as the first bytes tell. */
 function isText(bytes: Uint8Array): boolean {
   const start = bytes.subarray(0, 256);
@@ -270,11 +262,6 @@ function isText(bytes: Uint8Array): boolean {
   } catch {
     return false;
   }
-}
-
-function startsWith(bytes: Uint8Array, text: string, at = 0): boolean {
-  for (let i = 0; i < text.length; i++) if (bytes[at + i] !== text.charCodeAt(i)) return false;
-  return true;
 }
 
 /** 20113 -> "20,113", whatever the locale. */

@@ -140,8 +140,6 @@ suite("JPEGs that are refused by name", () => {
     ["progressive arithmetic coding", assemble({ width: 16, height: 16, frame: 0xca }), /arithmetic-coded/],
     ["lossless", assemble({ width: 16, height: 16, frame: 0xc3 }), /lossless or hierarchical/],
     ["hierarchical", assemble({ width: 16, height: 16, frame: 0xc5 }), /lossless or hierarchical/],
-    ["CMYK", assemble({ width: 16, height: 16, sampling: ["1x1", "1x1", "1x1", "1x1"], adobe: 0 }), /CMYK/],
-    ["YCCK", assemble({ width: 16, height: 16, sampling: ["1x1", "1x1", "1x1", "1x1"], adobe: 2 }), /CMYK/],
     [
       "two components",
       assemble({ width: 16, height: 16, sampling: ["1x1", "1x1"] }),

@@ -6,7 +6,7 @@
  * the last rounding: the two differ by at most half a level, 0.5/255.
  *
  * JPEGs are decoded by libjpeg-turbo inside the addon where it was found at build time; sharp (libvips) decodes
- * PNG and WebP, and JPEG otherwise. Cropping and resizing are the addon's in every case (native/decode).
+ * the other formats, and JPEG otherwise. Cropping and resizing are the addon's in every case (native/decode).
  */
 
 import type { Sharp } from "sharp";
@@ -20,7 +20,7 @@ import { Allowance } from "./allowance.js";
 import type { Box, ObjectBox, Size, Transform } from "./augment.js";
 import { imageInfo, type ImageInfo, MAX_PIXELS } from "./image-info.js";
 
-/** A file's bytes: JPEG, PNG or WebP. */
+/** A file's bytes. */
 export interface Encoded {
   readonly kind: "encoded";
   readonly bytes: Uint8Array;
@@ -135,7 +135,7 @@ export async function renderInto(
 }
 
 /** Larger files are refused unread: {@link MAX_PIXELS} need no more, even as PNG. */
-const MAX_FILE_BYTES = 128 * 2 ** 20;
+const MAX_FILE_BYTES = 256 * 2 ** 20;
 
 /**
  * The files' bytes, or why one cannot be read.
@@ -208,6 +208,8 @@ function planDecoding({ source, where, plan }: Rendering, jpegs: Decoder): Plann
     const region = jpegRegion(transform);
     return { memory, decoding: { input: source.bytes, jpeg: true, picture: info, transform, region } };
   }
+  // libvips would go by a profile; Pillow, and libjpeg below, do not.
+  if (info.cmyk) throw DataError.at(where, "a CMYK JPEG, which only libjpeg-turbo decodes here");
   const decodeFirst = async (): Promise<Decoding> =>
     ofPixels(await decodeWithSharp(source.bytes, info.format, where), transform);
   return { memory, decodeFirst };
@@ -224,13 +226,14 @@ export function decodingMemory(info: ImageInfo, jpegs: Decoder = "auto"): number
 }
 
 /** In sharp: what it puts out, what it works in, what waits to be collected as garbage. Measured at 24 megapixels. */
-const BYTES_PER_PIXEL = { jpeg: 9, png: 9, webp: 14 } as const;
+const BYTES_PER_PIXEL = { jpeg: 9, png: 9, webp: 14, gif: 14, tiff: 14, avif: 14 } as const;
 
 function ofPixels(pixels: Pixels, transform: Transform): Decoding {
   return { input: pixels.data, jpeg: false, picture: pixels, transform, region: wholePicture };
 }
 
-async function decodeWithSharp(
+/** Its pixels as they are stored: without alpha, and of several frames the first. */
+export async function decodeWithSharp(
   bytes: Uint8Array,
   format: ImageInfo["format"],
   where: string,
@@ -254,6 +257,11 @@ async function decodeWithSharp(
  */
 export function withSharp(bytes: Uint8Array, failOn: "none" | "error" | "warning" = "none"): Sharp {
   return loadSharp()(bytes, { limitInputPixels: MAX_PIXELS, failOn, ignoreIcc: true }).removeAlpha();
+}
+
+/** Pixels in sharp. */
+export function sharpPixels({ data, width, height, channels }: Pixels): Sharp {
+  return loadSharp()(data, { raw: { width, height, channels } });
 }
 
 /** What sharp could not do, as the picture's fault or the machine's. */

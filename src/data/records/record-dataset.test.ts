@@ -386,7 +386,10 @@ suite("shards that others wrote", () => {
   });
 
   test("yanxp_train.tfrecords is refused: its records hold raw pixels", needs("tfrecords"), async () => {
-    await rejects(linked("yanxp_train.tfrecords"), /#0, "image": not a picture; JPEG, PNG and WebP are read/);
+    await rejects(
+      linked("yanxp_train.tfrecords"),
+      /#0, "image": not a picture; JPEG, PNG, WebP, GIF, TIFF and AVIF are read/,
+    );
   });
 
   test(

@@ -64,7 +64,9 @@ export function judge(bytes: Uint8Array, where: string): "keep" | "grayscale" | 
   const kind = kindOf(bytes);
   if (kind !== "a JPEG") return { skip: /picture$|bytes$/.test(kind) ? kind : `${kind}, not a JPEG` };
   try {
-    return imageInfo(bytes, where).grayscale ? "grayscale" : "keep";
+    const { grayscale, cmyk } = imageInfo(bytes, where);
+    if (cmyk) return { skip: "a CMYK JPEG" };
+    return grayscale ? "grayscale" : "keep";
   } catch (error) {
     if (error instanceof DataError) return { skip: error.problem.what };
     throw error;
