@@ -9,6 +9,7 @@
 import { Command, CommanderError, type Help, Option } from "commander";
 
 import { UsageError } from "../core/error.js";
+import { atHome } from "../core/home.js";
 import { describeDefault, type RecipeName } from "../settings/recipe.js";
 import { findSetting, readSetting, readSettings } from "../settings/read-settings.js";
 import { type Group, type Setting } from "../settings/setting-kinds.js";
@@ -232,10 +233,16 @@ function described(help: string, fallback: string | undefined): string {
 
 function readInvocation(spec: CliCommand, command: Command): Invocation {
   const given = command.opts<Record<string, string | true>>();
-  const ownNames = new Set(ownOptions(spec).map(({ name }) => name));
-  const raw = Object.entries(given);
+  const own = ownOptions(spec);
+  const ownNames = new Set(own.map(({ name }) => name));
+  const paths = new Set(own.filter(({ value }) => value === "<path>").map(({ name }) => name));
+  const raw = Object.entries(given).map(([name, value]) =>
+    typeof value === "string" && paths.has(name)
+      ? ([name, atHome(value)] as const)
+      : ([name, value] as const),
+  );
   return {
-    arguments: command.args,
+    arguments: command.args.map(atHome),
     // A boolean setting without a value, `--flip`, means true.
     settings: readSettings(Object.fromEntries(raw.filter(([name]) => !ownNames.has(name)))),
     own: new Map(raw.filter(([name]) => ownNames.has(name))),

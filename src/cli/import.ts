@@ -3,6 +3,7 @@
 import { readFile, stat } from "node:fs/promises";
 
 import { UsageError } from "../core/error.js";
+import { linesOf, plainText } from "../formats/plain-text.js";
 import { challengeClasses } from "../prepare/imagenet/challenge-classes.js";
 import {
   classifierChoices,
@@ -243,8 +244,9 @@ async function classNames(given: string | true | undefined): Promise<readonly st
   );
   if (size === undefined) throw problem("no such file");
   if (size > MAX_NAMES_BYTES) throw problem("something else");
-  const lines = (await readFile(given, "utf8")).split(/\r?\n/);
-  if (lines.at(-1) === "") lines.pop();
+  const text = plainText(await readFile(given));
+  if (text === undefined) throw problem("bytes that are no UTF-8 text");
+  const lines = linesOf(text);
   const blank = lines.findIndex((line) => line.trim() === "");
   if (blank >= 0 || lines.length === 0)
     throw problem(lines.length === 0 ? "an empty file" : `line ${blank + 1} is empty`);

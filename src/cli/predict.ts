@@ -3,11 +3,13 @@
 import { printable } from "../core/printable.js";
 import { UsageError } from "../core/error.js";
 import { openPredictor, type Prediction, type Refused } from "../inference/predict.js";
+import { passedOverText } from "../run/plain-lines.js";
 import { settings as table, settingsOf } from "../settings/settings.js";
 import { type CliCommand, type Invocation, wholeNumber } from "./command.js";
 import { findFiles } from "./find-files.js";
 import { count, percent } from "./format.js";
 import { startProgress } from "./progress.js";
+import { shortPath, titled } from "./report-run.js";
 import type { Terminal } from "./terminal.js";
 
 export const predictCommand: CliCommand = {
@@ -36,7 +38,7 @@ async function predictFiles(invocation: Invocation, terminal: Terminal): Promise
   if (logits && !terminal.json) {
     throw new UsageError({ what: "--logits is for programs to read", expected: "--json beside it" });
   }
-  const { files, wanted } = findFiles(paths);
+  const { files, wanted, refused: unopened, remarks } = findFiles(paths);
   const archives = files.some((file) => file.toLowerCase().endsWith(".npz"));
   const { eval_batch_size = table.eval_batch_size.default } = invocation.settings;
   const predictor = await openPredictor(run, {
@@ -44,13 +46,18 @@ async function predictFiles(invocation: Invocation, terminal: Terminal): Promise
     // A program for more images than there are would only take memory.
     eval_batch_size: archives ? eval_batch_size : Math.min(eval_batch_size, files.length),
   });
+  if (remarks.system + remarks.others.length > 0) {
+    const event = { event: "passed_over", system_files: remarks.system, others: remarks.others } as const;
+    terminal.emit(event);
+    terminal.note(titled("Left out", passedOverText(event, shortPath)));
+  }
   // Results passing by on a terminal are progress enough.
   const progress = terminal.printsToTerminal ? undefined : startProgress(terminal);
   const column = Math.min(40, Math.max(...files.map((file) => printable(file).length)));
   let predicted = 0;
   let refused = 0;
   try {
-    for await (const result of predictor.predict(files, { top, logits })) {
+    for await (const result of predictor.predict(files, { top, logits, refused: unopened })) {
       if (!wanted(result.file)) continue;
       terminal.emit(result);
       if ("error" in result) refused++;

@@ -7,7 +7,7 @@
  */
 
 import { existsSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 
 /** Looks names up as they are, then in the other form; a form that two of them share finds none. */
 export function byName<T>(entries: Iterable<readonly [string, T]>): (name: string) => T | undefined {
@@ -38,7 +38,7 @@ export function inItsForm(path: string): string {
   const parent = dirname(path);
   if (parent === path) return path;
   const folder = inItsForm(parent);
-  const name = path.slice(parent === "." && !path.startsWith("./") ? 0 : path.lastIndexOf("/") + 1);
+  const name = basename(path);
   for (const form of [name, name.normalize("NFC"), name.normalize("NFD")]) {
     const there = join(folder, form);
     if (existsSync(there)) return there;

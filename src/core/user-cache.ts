@@ -6,10 +6,11 @@ import { homedir } from "node:os";
 import { isAbsolute, join } from "node:path";
 
 import { environment } from "./environment.js";
+import { atHome } from "./home.js";
 
 /** Riffle's folder among the user's caches; undefined for a user without a home, as in many containers. */
 export function userCache(): string | undefined {
-  const given = environment("XDG_CACHE_HOME") ?? "";
+  const given = atHome(environment("XDG_CACHE_HOME") ?? "");
   if (isAbsolute(given)) return join(given, "riffle");
   try {
     return join(homedir(), ".cache", "riffle");

@@ -8,6 +8,7 @@
 import { createHash } from "node:crypto";
 
 import { DataError, UsageError } from "../core/error.js";
+import { byName } from "../core/name-forms.js";
 import type { BadRecord } from "./records/record-scan.js";
 import type { Encoded, Pixels } from "./pictures/render.js";
 import type { Scratch } from "./pictures/scratch.js";
@@ -151,8 +152,8 @@ export function spread(set: Dataset, size: number, option: string): Dataset {
 export function relabelled(set: Dataset, classes: readonly string[], where: string): Dataset {
   if (set.classes.length === classes.length && set.classes.every((name, i) => name === classes[i]))
     return set;
-  const known = new Map(classes.map((name, label) => [name, label]));
-  const labels = set.classes.map((name) => known.get(name) ?? -1);
+  const labelOf = byName(classes.map((name, label) => [name, label]));
+  const labels = set.classes.map((name) => labelOf(name) ?? -1);
   const unknown = labels.indexOf(-1);
   if (unknown >= 0) {
     throw unknownClass(where, classes, set.classes[unknown] as string);

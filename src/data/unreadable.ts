@@ -19,6 +19,15 @@ export function unreadable(where: string, error: unknown): Error {
   if (code === undefined || !/^E[A-Z0-9_]+$/.test(code))
     return error instanceof Error ? error : new Error(String(error));
   const ofFile = OF_THE_FILE[code];
+  // Node puts U+FFFD into the place of what is no text, and no file has that name.
+  if (code === "ENOENT" && where.includes("\ufffd")) {
+    return DataError.at(
+      where,
+      "there is no such file; a name that is not UTF-8 text cannot be given",
+      {},
+      error,
+    );
+  }
   if (ofFile !== undefined) return DataError.at(where, ofFile, {}, error);
   // Node's own, such as a path with a NUL in it.
   if (code.startsWith("ERR_")) return DataError.at(where, `cannot be read: ${code}`, {}, error);

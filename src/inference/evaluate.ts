@@ -9,6 +9,7 @@ import { resolve } from "node:path";
 import type { InferenceRun, Weights } from "../backends/backend.js";
 import { type AtEnd, closing } from "../core/closing.js";
 import { CheckpointError, DataError, UsageError } from "../core/error.js";
+import { byName } from "../core/name-forms.js";
 import { evaluationDecodings, evaluationSide } from "../data/pictures/augment.js";
 import type { Dataset } from "../data/dataset.js";
 import { type BadImage, type BatchSource, evaluationBatches, type LoadedBatch } from "../data/loader.js";
@@ -332,9 +333,9 @@ function evaluatedData(given: GivenSettings, recorded: GivenSettings): DataSetti
 
 /** The network's output for each label of the set, matched by class name. */
 function labelsFor(dataset: Dataset, model: ModelDescription): readonly number[] {
-  const outputs = new Map(model.class_names.map((name, output) => [name, output]));
+  const outputOf = byName(model.class_names.map((name, output) => [name, output]));
   return dataset.classes.map((name) => {
-    const output = outputs.get(name);
+    const output = outputOf(name);
     if (output !== undefined) return output;
     const known = model.class_names;
     throw DataError.at(`class ${JSON.stringify(name)}`, "a class that the network was not trained on", {

@@ -46,6 +46,8 @@ export interface PredictOptions {
   /** How many guesses per picture: 5. */
   readonly top?: number;
   readonly logits?: boolean;
+  /** Files that are known not to open, with the reason. */
+  readonly refused?: ReadonlyMap<string, string>;
 }
 
 /**
@@ -120,7 +122,7 @@ async function* predictFiles(
     const present: string[] = [];
     const missing = new Map<string, string>();
     for (const file of group.pictures) {
-      const problem = await problemOf(file);
+      const problem = options.refused?.get(file) ?? (await problemOf(file));
       if (problem === undefined) present.push(file);
       else missing.set(file, problem);
     }
@@ -149,7 +151,10 @@ async function problemOf(file: string): Promise<string | undefined> {
   try {
     return (await stat(file)).isFile() ? undefined : "not a file";
   } catch {
-    return "there is no such file";
+    // As Node puts it into the place of what is no text.
+    return file.includes("\ufffd")
+      ? "a name that is not UTF-8 text, so no argument can hold it; name its folder, or rename it"
+      : "there is no such file";
   }
 }
 

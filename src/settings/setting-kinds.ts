@@ -2,6 +2,8 @@
  * The kinds of settings: what a row of the table (settings.ts) says, what a text stands for, and what is accepted.
  */
 
+import { atHome } from "../core/home.js";
+
 /** The headings under which help lists the settings, in this order. */
 export const groups = ["data", "pictures", "network", "learning", "run"] as const;
 export type Group = (typeof groups)[number];
@@ -93,6 +95,7 @@ export function fromText(setting: Setting<unknown>, text: string): unknown {
       return typeof setting.choices?.[0] === "number" ? (value ?? text) : text;
     }
     case "path":
+      return atHome(text);
     case "text":
       return text;
   }

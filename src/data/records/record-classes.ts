@@ -6,6 +6,7 @@ import { readFile, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 
 import { DataError, errorCode } from "../../core/error.js";
+import { linesOf, plainText } from "../../formats/plain-text.js";
 import { unreadable } from "../unreadable.js";
 
 /** Larger labels are no classes, and would each get a name. */
@@ -23,10 +24,11 @@ export async function readClasses(folder: string): Promise<string[] | undefined>
     const json = await readText(encoding);
     if (json !== undefined) return classesOfEncoding(json, encoding);
     const list = join(place, "classes.txt");
-    const lines = (await readText(list))?.replace(/(\r?\n)+$/, "").split(/\r?\n/);
-    if (lines !== undefined) {
+    const text = await readText(list);
+    if (text !== undefined) {
+      const lines = linesOf(text);
       // Which line a name stands in is its label, so an empty one cannot be passed over.
-      const empty = lines.findIndex((line) => line.trim() === "");
+      const empty = lines.length === 0 ? 0 : lines.findIndex((line) => line.trim() === "");
       if (empty >= 0) throw DataError.at(`${list}, line ${empty + 1}`, "names no class");
       if (new Set(lines).size !== lines.length) throw DataError.at(list, "names a class twice");
       return lines;
@@ -69,10 +71,10 @@ async function readText(path: string): Promise<string | undefined> {
     const found = await stat(path);
     if (!found.isFile()) throw DataError.at(path, "not a regular file");
     if (found.size > MAX_CLASSES_BYTES) throw DataError.at(path, "too long for a list of classes");
-    return new TextDecoder("utf-8", { fatal: true }).decode(await readFile(path));
+    const text = plainText(await readFile(path));
+    if (text === undefined) throw DataError.at(path, "holds bytes that are no UTF-8 text");
+    return text;
   } catch (error) {
-    if (errorCode(error) === "ERR_ENCODING_INVALID_ENCODED_DATA")
-      throw DataError.at(path, "holds bytes that are no UTF-8 text", {}, error);
     if (errorCode(error) === "ENOENT") return undefined;
     throw unreadable(path, error);
   }

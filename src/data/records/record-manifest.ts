@@ -12,6 +12,7 @@ import { z } from "zod";
 
 import { replaceFile } from "../../core/durable.js";
 import { DataError, errorCode } from "../../core/error.js";
+import { plainText } from "../../formats/plain-text.js";
 import { byCodePoint } from "../picture-folder.js";
 import { unreadable } from "../unreadable.js";
 
@@ -101,7 +102,9 @@ export async function readManifest(folder: string): Promise<RecordManifest | und
       const numbers = { expected: `at most ${MAX_BYTES} bytes`, found: `${size}` };
       throw DataError.at(path, "too long for a manifest of records", numbers);
     }
-    text = await readFile(path, "utf8");
+    const plain = plainText(await readFile(path));
+    if (plain === undefined) throw DataError.at(path, "holds bytes that are no UTF-8 text");
+    text = plain;
   } catch (error) {
     if (errorCode(error) === "ENOENT") return undefined;
     throw unreadable(path, error);

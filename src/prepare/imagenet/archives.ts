@@ -11,6 +11,8 @@
 import { accessSync, constants, readFileSync, statSync } from "node:fs";
 
 import { DataError, errorCode } from "../../core/error.js";
+import { atHome } from "../../core/home.js";
+import { inItsForm } from "../../core/name-forms.js";
 import { unreadable } from "../../data/unreadable.js";
 import { openFile, type OpenFile, tarMembers, type TarRange } from "../../formats/tar.js";
 
@@ -45,9 +47,10 @@ export class PictureReader {
 
   /** What the system refuses becomes a problem of this picture or of the machine. */
   #look<T>(path: string, plain: (path: string) => T, member: (archive: Archive, names: string[]) => T): T {
-    const [outer, ...names] = path.split(MEMBER) as [string, ...string[]];
+    const [listed, ...names] = path.split(MEMBER) as [string, ...string[]];
     try {
-      if (names.length === 0) return plain(path);
+      const outer = whereItIs(listed);
+      if (names.length === 0) return plain(outer);
       let archive = this.#archives.get(outer);
       if (archive === undefined) this.#archives.set(outer, (archive = new Archive(outer)));
       return member(archive, names);
@@ -128,10 +131,16 @@ class Index {
   }
 
   find(name: string): TarRange | undefined {
-    const number = this.#numbers.get(name);
+    const forms = [name, name.normalize("NFC"), name.normalize("NFD")];
+    const number = forms.map((form) => this.#numbers.get(form)).find((found) => found !== undefined);
     if (number === undefined) return undefined;
     return { start: this.#ranges[2 * number] as number, end: this.#ranges[2 * number + 1] as number };
   }
+}
+
+/** A path of a list: its `~`, and the form in which the file system writes its names, are the reader's. */
+function whereItIs(path: string): string {
+  return inItsForm(atHome(path));
 }
 
 function readPlain(path: string): Uint8Array {

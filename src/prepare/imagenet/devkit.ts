@@ -10,6 +10,7 @@ import { basename, join } from "node:path";
 
 import { DataError } from "../../core/error.js";
 import { type MatValue, parseMat } from "../../formats/mat.js";
+import { linesOf, plainText } from "../../formats/plain-text.js";
 import { tarContents } from "../../formats/tar.js";
 
 export interface Devkit {
@@ -101,20 +102,9 @@ export function parseClasses(bytes: Uint8Array, where: string): DevkitClass[] {
 
 /** An ILSVRC2012 id per line: the labels, less one. */
 export function parseGroundTruth(bytes: Uint8Array, classes: number, where: string): number[] {
-  const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1");
-  if (text.startsWith("\xef\xbb\xbf")) {
-    throw DataError.at(where, "begins with a byte order mark, which ImageNet's file has not", {
-      hint: "Save it as plain text",
-    });
-  }
-  if (text.includes("\r")) {
-    throw DataError.at(where, "has line ends of Windows, which ImageNet's file has not", {
-      hint: `Convert it: dos2unix ${GROUND_TRUTH}`,
-    });
-  }
-  const lines = text.split("\n");
-  if (lines.at(-1) === "") lines.pop();
-  return lines.map((line, i) => {
+  const text = plainText(bytes);
+  if (text === undefined) throw DataError.at(where, "holds bytes that are no UTF-8 text");
+  return linesOf(text).map((line, i) => {
     const id = /^ *[0-9]{1,6} *$/.test(line) ? Number(line) : NaN;
     if (id >= 1 && id <= classes) return id - 1;
     throw DataError.at(`${where}, line ${i + 1}`, "no label", {

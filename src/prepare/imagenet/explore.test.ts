@@ -460,8 +460,6 @@ suite("explore refuses, and writes nothing", () => {
     ["a label out of range", "1\n1001\n", /line 2: no label \(expected 1 to 1000, found "1001"\)/],
     ["a label of zero", "0\n1\n", /line 1: no label/],
     ["a label in letters", "1\nfox\n", /line 2: no label.*"fox"/],
-    ["line ends of Windows", "1\r\n2\r\n", /has line ends of Windows/],
-    ["a byte order mark", "\ufeff1\n2\n", /byte order mark/],
     ["an empty line", "1\n\n2\n", /line 2: no label/],
   ];
   for (const [name, truth, words] of truths) {

@@ -28,6 +28,10 @@ suite("readMetadata", () => {
     assert.deepEqual(await read("\ufeff__proto__,wordnet_id,path\r\nx,n1,train/n1/n1_2.JPEG\r\n"), [row]);
   });
 
+  test("reads over blank lines and rows of commas behind the last", async () => {
+    assert.deepEqual(await read("path,wordnet_id\r\ntrain/n1/n1_2.JPEG,n1\r\n,\r\n\r\n  \r\n"), [row]);
+  });
+
   test("what encodeMetadata wrote is read as it was, whatever stands in a name", async () => {
     const names = ["a,b.JPEG", 'quo"te.JPEG', "new\nline.JPEG", "tar.tar::n1.tar::é.JPEG", "\ufffd.JPEG"];
     const rows = names.map((name) => ({
@@ -66,7 +70,7 @@ suite("readMetadata", () => {
   }
 
   test("refuses a file that is not there", async () => {
-    await assert.rejects(readMetadata(join(folder, "none.csv")), /none\.csv: cannot be read: ENOENT/);
+    await assert.rejects(readMetadata(join(folder, "none.csv")), /none\.csv: there is no such file/);
   });
 });
 

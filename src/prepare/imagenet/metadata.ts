@@ -12,6 +12,7 @@ import { CsvError, parse } from "csv-parse/sync";
 import { stringify } from "csv-stringify/sync";
 
 import { DataError } from "../../core/error.js";
+import { unreadable } from "../../data/unreadable.js";
 import { readWhole } from "../../formats/read-file.js";
 
 export interface PictureRow {
@@ -38,8 +39,7 @@ export async function readMetadata(csv: string): Promise<PictureRow[]> {
   try {
     bytes = await readWhole(csv, MAX_FILE_BYTES);
   } catch (error) {
-    if (!(error instanceof Error && "code" in error)) throw error;
-    throw DataError.at(csv, `cannot be read: ${error.message}`, {}, error);
+    throw unreadable(csv, error);
   }
   return parseMetadata(bytes, csv);
 }
@@ -55,8 +55,11 @@ export function parseMetadata(bytes: Uint8Array, where: string): PictureRow[] {
   // What is no UTF-8 is read as U+FFFD, which may also stand in a name by right.
   const isText = isUtf8(bytes);
   try {
-    rows = parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength), {
+    rows = parse(Buffer.from(bytes.buffer, bytes.byteOffset, endOfRows(bytes)), {
       bom: true,
+      // Spreadsheets leave rows of commas behind the last.
+      skip_empty_lines: true,
+      skip_records_with_empty_values: true,
       columns: (header: string[]) => checkHeader(header, where),
       max_record_size: MAX_ROW_CHARACTERS,
       on_record: (record, { lines }) => checkRow(record, lines, where, isText),
@@ -84,6 +87,18 @@ export function justName(path: string): string {
   const dot = name.lastIndexOf(".");
   return dot > 0 ? name.slice(0, dot) : name;
 }
+
+/** Where the blank lines begin behind the last row. */
+function endOfRows(bytes: Uint8Array): number {
+  let end = bytes.length;
+  for (let i = bytes.length; i > 0 && BLANKS.has(bytes[i - 1] as number); i--)
+    if (bytes[i - 1] === NEWLINE) end = i;
+  return end;
+}
+
+const NEWLINE = 10;
+/** Space, tab, both line ends. */
+const BLANKS: ReadonlySet<number> = new Set([32, 9, 13, NEWLINE]);
 
 const COLUMNS: ReadonlySet<string> = new Set(["path", "wordnet_id", "just_name"]);
 

@@ -23,6 +23,7 @@ import { DataError, ResourceError } from "../../core/error.js";
 import { permutation } from "../../core/random.js";
 import { crc32c, hex32 } from "../../formats/crc32c.js";
 import { openRegular } from "../../formats/read-file.js";
+import { byName } from "../../core/name-forms.js";
 import { readBoxes } from "../imagenet/boxes.js";
 import { readMetadata } from "../imagenet/metadata.js";
 import { MANIFEST_FILE, PLAN_FORMAT, writeManifest } from "../../data/records/record-manifest.js";
@@ -379,10 +380,12 @@ async function readSource(settings: CreateSettings, { note }: CreateHooks): Prom
   const labels = await readLabels(settings.labels);
   const boxes = settings.boxes === undefined ? undefined : await readBoxes(settings.boxes);
   const metadata = await readMetadata(settings.metadata);
+  const labelOf = byName(labels);
+  const boxesOf = byName(boxes ?? []);
   const seen = new Map<string, number>();
   let repeated = 0;
   const rows = metadata.map(({ path, wordnetId, justName }): PictureRow => {
-    const label = labels.get(wordnetId);
+    const label = labelOf(wordnetId);
     if (label === undefined) {
       throw DataError.at(settings.labels, `no label for the class ${JSON.stringify(wordnetId)}`, {
         expected: `a label for every wordnet_id in ${settings.metadata}, such as that of ${path}`,
@@ -400,7 +403,7 @@ async function readSource(settings: CreateSettings, { note }: CreateHooks): Prom
     }
     if (before !== undefined) repeated++;
     seen.set(path, label);
-    return { path, label, boxes: boxes && (boxes.get(justName) ?? noBoxes) };
+    return { path, label, boxes: boxes && (boxesOf(justName) ?? noBoxes) };
   });
   if (repeated > 0)
     note?.(`${repeated} rows of ${settings.metadata} repeat a picture; each becomes a record`);

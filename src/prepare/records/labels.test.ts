@@ -78,7 +78,7 @@ suite("readLabels", () => {
   }
 
   test("refuses a file that is not there", async () => {
-    await assert.rejects(readLabels(join(folder, "none.json")), /none\.json: cannot be read/);
+    await assert.rejects(readLabels(join(folder, "none.json")), /none\.json: there is no such file/);
   });
 });
 

@@ -7,6 +7,8 @@
 
 import { DataError, type Problem } from "../../core/error.js";
 import { MAX_CLASSES } from "../../data/records/record-classes.js";
+import { unreadable } from "../../data/unreadable.js";
+import { plainText } from "../../formats/plain-text.js";
 import { readWhole } from "../../formats/read-file.js";
 
 /** What manifest.json takes for a name, in characters. */
@@ -55,11 +57,16 @@ async function entriesOf(path: string): Promise<[string, unknown][]> {
   let text: string;
   let json: unknown;
   try {
-    text = Buffer.from(await readWhole(path, MAX_BYTES)).toString("utf8");
+    const bytes = await readWhole(path, MAX_BYTES);
+    const found = plainText(bytes);
+    if (found === undefined) throw refuse(path, "holds bytes that are no UTF-8 text", EXAMPLE);
+    text = found;
     json = JSON.parse(text);
   } catch (error) {
-    if (error instanceof DataError) throw error;
-    throw refuse(path, `cannot be read: ${(error as Error).message}`, EXAMPLE, error);
+    if (error instanceof SyntaxError) {
+      throw refuse(path, `cannot be read: ${error.message}`, EXAMPLE, error);
+    }
+    throw unreadable(path, error);
   }
   if (typeof json !== "object" || json === null || Array.isArray(json)) {
     throw refuse(path, "holds no labels by class", EXAMPLE);
