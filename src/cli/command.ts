@@ -231,11 +231,14 @@ function described(help: string, fallback: string | undefined): string {
   return fallback === undefined ? help : `${help}\ndefault: ${fallback}`;
 }
 
+/** How options that take a path show their value. */
+const PATHS: ReadonlySet<string> = new Set(["<path>", "<dir>", "<file>", "<file|imagenet>"]);
+
 function readInvocation(spec: CliCommand, command: Command): Invocation {
   const given = command.opts<Record<string, string | true>>();
   const own = ownOptions(spec);
   const ownNames = new Set(own.map(({ name }) => name));
-  const paths = new Set(own.filter(({ value }) => value === "<path>").map(({ name }) => name));
+  const paths = new Set(own.filter(({ value = "" }) => PATHS.has(value)).map(({ name }) => name));
   const raw = Object.entries(given).map(([name, value]) =>
     typeof value === "string" && paths.has(name)
       ? ([name, atHome(value)] as const)

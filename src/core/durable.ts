@@ -10,6 +10,7 @@
  * puts right the rest. Nothing else is ever removed or replaced. Sizes are in bytes.
  */
 
+import { createHash } from "node:crypto";
 import {
   constants,
   type FileHandle,
@@ -96,7 +97,10 @@ export class WholeFile {
   /** Whoever writes holds the kernel's lock on the temporary file, so one that is free is what a kill left. */
   static async begin(path: string): Promise<WholeFile> {
     for (let i = 0; ; i++) {
-      const temporary = join(dirname(path), `.saving-${i === 0 ? "" : `${i}-`}${basename(path)}`);
+      const temporary = join(
+        dirname(path),
+        `.saving-${i === 0 ? "" : `${i}-`}${passingName(basename(path))}`,
+      );
       const file = await open(temporary, CREATE, 0o666);
       try {
         if (flock(file.fd) !== "theirs" && (await standsAt(file, temporary))) {
@@ -151,8 +155,8 @@ export class WholeFile {
  */
 export async function replaceFolder(parent: string, name: string, content: FolderContent): Promise<void> {
   const target = join(parent, name);
-  const temporary = join(parent, `.saving-${name}`);
-  const replaced = join(parent, `.replaced-${name}`);
+  const temporary = join(parent, `.saving-${passingName(name)}`);
+  const replaced = join(parent, `.replaced-${passingName(name)}`);
   try {
     await refuseForeign(target, content);
     await refuseFullDisk(parent, bytesOf([...content.values()].flat()), target);
@@ -190,7 +194,7 @@ export async function makeWholeFolder(
   fill: (temporary: string) => Promise<void>,
   words: Assurance,
 ): Promise<void> {
-  const temporary = join(dirname(path), `.saving-${basename(path)}`);
+  const temporary = join(dirname(path), `.saving-${passingName(basename(path))}`);
   try {
     await rm(temporary, { recursive: true, force: true });
     await makeFolder(temporary);
@@ -457,3 +461,11 @@ function bytesOf(pieces: readonly Uint8Array[]): number {
 function reason(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
+
+/** A name of which no other may be made by putting something before it: 255 bytes are the most. */
+function passingName(name: string): string {
+  if (Buffer.byteLength(name) <= LONGEST_TO_EXTEND) return name;
+  return createHash("sha256").update(name).digest("hex");
+}
+
+const LONGEST_TO_EXTEND = 230;
