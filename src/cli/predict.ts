@@ -1,6 +1,6 @@
 /** `riffle predict`: the likeliest classes of pictures. A picture that cannot be read is named, not fatal. */
 
-import { printable } from "../core/printable.js";
+import { printable, shortPath } from "../core/printable.js";
 import { UsageError } from "../core/error.js";
 import { openPredictor, type Prediction, type Refused } from "../inference/predict.js";
 import { passedOverText } from "../run/plain-lines.js";
@@ -9,7 +9,7 @@ import { type CliCommand, type Invocation, wholeNumber } from "./command.js";
 import { findFiles } from "./find-files.js";
 import { count, percent } from "./format.js";
 import { startProgress } from "./progress.js";
-import { shortPath, titled } from "./report-run.js";
+import { titled } from "./report-run.js";
 import type { Terminal } from "./terminal.js";
 
 export const predictCommand: CliCommand = {

@@ -177,7 +177,7 @@ function picturesIn(path: string, remarks: Remarks): FolderEntry[] {
 function noteLookalikes(root: string, folders: readonly string[], remarks: Remarks): void {
   const alike = lookalikes(folders);
   if (alike === undefined) return;
-  const [a, b] = alike.map((name) => JSON.stringify(name.replace(/[^\0-\x7f]/g, escaped)));
+  const [a, b] = alike.map((name) => `"${name.replace(/[^\0-\x7f]/g, escaped)}"`);
   remarks.notices.push(
     `${root}: the classes ${a} and ${b} look the same, and are two: Unicode has two forms of the name`,
   );
