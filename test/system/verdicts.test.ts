@@ -77,7 +77,7 @@ const pictures: Readonly<Record<string, readonly [used: boolean, bytes: Buffer]>
     false,
     Buffer.concat([progressive.subarray(0, end.at), ...manyScans, Buffer.of(0xff, 0xd9)]),
   ],
-  "cmyk.jpg": [false, await noise.clone().toColourspace("cmyk").jpeg().toBuffer()],
+  "cmyk.jpg": [true, await noise.clone().toColourspace("cmyk").jpeg().toBuffer()],
   "plain.png": [true, png],
   "16 bits.png": [true, await noise.clone().toColourspace("rgb16").png().toBuffer()],
   "gray with alpha.png": [true, await noise.clone().toColourspace("b-w").ensureAlpha(0.5).png().toBuffer()],
@@ -94,7 +94,7 @@ const pictures: Readonly<Record<string, readonly [used: boolean, bytes: Buffer]>
   "plain.webp": [true, webp],
   "with alpha.webp": [true, await noise.clone().ensureAlpha(0.5).webp().toBuffer()],
   "cut short.webp": [false, webp.subarray(0, webp.length / 2)],
-  "a.gif": [false, await noise.clone().gif().toBuffer()],
+  "a.gif": [true, await noise.clone().gif().toBuffer()],
   "empty.jpg": [false, Buffer.alloc(0)],
   "text.jpg": [false, Buffer.from("<html>not found</html>")],
 };
@@ -178,7 +178,8 @@ suite("H8: every path gives the same verdict on the same picture", () => {
     }
     assert.deepEqual(
       named(refused),
-      expected.filter((name) => name.endsWith(".jpg")),
+      // Records leave CMYK out, as the original does.
+      [...expected.filter((name) => name.endsWith(".jpg")), "cmyk.jpg"].sort(),
     );
   });
 
@@ -192,7 +193,7 @@ suite("H8: every path gives the same verdict on the same picture", () => {
     }
     writeFileSync(join(root, "b", "plain.jpg"), jpeg);
     const { train } = await openDatasets(root, { seed: 1 });
-    const refused = ["jpeg-09_cmyk.jpg", "webp-02_animated_1frame.webp"];
+    const refused: string[] = [];
     assert.deepEqual(await refusedByTraining(train), refused);
     const cache = await decodedCache(train, { shorterSide: 128, memory: 1e9 });
     assert.deepEqual(await refusedByTraining(cache), refused);
