@@ -120,8 +120,10 @@ class JpegRows : public RowSource {
     jpeg_read_header(&info_, TRUE);
     if (info_.image_width != picture_width || info_.image_height != picture_height)
       throw BadJpeg("two frame headers that disagree");
-    // Every block takes at least a bit, so a small file that claims to be huge is refused before it costs memory.
-    if (info_.image_width / 8 * static_cast<uint64_t>(info_.image_height / 8) > 8 * static_cast<uint64_t>(length))
+    // By Huffman's codes every block takes at least a bit, so a small file that claims to be huge is refused before it
+    // costs memory.
+    if (!info_.arith_code &&
+        info_.image_width / 8 * static_cast<uint64_t>(info_.image_height / 8) > 8 * static_cast<uint64_t>(length))
       throw BadJpeg("too short for the size in its header");
     if (info_.num_components == 2 || info_.num_components > 4) throw BadJpeg("not grayscale or colour");
     cmyk_ = info_.num_components == 4;

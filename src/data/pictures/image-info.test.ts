@@ -88,7 +88,6 @@ suite("imageInfo", () => {
       Buffer.from("GIF89a\x01\x00\x01\x00", "latin1"),
       /^x: not a whole GIF: it ends after 10 bytes/,
     ],
-    ["an arithmetic-coded JPEG", withFrame((b, at) => (b[at + 1] = 0xc9)), /arithmetic/],
     ["a lossless JPEG", withFrame((b, at) => (b[at + 1] = 0xc3)), /lossless/],
     ["a 12-bit JPEG", withFrame((b, at) => (b[at + 4] = 12)), /more than 8 bits.*found 12/],
     ["a JPEG of no height", withFrame((b, at) => b.writeUInt16BE(0, at + 5)), /40 x 0 pixels/],

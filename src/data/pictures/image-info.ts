@@ -53,8 +53,8 @@ const FREE_BLOCKS = 2 ** 22;
 /**
  * Reads the header of a picture.
  *
- * @throws DataError naming `where` when it is something else, cut short, of a kind not read (arithmetic
- * coding, 12 bits), larger than {@link MAX_PIXELS}, or of more scans than are worth their time.
+ * @throws DataError naming `where` when it is something else, cut short, of a kind not read (lossless,
+ * 12 bits), larger than {@link MAX_PIXELS}, or of more scans or coefficients than are worth their time and memory.
  */
 export function imageInfo(bytes: Uint8Array, where: string): ImageInfo {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -125,28 +125,35 @@ const RASTERS: ReadonlyMap<string, RasterFormat> = new Map([
   ["an AVIF", "avif"],
 ]);
 
-/** Frame headers by their marker's low byte; the others of C0..CF are tables or arithmetic-coded. */
-const HUFFMAN_FRAMES: ReadonlySet<number> = new Set([0xc0, 0xc1, 0xc2]);
-const LOSSLESS_OR_DIFFERENTIAL: ReadonlySet<number> = new Set([0xc3, 0xc5, 0xc6, 0xc7]);
-const ARITHMETIC_FRAMES: ReadonlySet<number> = new Set([0xc9, 0xca, 0xcb, 0xcd, 0xce, 0xcf]);
-const PROGRESSIVE = 0xc2;
+/** Frame headers by their marker's low byte; the others of C0..CF are tables, or of kinds that libjpeg does not decode. */
+const FRAMES: ReadonlySet<number> = new Set([0xc0, 0xc1, 0xc2, 0xc9, 0xca]);
+const LOSSLESS_OR_HIERARCHICAL: ReadonlySet<number> = new Set([
+  0xc3, 0xc5, 0xc6, 0xc7, 0xcb, 0xcd, 0xce, 0xcf,
+]);
+const PROGRESSIVE: ReadonlySet<number> = new Set([0xc2, 0xca]);
+const ARITHMETIC: ReadonlySet<number> = new Set([0xc9, 0xca]);
 
 function jpegHeader(bytes: Uint8Array, view: DataView, where: string): Header {
   let frame: Frame | undefined;
   let scans: Scans | undefined;
   for (const segment of jpegSegments(bytes)) {
     const { marker, at, start, end } = segment;
-    if (HUFFMAN_FRAMES.has(marker)) {
+    if (FRAMES.has(marker)) {
       if (frame !== undefined) throw DataError.at(where, "a JPEG with two frame headers");
       frame = readFrame(bytes, view, segment, where);
-    } else if (ARITHMETIC_FRAMES.has(marker)) {
-      throw DataError.at(where, "an arithmetic-coded JPEG, which is not read");
-    } else if (LOSSLESS_OR_DIFFERENTIAL.has(marker)) {
+    } else if (LOSSLESS_OR_HIERARCHICAL.has(marker)) {
       throw DataError.at(where, "a lossless or hierarchical JPEG, which is not read");
     } else if (marker === START_OF_SCAN) {
       if (frame === undefined) throw DataError.at(where, "a JPEG scan before any frame header");
       const scanned = bytes.subarray(start + 1, Math.min(end, start + 1 + 2 * (bytes[start] ?? 0)));
-      if (scans === undefined && !frame.progressive && scanned.length === 2 * frame.components) {
+      const first = scans === undefined;
+      scans ??= new Scans(bytes.length, where);
+      // A component's number, then its tables'.
+      for (let i = 0; i < scanned.length; i += 2) scans.blocks += frame.blocks.get(scanned[i] as number) ?? 0;
+      // Of a single scan of Huffman's codes the length in bytes bounds the work.
+      const only = first && !frame.progressive && scanned.length === 2 * frame.components;
+      if (!only || frame.arithmetic) scans.end();
+      if (only) {
         // The only scan. In coded data FF is followed by 00 or a restart marker, so FF D9 can only be the end.
         const all = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
         if (all.lastIndexOf("\xff\xd9", undefined, "latin1") < at) {
@@ -154,14 +161,10 @@ function jpegHeader(bytes: Uint8Array, view: DataView, where: string): Header {
         }
         return headerOf(frame, 0);
       }
-      scans ??= new Scans(bytes.length, where);
-      // A component's number, then its tables'.
-      for (let i = 0; i < scanned.length; i += 2) scans.blocks += frame.blocks.get(scanned[i] as number) ?? 0;
-      scans.end();
     } else if (marker === END_OF_IMAGE) {
       if (frame === undefined || scans === undefined)
         throw DataError.at(where, "a JPEG without a picture in it");
-      return headerOf(frame, COEFFICIENTS_PER_BLOCK);
+      return heldAtOnce(headerOf(frame, COEFFICIENTS_PER_BLOCK), where);
     }
   }
   throw DataError.at(
@@ -173,7 +176,19 @@ function jpegHeader(bytes: Uint8Array, view: DataView, where: string): Header {
 /** Of 64 coefficients, 16 bits each. */
 const COEFFICIENTS_PER_BLOCK = 128;
 
-function headerOf({ width, height, components, blocks }: Frame, perBlock: number): Header {
+/** Of a picture of several scans all are held until its last one: as many as 100 megapixels in full colour have. */
+const MAX_COEFFICIENTS = (3 * MAX_DECODED_PIXELS * COEFFICIENTS_PER_BLOCK) / 64;
+
+function heldAtOnce(header: Header, where: string): Header {
+  if (header.coefficients <= MAX_COEFFICIENTS) return header;
+  throw DataError.at(where, "a JPEG of several scans that takes more memory than is given to one picture", {
+    expected: `at most ${grouped(MAX_COEFFICIENTS)} bytes of coefficients`,
+    found: grouped(header.coefficients),
+    hint: "Store it as a JPEG of one scan (baseline), which is decoded row by row, or smaller",
+  });
+}
+
+function headerOf({ width, height, components, arithmetic, blocks }: Frame, perBlock: number): Header {
   const all = [...blocks.values()].reduce((sum, count) => sum + count, 0);
   return {
     format: "jpeg",
@@ -183,8 +198,8 @@ function headerOf({ width, height, components, blocks }: Frame, perBlock: number
     cmyk: components === 4,
     more: false,
     coefficients: perBlock * all,
-    // Every block of the largest component takes at least a bit.
-    shortest: Math.ceil((Math.floor(width / 8) * Math.floor(height / 8)) / 8),
+    // Every block of the largest component takes at least a bit, by Huffman's codes.
+    shortest: arithmetic ? 0 : Math.ceil((Math.floor(width / 8) * Math.floor(height / 8)) / 8),
   };
 }
 
@@ -214,6 +229,7 @@ class Scans {
 
 interface Frame extends Size {
   readonly progressive: boolean;
+  readonly arithmetic: boolean;
   readonly components: number;
   /** How many each component has, by its number. */
   readonly blocks: ReadonlyMap<number, number>;
@@ -249,7 +265,8 @@ function readFrame(
   const blocks = new Map(
     parts.map(({ id, h, v }) => [id, along(width, h / most.h) * along(height, v / most.v)] as const),
   );
-  return { width, height, progressive: marker === PROGRESSIVE, components, blocks };
+  const kind = { progressive: PROGRESSIVE.has(marker), arithmetic: ARITHMETIC.has(marker) };
+  return { width, height, ...kind, components, blocks };
 }
 
 /** UTF-8 without control characters, as far as the first bytes tell. */

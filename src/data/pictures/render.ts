@@ -18,7 +18,9 @@ import { loadSharp } from "../../core/sharp.js";
 import { noMemory, unreadable } from "../unreadable.js";
 import { Allowance } from "./allowance.js";
 import type { Box, ObjectBox, Size, Transform } from "./augment.js";
+import { gifColour } from "./gif-colour.js";
 import { imageInfo, type ImageInfo, MAX_PIXELS } from "./image-info.js";
+import { plainJpeg } from "./plain-jpeg.js";
 
 /** A file's bytes. */
 export interface Encoded {
@@ -208,8 +210,6 @@ function planDecoding({ source, where, plan }: Rendering, jpegs: Decoder): Plann
     const region = jpegRegion(transform);
     return { memory, decoding: { input: source.bytes, jpeg: true, picture: info, transform, region } };
   }
-  // libvips would go by a profile; Pillow, and libjpeg below, do not.
-  if (info.cmyk) throw DataError.at(where, "a CMYK JPEG, which only libjpeg-turbo decodes here");
   const decodeFirst = async (): Promise<Decoding> =>
     ofPixels(await decodeWithSharp(source.bytes, info.format, where), transform);
   return { memory, decodeFirst };
@@ -221,8 +221,9 @@ function isNative({ format }: ImageInfo, jpegs: Decoder): boolean {
 
 /** Bytes that decoding a picture holds beside a few rows. */
 export function decodingMemory(info: ImageInfo, jpegs: Decoder = "auto"): number {
-  const { format, width, height, coefficients } = info;
-  return coefficients + (isNative(info, jpegs) ? 0 : BYTES_PER_PIXEL[format] * width * height);
+  const { format, cmyk, width, height, coefficients } = info;
+  const perPixel = (BYTES_PER_PIXEL[format] * (cmyk ? 4 : 3)) / 3;
+  return coefficients + (isNative(info, jpegs) ? 0 : perPixel * width * height);
 }
 
 /** In sharp: what it puts out, what it works in, what waits to be collected as garbage. Measured at 24 megapixels. */
@@ -238,25 +239,60 @@ export async function decodeWithSharp(
   format: ImageInfo["format"],
   where: string,
 ): Promise<Pixels> {
+  const isJpeg = format === "jpeg";
+  const cmyk = isJpeg && imageInfo(bytes, where).cmyk;
+  const options = { limitInputPixels: MAX_PIXELS, ignoreIcc: true } as const;
+  // libjpeg only warns about damage that it fills with grey; libpng also warns about odd colour profiles.
+  const image = isJpeg
+    ? loadSharp()(plainJpeg(bytes), { ...options, failOn: "warning" })
+    : loadSharp()(bytes, { ...options, failOn: "error" });
+  // libvips would go by a profile of its own for inks; Pillow, and libjpeg-turbo in native/decode, do not.
+  if (cmyk) image.pipelineColourspace("cmyk").toColourspace("cmyk");
+  else image.toColourspace("srgb");
+  if (format !== "gif") image.removeAlpha();
   try {
-    // libjpeg only warns about damage that it fills with grey; libpng also warns about odd colour profiles.
-    const { data, info } = await withSharp(bytes, format === "jpeg" ? "warning" : "error")
-      .toColourspace("srgb")
-      .raw({ depth: "uchar" })
-      .toBuffer({ resolveWithObject: true });
-    if (info.channels !== 3 && info.channels !== 1) throw new Error(`${info.channels} channels`);
-    return { kind: "pixels", data, width: info.width, height: info.height, channels: info.channels };
+    const raw = image.raw({ depth: "uchar" });
+    const { data, info } = await raw.toBuffer({ resolveWithObject: true });
+    const { width, height, channels } = info;
+    const pixels = (rgb: Uint8Array): Pixels => ({ kind: "pixels", data: rgb, width, height, channels: 3 });
+    if (cmyk) return pixels(inksToRgb(data));
+    if (format === "gif" && channels === 4) return pixels(onColour(data, gifColour(bytes) ?? [0, 0, 0]));
+    if (channels !== 3 && channels !== 1) throw new Error(`${channels} channels`);
+    return { kind: "pixels", data, width, height, channels };
   } catch (error) {
     throw sharpProblem(error, where);
   }
+}
+
+/** InksToRgb of native/decode/jpeg.cc, of inks that libvips has turned over. */
+function inksToRgb(inks: Uint8Array): Uint8Array {
+  const rgb = new Uint8Array((inks.length / 4) * 3);
+  for (let from = 0, to = 0; from < inks.length; from += 4, to += 3) {
+    const black = 255 - (inks[from + 3] as number);
+    for (let c = 0; c < 3; c++) {
+      const ink = (inks[from + c] as number) * black + 128;
+      rgb[to + c] = Math.max(0, black - (((ink >> 8) + ink) >> 8));
+    }
+  }
+  return rgb;
+}
+
+/** RGB of RGBA in which a pixel is there or is not. */
+function onColour(rgba: Uint8Array, colour: readonly number[]): Uint8Array {
+  const rgb = new Uint8Array((rgba.length / 4) * 3);
+  for (let from = 0, to = 0; from < rgba.length; from += 4, to += 3) {
+    rgb.set(rgba[from + 3] === 0 ? colour : rgba.subarray(from, from + 3), to);
+  }
+  return rgb;
 }
 
 /**
  * A picture in sharp as this file decodes it: no rotation, no colour profile, no alpha. For one that
  * `decodingProblem` has passed, sharp has no say in what is damage.
  */
-export function withSharp(bytes: Uint8Array, failOn: "none" | "error" | "warning" = "none"): Sharp {
-  return loadSharp()(bytes, { limitInputPixels: MAX_PIXELS, failOn, ignoreIcc: true }).removeAlpha();
+export function withSharp(bytes: Uint8Array): Sharp {
+  const options = { limitInputPixels: MAX_PIXELS, failOn: "none", ignoreIcc: true } as const;
+  return loadSharp()(bytes, options).removeAlpha();
 }
 
 /** Pixels in sharp. */
