@@ -7,7 +7,7 @@ import { DataError } from "../../core/error.js";
 import { imageInfo } from "./image-info.js";
 import { END_OF_IMAGE, jpegSegments, START_OF_SCAN } from "./jpeg-segments.js";
 import { decodingProblem } from "./decoding-problem.js";
-import { jpegDecoder } from "./render.js";
+import { decodingMemory, jpegDecoder } from "./render.js";
 
 /** The picture with its last scan `times` more: a few bytes each where the picture is flat. */
 function withScans(jpeg: Buffer, times: number): Buffer {
@@ -58,6 +58,34 @@ suite("H10: the work of a picture is bounded by its file's size", () => {
     assert.equal(
       await decodingProblem({ kind: "encoded", bytes: withScans(flatSmall, 60) }, "x.jpg"),
       undefined,
+    );
+  });
+
+  test("a photograph of 130 megapixels is decoded by rows, and one of several scans if its coefficients fit", async () => {
+    const side = 11_500;
+    const large = await sharp({ create: { width: side, height: side, channels: 3, background: "#284" } })
+      .jpeg({ chromaSubsampling: "4:2:0" })
+      .toBuffer();
+    const info = imageInfo(large, "x.jpg");
+    assert.equal(info.width * info.height, side * side);
+    if (jpegDecoder() === "libjpeg-turbo") assert.equal(decodingMemory(info), 0);
+    assert.equal(await decodingProblem({ kind: "encoded", bytes: large }, "x.jpg"), undefined);
+
+    // Of the size that its frame claims, and long enough for it.
+    const claiming = (width: number, height: number): Buffer => {
+      const bytes = Buffer.concat([flatSmall, Buffer.alloc(5_000_000)]);
+      const frame = [...jpegSegments(bytes)].find(({ marker }) => marker === 0xc2);
+      assert.ok(frame !== undefined);
+      bytes.writeUInt16BE(height, frame.start + 1);
+      bytes.writeUInt16BE(width, frame.start + 3);
+      return bytes;
+    };
+    assert.equal(imageInfo(claiming(14_000, 14_000), "x.jpg").coefficients, 588_000_000);
+    assert.throws(
+      () => imageInfo(claiming(20_000, 15_000), "x.jpg"),
+      (error: unknown) =>
+        error instanceof DataError &&
+        /several scans that takes more memory.*at most 600,000,000 bytes/.test(error.message),
     );
   });
 
