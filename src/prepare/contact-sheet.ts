@@ -306,10 +306,12 @@ async function fitted(source: Picture, width: number, height: number): Promise<U
     .toBuffer();
 }
 
-/** Decoded first where there may be alpha, which would weigh the colours. */
+/** Decoded first where there may be alpha, which would weigh the colours, or inks, of which sharp has a view of its own. */
 async function inSharp(bytes: Uint8Array): Promise<Sharp> {
-  const { format } = imageInfo(bytes, "");
-  return format === "jpeg" ? withSharp(bytes) : sharpPixels(await decodeWithSharp(bytes, format, ""));
+  const { format, cmyk } = imageInfo(bytes, "");
+  return format === "jpeg" && !cmyk
+    ? withSharp(bytes)
+    : sharpPixels(await decodeWithSharp(bytes, format, ""));
 }
 
 /** The network's input at the size of a tile; a smaller one shows its pixels. */

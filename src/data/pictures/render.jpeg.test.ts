@@ -4,6 +4,8 @@
  */
 
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { suite, test } from "node:test";
 
 import sharp from "sharp";
@@ -13,6 +15,7 @@ import { Draws, streams } from "../../core/random.js";
 import { asItIs, type Transform } from "./augment.js";
 import { imageInfo } from "./image-info.js";
 import { jpegDecoder, type Pixels, renderInto } from "./render.js";
+import { repository } from "../../../test/support/paths.js";
 import { resizeReference } from "../../../test/support/resize-reference.js";
 
 async function render(bytes: Uint8Array, transform: Transform): Promise<Uint8Array> {
@@ -69,6 +72,12 @@ const readable: Record<string, Buffer> = {
   "no JFIF header": assemble({ width: 33, height: 18 }),
   "bytes after the last restart interval": assemble({ width: 64, height: 32, restart: 3 }),
 };
+const odd = join(repository, "test", "golden", "odd-pictures");
+const { pictures } = JSON.parse(readFileSync(join(odd, "values.json"), "utf8")) as {
+  pictures: { file: string; kind: string }[];
+};
+for (const { file, kind } of pictures.filter(({ kind }) => /^cjpeg, (?:-arithmetic|scans)/.test(kind)))
+  readable[kind] = readFileSync(join(odd, file));
 for (const sampling of [
   ["2x1", "1x1", "1x1"],
   ["1x2", "1x1", "1x1"],
