@@ -147,7 +147,7 @@ export const recipes: { readonly [K in RecipeName]: Recipe } = {
   "fine-tune": {
     title: "from weights given (--init_from): a short run, the classifier at a higher rate than the rest",
     source:
-      "tuned on 244 photographs of 2 classes from torchvision's ImageNet weights (docs/recipes.md), and evaluated as those were",
+      "tuned on 245 pictures of 2 classes from torchvision's ImageNet weights (docs/recipes.md), and evaluated as those were",
     values: {
       batch_size: 32,
       lr: 0.005,
