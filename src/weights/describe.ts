@@ -4,6 +4,7 @@
  */
 
 import { UsageError } from "../core/error.js";
+import { orientationRules } from "../data/pictures/orientation.js";
 import { evaluationSide } from "../data/pictures/augment.js";
 import { challengeClasses } from "../prepare/imagenet/challenge-classes.js";
 import type { ModelDescription } from "../run/checkpoint-state.js";
@@ -55,6 +56,7 @@ export function describe(
       image_size: imageSize,
       eval_resize: said.evalResize ?? evaluationSide(imageSize),
       pipeline: variant === "tensorflow" ? "tensorflow" : "torchvision",
+      exif_orientation: orientationRules.find((rule) => rule === file.metadata.get("exif_orientation")),
       class_names: named.names,
     },
     notices: [
