@@ -86,6 +86,8 @@ for kind, subsampling in [("444", 0), ("422", 1), ("420", 2)]:
     save(f"{kind}-progressive.jpg", rgb, subsampling=subsampling, progressive=True)
 for orientation in range(2, 9):
     save(f"held-{orientation}.jpg", rgb, quality=90, exif=held(orientation))
+rgb.save(folder / "held-6.avif", quality=90, subsampling="4:4:4", exif=held(6))
+ImageOps.exif_transpose(Image.open(folder / "held-6.avif")).convert("RGB").save(folder / "held-6.avif.png")
 save("held-6.png", rgb, exif=held(6))
 save("held-6.tif", rgb, exif=held(6))
 save("held-7-large.jpg", large, quality=90, exif=held(7))

@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { cpSync, readdirSync, readFileSync, utimesSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { before, suite, test } from "node:test";
 
 import { unzipSync, zipSync } from "fflate";
@@ -21,6 +21,7 @@ import { exportRun } from "../../src/weights/export-run.js";
 import type { GivenSettings } from "../../src/settings/settings.js";
 import { heldJpeg } from "../support/exif.js";
 import { pixelsOf } from "../support/picture-pixels.js";
+import { storedPath } from "../support/shared.js";
 import { scratch, tinySettings, trainAndWatch, writeTinySet } from "../support/tiny-run.js";
 
 const folder = scratch();
@@ -118,6 +119,22 @@ suite("how the camera was held", () => {
     const [held = ""] = jpegsIn(join(photos, "val"));
     assert.deepEqual(await logits(old, held), await logits(old, held, { exif_orientation: "ignore" }));
   });
+});
+
+test("that animations have further frames, which are left out, is said once", async () => {
+  const set = join(folder, "moving");
+  cpSync(photos, set, { recursive: true });
+  const [beside = ""] = jpegsIn(join(set, "train"));
+  for (const name of ["moving.gif", "moving.webp", "still.gif"])
+    cpSync(storedPath("golden", "pictures", name), join(dirname(beside), name));
+  const { events } = await trainAndWatch({
+    ...{ ...short, data_dir: set, log_dir: join(folder, "moving-run"), max_train_steps: 1 },
+  });
+  const said = events.flatMap((event) => (event.event === "warning" ? [event.what] : []));
+  assert.deepEqual(
+    said.filter((what) => what.includes("frames")),
+    ["2 pictures have further frames or pages, which are left out: the first is used"],
+  );
 });
 
 suite("pictures that were replaced by others of the same length", () => {
