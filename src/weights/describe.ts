@@ -48,6 +48,8 @@ export function describe(
   refuseNames(said.classNames, classes);
   const recorded = Number(file.metadata.get("image_size") ?? NaN);
   const imageSize = said.imageSize ?? (Number.isInteger(recorded) && recorded >= 32 ? recorded : 224);
+  // Only files of ours say.
+  const orientation = orientationRules.find((rule) => rule === file.metadata.get("exif_orientation"));
   return {
     model: {
       variant,
@@ -56,7 +58,7 @@ export function describe(
       image_size: imageSize,
       eval_resize: said.evalResize ?? evaluationSide(imageSize),
       pipeline: variant === "tensorflow" ? "tensorflow" : "torchvision",
-      exif_orientation: orientationRules.find((rule) => rule === file.metadata.get("exif_orientation")),
+      ...(orientation === undefined ? {} : { exif_orientation: orientation }),
       class_names: named.names,
     },
     notices: [

@@ -121,6 +121,23 @@ suite("how the camera was held", () => {
   });
 });
 
+test("weights from elsewhere predict photographs upright, and are evaluated on pictures as they are stored", async () => {
+  const imported = join(folder, "imported");
+  cpSync(run, imported, { recursive: true });
+  rewriteState(join(imported, "best"), (state) => {
+    delete state.model.exif_orientation;
+    // As riffle import leaves what it has made.
+    Object.assign(state, { step: 0, settings: {}, data: { fingerprint: "", train_images: 0 } });
+  });
+  const [held = ""] = jpegsIn(join(photos, "val"));
+  assert.deepEqual(await logits(imported, held), await logits(run, held));
+  const given = { data_dir: photos };
+  assert.deepEqual(
+    await evaluate(imported, given),
+    await evaluate(run, { ...given, exif_orientation: "ignore" }),
+  );
+});
+
 test("that animations have further frames, which are left out, is said once", async () => {
   const set = join(folder, "moving");
   cpSync(photos, set, { recursive: true });

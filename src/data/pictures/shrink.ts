@@ -30,5 +30,11 @@ export async function shrunk(
   if (orientation === 1) return small;
   const { data, info: made } = await small.raw().toBuffer({ resolveWithObject: true });
   const pixels = turnPixels(data, made, made.channels, orientation);
-  return sharpPixels({ kind: "pixels", data: pixels, width: size.width, height: size.height, channels: made.channels === 1 ? 1 : 3 });
+  return sharpPixels({
+    kind: "pixels",
+    data: pixels,
+    width: size.width,
+    height: size.height,
+    channels: made.channels === 1 ? 1 : 3,
+  });
 }
