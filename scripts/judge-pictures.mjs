@@ -119,7 +119,11 @@ async function verdict(source, { file }) {
 
 async function throughRecord(bytes, { file, size }) {
   const { cmyk, grayscale } = imageInfo(bytes, file);
-  const built = await buildRecord(bytes, { path: file, label: 0, boxes: undefined }, true);
+  const built = await buildRecord(
+    bytes,
+    { path: file, label: 0, boxes: undefined },
+    { formats: "jpeg", verify: true },
+  );
   if ("skip" in built) {
     if (cmyk && /CMYK/.test(built.skip)) return { as: IN_RECORDS.cmyk };
     throw DataError.at(file, built.skip);

@@ -14,6 +14,7 @@
 #include <new>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "../decode/crc32c.h"
@@ -22,6 +23,7 @@
 #include "../decode/read_file.h"
 #include "../decode/read_record.h"
 #include "../decode/resize.h"
+#include "../decode/turned.h"
 #include "addon.h"
 #include "door.h"
 
@@ -64,7 +66,7 @@ enum Field {
   kResizedWidth, kResizedHeight, kWindowX, kWindowY, kSize,
   kFilter, kFlip, kRed, kGreen, kBlue, kGrayscale,
   kRegionX, kRegionY, kRegionWidth, kRegionHeight, kEighths, kFastDct,
-  kOutOffset,
+  kOrientation, kOutOffset,
   kFields
 };
 
@@ -86,7 +88,8 @@ struct Picture {
   const uint8_t* in = nullptr;
   size_t in_length = 0;
   bool jpeg = false;
-  size_t width = 0, height = 0, channels = 3;
+  size_t width = 0, height = 0, channels = 3;  // as stored, the region too
+  int orientation = 1;                         // the transform sees it turned
   decode::JpegRegion region{};
   decode::Transform transform{};
   size_t out_offset = 0;
@@ -117,6 +120,7 @@ Picture ReadSpec(const double* spec, const uint8_t* in, size_t in_length, size_t
   t.green = static_cast<float>(InRange(spec, kGreen, -2, 2));
   t.blue = static_cast<float>(InRange(spec, kBlue, -2, 2));
   t.grayscale = Whole(spec, kGrayscale, 0, 1) != 0;
+  picture.orientation = static_cast<int>(Whole(spec, kOrientation, 1, 8));
   picture.out_offset = Whole(spec, kOutOffset, 0, kMaxSafeInteger);
 
   if (t.window_x + t.out_size > t.resized_w || t.window_y + t.out_size > t.resized_h)
@@ -137,6 +141,7 @@ Picture ReadSpec(const double* spec, const uint8_t* in, size_t in_length, size_t
   } else if (picture.channels == 2 || picture.in_length != picture.width * picture.height * picture.channels) {
     throw std::invalid_argument("transform: the pixels are not width * height * channels bytes");
   }
+  if (picture.orientation >= 5) std::swap(source_w, source_h);
   const bool whole = std::floor(t.box_x) == t.box_x && std::floor(t.box_y) == t.box_y &&
                      std::floor(t.box_w) == t.box_w && std::floor(t.box_h) == t.box_h;
   if (t.filter != decode::Filter::kPillow && (!whole || t.box_w < 1 || t.box_h < 1))
@@ -158,7 +163,7 @@ struct Transforming {
   void Run() {
     for (size_t i = 0; i < pictures.size(); ++i) {
       try {
-        const std::unique_ptr<decode::RowSource> source = Open(pictures[i]);
+        const std::unique_ptr<decode::RowSource> source = Upright(pictures[i]);
         if (bytes)
           decode::ResizeInto(pictures[i].transform, *source, bytes + pictures[i].out_offset);
         else
@@ -171,8 +176,13 @@ struct Transforming {
     }
   }
 
-  static std::unique_ptr<decode::RowSource> Open(const Picture& picture) {
-    const size_t kept = decode::RowsKept(picture.transform);
+  static std::unique_ptr<decode::RowSource> Upright(const Picture& picture) {
+    if (picture.orientation == 1) return Open(picture, decode::RowsKept(picture.transform));
+    const std::unique_ptr<decode::RowSource> stored = Open(picture, decode::TurnedRows::kKept);
+    return std::make_unique<decode::TurnedRows>(*stored, picture.orientation);
+  }
+
+  static std::unique_ptr<decode::RowSource> Open(const Picture& picture, size_t kept) {
 #ifdef RIFFLE_HAVE_LIBJPEG
     if (picture.jpeg)
       return decode::OpenJpeg(picture.in, picture.in_length, picture.width, picture.height, picture.region, kept);

@@ -3,6 +3,7 @@
 import { availableParallelism } from "node:os";
 
 import { UsageError } from "../core/error.js";
+import { type RecordFormats, recordFormats } from "../prepare/records/build-record.js";
 import { createRecords, type CreateResult } from "../prepare/records/create-records.js";
 import { SKIPPED_FILE } from "../prepare/records/record-plan.js";
 import { settings as table } from "../settings/settings.js";
@@ -43,6 +44,14 @@ export const createTfrecordsCommand: CliCommand = {
         help: "decode every picture, and leave out what does not decode; else headers are looked at, as in the original",
       },
     },
+    Pictures: {
+      formats: {
+        value: "<all|jpeg>",
+        help: "all: PNG, WebP, GIF, TIFF and AVIF are kept as they are; jpeg: left out, as the original does",
+        default:
+          "all; jpeg where every class is a WordNet id, so that ImageNet's records are the published ones",
+      },
+    },
     Shards: {
       output: { short: "o", value: "<path>", help: "the folder of the shards" },
       num_shards: {
@@ -75,6 +84,7 @@ async function create(invocation: Invocation, terminal: Terminal): Promise<numbe
     shards: wholeNumber(invocation, "num_shards", 1000),
     seed: invocation.settings.seed ?? table.seed.default,
     verify: invocation.own.has("verify"),
+    formats: formatsOf(invocation),
     jobs: wholeNumber(invocation, "jobs", availableParallelism()),
   };
   const progress = startProgress(terminal);
@@ -135,6 +145,20 @@ const SHOWN = 5;
 /** This very command, to paste. */
 function commandLine(): string {
   return ["npx riffle", ...process.argv.slice(2).map(shellWord)].join(" ");
+}
+
+function formatsOf(invocation: Invocation): RecordFormats | undefined {
+  const given = invocation.own.get("formats");
+  if (given === undefined) return undefined;
+  const found = recordFormats.find((name) => name === given);
+  if (found !== undefined) return found;
+  throw new UsageError({
+    what: "no such choice of formats",
+    where: "option --formats",
+    expected: recordFormats.join(" or "),
+    found: String(given),
+    safe: "Nothing was read or written",
+  });
 }
 
 function needed(invocation: Invocation, name: string): string {

@@ -8,7 +8,7 @@ import { type GivenSettings, settingsOf } from "../settings/settings.js";
 import type { CliCommand } from "./command.js";
 import { count, percent } from "./format.js";
 import { startProgress } from "./progress.js";
-import { preparing, recordLines, titled } from "./report-run.js";
+import { orientationWords, preparing, recordLines, titled } from "./report-run.js";
 
 export const evaluateCommand: CliCommand = {
   name: "evaluate",
@@ -43,7 +43,12 @@ export const evaluateCommand: CliCommand = {
         case "start":
           step = event.step;
           terminal.note(titled("Weights", `${shortPath(event.checkpoint)}, after step ${count(event.step)}`));
-          terminal.note(titled("Data", `${shortPath(event.data_dir)}, ${count(event.images)} pictures`));
+          terminal.note(
+            titled(
+              "Data",
+              `${shortPath(event.data_dir)}, ${count(event.images)} pictures · ${orientationWords(event.model.exif_orientation)}`,
+            ),
+          );
           for (const line of recordLines(event.records)) terminal.note(line);
           return;
         case "evaluating":

@@ -9,7 +9,7 @@ import { type CliCommand, type Invocation, wholeNumber } from "./command.js";
 import { findFiles } from "./find-files.js";
 import { count, percent } from "./format.js";
 import { startProgress } from "./progress.js";
-import { titled } from "./report-run.js";
+import { orientationWords, titled } from "./report-run.js";
 import type { Terminal } from "./terminal.js";
 
 export const predictCommand: CliCommand = {
@@ -51,6 +51,7 @@ async function predictFiles(invocation: Invocation, terminal: Terminal): Promise
     terminal.emit(event);
     terminal.note(titled("Left out", passedOverText(event, shortPath)));
   }
+  terminal.note(titled("Pictures", orientationWords(predictor.model.exif_orientation)));
   // Results passing by on a terminal are progress enough.
   const progress = terminal.printsToTerminal ? undefined : startProgress(terminal);
   const column = Math.min(40, Math.max(...files.map((file) => printable(file).length)));

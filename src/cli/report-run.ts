@@ -5,6 +5,7 @@
  * cross-entropy, which a validation's loss can be held against; what the weight decay adds stands beside it.
  */
 
+import type { OrientationRule } from "../data/pictures/orientation.js";
 import { nativeBackend } from "../backends/native/index.js";
 import { RiffleError } from "../core/error.js";
 import { shortPath } from "../core/printable.js";
@@ -159,6 +160,11 @@ export function recordLines(records: RecordsEvent | null): string[] {
   return [titled("Records", parts.join(" · "))];
 }
 
+/** What becomes of EXIF's orientation. */
+export function orientationWords(rule: OrientationRule | undefined): string {
+  return rule === "apply" ? "turned upright by EXIF" : "EXIF orientation ignored";
+}
+
 /** "Saved     runs/a": the form of every line about a whole run. */
 export function titled(title: string, text: string): string {
   return `${title.padEnd(9)} ${text}`;
@@ -189,7 +195,8 @@ function heading(event: StartEvent): string[] {
       "Data",
       `${count(event.train_images)} pictures, ${count(event.validation_images)} for validation · ` +
         `${s.augment === "none" ? "not varied" : `varied as ${s.augment} does`}, ` +
-        `evaluated on the central ${s.image_size} of ${s.eval_resize ?? evaluationSide(s.image_size, s.eval_crop)} px`,
+        `evaluated on the central ${s.image_size} of ${s.eval_resize ?? evaluationSide(s.image_size, s.eval_crop)} px · ` +
+        orientationWords(s.exif_orientation),
     ),
     ...recordLines(event.records),
     ...cacheLines(s.cache, event.cache_folder),

@@ -69,6 +69,10 @@ export const chineseSettings: Readonly<Record<SettingName, ChineseSetting>> = {
   augment: { help: "训练图像的增强方式" },
   crop_area_min: { help: "训练裁剪至少覆盖图像面积的比例" },
   flip: { help: "将一半的训练图像左右翻转" },
+  exif_orientation: {
+    help: "apply：按每张图像 EXIF 记录的拍摄方向转正；ignore：按存储的像素使用，与 TensorFlow 和 torchvision 的训练一致",
+    unset: "评估和预测时与训练权重时相同；predict 使用外来权重时转正",
+  },
   eval_resize: {
     help: "评估和预测时，中心裁剪之前图像短边的长度",
     unset: "image_size / eval_crop，四舍五入",

@@ -14,9 +14,12 @@ import {
   type SheetRow,
   sheetRows,
 } from "../prepare/contact-sheet.js";
+import { upright } from "../data/dataset.js";
 import { augmentationOf } from "../settings/augmentation.js";
 import { openRunData } from "../run/run-data.js";
 import { passedOverText } from "../run/plain-lines.js";
+import { recipes } from "../settings/recipe.js";
+import { usualRecipe } from "../settings/resolve-settings.js";
 import { settings as table } from "../settings/settings.js";
 import { type CliCommand, type Invocation, wholeNumber } from "./command.js";
 import { count, shellWord } from "./format.js";
@@ -42,9 +45,14 @@ export const showDataCommand: CliCommand = {
     "augment",
     "crop_area_min",
     "flip",
+    "exif_orientation",
     "seed",
   ],
-  defaults: { augment: "tensorflow", crop_area_min: table.crop_area_min.default },
+  defaults: {
+    augment: "tensorflow",
+    crop_area_min: table.crop_area_min.default,
+    exif_orientation: "as the recipe for so many pictures has it: apply below 100,000",
+  },
   options: {
     Sheet: {
       images: { value: "<n>", help: "pictures shown", default: "24" },
@@ -124,8 +132,11 @@ async function showData(invocation: Invocation, terminal: Terminal): Promise<num
   let rows: readonly SheetRow[];
   let size: number;
   try {
-    const set = evalOnly ? data.validation : data.train;
-    if (set === undefined) throw new Error("a set without the part that was asked for");
+    const part = evalOnly ? data.validation : data.train;
+    if (part === undefined) throw new Error("a set without the part that was asked for");
+    // As a run on these pictures would have them.
+    const usual = recipes[usualRecipe({}, data.train.size)].values.exif_orientation;
+    const set = (settings.exif_orientation ?? usual) === "apply" ? upright(part) : part;
     size = set.size;
     rows = await sheetRows(set, options, (done, total) =>
       progress.show({ label: "drawing", done, total, columns: [] }),

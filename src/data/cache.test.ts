@@ -12,7 +12,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { after, before, suite, test } from "node:test";
 
 import sharp from "sharp";
@@ -312,9 +312,35 @@ suite("the folder of a cache", () => {
   test("lies beside the data, or where it is asked for", async () => {
     const data = join(folder, "data");
     mkdirSync(data);
-    const name = `resized-256-v2-${"f".repeat(16)}`;
-    assert.equal(await cacheFolder(data, undefined, setOf(), 256), join(data, ".riffle-cache", name));
+    const path = await cacheFolder(data, undefined, setOf(), 256);
+    const name = basename(path);
+    assert.match(name, /^resized-256-v2-f{16}-[0-9a-f]{8}$/);
+    assert.equal(path, join(data, ".riffle-cache", name));
     assert.equal(await cacheFolder(data, join(folder, "asked"), setOf(), 256), join(folder, "asked", name));
+  });
+
+  test("is another once a picture was written anew, and the old one is named", async () => {
+    const data = join(folder, "rewritten");
+    mkdirSync(data);
+    const notices: string[] = [];
+    const made = async (modified: number): Promise<string> => {
+      const set = { ...setOf(), modified: (sample: number) => (sample === 2 ? modified : 7) };
+      const path = await cacheFolder(data, undefined, set, 40);
+      const cache = await resizedCache(set, path, {
+        shorterSide: 40,
+        onNotice: (text) => notices.push(text),
+      });
+      await cache.close?.();
+      return path;
+    };
+    const first = await made(1.5);
+    assert.equal(await made(1.5), first);
+    assert.deepEqual(notices, []);
+    assert.notEqual(await made(1.75), first);
+    assert.match(
+      notices.join(),
+      new RegExp(`written anew since the cache ${first} was made.*can be removed`),
+    );
   });
 
   test("is the user's where the data cannot be written", async (context) => {
@@ -329,7 +355,7 @@ suite("the folder of a cache", () => {
       // As it should be.
     }
     process.env["XDG_CACHE_HOME"] = join(folder, "user");
-    assert.match(await cacheFolder(data, undefined, setOf(), 256), /user\/riffle\/resized-256-v2-f{16}$/);
+    assert.match(await cacheFolder(data, undefined, setOf(), 256), /user\/riffle\/resized-256-v2-f{16}-/);
     delete process.env["XDG_CACHE_HOME"];
   });
 });

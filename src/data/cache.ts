@@ -3,8 +3,9 @@
  * memory.
  *
  *     resized   a picture whose shorter side is above S is scaled down to it and stored as JPEG of quality 95; others
- *               are stored as they are, byte for byte. Shards of records with a manifest, in a folder named by S and
- *               the set's fingerprint.
+ *               are stored as they are, byte for byte. Shards of records with a manifest, in a folder named by S, the
+ *               set's fingerprint and the times at which its files were written: files that were written anew make a
+ *               new cache, even if they have the names and lengths that they had.
  *     decoded   the same pictures without the JPEG: RGB in memory.
  *
  * S is 256 pixels, or the usual evaluation's shorter side where that is larger ({@link cacheSide}). Cached pictures are
@@ -21,10 +22,8 @@
 import { createHash } from "node:crypto";
 import { readdir, stat, statfs } from "node:fs/promises";
 import { availableParallelism } from "node:os";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { setTimeout } from "node:timers/promises";
-
-import type { Sharp } from "sharp";
 
 import {
   type Assurance,
@@ -49,14 +48,9 @@ import { imageInfo } from "./pictures/image-info.js";
 import { decodingProblem } from "./pictures/decoding-problem.js";
 import { openRecords, type RecordDataset } from "./records/record-dataset.js";
 import { MANIFEST_FILE, readManifest, type ShardEntry, writeManifest } from "./records/record-manifest.js";
-import {
-  decodeWithSharp,
-  type Encoded,
-  type Pixels,
-  sharpPixels,
-  sharpProblem,
-  withSharp,
-} from "./pictures/render.js";
+import { type Orientation, turnObjects, turnSize } from "./pictures/orientation.js";
+import { type Encoded, orientationOf, type Pixels, sharpProblem } from "./pictures/render.js";
+import { shrunk } from "./pictures/shrink.js";
 
 export interface CacheProgress {
   /** Pictures made so far by this process, and to make. */
@@ -105,7 +99,7 @@ export async function cacheFolder(
   dataset: Dataset,
   shorterSide: number,
 ): Promise<string> {
-  const name = `resized-${shorterSide}-v${VERSION}-${dataset.fingerprint.slice(0, 16)}`;
+  const name = `resized-${shorterSide}-v${VERSION}-${dataset.fingerprint.slice(0, 16)}-${stampOf(dataset)}`;
   if (cacheDir !== undefined) {
     await probeFolder(cacheDir, "--cache_dir");
     return join(cacheDir, name);
@@ -122,6 +116,13 @@ export async function cacheFolder(
   }
   await probeFolder(ofUser, "--cache_dir");
   return join(ofUser, name);
+}
+
+/** Of the times at which its files were written. */
+function stampOf(dataset: Dataset): string {
+  const hash = createHash("sha256");
+  for (let sample = 0; sample < dataset.size; sample++) hash.update(`${dataset.modified?.(sample)}\n`);
+  return hash.digest("hex").slice(0, 8);
 }
 
 /**
@@ -152,18 +153,22 @@ export async function resizedCache(
       hint: "Remove this folder, and the next run makes it again",
     });
   }
+  // Those that are kept as they are have their EXIF still; those made smaller have none.
+  const seen = (source: Encoded): Encoded =>
+    dataset.upright === true ? { ...source, upright: true } : source;
   return {
     ...viewOf(dataset, cachedFingerprint(dataset, "resized", options.shorterSide)),
     async read(sample) {
       const source = await records.read(sample);
-      return isPlaceholder(source) ? dataset.read(sample) : source;
+      return isPlaceholder(source) ? dataset.read(sample) : seen(source);
     },
     bytes: (sample) => records.bytes(sample),
     async readAll(samples, scratch) {
-      const sources: (Encoded | Pixels | DataError)[] = await records.readAll(samples, scratch);
-      for (const [i, source] of sources.entries()) {
-        if (source instanceof DataError || !isPlaceholder(source)) continue;
-        sources[i] = await orDataError(dataset.read(samples[i] as number));
+      const sources: (Encoded | Pixels | DataError)[] = [];
+      for (const [i, source] of (await records.readAll(samples, scratch)).entries()) {
+        const isMissing = !(source instanceof DataError) && isPlaceholder(source);
+        if (isMissing) sources.push(await orDataError(dataset.read(samples[i] as number)));
+        else sources.push(source instanceof DataError ? source : seen(source));
       }
       return sources;
     },
@@ -251,7 +256,7 @@ const unwritten: Assurance = {
 async function claimFolder(folder: string, dataset: Dataset, shorterSide: number): Promise<void> {
   const path = join(folder, RULE_FILE);
   const rule = { format: "riffle-cache-1", version: VERSION, shorterSide, quality: QUALITY };
-  const text = `${JSON.stringify({ ...rule, pictures: dataset.size, source: dataset.fingerprint })}\n`;
+  const text = `${JSON.stringify({ ...rule, pictures: dataset.size, source: dataset.fingerprint, written: stampOf(dataset) })}\n`;
   let found: string | undefined;
   try {
     found = Buffer.from(await readWhole(path, 2 ** 16)).toString("utf8");
@@ -277,9 +282,23 @@ async function makeAlone(dataset: Dataset, folder: string, options: CacheOptions
   try {
     await recoverFolders(folder, (name) => name === RULE_FILE || name === MANIFEST_FILE || SHARD.test(name));
     await claimFolder(folder, dataset, options.shorterSide);
+    await noteOutdated(folder, options);
     if ((await readManifest(folder)) === undefined) await makeRecords(dataset, folder, options);
   } finally {
     await lock.release();
+  }
+}
+
+/** A cache of these very names and lengths, made when the files were others or had other times, is of no use any more. */
+async function noteOutdated(folder: string, { onNotice }: CacheOptions): Promise<void> {
+  const name = basename(folder);
+  const ofSet = name.replace(/-[0-9a-f]{8}$/, "-");
+  if (ofSet === name) return;
+  for (const other of await readdir(dirname(folder))) {
+    if (other === name || !other.startsWith(ofSet)) continue;
+    onNotice?.(
+      `the pictures were written anew since the cache ${join(dirname(folder), other)} was made, so another is made; it can be removed`,
+    );
   }
 }
 
@@ -490,9 +509,9 @@ async function smaller(dataset: Dataset, sample: number, shorterSide: number): P
     const size = target(source, name, shorterSide);
     // Kept as it is, too, is what training would refuse: sharp, which shrinks while it decodes, misses damage at the end.
     if (size === undefined || (await decodingProblem(source, name)) !== undefined) return source;
-    const small = await resized(source, name, size);
+    const small = await shrunk(source, name, size);
     const bytes = await small.jpeg({ quality: QUALITY }).toBuffer();
-    return { ...source, bytes };
+    return { ...source, bytes, ...boxesOf(source, orientationOf(source, imageInfo(source.bytes, name))) };
   } catch (error) {
     const problem = error instanceof RiffleError ? error : sharpProblem(error, name);
     if (problem instanceof DataError) return source; // does not decode: training says so
@@ -510,22 +529,17 @@ async function decoded(
   try {
     const source = await dataset.read(sample);
     if (source.kind === "pixels") return source;
-    const { width: ownWidth, height: ownHeight, cmyk } = imageInfo(source.bytes, name);
-    const size = target(source, name, shorterSide) ?? { width: ownWidth, height: ownHeight };
+    const info = imageInfo(source.bytes, name);
+    const orientation = orientationOf(source, info);
+    const size = target(source, name, shorterSide) ?? turnSize(info, orientation);
     const problem = await decodingProblem(source, name);
     if (problem !== undefined) return DataError.at(name, problem);
-    if (cmyk) return source;
-    const small = await resized(source, name, size);
-    const { data, info } = await small.raw().toBuffer({ resolveWithObject: true });
-    const { width, height } = info;
-    return {
-      kind: "pixels",
-      data,
-      width,
-      height,
-      channels: info.channels === 1 ? 1 : 3,
-      ...(source.boxes === undefined ? {} : { boxes: source.boxes }),
-    };
+    if (info.cmyk) return source;
+    const small = await shrunk(source, name, size);
+    const { data, info: made } = await small.raw().toBuffer({ resolveWithObject: true });
+    const { width, height } = made;
+    const channels = made.channels === 1 ? 1 : 3;
+    return { kind: "pixels", data, width, height, channels, ...boxesOf(source, orientation) };
   } catch (error) {
     const problem = error instanceof RiffleError ? error : sharpProblem(error, name);
     if (problem instanceof DataError) return problem;
@@ -533,22 +547,22 @@ async function decoded(
   }
 }
 
-/** Its cached size; undefined for a picture that is kept as it is. */
+/** Where its objects are once it is turned. */
+function boxesOf({ boxes }: Encoded, orientation: Orientation): Pick<Encoded, "boxes"> {
+  const turned = turnObjects(boxes, orientation);
+  return turned === undefined ? {} : { boxes: turned };
+}
+
+/** Its cached size, as it is seen; undefined for a picture that is kept as it is. */
 function target(source: Encoded, name: string, shorterSide: number): Size | undefined {
-  const { width, height, cmyk } = imageInfo(source.bytes, name);
+  const info = imageInfo(source.bytes, name);
+  const { cmyk } = info;
+  const { width, height } = turnSize(info, orientationOf(source, info));
   const shorter = Math.min(width, height);
   // sharp has colours of its own for CMYK.
   if (shorter <= shorterSide || cmyk) return undefined;
   const side = (length: number): number => Math.round((length * shorterSide) / shorter);
   return { width: side(width), height: side(height) };
-}
-
-/** Decoded first where there may be alpha, which would weigh the colours; JPEG is reduced while it is decoded. */
-async function resized({ bytes }: Encoded, name: string, { width, height }: Size): Promise<Sharp> {
-  const { format } = imageInfo(bytes, name);
-  const whole =
-    format === "jpeg" ? withSharp(bytes) : sharpPixels(await decodeWithSharp(bytes, format, name));
-  return whole.resize(width, height, { fit: "fill", kernel: "lanczos3" }).toColourspace("srgb");
 }
 
 /** Makes `count` things, a few at a time, and hands them on in order. */

@@ -31,18 +31,27 @@ export function tooLargeToCheck(set: Dataset): string | undefined {
     : undefined;
 }
 
+/** What was seen in a set. */
+export interface Looked {
+  /** Pictures that cannot be read, by number. */
+  readonly bad: readonly BadImage[];
+  /** Files of several frames or pages, of which the first is used. */
+  readonly animations: number;
+}
+
 /**
- * The pictures of a set of files that cannot be read, by number. Other sets have checks of their own.
+ * Looks at the pictures of a set of files. Other sets have checks of their own.
  *
  * @throws ResourceError where that is the machine's fault; the signal's reason when it aborts.
  */
-export async function unreadablePictures(
+export async function lookAtPictures(
   set: Dataset,
   progress: (done: number) => void = () => undefined,
   signal?: AbortSignal,
-): Promise<BadImage[]> {
-  if (!isOfFiles(set) || tooLargeToCheck(set) !== undefined) return [];
+): Promise<Looked> {
   const bad: BadImage[] = [];
+  let animations = 0;
+  if (!isOfFiles(set) || tooLargeToCheck(set) !== undefined) return { bad, animations };
   let next = 0;
   let done = 0;
   const work = async (): Promise<void> => {
@@ -55,7 +64,8 @@ export async function unreadablePictures(
       try {
         const pictures = await readAll(set, samples, scratch);
         samples.forEach((sample, i) => {
-          const reason = problemOf(pictures[i] as (typeof pictures)[number]);
+          const { reason, more } = verdictOn(pictures[i] as (typeof pictures)[number]);
+          if (more) animations++;
           if (reason !== undefined)
             bad.push({ file: set.name(sample), reason, sample, picture: set.file?.(sample) });
         });
@@ -66,7 +76,8 @@ export async function unreadablePictures(
     }
   };
   await Promise.all(Array.from({ length: decodingThreads() }, work));
-  return bad.filter(({ picture }) => picture?.gone !== true).sort((a, b) => a.sample - b.sample);
+  const present = bad.filter(({ picture }) => picture?.gone !== true);
+  return { bad: present.sort((a, b) => a.sample - b.sample), animations };
 }
 
 /** All of them, in the words of one message. */
@@ -102,16 +113,15 @@ function groupFrom(set: Dataset, first: number): { readonly samples: number[]; r
   return { samples, bytes };
 }
 
-function problemOf(
+function verdictOn(
   picture: DataError | { readonly kind: "pixels" } | { readonly kind: "encoded"; readonly bytes: Uint8Array },
-): string | undefined {
-  if (picture instanceof DataError) return picture.problem.what;
-  if (picture.kind === "pixels") return undefined;
+): { readonly reason?: string; readonly more?: boolean } {
+  if (picture instanceof DataError) return { reason: picture.problem.what };
+  if (picture.kind === "pixels") return {};
   try {
-    imageInfo(picture.bytes, "");
-    return undefined;
+    return { more: imageInfo(picture.bytes, "").more };
   } catch (error) {
-    if (error instanceof DataError) return error.problem.what;
+    if (error instanceof DataError) return { reason: error.problem.what };
     throw error;
   }
 }

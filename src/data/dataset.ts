@@ -26,6 +26,10 @@ export interface Dataset {
   file?(sample: number): PictureFile | undefined;
   /** Length of what is stored, where that is known without reading it. */
   bytes?(sample: number): number;
+  /** When the file that holds it was last written, in any unit, where that is known. */
+  modified?(sample: number): number | string | undefined;
+  /** Whether its pictures are turned as EXIF says that the camera was held. */
+  readonly upright?: boolean;
   /** @throws DataError when the file cannot be read. */
   read(sample: number): Promise<Encoded | Pixels>;
   /**
@@ -46,6 +50,8 @@ export interface PictureFile {
   /** CLASS/FILE */
   readonly name: string;
   readonly bytes: number;
+  /** When it was last written, in milliseconds. */
+  readonly modified?: number | undefined;
   /** It was there when a run began and is no longer: it keeps its number, and counts as bad without being counted. */
   readonly gone?: boolean;
   /** Why it cannot be opened, where its name alone told. */
@@ -96,9 +102,30 @@ export function viewOf(dataset: Dataset, fingerprint: string): Omit<Dataset, "re
     label: (sample) => dataset.label(sample),
     name: (sample) => dataset.name(sample),
     file: (sample) => dataset.file?.(sample),
+    modified: (sample) => dataset.modified?.(sample),
     fingerprint,
+    ...(dataset.upright === undefined ? {} : { upright: dataset.upright }),
     ...(dataset.records === undefined ? {} : { records: dataset.records }),
   };
+}
+
+/** The set with its pictures turned as their EXIF says that the camera was held; to other bits, so another set. */
+export function upright(set: Dataset): Dataset {
+  if (set.upright === true) return set;
+  const fingerprint = createHash("sha256").update(`${set.fingerprint}\nupright`).digest("hex");
+  return {
+    ...viewOf(set, fingerprint),
+    upright: true,
+    read: async (sample) => turned(await set.read(sample)),
+    readAll: async (samples, scratch) =>
+      (await readAll(set, samples, scratch)).map((read) => (read instanceof DataError ? read : turned(read))),
+    bytes: (sample) => set.bytes?.(sample) ?? 0,
+    close: async () => set.close?.(),
+  };
+}
+
+function turned(picture: Encoded | Pixels): Encoded | Pixels {
+  return picture.kind === "encoded" ? { ...picture, upright: true } : picture;
 }
 
 /** The samples of `set` named in `samples`, under new numbers. */
@@ -115,7 +142,9 @@ export function subset(set: Dataset, samples: Uint32Array): Dataset {
     read: (sample) => set.read(at(sample)),
     readAll: (samples, scratch) => readAll(set, samples.map(at), scratch),
     bytes: (sample) => set.bytes?.(at(sample)) ?? 0,
+    modified: (sample) => set.modified?.(at(sample)),
     fingerprint: hash.digest("hex"),
+    ...(set.upright === undefined ? {} : { upright: set.upright }),
     ...(set.records === undefined ? {} : { records: set.records }),
     close: async () => set.close?.(),
   };

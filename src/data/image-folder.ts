@@ -55,7 +55,7 @@ export function openImageFolder(
 
 /** Single files, without labels; for prediction. Each is a picture or is refused when its turn comes. */
 export function openImageFiles(paths: readonly string[]): Dataset {
-  const files = paths.map((name) => ({ name, bytes: fileSize(name) }));
+  const files = paths.map((name) => pictureFile("", name, undefined));
   return new ImageFiles("", [], files, new Int32Array(paths.length).fill(-1));
 }
 
@@ -92,6 +92,10 @@ class ImageFiles implements Dataset {
 
   bytes(sample: number): number {
     return (this.files[checkedSample(this, sample)] as PictureFile).bytes;
+  }
+
+  modified(sample: number): number | undefined {
+    return (this.files[checkedSample(this, sample)] as PictureFile).modified;
   }
 
   async read(sample: number): Promise<Encoded> {
@@ -188,12 +192,10 @@ function escaped(character: string): string {
 }
 
 function pictureFile(root: string, name: string, problem: DataError | undefined): PictureFile {
-  return problem === undefined ? { name, bytes: fileSize(join(root, name)) } : { name, bytes: 0, problem };
-}
-
-/** Length in bytes; pipes and devices are refused here, since opening one may wait for ever. */
-function fileSize(path: string): number {
+  if (problem !== undefined) return { name, bytes: 0, problem };
+  const path = root === "" ? name : join(root, name);
   const found = statOf(path);
+  // Pipes and devices are refused here, since opening one may wait for ever.
   if (!found.isFile()) throw DataError.at(path, "not a regular file");
-  return found.size;
+  return { name, bytes: found.size, modified: found.mtimeMs };
 }

@@ -19,7 +19,7 @@ import {
   type Augmentation,
   type EvaluationResize,
   evaluationTransform,
-  type Size,
+  type Picture as Known,
   trainingTransform,
   type Transform,
 } from "./pictures/augment.js";
@@ -30,7 +30,9 @@ import {
   type Decoder,
   decodingMemory,
   decodingThreads,
+  type Encoded,
   GROUP_BYTES,
+  orientationOf,
   type Picture,
   renderAll,
   type Rendering,
@@ -143,7 +145,7 @@ export function trainingBatches(dataset: Dataset, options: TrainingOptions): Bat
             ? asItIs(imageSize)
             : trainingTransform(
                 augmentation,
-                { ...picture, boxes: source.boxes },
+                picture,
                 imageSize,
                 new Draws(seed, streams.augment, epoch, sample),
               ),
@@ -194,7 +196,7 @@ export async function decodingMemoryOf(dataset: Dataset): Promise<number> {
     const picture = await orDataError(dataset.read(sample));
     if (picture instanceof DataError || picture.kind === "pixels") continue;
     encoded = Math.max(encoded, picture.bytes.length);
-    decoded = Math.max(decoded, judgedMemory(picture.bytes));
+    decoded = Math.max(decoded, judgedMemory(picture));
   }
   // As many at once as read or decode, as far as the bounds let them.
   const held = (bytes: number, atOnce: number, bound: number): number =>
@@ -205,9 +207,11 @@ export async function decodingMemoryOf(dataset: Dataset): Promise<number> {
 }
 
 /** What decoding holds; nothing for a picture that is refused first. */
-function judgedMemory(bytes: Uint8Array): number {
+function judgedMemory(picture: Encoded): number {
   try {
-    return decodingMemory(imageInfo(bytes, ""));
+    const info = imageInfo(picture.bytes, "");
+    const turned = orientationOf(picture, info) === 1 ? 0 : 3 * info.width * info.height;
+    return decodingMemory(info) + turned;
   } catch (error) {
     if (error instanceof DataError) return 0;
     throw error;
@@ -219,7 +223,7 @@ interface Place {
   readonly sample: number;
   /** The sample to take when `attempt` ones before it were bad; undefined leaves the place out. */
   substitute(attempt: number): number | undefined;
-  transform(sample: number, source: Picture, picture: Size): Transform;
+  transform(sample: number, source: Picture, picture: Known): Transform;
 }
 
 interface Plan extends LoadingOptions {

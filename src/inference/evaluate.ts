@@ -11,7 +11,7 @@ import { type AtEnd, closing } from "../core/closing.js";
 import { CheckpointError, DataError, UsageError } from "../core/error.js";
 import { byName } from "../core/name-forms.js";
 import { evaluationDecodings, evaluationSide } from "../data/pictures/augment.js";
-import type { Dataset } from "../data/dataset.js";
+import { type Dataset, upright } from "../data/dataset.js";
 import { type BadImage, type BatchSource, evaluationBatches, type LoadedBatch } from "../data/loader.js";
 import { prefixesIn, stepOf } from "../formats/tf-checkpoint-state.js";
 import { shuffleNetV2 } from "../models/shufflenet-v2.js";
@@ -147,7 +147,7 @@ export function pictureBatches(
   maxBadImages: number,
   known: readonly BadImage[] = [],
 ): BatchSource {
-  return evaluationBatches(dataset, {
+  return evaluationBatches(model.exif_orientation === "apply" ? upright(dataset) : dataset, {
     batch,
     known,
     imageSize: model.image_size,
@@ -235,7 +235,13 @@ function ofRiffle({ checkpoint, weights }: FoundWeights): Trained {
     model: (given) => {
       const image_size = given.image_size ?? state.model.image_size;
       const eval_resize = Math.round((state.model.eval_resize * image_size) / state.model.image_size);
-      return { ...state.model, image_size, eval_resize: given.eval_resize ?? eval_resize };
+      const exif_orientation = given.exif_orientation ?? state.model.exif_orientation ?? "ignore";
+      return {
+        ...state.model,
+        image_size,
+        eval_resize: given.eval_resize ?? eval_resize,
+        exif_orientation,
+      };
     },
   };
 }
@@ -258,6 +264,7 @@ function ofTensorFlow(checkpoint: TfCheckpoint): Trained {
         image_size,
         eval_resize: given.eval_resize ?? evaluationSide(image_size, table.eval_crop.default),
         pipeline: "tensorflow",
+        exif_orientation: given.exif_orientation ?? "ignore",
         class_names,
       };
     },

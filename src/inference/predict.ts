@@ -12,7 +12,8 @@ import { DataError } from "../core/error.js";
 import type { Dataset } from "../data/dataset.js";
 import { openImageFiles } from "../data/image-folder.js";
 import { openNpzImages } from "../data/npz-dataset.js";
-import type { ModelDescription } from "../run/checkpoint-state.js";
+import type { OrientationRule } from "../data/pictures/orientation.js";
+import type { CheckpointState, ModelDescription } from "../run/checkpoint-state.js";
 import { findWeights } from "../run/find-checkpoint.js";
 import { imagesOf, type LoadedNetwork, loadNetwork, pictureBatches } from "./evaluate.js";
 import { softmax } from "./metrics.js";
@@ -70,7 +71,11 @@ export interface Predictor {
 export async function openPredictor(checkpointPath: string, given: GivenSettings = {}): Promise<Predictor> {
   const { checkpoint, weights } = await findWeights(resolve(checkpointPath));
   const recorded = checkpoint.state.model;
-  const model = { ...recorded, eval_resize: given.eval_resize ?? recorded.eval_resize };
+  const model = {
+    ...recorded,
+    eval_resize: given.eval_resize ?? recorded.eval_resize,
+    exif_orientation: given.exif_orientation ?? recorded.exif_orientation ?? unsaid(checkpoint.state),
+  };
   const batch = given.eval_batch_size ?? table.eval_batch_size.default;
   const network = await loadNetwork(model, batch, given.threads);
   await network.run.load(weights);
@@ -80,6 +85,14 @@ export async function openPredictor(checkpointPath: string, given: GivenSettings
     predict: (files, options = {}) => predictFiles({ network, model }, files, options),
     close: () => network.run.close(),
   };
+}
+
+/**
+ * Weights from elsewhere are shown people's photographs the right way up. An older run of ours sees them as it was
+ * trained: as they are stored.
+ */
+function unsaid({ step, data }: CheckpointState): OrientationRule {
+  return step === 0 && data.fingerprint === "" ? "apply" : "ignore";
 }
 
 /** All results for a few files at once. */

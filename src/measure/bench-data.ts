@@ -194,7 +194,7 @@ async function readShare(set: Dataset, { augmentation, imageSize, seed, decoder 
       await renderInto(
         source,
         set.name(sample),
-        (picture) => trainingTransform(augmentation, { ...picture, boxes: source.boxes }, imageSize, draws),
+        (picture) => trainingTransform(augmentation, picture, imageSize, draws),
         out,
         0,
         decoder,

@@ -8,7 +8,7 @@
  * Lengths are in pixels. Names come from files: they are escaped before they enter SVG or HTML.
  */
 
-import type { OverlayOptions, Sharp } from "sharp";
+import type { OverlayOptions } from "sharp";
 
 import { DataError } from "../core/error.js";
 import { printable } from "../core/printable.js";
@@ -19,18 +19,15 @@ import {
   type Augmentation,
   type Box,
   type ObjectBox,
+  type Size,
   trainingTransform,
   type Transform,
 } from "../data/pictures/augment.js";
 import type { Dataset } from "../data/dataset.js";
 import { imageInfo } from "../data/pictures/image-info.js";
-import {
-  decodeWithSharp,
-  type Picture,
-  renderInto,
-  sharpPixels,
-  withSharp,
-} from "../data/pictures/render.js";
+import { turnObjects, turnSize } from "../data/pictures/orientation.js";
+import { orientationOf, type Picture, renderInto, sharpPixels } from "../data/pictures/render.js";
+import { shrunk } from "../data/pictures/shrink.js";
 
 export interface SheetOptions {
   readonly augmentation: Augmentation;
@@ -206,8 +203,7 @@ async function sheetRow(dataset: Dataset, sample: number, options: SheetOptions)
   };
   try {
     const source = await dataset.read(sample);
-    const { width, height } = source.kind === "pixels" ? source : imageInfo(source.bytes, name);
-    const boxes = source.boxes ?? [];
+    const { width, height, boxes } = asSeen(source, name);
     const looks: Look[] = [];
     const varied = options.augmentation.crop !== "centre";
     for (let epoch = options.epoch; epoch < options.epoch + (varied ? LOOKS : 1); epoch++) {
@@ -218,6 +214,15 @@ async function sheetRow(dataset: Dataset, sample: number, options: SheetOptions)
     if (!(error instanceof DataError)) throw error;
     return { ...known, problem: error.problem.what };
   }
+}
+
+/** Its size and its objects as training sees them: turned, where the set is upright. */
+function asSeen(source: Picture, name: string): Size & { readonly boxes: readonly ObjectBox[] } {
+  const { boxes = [] } = source;
+  if (source.kind === "pixels") return { width: source.width, height: source.height, boxes };
+  const info = imageInfo(source.bytes, name);
+  const orientation = orientationOf(source, info);
+  return { ...turnSize(info, orientation), boxes: turnObjects(boxes, orientation) ?? [] };
 }
 
 /** What trainingBatches (loader.ts) would put into the batch for this sample in this epoch. */
@@ -241,7 +246,7 @@ async function lookAt(
           ? asItIs(imageSize)
           : trainingTransform(
               augmentation,
-              { ...picture, boxes: source.boxes },
+              picture,
               imageSize,
               new Draws(seed, streams.augment, epoch - 1, sample),
             );
@@ -298,20 +303,12 @@ function fit({ width, height }: Pick<Box, "width" | "height">): Box {
 
 async function fitted(source: Picture, width: number, height: number): Promise<Uint8Array> {
   const place = fit({ width, height });
-  const image = source.kind === "pixels" ? sharpPixels(source) : await inSharp(source.bytes);
-  return image
-    .resize(place.width, place.height, { fit: "fill", kernel: width < TILE ? "nearest" : "lanczos3" })
-    .toColourspace("srgb")
-    .jpeg({ quality: 92 })
-    .toBuffer();
-}
-
-/** Decoded first where there may be alpha, which would weigh the colours, or inks, of which sharp has a view of its own. */
-async function inSharp(bytes: Uint8Array): Promise<Sharp> {
-  const { format, cmyk } = imageInfo(bytes, "");
-  return format === "jpeg" && !cmyk
-    ? withSharp(bytes)
-    : sharpPixels(await decodeWithSharp(bytes, format, ""));
+  const kernel = width < TILE ? "nearest" : "lanczos3";
+  const image =
+    source.kind === "pixels"
+      ? sharpPixels(source).resize(place.width, place.height, { fit: "fill", kernel }).toColourspace("srgb")
+      : await shrunk(source, "", place, kernel);
+  return image.jpeg({ quality: 92 }).toBuffer();
 }
 
 /** The network's input at the size of a tile; a smaller one shows its pixels. */

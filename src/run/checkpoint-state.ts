@@ -10,6 +10,8 @@ import { z } from "zod";
 
 import { CheckpointError } from "../core/error.js";
 import { evaluationDecodings } from "../data/pictures/augment.js";
+import { type OrientationRule, orientationRules } from "../data/pictures/orientation.js";
+import type { Content } from "../data/content.js";
 import type { PictureFile } from "../data/dataset.js";
 import { type VariantName, variantNames, type Width, widths } from "../models/variants.js";
 import { untouched } from "./checkpoint-error.js";
@@ -48,7 +50,18 @@ export interface ModelDescription {
   readonly eval_resize: number;
   /** How pictures are decoded and resized for evaluation. */
   readonly pipeline: EvaluationPipeline;
+  /** Whether pictures are turned as their EXIF says; absent in older checkpoints, which took them as they are stored. */
+  readonly exif_orientation?: OrientationRule | undefined;
   readonly class_names: readonly string[];
+}
+
+/** Which pictures a run is trained on. */
+export interface TrainedOn {
+  /** Of names, sizes and labels. */
+  readonly fingerprint: string;
+  readonly train_images: number;
+  /** Of the content, a sample (data/content.ts); absent in older checkpoints and for synthetic pictures. */
+  readonly content?: Content | undefined;
 }
 
 export interface CheckpointState {
@@ -70,7 +83,7 @@ export interface CheckpointState {
   /** Every setting of the run, and who decided it. */
   readonly settings: Readonly<Record<string, string | number | boolean>>;
   readonly origins: Readonly<Record<string, string>>;
-  readonly data: { readonly fingerprint: string; readonly train_images: number };
+  readonly data: TrainedOn;
   /** Files of the training set that were bad so far: one that is removed later keeps its place. */
   readonly bad_images?: readonly PictureFile[] | undefined;
   /** Sizes of the other files, in bytes. */
@@ -134,11 +147,20 @@ const stateSchema: z.ZodType<CheckpointState> = z.strictObject({
     image_size: z.int().min(32).max(4096),
     eval_resize: z.int().min(32).max(8192),
     pipeline: z.enum(Object.keys(evaluationDecodings) as EvaluationPipeline[]),
+    exif_orientation: z.enum(orientationRules).optional(),
     class_names: z.array(z.string()),
   }),
   settings: z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])),
   origins: z.record(z.string(), z.string()),
-  data: z.strictObject({ fingerprint: z.string(), train_images: z.int().nonnegative() }),
-  bad_images: z.array(z.strictObject({ name: z.string(), bytes: z.int().nonnegative() })).optional(),
+  data: z.strictObject({
+    fingerprint: z.string(),
+    train_images: z.int().nonnegative(),
+    content: z.array(z.string().nullable()).optional(),
+  }),
+  bad_images: z
+    .array(
+      z.strictObject({ name: z.string(), bytes: z.int().nonnegative(), modified: z.number().optional() }),
+    )
+    .optional(),
   bytes: z.record(z.string(), z.int().nonnegative()),
 });

@@ -98,6 +98,7 @@ function metadataOf(model: ModelDescription): Map<string, string> {
     ["network", `shufflenet-v2 ${model.width.toFixed(1)}x (${model.variant})`],
     ["image_size", String(model.image_size)],
     ["class_names", JSON.stringify(model.class_names)],
+    ...(model.exif_orientation === undefined ? [] : [["exif_orientation", model.exif_orientation] as const]),
   ]);
 }
 

@@ -9,7 +9,7 @@ import { join } from "node:path";
 
 import { closing } from "../core/closing.js";
 import { UsageError } from "../core/error.js";
-import { type Dataset, spread } from "../data/dataset.js";
+import { type Dataset, spread, upright } from "../data/dataset.js";
 import {
   cachedFingerprint,
   cacheFolder,
@@ -196,10 +196,16 @@ export function badImageLimit(given: Pick<GivenSettings, "max_bad_images" | "ski
   );
 }
 
+/** The data with its training pictures upright, where the settings ask for that; evaluation asks its model. */
+export function turnedData(data: RunData, { exif_orientation }: CacheSettings): RunData {
+  return exif_orientation === "apply" ? { ...data, train: upright(data.train) } : data;
+}
+
 /** The fingerprint of what is trained on: the data's own, or that of the cache that the settings ask for. */
 export function trainingFingerprint(train: Dataset, settings: CacheSettings): string {
-  const { cache = "none" } = settings;
-  return cache === "none" ? train.fingerprint : cachedFingerprint(train, cache, sideOf(settings));
+  const { cache = "none", exif_orientation } = settings;
+  const set = exif_orientation === "apply" ? upright(train) : train;
+  return cache === "none" ? set.fingerprint : cachedFingerprint(set, cache, sideOf(settings));
 }
 
 /**
@@ -231,7 +237,9 @@ export async function withCache(
   return { ...data, train, cacheFolder: folder, close: () => closeAll([train, data]) };
 }
 
-type CacheSettings = Partial<Pick<Settings, "cache" | "cache_dir" | "data_dir" | "train_data_dir">> &
+type CacheSettings = Partial<
+  Pick<Settings, "cache" | "cache_dir" | "data_dir" | "train_data_dir" | "exif_orientation">
+> &
   Pick<Settings, "image_size">;
 
 function sideOf({ image_size }: CacheSettings): number {

@@ -7,6 +7,7 @@
  */
 
 import { usualEvaluationCrop } from "../data/pictures/augment.js";
+import { orientationRules } from "../data/pictures/orientation.js";
 import { initialisationVersions } from "../models/initialise.js";
 import { variantNames, widths } from "../models/variants.js";
 import {
@@ -153,6 +154,13 @@ export const settings = {
       unit: "px",
       source: "image_size / eval_crop, rounded",
       range: [32, 8192],
+    }),
+    exif_orientation: choice(orientationRules, {
+      commands: all,
+      help: "apply: turn each picture as its EXIF says that the camera was held; ignore: take it as it is stored, as TensorFlow's and torchvision's training do",
+      default: "ignore",
+      source:
+        "as stored; evaluate and predict follow the training, and predict applies it for weights from elsewhere",
     }),
     eval_crop: number({
       help: "share of the shorter side that the central crop covers, in evaluation and prediction",

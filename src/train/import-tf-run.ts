@@ -58,7 +58,7 @@ export async function importAsRun(
     if (lock.warning !== undefined) warn(lock.warning);
     await recoverRun(runDir);
     const asked = { ...given, variant: "tensorflow", width, num_classes: classes, log_dir: runDir } as const;
-    const { settings, origins, model, data, length } = await planRun(asked, runDir, report, signal);
+    const { settings, origins, model, data, content, length } = await planRun(asked, runDir, report, signal);
     atEnd(() => data.close());
     const step = imported.step ?? 0;
     const saved = { kind: "training", state: trainingState(imported) } as const;
@@ -71,7 +71,11 @@ export async function importAsRun(
       model,
       settings: valuesOf(settings),
       origins,
-      data: { fingerprint: trainingFingerprint(data.train, settings), train_images: data.train.size },
+      data: {
+        fingerprint: trainingFingerprint(data.train, settings),
+        train_images: data.train.size,
+        ...(content === undefined ? {} : { content }),
+      },
     });
     const steps = length.scheduled;
     return { run: runDir, checkpoint, step, steps, imported, notices: noticesOf(imported, step, steps) };

@@ -7,6 +7,7 @@ import { resolve } from "node:path";
 
 import { CheckpointError, UsageError } from "../core/error.js";
 import { shellWord } from "../core/printable.js";
+import { type Content, contentOf, replacedIn } from "../data/content.js";
 import { evaluationSide } from "../data/pictures/augment.js";
 import { refuseOccupied, stepFolder } from "../run/checkpoint.js";
 import type { Checkpoint, ModelDescription } from "../run/checkpoint-state.js";
@@ -23,7 +24,14 @@ import { settingsOfWeights } from "../weights/initialise-from.js";
 import { foresee } from "./foresee.js";
 import { refuseUnreadable, type Unreadable } from "./refuse-unreadable.js";
 import { type RunLength, runLength } from "./schedule.js";
-import { dataName, openRunData, type RunData, trainingFingerprint, withCache } from "../run/run-data.js";
+import {
+  dataName,
+  openRunData,
+  type RunData,
+  trainingFingerprint,
+  turnedData,
+  withCache,
+} from "../run/run-data.js";
 import { readSettings } from "../settings/read-settings.js";
 import {
   type GivenSettings,
@@ -46,6 +54,8 @@ export interface Plan extends ResolvedSettings {
   readonly runDir: string;
   /** Its `train` is what is trained on: the cache, where there is one. */
   readonly data: RunData & { readonly cacheFolder?: string };
+  /** Of the training pictures themselves, where they are cached too; absent for synthetic ones. */
+  readonly content?: Content;
   readonly model: ModelDescription;
   readonly length: RunLength;
   /** Pictures that were found unreadable before anything was written, no more than are allowed. */
@@ -74,14 +84,39 @@ export async function planRun(
   try {
     const plan = isResumed(checked) ? planResumed(checked, runDir, data) : planNew(checked, runDir, data);
     const length = runLength(plan.settings, data.train.size);
-    return { ...plan, length, unreadable: await refuseUnreadable(data, settings, report, signal) };
+    const content = plan.settings.synthetic ? undefined : await contentOf(data.train);
+    if (content !== undefined) refuseReplaced(plan, content);
+    const turned = turnedData(data, plan.settings);
+    return {
+      ...plan,
+      ...(content === undefined ? {} : { content }),
+      data: turned,
+      length,
+      unreadable: await refuseUnreadable(data, settings, report, signal),
+    };
   } catch (error) {
     await data.close();
     throw error;
   }
 }
 
-type Decided = Omit<Plan, "length" | "unreadable">;
+type Decided = Omit<Plan, "length" | "unreadable" | "content">;
+
+/** @throws CheckpointError naming pictures that are not those that the checkpoint was trained on. */
+function refuseReplaced({ checkpoint, data, runDir }: Decided, now: Content): void {
+  const before = checkpoint?.state.data.content;
+  if (before === undefined) return;
+  const [first, ...others] = replacedIn(data.train, before, now).map((sample) => data.train.name(sample));
+  if (first === undefined) return;
+  throw new CheckpointError({
+    what: "training pictures were replaced since the checkpoint, so the run cannot continue to the same bits",
+    where: first,
+    expected: "the pictures that it was trained on, under the same names",
+    found: `others of the same length${others.length === 0 ? "" : `; so are ${others.length} more of ${now.length} looked at`}`,
+    safe: "The checkpoint is untouched",
+    hint: `Put them back, or start a new run from its weights: --init_from ${shellWord(runDir)} --log_dir NEW`,
+  });
+}
 
 interface CheckedNew {
   readonly settings: GivenSettings;
@@ -142,6 +177,7 @@ function planNew({ settings: given, ofWeights }: CheckedNew, runDir: string, dat
     image_size,
     eval_resize: eval_resize ?? evaluationSide(image_size, eval_crop),
     pipeline: augment === "tensorflow" ? "tensorflow" : "torchvision",
+    exif_orientation: resolved.settings.exif_orientation,
     class_names: data.classes,
   };
   return { ...resolved, runDir, data, model, warnings: rateWarnings(resolved) };

@@ -4,7 +4,7 @@
  */
 
 import { DataError } from "../core/error.js";
-import { tooLargeToCheck, unreadablePictures, unreadableProblem } from "../data/check-pictures.js";
+import { type Looked, lookAtPictures, tooLargeToCheck, unreadableProblem } from "../data/check-pictures.js";
 import type { Dataset } from "../data/dataset.js";
 import type { BadImage } from "../data/loader.js";
 import type { Reporter } from "../run/events.js";
@@ -25,29 +25,37 @@ export async function refuseUnreadable(
   signal: AbortSignal | undefined,
 ): Promise<Unreadable> {
   const sets = [train, ...(validation === undefined || settings.mode === "train" ? [] : [validation])];
-  const found = await lookAt(sets, report, signal);
+  const looked = await lookAt(sets, report, signal);
+  const found = looked.map(({ bad }) => bad);
+  const animations = looked.reduce((sum, each) => sum + each.animations, 0);
   const all = found.flat();
   const allowed = badImageLimit(settings);
   if (found.some((bad) => bad.length > allowed)) {
     throw new DataError(unreadableProblem(dataName(settings), all, allowed));
   }
   for (const { file, reason } of all) report({ event: "bad_image", file, reason });
+  if (animations > 0) report({ event: "warning", what: firstFrameOnly(animations) });
   const [ofTrain = [], ofValidation = []] = found;
   return { train: ofTrain, validation: ofValidation };
+}
+
+function firstFrameOnly(animations: number): string {
+  const are = animations === 1 ? "1 picture has" : `${animations} pictures have`;
+  return `${are} further frames or pages, which are left out: the first is used`;
 }
 
 async function lookAt(
   sets: readonly Dataset[],
   report: Reporter,
   signal: AbortSignal | undefined,
-): Promise<BadImage[][]> {
+): Promise<Looked[]> {
   for (const set of sets) {
     const reason = tooLargeToCheck(set);
     if (reason !== undefined) report({ event: "warning", what: reason });
   }
   const total = sets.reduce((sum, { size }) => sum + size, 0);
   const started = performance.now();
-  const found: BadImage[][] = [];
+  const found: Looked[] = [];
   let before = 0;
   for (const set of sets) {
     const progress = (done: number): void => {
@@ -63,7 +71,7 @@ async function lookAt(
         seconds_left: (seconds * (total - before - done)) / (before + done),
       });
     };
-    found.push(await unreadablePictures(set, progress, signal));
+    found.push(await lookAtPictures(set, progress, signal));
     before += set.size;
   }
   return found;

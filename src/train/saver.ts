@@ -182,7 +182,7 @@ export class Saver {
   }
 
   #write(name: string, saved: Saved, { step, evaluated_step, scores, best }: Standing): Promise<string> {
-    const { runDir, model, data, settings, origins, length } = this.#plan;
+    const { runDir, model, data, content, settings, origins, length } = this.#plan;
     return saveCheckpoint(runDir, name, this.#prepared.program, saved, {
       step,
       evaluated_step,
@@ -192,7 +192,11 @@ export class Saver {
       model,
       settings: valuesOf(settings),
       origins,
-      data: { fingerprint: data.train.fingerprint, train_images: data.train.size },
+      data: {
+        fingerprint: data.train.fingerprint,
+        train_images: data.train.size,
+        ...(content === undefined ? {} : { content }),
+      },
       ...(this.#bad.size === 0 ? {} : { bad_images: [...this.#bad.values()] }),
     });
   }

@@ -4,6 +4,7 @@
  */
 
 import { UsageError } from "../core/error.js";
+import { orientationRules } from "../data/pictures/orientation.js";
 import { evaluationSide } from "../data/pictures/augment.js";
 import { challengeClasses } from "../prepare/imagenet/challenge-classes.js";
 import type { ModelDescription } from "../run/checkpoint-state.js";
@@ -47,6 +48,8 @@ export function describe(
   refuseNames(said.classNames, classes);
   const recorded = Number(file.metadata.get("image_size") ?? NaN);
   const imageSize = said.imageSize ?? (Number.isInteger(recorded) && recorded >= 32 ? recorded : 224);
+  // Only files of ours say.
+  const orientation = orientationRules.find((rule) => rule === file.metadata.get("exif_orientation"));
   return {
     model: {
       variant,
@@ -55,6 +58,7 @@ export function describe(
       image_size: imageSize,
       eval_resize: said.evalResize ?? evaluationSide(imageSize),
       pipeline: variant === "tensorflow" ? "tensorflow" : "torchvision",
+      ...(orientation === undefined ? {} : { exif_orientation: orientation }),
       class_names: named.names,
     },
     notices: [

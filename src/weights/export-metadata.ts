@@ -12,6 +12,7 @@ import type { OnnxInput } from "./network-to-onnx.js";
  *
  * `preprocessing`: the picture's shorter side is resized to `resize_shorter_side`, the central `crop` x `crop` pixels are
  * taken; channel c of the input, in `channel_order`, is (byte / 255 - mean[c]) / std[c].
+ * `exif_orientation`: "apply" where the picture is first turned as its EXIF says.
  */
 export function metadataOf(
   { state }: Checkpoint,
@@ -38,6 +39,7 @@ export function metadataOf(
         ...normalisation(network.input),
       }),
     ],
+    ["exif_orientation", model.exif_orientation ?? "ignore"],
     ["step", String(state.step)],
     ["weights", weights],
   ]);

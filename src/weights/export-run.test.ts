@@ -80,6 +80,7 @@ suite("an export", () => {
       mean: [0.5, 0.5, 0.5],
       std: [0.5, 0.5, 0.5],
     });
+    assert.equal(metadata.get("exif_orientation"), "ignore");
     assert.match(metadata.get("input") ?? "", /^normalised: RGB/);
     assert.deepEqual(
       ["variant", "width", "step", "weights"].map((key) => metadata.get(key)),

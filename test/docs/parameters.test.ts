@@ -5,7 +5,7 @@
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { before, suite, test } from "node:test";
 
@@ -20,6 +20,7 @@ import type { StartEvent, TrainEvent } from "../../src/run/events.js";
 import { findSetting, readSetting } from "../../src/settings/read-settings.js";
 import { type GivenSettings, type SettingName, settingNames, settings } from "../../src/settings/settings.js";
 import { scratch, trainAndWatch, writeTinySet } from "../support/tiny-run.js";
+import { heldJpeg } from "../support/exif.js";
 import { repository as root } from "../support/paths.js";
 
 const program = join(root, "dist", "src", "cli", "main.js");
@@ -141,6 +142,17 @@ function refused(given: GivenSettings): () => Promise<void> {
 }
 
 const onPhotos: GivenSettings = { data_dir: photos };
+
+/** The drawn pictures as if the camera had been held upside down. */
+function heldPhotos(): string {
+  const held = join(folder, "held");
+  cpSync(photos, held, { recursive: true });
+  for (const name of readdirSync(held, { recursive: true, encoding: "utf8" })) {
+    if (name.endsWith(".jpg")) writeFileSync(join(held, name), heldJpeg(readFileSync(join(held, name)), 3));
+  }
+  return held;
+}
+
 const foreign: GivenSettings = { data_dir: records, keys: "image=jpg,label=cls", label_offset: 1 };
 
 const rows: { readonly [K in SettingName]: () => Promise<void> } = {
@@ -194,6 +206,12 @@ const rows: { readonly [K in SettingName]: () => Promise<void> } = {
   flip: differs({ flip: false }),
   eval_resize: differs({ eval_resize: 60 }, scores, onPhotos),
   eval_crop: differs({ eval_crop: 0.5 }, scores, onPhotos),
+  exif_orientation: async () => {
+    // Upright, every picture is another way up than it is stored, and so is what is evaluated.
+    const held = { data_dir: heldPhotos() };
+    await differs({ exif_orientation: "apply" }, numbers, held)();
+    await differs({ exif_orientation: "apply" }, scores, held)();
+  },
 
   variant: differs({ variant: "megvii" }, ({ start }) => start.parameters),
   width: differs({ width: 1 }, ({ start }) => start.parameters),

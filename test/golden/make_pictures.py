@@ -25,6 +25,8 @@ rgb = rgba.convert("RGB")
 gray = Image.fromarray(planes[0].astype("uint8"))
 deep = Image.fromarray((y * 2000 + x * 37).astype("uint16"))
 turned = rgb.transpose(Image.Transpose.ROTATE_180)
+# No multiple of 8, and larger than what crops are made to.
+large = rgb.resize((157, 118))
 values = {}
 
 
@@ -40,9 +42,12 @@ def described(picture):
 def save(name, picture, **how):
     path = folder / name
     picture.save(path, **how)
-    value = {"stored": described(Image.open(path))}
-    if Image.open(path).getexif().get(0x0112, 1) != 1:
-        value["upright"] = described(ImageOps.exif_transpose(Image.open(path)))
+    if "exif" in how:
+        # Pillow turns a TIFF whenever it opens one: what is stored is what was saved.
+        stored = picture if name.endswith(".tif") else Image.open(path)
+        value = {"stored": described(stored), "upright": described(ImageOps.exif_transpose(Image.open(path)))}
+    else:
+        value = {"stored": described(Image.open(path))}
     values[name] = value
 
 
@@ -81,7 +86,11 @@ for kind, subsampling in [("444", 0), ("422", 1), ("420", 2)]:
     save(f"{kind}-progressive.jpg", rgb, subsampling=subsampling, progressive=True)
 for orientation in range(2, 9):
     save(f"held-{orientation}.jpg", rgb, quality=90, exif=held(orientation))
+rgb.save(folder / "held-6.avif", quality=90, subsampling="4:4:4", exif=held(6))
+ImageOps.exif_transpose(Image.open(folder / "held-6.avif")).convert("RGB").save(folder / "held-6.avif.png")
 save("held-6.png", rgb, exif=held(6))
+save("held-6.tif", rgb, exif=held(6))
+save("held-7-large.jpg", large, quality=90, exif=held(7))
 save("held-8.webp", rgb, lossless=True, exif=held(8))
 rgb.save(folder / "refused.bmp")
 rgb.convert("CMYK").save(folder / "refused-cmyk.tif")

@@ -1,26 +1,46 @@
-/** All pixels of a picture as a batch takes them: by the loader's decoder, at full size. */
+/** All pixels of a picture as the loader's decoder gives them, at full size and unchanged. */
 
+import type { Size } from "../../src/data/pictures/augment.js";
 import { imageInfo } from "../../src/data/pictures/image-info.js";
-import type { Transform } from "../../src/data/pictures/augment.js";
-import { type Decoder, type Picture, renderInto } from "../../src/data/pictures/render.js";
+import { type Decoder, type Pixels, renderInto } from "../../src/data/pictures/render.js";
 
-/** RGB, row by row. The network's inputs are squares, so squares beside each other are put together. */
-export async function picturePixels(source: Picture, name: string, decoder?: Decoder): Promise<Buffer> {
-  const { width, height } = source.kind === "pixels" ? source : imageInfo(source.bytes, name);
-  const edge = Math.min(width, height);
-  const all = Buffer.alloc(width * height * 3);
-  const square = new Uint8Array(edge * edge * 3);
-  for (let at = 0; at < Math.max(width, height); at += edge) {
-    const box = { x: Math.min(at, width - edge), y: Math.min(at, height - edge), width: edge, height: edge };
-    const transform: Transform = {
-      ...{ box, resized: { width: edge, height: edge }, window: { x: 0, y: 0 }, size: edge },
-      ...{ filter: "pillow", flip: false, shift: [0, 0, 0], grayscale: false },
-      decoding: { fastDct: false, scaled: false },
+/** Rendered in squares beside each other, because that is what it makes. */
+export async function pixelsOf(
+  bytes: Uint8Array,
+  name: string,
+  decoder?: Decoder,
+  upright = false,
+): Promise<Pixels> {
+  const { width: storedWidth, height: storedHeight } = imageInfo(bytes, name);
+  const edge = Math.min(storedWidth, storedHeight);
+  let seen: Size = { width: 0, height: 0 };
+  const squares: { left: number; top: number; data: Uint8Array }[] = [];
+  for (let from = 0, last = false; !last; from += edge) {
+    const data = new Uint8Array(edge ** 2 * 3);
+    const plan = ({ width, height }: Size) => {
+      seen = { width, height };
+      const box = {
+        x: Math.min(from, width - edge),
+        y: Math.min(from, height - edge),
+        width: edge,
+        height: edge,
+      };
+      squares.push({ left: box.x, top: box.y, data });
+      last = from + edge >= Math.max(width, height);
+      return {
+        ...{ box, resized: { width: edge, height: edge }, window: { x: 0, y: 0 }, size: edge },
+        ...({ filter: "pillow", flip: false, shift: [0, 0, 0], grayscale: false } as const),
+        decoding: { fastDct: false, scaled: false },
+      };
     };
-    await renderInto(source, name, () => transform, square, 0, decoder);
-    for (let y = 0; y < edge; y++) {
-      all.set(square.subarray(y * edge * 3, (y + 1) * edge * 3), ((box.y + y) * width + box.x) * 3);
+    await renderInto({ kind: "encoded", bytes, upright }, name, plan, data, 0, decoder);
+  }
+  const { width, height } = seen;
+  const all = Buffer.alloc(width * height * 3);
+  for (const { left, top, data } of squares) {
+    for (let row = 0; row < edge; row++) {
+      all.set(data.subarray(row * edge * 3, (row + 1) * edge * 3), ((top + row) * width + left) * 3);
     }
   }
-  return all;
+  return { kind: "pixels", width, height, channels: 3, data: all };
 }

@@ -110,6 +110,9 @@ function avifHeader(bytes: Uint8Array, view: DataView): RasterHeader | string {
     if (width * height > size.width * size.height) size = { width, height };
   }
   if (size.width === 0) return "an AVIF without a picture in it";
+  // Its decoder turns it by this box: quarters of a turn (ISO/IEC 23008-12 6.5.10).
+  const turn = head.indexOf("irot");
+  if (turn >= 0 && ((head[turn + 4] ?? 0) & 1) === 1) size = { width: size.height, height: size.width };
   return { ...size, shortest: 0, more: startsWith(bytes, "avis", 8) };
 }
 

@@ -5,6 +5,10 @@
  * The network takes 8-bit pixels. f32 pixels, which TensorFlow's pipeline works on, come from the same kernels without
  * the last rounding: the two differ by at most half a level, 0.5/255.
  *
+ * Where a picture is to be upright, a transform is of the picture turned as its EXIF says, and turning comes before
+ * cutting and resizing. A JPEG that is reduced while it is decoded is reduced as it is stored: where a side is no
+ * multiple of the reduction, the pixel that is left over lies on the other side than if it had been turned first.
+ *
  * JPEGs are decoded by libjpeg-turbo inside the addon where it was found at build time; sharp (libvips) decodes
  * the other formats, and JPEG otherwise. Cropping and resizing are the addon's in every case (native/decode).
  */
@@ -17,17 +21,20 @@ import { DataError } from "../../core/error.js";
 import { loadSharp } from "../../core/sharp.js";
 import { noMemory, unreadable } from "../unreadable.js";
 import { Allowance } from "./allowance.js";
-import type { Box, ObjectBox, Size, Transform } from "./augment.js";
+import type { Box, ObjectBox, Picture as Known, Size, Transform } from "./augment.js";
 import { gifColour } from "./gif-colour.js";
 import { imageInfo, type ImageInfo, MAX_PIXELS } from "./image-info.js";
+import { exifOrientation, type Orientation, turnBox, turnObjects, turnSize, undone } from "./orientation.js";
 import { plainJpeg } from "./plain-jpeg.js";
 
 /** A file's bytes. */
 export interface Encoded {
   readonly kind: "encoded";
   readonly bytes: Uint8Array;
-  /** Where the objects in it are, for crops that must hold some of one; none when absent or empty. */
+  /** Where the objects in it are as it is stored, for crops that must hold some of one; none when absent or empty. */
   readonly boxes?: readonly ObjectBox[];
+  /** Turn it as its EXIF says that the camera was held. */
+  readonly upright?: boolean;
 }
 
 /** Decoded pixels, [height, width, channels]. */
@@ -51,8 +58,8 @@ export interface Rendering {
   readonly source: Picture | DataError;
   /** Its name in errors. */
   readonly where: string;
-  /** Asked for the transform once the picture's size is known. */
-  readonly plan: (picture: Size) => Transform;
+  /** Asked for the transform once the picture's size is known; size and boxes are those of the picture turned. */
+  readonly plan: (picture: Known) => Transform;
   /** Of its first value in the output. */
   readonly offset: number;
 }
@@ -189,8 +196,12 @@ interface Decoding {
   readonly input: Uint8Array;
   /** Otherwise pixels. */
   readonly jpeg: boolean;
+  /** As it is stored. */
   readonly picture: Size & { readonly channels?: number };
+  readonly orientation: Orientation;
+  /** Of the picture turned. */
   readonly transform: Transform;
+  /** As it is stored. */
   readonly region: Region;
 }
 
@@ -202,17 +213,36 @@ type Planned = { /** Bytes that decoding holds. */ readonly memory: number } & (
 
 function planDecoding({ source, where, plan }: Rendering, jpegs: Decoder): Planned {
   if (source instanceof DataError) throw source;
-  if (source.kind === "pixels") return { memory: 0, decoding: ofPixels(source, plan(source)) };
+  if (source.kind === "pixels") return { memory: 0, decoding: ofPixels(source, 1, plan(source)) };
   const info = imageInfo(source.bytes, where);
-  const transform = plan(info);
-  const memory = decodingMemory(info, jpegs);
+  const orientation = orientationOf(source, info);
+  const known = (stored: Size): Known => ({
+    ...turnSize(stored, orientation),
+    boxes: turnObjects(source.boxes, orientation),
+  });
+  const transform = plan(known(info));
+  let memory = decodingMemory(info, jpegs);
   if (isNative(info, jpegs)) {
-    const region = jpegRegion(transform);
-    return { memory, decoding: { input: source.bytes, jpeg: true, picture: info, transform, region } };
+    const region = jpegRegion(transform, info, orientation);
+    if (orientation !== 1) memory += 3 * region.width * region.height;
+    return {
+      memory,
+      decoding: { input: source.bytes, jpeg: true, picture: info, orientation, transform, region },
+    };
   }
-  const decodeFirst = async (): Promise<Decoding> =>
-    ofPixels(await decodeWithSharp(source.bytes, info.format, where), transform);
+  if (orientation !== 1) memory += 3 * info.width * info.height;
+  const decodeFirst = async (): Promise<Decoding> => {
+    const pixels = await decodeWithSharp(source.bytes, info.format, where);
+    // An AVIF turns and cuts itself: its header has another size then.
+    const isOfSize = pixels.width === info.width && pixels.height === info.height;
+    return ofPixels(pixels, orientation, isOfSize ? transform : plan(known(pixels)));
+  };
   return { memory, decodeFirst };
+}
+
+/** How its pixels are turned before anything else: as they are stored, unless it is to be upright. */
+export function orientationOf({ bytes, upright }: Encoded, { format }: ImageInfo): Orientation {
+  return upright === true ? exifOrientation(format, bytes) : 1;
 }
 
 function isNative({ format }: ImageInfo, jpegs: Decoder): boolean {
@@ -229,8 +259,10 @@ export function decodingMemory(info: ImageInfo, jpegs: Decoder = "auto"): number
 /** In sharp: what it puts out, what it works in, what waits to be collected as garbage. Measured at 24 megapixels. */
 const BYTES_PER_PIXEL = { jpeg: 9, png: 9, webp: 14, gif: 14, tiff: 14, avif: 14 } as const;
 
-function ofPixels(pixels: Pixels, transform: Transform): Decoding {
-  return { input: pixels.data, jpeg: false, picture: pixels, transform, region: wholePicture };
+function ofPixels(pixels: Pixels, orientation: Orientation, transform: Transform): Decoding {
+  const { data, width, height } = pixels;
+  const region: Region = { x: 0, y: 0, width, height, eighths: 8 };
+  return { input: data, jpeg: false, picture: pixels, orientation, transform, region };
 }
 
 /** Its pixels as they are stored: without alpha, and of several frames the first. */
@@ -307,15 +339,14 @@ export function sharpProblem(error: unknown, where: string): Error {
   return DataError.at(where, `does not decode: ${reason}`, {}, error);
 }
 
-/** The part of a JPEG that is decoded, in reduced pixels. */
+/** The part of a picture that is decoded, as it is stored, in reduced pixels. */
 interface Region extends Box {
   readonly eighths: 1 | 2 | 4 | 8;
 }
 
-const wholePicture: Region = { x: 0, y: 0, width: 0, height: 0, eighths: 8 };
-
-function jpegRegion(transform: Transform): Region {
-  const { box, decoding } = transform;
+function jpegRegion(transform: Transform, stored: Size, orientation: Orientation): Region {
+  const { decoding } = transform;
+  const box = turnBox(transform.box, turnSize(stored, orientation), undone(orientation));
   const eighths = decoding.scaled ? reduction(transform) : 8;
   const scale = eighths / 8;
   const x = Math.floor(box.x * scale);
@@ -326,7 +357,7 @@ function jpegRegion(transform: Transform): Region {
 }
 
 /** Of `enum Field` in native/binding/decode.cc. */
-const SPEC_FIELDS = 26;
+const SPEC_FIELDS = 27;
 
 /**
  * Puts the fields of native/binding/decode.cc, in its order and by its names (test/conformance/orders.test.ts), into
@@ -336,21 +367,20 @@ const SPEC_FIELDS = 26;
 function writeSpec(
   specs: Float64Array,
   at: number,
-  { jpeg, picture, transform, region }: Decoding,
+  { jpeg, picture, orientation, transform, region }: Decoding,
   outOffset: number,
 ): void {
-  const { box, resized, window, shift } = transform;
-  const scale = region.eighths / 8;
+  const { resized, window, shift } = transform;
+  const box = boxInRegion(transform.box, picture, orientation, region);
   const fields = {
     jpeg: jpeg ? 1 : 0,
     width: picture.width,
     height: picture.height,
     channels: picture.channels ?? 3,
-    // The box counts from the region's corner, in reduced pixels.
-    boxX: box.x * scale - region.x,
-    boxY: box.y * scale - region.y,
-    boxWidth: box.width * scale,
-    boxHeight: box.height * scale,
+    boxX: box.x,
+    boxY: box.y,
+    boxWidth: box.width,
+    boxHeight: box.height,
     resizedWidth: resized.width,
     resizedHeight: resized.height,
     windowX: window.x,
@@ -368,9 +398,23 @@ function writeSpec(
     regionHeight: region.height,
     eighths: region.eighths,
     fastDct: transform.decoding.fastDct ? 1 : 0,
+    orientation: orientation,
     outOffset: outOffset,
   };
   specs.set(Object.values(fields), at);
+}
+
+/** A box of the turned picture, from the corner of the turned region, in reduced pixels. */
+function boxInRegion(box: Box, picture: Size, orientation: Orientation, region: Region): Box {
+  const stored = turnBox(box, turnSize(picture, orientation), undone(orientation));
+  const scale = region.eighths / 8;
+  const inside = {
+    x: stored.x * scale - region.x,
+    y: stored.y * scale - region.y,
+    width: stored.width * scale,
+    height: stored.height * scale,
+  };
+  return turnBox(inside, region, orientation);
 }
 
 const filterNumbers: Readonly<Record<Transform["filter"], number>> = {

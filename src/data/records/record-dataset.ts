@@ -158,6 +158,10 @@ export class RecordDataset implements Dataset {
     return this.index.lengths[checkedSample(this, sample)] as number;
   }
 
+  modified(sample: number): string {
+    return (this.index.shards[this.#place(sample).shard] as IndexedShard).modified;
+  }
+
   async read(sample: number): Promise<Encoded> {
     const place = this.#place(sample);
     const { path, record, offset, length } = place;

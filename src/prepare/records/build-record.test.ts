@@ -114,9 +114,23 @@ suite("what becomes of a picture", () => {
     ],
   ] as const) {
     test(`${name}: ${typeof verdict === "string" ? verdict : "skipped, with the reason"}`, () => {
-      assert.deepEqual(judge(bytes, "x.jpg"), verdict);
+      assert.deepEqual(judge(bytes, "x.jpg", "jpeg"), verdict);
     });
   }
+
+  test("a PNG, a WebP and a GIF are kept byte for byte where all formats are; what no reader takes is skipped by name", () => {
+    for (const bytes of [png, webp, gif]) assert.equal(judge(bytes, "x.jpg", "all"), "keep");
+    for (const [bytes, reason] of [
+      [Buffer.from("BM\x46\0\0\0", "latin1"), /^a BMP; save it as JPEG or PNG$/],
+      [Buffer.from("<html>404</html>"), /^a text file, not a picture; JPEG, .* are read$/],
+      [cmyk, /^a CMYK JPEG$/],
+      [png.subarray(0, 20), /^not a whole PNG/],
+    ] as const) {
+      const verdict = judge(bytes, "x.jpg", "all");
+      assert.ok(typeof verdict === "object");
+      assert.match(verdict.skip, reason);
+    }
+  });
 
   test("any bytes get an answer, and end", () => {
     const damaged = fc
@@ -132,7 +146,7 @@ suite("what becomes of a picture", () => {
       });
     fc.assert(
       fc.property(fc.oneof(damaged, fc.uint8Array({ maxLength: 64 })), (bytes) => {
-        const verdict = judge(bytes, "x.jpg");
+        const verdict = judge(bytes, "x.jpg", "all");
         assert.ok(verdict === "keep" || verdict === "grayscale" || verdict.skip.length > 0);
       }),
       { numRuns: 20_000 },

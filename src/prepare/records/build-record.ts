@@ -4,6 +4,8 @@
  *
  * A colour JPEG goes in byte for byte. A grayscale one is decoded and written again as colour, as the original did
  * with Pillow: quality 75, chroma at half the resolution. Its bytes differ from Pillow's, its pixels hardly.
+ * Other formats go in byte for byte, so that records train to the bits of the same files; with `formats: "jpeg"` they are
+ * left out, as the original leaves them out.
  *
  * Source: create_tfrecords.py of TropComplique/shufflenet-v2-tensorflow @ 22e5615.
  */
@@ -20,6 +22,17 @@ export interface PictureRow {
   readonly boxes: Float32Array | undefined;
 }
 
+/** Which pictures become records: all that training reads, or JPEGs alone. */
+export const recordFormats = ["all", "jpeg"] as const;
+export type RecordFormats = (typeof recordFormats)[number];
+
+/** How a picture is judged. */
+export interface BuildSettings {
+  readonly formats: RecordFormats;
+  /** Decode it too, and leave out what does not decode. */
+  readonly verify: boolean;
+}
+
 export type Built = BuiltRecord | SkippedPicture;
 
 interface BuiltRecord {
@@ -33,9 +46,13 @@ interface SkippedPicture {
   readonly skip: string;
 }
 
-/** The record of a picture whose file holds `bytes`; `verify` decodes it too, and skips what does not decode. */
-export async function buildRecord(bytes: Uint8Array, row: PictureRow, verify: boolean): Promise<Built> {
-  const verdict = judge(bytes, row.path);
+/** The record of a picture whose file holds `bytes`. */
+export async function buildRecord(
+  bytes: Uint8Array,
+  row: PictureRow,
+  { formats, verify }: BuildSettings,
+): Promise<Built> {
+  const verdict = judge(bytes, row.path, formats);
   if (typeof verdict === "object") return verdict;
   if (verify || verdict === "grayscale") {
     // Loaded here, as sharp below: few pictures need them, and every worker would wait for them.
@@ -49,20 +66,29 @@ export async function buildRecord(bytes: Uint8Array, row: PictureRow, verify: bo
 }
 
 /** The record of a picture that is taken as it is; undefined for one that needs {@link buildRecord}. */
-export function buildPlainRecord(bytes: Uint8Array, row: PictureRow): Built | undefined {
-  const verdict = judge(bytes, row.path);
+export function buildPlainRecord(
+  bytes: Uint8Array,
+  row: PictureRow,
+  formats: RecordFormats,
+): Built | undefined {
+  const verdict = judge(bytes, row.path, formats);
   if (typeof verdict === "object") return verdict;
   return verdict === "keep" ? { example: exampleOf(bytes, row), reencoded: false } : undefined;
 }
 
 /**
  * What becomes of a picture: its bytes as they are, made RGB first, or left out for a reason. What training would
- * refuse is left out; so is what the original leaves out, which keeps what Pillow opens as a JPEG of mode RGB, and L
+ * refuse is left out; of JPEGs so is what the original leaves out, which keeps what Pillow opens as one of mode RGB, and L
  * after making it RGB. Only headers are read, as there: a picture damaged further in is kept unless `verify` decodes it.
  */
-export function judge(bytes: Uint8Array, where: string): "keep" | "grayscale" | SkippedPicture {
+export function judge(
+  bytes: Uint8Array,
+  where: string,
+  formats: RecordFormats,
+): "keep" | "grayscale" | SkippedPicture {
   const kind = kindOf(bytes);
-  if (kind !== "a JPEG") return { skip: /picture$|bytes$/.test(kind) ? kind : `${kind}, not a JPEG` };
+  if (kind !== "a JPEG" && formats === "jpeg")
+    return { skip: /picture$|bytes$/.test(kind) ? kind : `${kind}, not a JPEG` };
   try {
     const { grayscale, cmyk } = imageInfo(bytes, where);
     if (cmyk) return { skip: "a CMYK JPEG" };

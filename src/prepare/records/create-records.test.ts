@@ -19,6 +19,7 @@ import { tryLock } from "../../core/lock.js";
 import { decodeExample, type Feature } from "../../formats/tf-example.js";
 import { RecordReader } from "../../formats/tfrecord.js";
 import { encodeBoxes } from "../imagenet/boxes.js";
+import { openRecords } from "../../data/records/record-dataset.js";
 import { readManifest } from "../../data/records/record-manifest.js";
 import { createRecords, type CreateResult, type CreateSettings } from "./create-records.js";
 import { PLAN_FILE } from "../../data/records/record-manifest.js";
@@ -76,7 +77,7 @@ function create(
 ): Promise<CreateResult> {
   const output = join(scratch, `out-${outputs++}`);
   return createRecords(
-    { metadata, labels, output, shards: 4, seed: 5, verify: false, jobs: 1, ...given },
+    { metadata, labels, output, shards: 4, seed: 5, verify: false, formats: "jpeg", jobs: 1, ...given },
     hooks,
   );
 }
@@ -129,6 +130,51 @@ async function refused(
   }
   assert.fail("was not refused");
 }
+
+suite("create-tfrecords of other formats than JPEG", () => {
+  /** A list of pictures, three of class a, and two PNGs of class b. */
+  async function listOf(a: string, b: string): Promise<Pick<CreateSettings, "metadata" | "labels">> {
+    const folder = mkdtempSync(join(scratch, "formats-"));
+    const lines = ["path,wordnet_id,just_name"];
+    for (const [i, label] of [a, a, a, b, b].entries()) {
+      const picture = sharp({ create: { width: 9 + i, height: 8, channels: 4, background: "#12345678" } });
+      const path = join(folder, label === a ? `${i}.jpg` : `${i}.png`);
+      writeFileSync(path, await (label === a ? picture.jpeg() : picture.png()).toBuffer());
+      lines.push(`${path},${label},${i}`);
+    }
+    const list = { metadata: join(folder, "list.csv"), labels: join(folder, "labels.json") };
+    writeFileSync(list.metadata, `${lines.join("\n")}\n`);
+    writeFileSync(list.labels, JSON.stringify({ [a]: 0, [b]: 1 }));
+    return list;
+  }
+
+  test("keeps them byte for byte, and trains on their pixels", async () => {
+    const list = await listOf("cat", "dog");
+    const { output, records, skipped } = await create({ ...list, formats: undefined, shards: 1 });
+    assert.equal(records, 5);
+    assert.deepEqual(skipped, []);
+    const kept = (await examples(output)).map((example) => only(example, "image", "bytes")[0] as Uint8Array);
+    const rows = readFileSync(list.metadata, "utf8").trim().split("\n").slice(1);
+    const stored = rows.map((row) => readFileSync(row.split(",")[0] as string).toString("hex"));
+    assert.deepEqual(kept.map((bytes) => Buffer.from(bytes).toString("hex")).sort(), stored.sort());
+    const set = await openRecords(output);
+    assert.deepEqual(set.classes, ["cat", "dog"]);
+    await set.close();
+  });
+
+  test("leaves them out as the original does where the classes are ImageNet's, but never a whole class", async () => {
+    const list = await listOf("n01440764", "n01443537");
+    const error = await refused(
+      create({ ...list, formats: undefined, shards: 1 }),
+      DataError,
+      /no picture of the class "n01443537" can be used/,
+    );
+    assert.equal(error.problem.found, "a PNG, not a JPEG");
+    // What the hint says, to the letter.
+    assert.match(error.problem.hint ?? "", /--formats all, and another --output/);
+    assert.equal((await create({ ...list, formats: "all", shards: 1 })).records, 5);
+  });
+});
 
 suite("create-tfrecords", () => {
   test("keeps colour JPEGs byte for byte, whatever their names, with their labels", async () => {

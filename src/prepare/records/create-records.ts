@@ -27,7 +27,7 @@ import { byName } from "../../core/name-forms.js";
 import { readBoxes } from "../imagenet/boxes.js";
 import { readMetadata } from "../imagenet/metadata.js";
 import { MANIFEST_FILE, PLAN_FORMAT, writeManifest } from "../../data/records/record-manifest.js";
-import type { PictureRow } from "./build-record.js";
+import type { PictureRow, RecordFormats } from "./build-record.js";
 import { readLabels } from "./labels.js";
 import { RecordBuilders } from "./record-builders.js";
 import { type FinishedShard, RecordFolder, type RecordPlan, shardName, SKIPPED_FILE } from "./record-plan.js";
@@ -44,6 +44,8 @@ export interface CreateSettings {
   readonly seed: number;
   /** Decode every picture, and leave out what does not. */
   readonly verify: boolean;
+  /** Which pictures become records; {@link usualFormats}. */
+  readonly formats?: RecordFormats | undefined;
   /** Threads that read and build; the bytes do not depend on it. */
   readonly jobs?: number | undefined;
 }
@@ -100,9 +102,12 @@ export async function createRecords(
   hooks: CreateHooks = {},
 ): Promise<CreateResult> {
   const source = await readSource(settings, hooks);
-  const plan = await planOf(settings, source.rows.length);
+  const plan = await planOf(settings, source);
   const folder = await RecordFolder.open(settings.output, plan, hooks.note ?? (() => {}));
-  const builders = new RecordBuilders(settings.jobs ?? availableParallelism(), { verify: settings.verify });
+  const builders = new RecordBuilders(settings.jobs ?? availableParallelism(), {
+    verify: settings.verify,
+    formats: source.formats,
+  });
   try {
     return await new Creation(settings, plan, source, folder, builders, hooks).run();
   } catch (error) {
@@ -121,6 +126,9 @@ interface Source {
   readonly rows: readonly PictureRow[];
   /** By label; null where labels are not 0 .. n-1. */
   readonly classes: string[] | null;
+  /** Names of the classes by label, whatever the labels are. */
+  readonly names: ReadonlyMap<number, string>;
+  readonly formats: RecordFormats;
 }
 
 class Creation {
@@ -225,8 +233,40 @@ class Creation {
 
   readonly #rowAt = (row: number): PictureRow => this.source.rows[this.#order[row] as number] as PictureRow;
 
+  /** @throws DataError for a class whose pictures were all left out: training would be shown none of it. */
+  #refuseVanished(skipped: CreateResult["skipped"]): void {
+    const left = new Map<number, number>();
+    for (const { label } of this.source.rows) left.set(label, (left.get(label) ?? 0) + 1);
+    const labelOf = new Map(this.source.rows.map(({ path, label }) => [path, label]));
+    const first = new Map<number, SkippedRow>();
+    for (const row of skipped) {
+      const label = labelOf.get(row.path) as number;
+      left.set(label, (left.get(label) as number) - 1);
+      if (!first.has(label)) first.set(label, row);
+    }
+    const vanished = [...left].flatMap(([label, count]) => (count === 0 ? [label] : []));
+    const [label] = vanished;
+    if (label === undefined) return;
+    const { path, reason } = first.get(label) as SkippedRow;
+    const more = vanished.length > 1 ? `, and ${vanished.length - 1} more classes` : "";
+    const isFormat = reason.endsWith("not a JPEG");
+    throw DataError.at(
+      path,
+      `no picture of the class ${JSON.stringify(this.source.names.get(label))} can be used${more}`,
+      {
+        expected: "a record of every class",
+        found: reason,
+        safe: `The shards are whole; there is no ${MANIFEST_FILE}`,
+        hint: isFormat
+          ? "Keep other formats than JPEG: the same command with --formats all, and another --output"
+          : "Replace its pictures, or leave the class out of the metadata and the labels, and name another --output",
+      },
+    );
+  }
+
   async #writeSummary(): Promise<void> {
     const { skipped, records } = this.#totals();
+    this.#refuseVanished(skipped);
     const table = stringify([...skipped], { header: true, columns: ["path", "reason"] });
     await replaceFile(join(this.folder.path, SKIPPED_FILE), [Buffer.from(table)]);
     await writeManifest(this.settings.output, {
@@ -354,7 +394,10 @@ class ShardWriter {
   }
 }
 
-async function planOf(settings: CreateSettings, rows: number): Promise<RecordPlan> {
+async function planOf(
+  settings: CreateSettings,
+  { rows: { length: rows }, formats }: Source,
+): Promise<RecordPlan> {
   return {
     format: PLAN_FORMAT,
     rows,
@@ -365,6 +408,8 @@ async function planOf(settings: CreateSettings, rows: number): Promise<RecordPla
     metadata_sha256: await fileHash(settings.metadata),
     labels_sha256: await fileHash(settings.labels),
     boxes_sha256: settings.boxes === undefined ? null : await fileHash(settings.boxes),
+    // Absent in what earlier versions began, which left other formats out.
+    ...(formats === "all" ? { formats } : {}),
   };
 }
 
@@ -407,7 +452,18 @@ async function readSource(settings: CreateSettings, { note }: CreateHooks): Prom
   });
   if (repeated > 0)
     note?.(`${repeated} rows of ${settings.metadata} repeat a picture; each becomes a record`);
-  return { rows, classes: classesOf(labels) };
+  const names = new Map([...labels].map(([name, label]) => [label, name]));
+  return {
+    rows,
+    classes: classesOf(labels),
+    names,
+    formats: settings.formats ?? usualFormats([...labels.keys()]),
+  };
+}
+
+/** JPEGs alone where all classes are WordNet ids, so that ImageNet's records are the published ones; else all. */
+export function usualFormats(classes: readonly string[]): RecordFormats {
+  return classes.every((name) => /^n\d{8}$/.test(name)) ? "jpeg" : "all";
 }
 
 const noBoxes = new Float32Array(0);

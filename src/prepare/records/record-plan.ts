@@ -45,6 +45,8 @@ export interface RecordPlan {
   readonly metadata_sha256: string;
   readonly labels_sha256: string;
   readonly boxes_sha256: string | null;
+  /** Other formats than JPEG are kept; absent where they are left out. */
+  readonly formats?: "all";
 }
 
 export type FinishedShard = z.infer<typeof shardSchema>;

@@ -10,12 +10,15 @@ import { parentPort, workerData } from "node:worker_threads";
 import { asRiffleError, type Problem, RiffleError } from "../../core/error.js";
 import { frameRecordInto, RECORD_OVERHEAD } from "../../formats/tfrecord.js";
 import { PictureReader } from "../imagenet/archives.js";
-import { type Built, buildPlainRecord, buildRecord, type PictureRow } from "./build-record.js";
+import {
+  type BuildSettings,
+  type Built,
+  buildPlainRecord,
+  buildRecord,
+  type PictureRow,
+} from "./build-record.js";
 
-export interface WorkerSettings {
-  /** Decode every picture. */
-  readonly verify: boolean;
-}
+export type WorkerSettings = BuildSettings;
 
 export type WorkerRequest =
   | { readonly id: number; readonly build: readonly PictureRow[] }
@@ -39,7 +42,7 @@ export interface BuiltPortion {
   readonly reencoded: readonly number[];
 }
 
-const { verify } = workerData as WorkerSettings;
+const settings = workerData as WorkerSettings;
 const pictures = new PictureReader();
 const port = parentPort;
 if (port === null) throw new Error("record-worker.ts runs in a worker thread only");
@@ -75,9 +78,9 @@ async function buildPortion(rows: readonly PictureRow[]): Promise<BuiltPortion> 
   const later: Promise<void>[] = [];
   rows.forEach((row, place) => {
     const bytes = pictures.read(row.path);
-    const plain = verify ? undefined : buildPlainRecord(bytes, row);
+    const plain = settings.verify ? undefined : buildPlainRecord(bytes, row, settings.formats);
     if (plain !== undefined) built[place] = plain;
-    else later.push(buildRecord(bytes, row, verify).then((one) => void (built[place] = one)));
+    else later.push(buildRecord(bytes, row, settings).then((one) => void (built[place] = one)));
   });
   await Promise.all(later);
 
