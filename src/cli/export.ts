@@ -86,6 +86,8 @@ async function exportFile(invocation: Invocation, terminal: Terminal): Promise<n
     ...(input === undefined ? {} : { input }),
   });
   terminal.emit({ event: "export", ...result });
+  for (const what of result.passed_over)
+    terminal.note(`warning: passed over ${what}; exporting ${result.checkpoint}`);
   terminal.print(titled("Network", `${result.network}, ${count(result.classes)} classes`));
   terminal.print(
     titled(

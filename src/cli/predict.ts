@@ -51,6 +51,11 @@ async function predictFiles(invocation: Invocation, terminal: Terminal): Promise
     terminal.emit(event);
     terminal.note(titled("Left out", passedOverText(event, shortPath)));
   }
+  for (const text of predictor.passedOver) {
+    const event = { event: "warning", what: `passed over ${text}; using ${predictor.checkpoint}` } as const;
+    terminal.emit(event);
+    terminal.note(`warning: ${event.what}`);
+  }
   terminal.note(titled("Pictures", orientationWords(predictor.model.exif_orientation)));
   // Results passing by on a terminal are progress enough.
   const progress = terminal.printsToTerminal ? undefined : startProgress(terminal);

@@ -58,6 +58,8 @@ export interface Predictor {
   readonly model: ModelDescription;
   /** The checkpoint in use. */
   readonly checkpoint: string;
+  /** Checkpoints that were passed over for it, each with the reason. */
+  readonly passedOver: readonly string[];
   /** Results for picture files and `.npz` files (one per array entry), in order. */
   predict(files: readonly string[], options?: PredictOptions): AsyncGenerator<Prediction | Refused>;
   close(): void;
@@ -82,6 +84,7 @@ export async function openPredictor(checkpointPath: string, given: GivenSettings
   return {
     model,
     checkpoint: checkpoint.path,
+    passedOver: checkpoint.passedOver,
     predict: (files, options = {}) => predictFiles({ network, model }, files, options),
     close: () => network.run.close(),
   };

@@ -21,7 +21,7 @@ import { compile } from "../program/compile.js";
 import type { Program } from "../program/program.js";
 import type { Checkpoint } from "../run/checkpoint-state.js";
 import { loadTraining, loadWeights } from "../run/checkpoint-tensors.js";
-import { readCheckpoint } from "../run/find-checkpoint.js";
+import { type FoundCheckpoint, readCheckpoint } from "../run/find-checkpoint.js";
 import { inputInWords, metadataOf } from "./export-metadata.js";
 import { networkToOnnx, type OnnxInput } from "./network-to-onnx.js";
 import { exportTfCheckpoint, tfStateOf } from "./export-tf-checkpoint.js";
@@ -53,6 +53,8 @@ export interface ExportResult {
   readonly output: string;
   readonly bytes: number;
   readonly checkpoint: string;
+  /** Checkpoints that were passed over for it, each with the reason. */
+  readonly passed_over: readonly string[];
   readonly step: number;
   /** Of a TensorFlow checkpoint both, where both were kept. */
   readonly weights: ExportedWeights | "both";
@@ -90,14 +92,14 @@ export async function exportRun(path: string, options: ExportOptions): Promise<E
 
 /** A checkpoint's network, and the one set of weights that is exported. */
 interface Source {
-  readonly checkpoint: Checkpoint;
+  readonly checkpoint: FoundCheckpoint;
   readonly network: Network;
   readonly program: Program;
   readonly weights: ExportedWeights;
   readonly values: Weights;
 }
 
-async function openSource(checkpoint: Checkpoint, options: ExportOptions): Promise<Source> {
+async function openSource(checkpoint: FoundCheckpoint, options: ExportOptions): Promise<Source> {
   const { variant, width, classes, image_size: imageSize } = checkpoint.state.model;
   const network = shuffleNetV2({ variant, width, classes });
   const program = compile(network, { batch: 1, imageSize, mode: "infer" });
@@ -177,10 +179,10 @@ function defaultOutput({ path }: Checkpoint, format: ExportFormat): string {
   return `${path}${ending}`;
 }
 
-function summary({ path, state }: Checkpoint, format: ExportFormat) {
+function summary({ path, state, passedOver }: FoundCheckpoint, format: ExportFormat) {
   const { width, variant, classes } = state.model;
   const network = `ShuffleNet V2 ${width.toFixed(1)}x (${variant})`;
-  return { format, checkpoint: path, step: state.step, network, classes };
+  return { format, checkpoint: path, passed_over: passedOver, step: state.step, network, classes };
 }
 
 async function exportOnnx(
@@ -264,7 +266,7 @@ function proveTensors(
 
 /** The lineage's files: every tensor of training that the checkpoint has. */
 async function exportTf(
-  checkpoint: Checkpoint,
+  checkpoint: FoundCheckpoint,
   folder: string,
   options: ExportOptions,
 ): Promise<ExportResult> {

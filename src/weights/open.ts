@@ -165,7 +165,7 @@ async function openFolder(path: string, atEnd: AtEnd): Promise<WeightsFile> {
   if (names.includes(weightsFile)) return openTensors(path, join(path, weightsFile), atEnd);
   if (names.includes("checkpoint") || (await prefixesIn(path)).length > 0) {
     const { bundle, passedOver } = await latestCheckpoint(path);
-    return { ...ofBundle(path, bundle), notices: passedOver.map((what) => `passed over: ${what}`) };
+    return { ...ofBundle(path, bundle), notices: passedOver.map((what) => `passed over ${what}`) };
   }
   const [found, ...others] = pretrainedFiles.filter((name) => names.includes(name));
   if (found !== undefined) {
@@ -200,8 +200,11 @@ const SAVED_VARIABLES = join("variables", "variables");
 
 async function openOwn(path: string, atEnd: AtEnd): Promise<WeightsFile> {
   // best/ of a run in progress may be replaced before it is open.
-  const open = await readCheckpoint(path, (found) => openTensors(path, join(found.path, weightsFile), atEnd));
-  return { ...open, isOwn: true };
+  return readCheckpoint(path, async (found) => {
+    const open = await openTensors(path, join(found.path, weightsFile), atEnd);
+    const notices = found.passedOver.map((what) => `passed over ${what}; read ${found.path}`);
+    return { ...open, isOwn: true, notices };
+  });
 }
 
 async function openTensors(path: string, file: string, atEnd: AtEnd): Promise<WeightsFile> {

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { cpSync, mkdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { before, suite, test } from "node:test";
@@ -9,6 +10,7 @@ import { checkpointFiles, openCheckpoint } from "../../src/run/checkpoint.js";
 import { findCheckpoint, newestValid } from "../../src/run/find-checkpoint.js";
 import { evaluate } from "../../src/inference/evaluate.js";
 import { train } from "../../src/train/trainer.js";
+import { program } from "../support/paths.js";
 import {
   hashes,
   scratch,
@@ -156,6 +158,40 @@ interface Tensors {
 }
 
 suite("using a network", () => {
+  test("whose best/ is damaged takes the newest whole step, and every command says so", () => {
+    const run = copyOfRun();
+    truncateSync(join(run, "best", "weights.safetensors"), 1000);
+    const again = ["--log_dir", join(folder, "again"), "--data_dir", data];
+    for (const args of [
+      ["evaluate", run],
+      ["predict", run, data],
+      ["export", run, "--format", "safetensors"],
+      ["import", run, "--log_dir", join(folder, "imported")],
+      [
+        "train",
+        ...again,
+        "--init_from",
+        run,
+        "--max_train_steps",
+        "1",
+        "--image_size",
+        "32",
+        "--batch_size",
+        "8",
+      ],
+    ]) {
+      for (const json of [[], ["--json"]]) {
+        rmSync(join(folder, "again"), { recursive: true, force: true });
+        rmSync(join(folder, "imported"), { recursive: true, force: true });
+        rmSync(join(run, "step-16.safetensors"), { force: true });
+        const command = spawnSync(process.execPath, [program, ...args, ...json], { encoding: "utf8" });
+        const said = json.length === 0 ? command.stderr + command.stdout : command.stdout;
+        assert.equal(command.status, 0, command.stderr);
+        assert.match(said.replaceAll("\n", " "), /best: .*cut short.*step-16/, args.join(" "));
+      }
+    }
+  });
+
   test("takes best/ of a run, or the checkpoint named, or its weights file", async () => {
     assert.equal((await findCheckpoint(straight)).path, join(straight, "best"));
     const step = join(straight, "step-8");
