@@ -106,8 +106,13 @@ export async function fillState(state: TrainingState, plan: Plan, program: Progr
   const skipped =
     path === undefined
       ? []
-      : await initialiseFrom(resolve(path), plan.model.variant, program, state, (what) =>
-          notices.push(`${path}: ${what}`),
+      : await initialiseFrom(
+          resolve(path),
+          plan.model.variant,
+          program,
+          state,
+          plan.model.class_names,
+          (what) => notices.push(`${path}: ${what}`),
         );
   averages.set(parameters);
   return skipped.length === 0

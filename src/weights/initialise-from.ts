@@ -4,6 +4,7 @@
 
 import type { Weights } from "../backends/backend.js";
 import { CheckpointError, withNumbers } from "../core/error.js";
+import { printable } from "../core/printable.js";
 import type { ParameterTable } from "../models/initialise.js";
 import type { VariantName } from "../models/variants.js";
 import type { SettingsOfWeights } from "../settings/resolve-settings.js";
@@ -11,12 +12,14 @@ import { untouched } from "../run/checkpoint-error.js";
 import { otherNetwork, sameShape } from "../run/checkpoint-tensors.js";
 import { fillFrom } from "./fill.js";
 import { isClassifier, isHead, matchNetwork, recognise } from "./match.js";
-import { useWeights } from "./open.js";
+import { useWeights, type WeightsFile } from "./open.js";
 
 /**
  * Fills what fits, and leaves as it is what the file does not have of the classifier and conv5 (a detector's backbone
- * has neither), and a classifier of another number of classes.
+ * has neither), and a classifier of another number of classes. Where the file names its classes, rows of the classifier follow
+ * the names, and a class that it does not know keeps the row that was drawn.
  *
+ * @param classNames of the network that is filled
  * @param notice is told what was taken of several, and what was passed over
  * @returns the names of tensors left as they were.
  * @throws CheckpointError when any other tensor is missing or has another shape.
@@ -26,6 +29,7 @@ export function initialiseFrom(
   variant: VariantName,
   layout: ParameterTable,
   weights: Weights,
+  classNames: readonly string[],
   notice: (what: string) => void = () => undefined,
 ): Promise<string[]> {
   return useWeights(path, async (file) => {
@@ -45,12 +49,54 @@ export function initialiseFrom(
     if (unfit !== undefined && classifier.length > 0 && classifier.every(isSame)) throw unfit;
     for (const what of [...file.notices, ...choices]) notice(what);
     if (unfit !== undefined) notice(withNumbers(unfit.problem));
+    const rows = classifier.length > 0 && classifier.every(isSame) ? rowsOf(file, classNames) : undefined;
+    if (rows !== undefined) notice(rows.says);
     for (const [tensor, name] of found) {
-      if (isSame([tensor, name]) && (classifier.every(isSame) || !isClassifier(tensor.canonical))) {
-        await fillFrom(file, [tensor, name], weights[tensor.array]);
-      } else skipped.push(tensor.canonical);
+      const { canonical, array, offset, size } = tensor;
+      if (!isSame([tensor, name]) || (isClassifier(canonical) && !classifier.every(isSame))) {
+        skipped.push(canonical);
+      } else if (isClassifier(canonical) && rows !== undefined) {
+        const own = weights[array].subarray(offset, offset + size);
+        const drawn = own.slice();
+        await fillFrom(file, [tensor, name], weights[array]);
+        follow(rows.from, own, drawn, outputsOf(layout));
+      } else await fillFrom(file, [tensor, name], weights[array]);
     }
     return skipped;
+  });
+}
+
+/** For each class the file's row, or -1, and what is to be said; undefined where rows stay as they are. */
+function rowsOf(
+  file: WeightsFile,
+  classNames: readonly string[],
+): { readonly from: readonly number[]; readonly says: string } | undefined {
+  const theirs = file.classNames.find(({ names }) => names.length === classNames.length);
+  if (theirs === undefined || theirs.names.every((name, i) => name === classNames[i])) return undefined;
+  const places = new Map(theirs.names.map((name, i) => [name, i]));
+  const from = classNames.map((name) => places.get(name) ?? -1);
+  const unknown = classNames.filter((_, i) => from[i] === -1);
+  const named = unknown.slice(0, 5).map(printable).join(", ") + (unknown.length > 5 ? ", ..." : "");
+  const says =
+    unknown.length === classNames.length
+      ? `the classifier starts from the seed: ${theirs.from} names other classes`
+      : unknown.length === 0
+        ? `the classifier's rows were put in the order of the classes, by the names in ${theirs.from}`
+        : `the classifier's rows follow the names in ${theirs.from}; those of ${named} start from the seed`;
+  return { from, says };
+}
+
+function outputsOf(layout: ParameterTable): number {
+  return layout.parameters.find(({ role }) => role === "linear")?.shape[0] ?? 1;
+}
+
+/** Rearranges the rows of `own`, which stand in the file's order; further ones stay drawn. */
+function follow(from: readonly number[], own: Float32Array, drawn: Float32Array, outputs: number): void {
+  const theirs = own.slice();
+  const length = own.length / outputs;
+  own.set(drawn);
+  from.forEach((row, i) => {
+    if (row >= 0) own.set(theirs.subarray(row * length, (row + 1) * length), i * length);
   });
 }
 

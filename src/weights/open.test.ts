@@ -79,8 +79,34 @@ suite("weights come in by one door", () => {
       parameters: new Float32Array(layout.parameterCount),
       statistics: new Float32Array(state.statistics.length),
     };
-    assert.deepEqual(await initialiseFrom(run, "tensorflow", layout, into), []);
+    assert.deepEqual(await initialiseFrom(run, "tensorflow", layout, into, ["a", "b", "c"]), []);
     assert.deepEqual(into, { parameters: state.parameters, statistics: state.statistics });
+  });
+
+  test("where a classifier's rows follow the names of the classes, and none is reused under another name", async () => {
+    const [linear, bias] = ["linear", "bias"].map((role) => layout.parameters.find((p) => p.role === role));
+    assert.ok(linear !== undefined && bias !== undefined);
+    const row = (of: Float32Array, { offset, size }: typeof linear, i: number): Float32Array =>
+      of.subarray(offset + (i * size) / 3, offset + ((i + 1) * size) / 3);
+    const drawn = draw(9);
+    for (const [names, from, says] of [
+      [["a", "b", "c"], [0, 1, 2], undefined],
+      [["c", "a", "b"], [2, 0, 1], /put in the order of the classes/],
+      [["b", "x", "a"], [1, -1, 0], /those of x start from the seed/],
+      [["x", "y", "z"], [-1, -1, -1], /starts from the seed: .* names other classes/],
+    ] as const) {
+      const into = { parameters: drawn.slice(), statistics: initialStatistics(layout) };
+      const notices: string[] = [];
+      await initialiseFrom(run, "tensorflow", layout, into, names, (what) => notices.push(what));
+      for (const tensor of [linear, bias]) {
+        from.forEach((source, i) => {
+          const expected = source < 0 ? row(drawn, tensor, i) : row(state.parameters, tensor, source);
+          assert.deepEqual(row(into.parameters, tensor, i), expected, `${names.join()} ${i}`);
+        });
+      }
+      assert.equal(notices.length, says === undefined ? 0 : 1, notices.join());
+      if (says !== undefined) assert.match(notices[0] as string, says);
+    }
   });
 
   test("where a damaged checkpoint of ours is refused for every use", async () => {
@@ -89,7 +115,10 @@ suite("weights come in by one door", () => {
     writeSync(file, Uint8Array.of(0x3f), 0, 1, 200_003);
     closeSync(file);
     const into = { parameters: state.parameters.slice(), statistics: state.statistics.slice() };
-    for (const use of [importWeights, (of: string) => initialiseFrom(of, "tensorflow", layout, into)]) {
+    for (const use of [
+      importWeights,
+      (of: string) => initialiseFrom(of, "tensorflow", layout, into, ["a", "b", "c"]),
+    ]) {
       for (const of of [run, path]) {
         await assert.rejects(
           async () => use(of),
