@@ -52,7 +52,9 @@ export async function readNpyObject(path: string): Promise<ObjectArray> {
  * @throws FormatError where the file is cut short, is not of objects, or holds anything but data.
  */
 export function parseNpyObject(bytes: Uint8Array, where: string): ObjectArray {
-  const { descr, shape, textOffset, dataOffset } = scanNpyHeader(bytes, where);
+  const { descr, shape, fortran, textOffset, dataOffset } = scanNpyHeader(bytes, where);
+  if (fortran && shape.length > 1)
+    throw new FormatError(where, textOffset, "objects in Fortran order, which are not read");
   if (!/^\|?O8?$/.test(descr)) {
     throw new FormatError(where, textOffset, "an array of numbers, where Python objects are expected", {
       found: `'${descr}'`,

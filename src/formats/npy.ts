@@ -1,7 +1,7 @@
 /**
  * Reads NumPy's `.npy` arrays, so that data sets, reference outputs and bounding boxes come in as typed arrays.
  *
- * Little-endian numbers, booleans and text in C order. Object arrays hold Python pickles; npy-object.ts reads those,
+ * Numbers, booleans and text, of either byte order; what was saved in Fortran order comes in C order. Object arrays hold Python pickles; npy-object.ts reads those,
  * and nothing in a file is ever run. The header is a Python dict literal; it is scanned, never evaluated.
  *
  * Offsets and lengths are in bytes, shapes in elements.
@@ -41,6 +41,9 @@ export type NpyArray = {
 export interface NpyHeader {
   readonly dtype: NpyDtype;
   readonly shape: readonly number[];
+  readonly bigEndian: boolean;
+  /** Whether the first index runs fastest in the file. */
+  readonly fortran: boolean;
   /** Bytes of one element; for text 4 times its width in characters. */
   readonly elementBytes: number;
   /** Where the numbers begin. */
@@ -60,7 +63,7 @@ export const MAX_HEADER_BYTES = 4096;
 export function parseNpy(bytes: Uint8Array, where: string): NpyArray {
   const header = parseNpyHeader(bytes, where);
   checkLength(header, bytes.length, where);
-  const data = bytes.subarray(header.dataOffset, header.dataOffset + header.dataBytes);
+  const data = inOrder(bytes.subarray(header.dataOffset, header.dataOffset + header.dataBytes), header);
   const { dtype, shape } = header;
   if (dtype === "text") return { dtype, shape, data: decodeText(data, header, where) };
   const View = VIEWS[dtype];
@@ -76,13 +79,49 @@ export function parseNpy(bytes: Uint8Array, where: string): NpyArray {
 
 /** The header alone; `bytes` need hold no more than the first {@link MAX_HEADER_BYTES} of the file. */
 export function parseNpyHeader(bytes: Uint8Array, where: string): NpyHeader {
-  const { descr, shape, textOffset, dataOffset } = scanNpyHeader(bytes, where);
-  const { dtype, elementBytes } = elementType(descr, where, textOffset);
+  const { descr, shape, fortran, textOffset, dataOffset } = scanNpyHeader(bytes, where);
+  const { dtype, elementBytes, bigEndian } = elementType(descr, where, textOffset);
   const dataBytes = shape.reduce((total, length) => total * length, elementBytes);
   if (!Number.isSafeInteger(dataBytes)) {
     throw new FormatError(where, textOffset, `shape [${shape.join(", ")}] is more than can be addressed`);
   }
-  return { dtype, shape, elementBytes, dataOffset, dataBytes };
+  return { dtype, shape, bigEndian, fortran, elementBytes, dataOffset, dataBytes };
+}
+
+/** The bytes as a little-endian machine saves an array in C order; a copy where they are not so already. */
+function inOrder(
+  data: Uint8Array,
+  { dtype, shape, bigEndian, fortran, elementBytes }: NpyHeader,
+): Uint8Array {
+  // One dimension, or none, is the same in both.
+  const turned =
+    fortran && shape.filter((length) => length > 1).length > 1 ? inCOrder(data, shape, elementBytes) : data;
+  if (!bigEndian) return turned;
+  const swapped = turned === data ? data.slice() : turned;
+  const unit = dtype === "text" ? 4 : elementBytes;
+  for (let at = 0; at < swapped.length; at += unit) swapped.subarray(at, at + unit).reverse();
+  return swapped;
+}
+
+/** Copies elements of `size` bytes so that the last index runs fastest instead of the first. */
+function inCOrder(data: Uint8Array, shape: readonly number[], size: number): Uint8Array {
+  const out = new Uint8Array(data.length);
+  const strides = shape.map((_, axis) =>
+    shape.slice(0, axis).reduce((product, length) => product * length, size),
+  );
+  const index = shape.map(() => 0);
+  let from = 0;
+  for (let to = 0; to < out.length; to += size) {
+    for (let i = 0; i < size; i++) out[to + i] = data[from + i] as number;
+    for (let axis = shape.length - 1; axis >= 0; axis--) {
+      from += strides[axis] as number;
+      index[axis] = (index[axis] as number) + 1;
+      if ((index[axis] as number) < (shape[axis] as number)) break;
+      from -= (strides[axis] as number) * (shape[axis] as number);
+      index[axis] = 0;
+    }
+  }
+  return out;
 }
 
 /** The header as it is written, whatever its element type; `textOffset` is where its dict begins. */
@@ -92,6 +131,7 @@ export function scanNpyHeader(
 ): {
   readonly descr: string;
   readonly shape: readonly number[];
+  readonly fortran: boolean;
   readonly textOffset: number;
   readonly dataOffset: number;
 } {
@@ -165,7 +205,7 @@ function elementType(
   descr: string,
   where: string,
   offset: number,
-): { readonly dtype: NpyDtype; readonly elementBytes: number } {
+): { readonly dtype: NpyDtype; readonly elementBytes: number; readonly bigEndian: boolean } {
   const refuse = (what: string, hint?: string) =>
     new FormatError(where, offset, what, { found: `'${descr}'`, hint });
   if (/^\|?O/.test(descr)) {
@@ -174,10 +214,8 @@ function elementType(
   const [, order, kind, size] = /^([<>|=])([a-zA-Z])([0-9]{1,6})$/.exec(descr) ?? [];
   if (kind === undefined || size === undefined) throw refuse("unknown element type");
   const bytes = Number(size);
-  if (order === ">" && (bytes > 1 || kind === "U")) {
-    throw refuse("big-endian numbers are not read", 'Save it with .astype(dtype.newbyteorder("<"))');
-  }
-  if (kind === "U" && bytes > 0) return { dtype: "text", elementBytes: 4 * bytes };
+  const bigEndian = order === ">" && (bytes > 1 || kind === "U");
+  if (kind === "U" && bytes > 0) return { dtype: "text", elementBytes: 4 * bytes, bigEndian };
   const dtype = numericType(`${kind}${bytes}`);
   if (dtype === undefined) {
     throw refuse(
@@ -185,7 +223,7 @@ function elementType(
       "Read are b1, u1, i1, u2, i2, u4, i4, u8, i8, f4, f8 and U",
     );
   }
-  return { dtype, elementBytes: VIEWS[dtype].BYTES_PER_ELEMENT };
+  return { dtype, elementBytes: VIEWS[dtype].BYTES_PER_ELEMENT, bigEndian };
 }
 
 function checkLength(header: NpyHeader, size: number, where: string): void {
@@ -237,7 +275,7 @@ class HeaderScanner {
     private readonly offset: number,
   ) {}
 
-  scan(): { readonly descr: string; readonly shape: readonly number[] } {
+  scan(): { readonly descr: string; readonly shape: readonly number[]; readonly fortran: boolean } {
     let descr: string | undefined;
     let order: string | undefined;
     let shape: number[] | undefined;
@@ -262,10 +300,7 @@ class HeaderScanner {
     if (descr === undefined || order === undefined || shape === undefined) {
       throw this.#error("one of 'descr', 'fortran_order' and 'shape' is missing");
     }
-    if (order === "True") {
-      throw this.#error("in Fortran order, which is not read (save numpy.ascontiguousarray(array))");
-    }
-    return { descr, shape };
+    return { descr, shape, fortran: order === "True" };
   }
 
   /** `()`, `(3,)`, `(3, 4)`, with Python 2's `3L` too. */

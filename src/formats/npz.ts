@@ -22,6 +22,8 @@ import { openRegular, readFully } from "./read-file.js";
 export interface Npz {
   /** Array names, as `numpy.load` gives them (without `.npy`), in the order of the file. */
   readonly names: readonly string[];
+  /** Members that are no arrays: a README, say. */
+  readonly others: readonly string[];
   /** Type and shape of an array, without its numbers. */
   header(name: string): Promise<NpyHeader>;
   /** Reads one array; nothing is kept. */
@@ -38,7 +40,7 @@ const DEFAULT_MAX_BYTES = 2 ** 32;
  */
 export async function openNpz(path: string, options: { readonly maxBytes?: number } = {}): Promise<Npz> {
   const maxBytes = options.maxBytes ?? DEFAULT_MAX_BYTES;
-  const members = await withZip(path, path, (zip, size) => readDirectory(zip, path, size));
+  const { members, others } = await withZip(path, path, (zip, size) => readDirectory(zip, path, size));
   const withMember = async <T>(
     name: string,
     use: (zip: ZipFile, member: Member) => Promise<T>,
@@ -50,6 +52,7 @@ export async function openNpz(path: string, options: { readonly maxBytes?: numbe
   };
   return {
     names: [...members.keys()],
+    others,
     header: (name) => withMember(name, (zip, member) => readHeader(zip, member, maxBytes)),
     read: (name) => withMember(name, (zip, member) => readArray(zip, member, maxBytes)),
   };
@@ -142,12 +145,22 @@ class ArchiveReader extends RandomAccessReader {
 }
 
 /** The members by array name. */
-async function readDirectory(zip: ZipFile, path: string, size: number): Promise<Map<string, Member>> {
+async function readDirectory(
+  zip: ZipFile,
+  path: string,
+  size: number,
+): Promise<{ readonly members: Map<string, Member>; readonly others: readonly string[] }> {
   const members = new Map<string, Member>();
+  const others: string[] = [];
   let bytes = 0;
   let packed = 0;
   for await (const entry of zip.eachEntry()) {
     const name = arrayName(entry.fileName);
+    if (name === undefined) {
+      others.push(entry.fileName);
+      bytes = directoryBytes(bytes, entry);
+      continue;
+    }
     if (!entry.canDecodeFileData()) {
       throw new Error(
         entry.isEncrypted()
@@ -164,19 +177,25 @@ async function readDirectory(zip: ZipFile, path: string, size: number): Promise<
     // Members that share their bytes would unpack to far more than a file of this length can hold.
     packed += compressedSize;
     if (packed > size) throw new Error(`${name} and those before it take more bytes than the file has`);
-    bytes += ENTRY_BYTES + entry.fileNameLength + entry.extraFieldLength + entry.fileCommentLength;
-    if (bytes > MAX_DIRECTORY_BYTES) {
-      throw new Error(`its directory is longer than ${MAX_DIRECTORY_BYTES} bytes`);
-    }
+    bytes = directoryBytes(bytes, entry);
     members.set(name, { where: `${path}/${name}`, entry });
   }
-  return members;
+  return { members, others };
 }
 
-function arrayName(fileName: string): string {
+/** The directory's length with one entry more. */
+function directoryBytes(before: number, entry: Entry): number {
+  const bytes =
+    before + ENTRY_BYTES + entry.fileNameLength + entry.extraFieldLength + entry.fileCommentLength;
+  if (bytes > MAX_DIRECTORY_BYTES)
+    throw new Error(`its directory is longer than ${MAX_DIRECTORY_BYTES} bytes`);
+  return bytes;
+}
+
+/** undefined for a member that is no array: a README, a folder. */
+function arrayName(fileName: string): string | undefined {
   if (!isPlainName(fileName)) throw new Error("a member's name is empty, too long or not printable");
-  if (!fileName.endsWith(".npy")) throw new Error(`${fileName} is not a .npy file`);
-  return fileName.slice(0, -".npy".length);
+  return fileName.endsWith(".npy") ? fileName.slice(0, -".npy".length) : undefined;
 }
 
 /** The array's header; after this its declared length can be allocated. */
