@@ -51,6 +51,15 @@ export interface ModelDescription {
   readonly class_names: readonly string[];
 }
 
+/** What a run held out, which its split.json names. */
+export interface SplitState {
+  /** Of every class; null where the data had a part of its own to be scored. */
+  readonly share: number | null;
+  readonly held_out: number;
+  /** Of split.json. */
+  readonly sha256: string;
+}
+
 export interface CheckpointState {
   /** One line for whoever opens the file. */
   readonly readme: string;
@@ -71,6 +80,8 @@ export interface CheckpointState {
   readonly settings: Readonly<Record<string, string | number | boolean>>;
   readonly origins: Readonly<Record<string, string>>;
   readonly data: { readonly fingerprint: string; readonly train_images: number };
+  /** What the run held out; absent in checkpoints of versions that remembered no names. */
+  readonly split?: SplitState | undefined;
   /** Files of the training set that were bad so far: one that is removed later keeps its place. */
   readonly bad_images?: readonly PictureFile[] | undefined;
   /** Sizes of the other files, in bytes. */
@@ -139,6 +150,13 @@ const stateSchema: z.ZodType<CheckpointState> = z.strictObject({
   settings: z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])),
   origins: z.record(z.string(), z.string()),
   data: z.strictObject({ fingerprint: z.string(), train_images: z.int().nonnegative() }),
+  split: z
+    .strictObject({
+      share: z.number().nullable(),
+      held_out: z.int().nonnegative(),
+      sha256: z.string().regex(/^[0-9a-f]{64}$/),
+    })
+    .optional(),
   bad_images: z.array(z.strictObject({ name: z.string(), bytes: z.int().nonnegative() })).optional(),
   bytes: z.record(z.string(), z.int().nonnegative()),
 });
