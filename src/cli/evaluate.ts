@@ -44,7 +44,10 @@ export const evaluateCommand: CliCommand = {
           step = event.step;
           terminal.note(titled("Weights", `${shortPath(event.checkpoint)}, after step ${count(event.step)}`));
           terminal.note(
-            titled("Data", `${shortPath(event.data_dir)}, ${count(event.images)} pictures: ${PARTS[event.part]}`),
+            titled(
+              "Data",
+              `${shortPath(event.data_dir)}, ${count(event.images)} pictures: ${PARTS[event.part]}`,
+            ),
           );
           for (const line of unusedLines(event.unused)) terminal.note(line);
           for (const line of recordLines(event.records)) terminal.note(line);

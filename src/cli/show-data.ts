@@ -31,8 +31,9 @@ import type { Terminal } from "./terminal.js";
 
 export const showDataCommand: CliCommand = {
   name: "show-data",
-  arguments: "<data or run>",
-  purpose: "Draws a contact sheet: pictures with boxes and crops, beside what the network would see of them.",
+  arguments: "<data>",
+  purpose:
+    "Draws a contact sheet: pictures with boxes and crops, beside what the network would see of them; of a run, its data.",
   examples: [
     "riffle show-data photos",
     "riffle show-data data/ --augment torchvision --output sheet.html",
@@ -162,7 +163,10 @@ async function sourceOf(
   given: GivenSettings,
 ): Promise<{
   readonly settings: DataSettings & Pick<GivenSettings, "seed">;
-  readonly options: Omit<RememberedSplit, "lost"> & { readonly isOwn?: boolean; readonly usualShare?: number };
+  readonly options: Omit<RememberedSplit, "lost"> & {
+    readonly isOwn?: boolean;
+    readonly usualShare?: number;
+  };
 }> {
   const isRun = await exists(join(path, "recipe.json"));
   if (!isRun) return { settings: { ...given, data_dir: path }, options: { usualShare: USUAL_SHARE } };

@@ -51,20 +51,28 @@ export async function layoutOf(root: string): Promise<FolderLayout> {
     const [shard = ""] = await listShards(root);
     const [other] = [...classes, ...recordParts];
     if (other !== undefined) {
-      throw DataError.at(join(root, shard), `lies beside the folder ${other}, so it is not known which is the data`, {
-        safe: "Nothing was written",
-        hint: `Move it away, or give one of them alone, such as --data_dir ${join(root, shard)}`,
-      });
+      throw DataError.at(
+        join(root, shard),
+        `lies beside the folder ${other}, so it is not known which is the data`,
+        {
+          safe: "Nothing was written",
+          hint: `Move it away, or give one of them alone, such as --data_dir ${join(root, shard)}`,
+        },
+      );
     }
     return shardsByName(root);
   }
   const strays = named((kind, split) => kind === "records" && split === undefined);
   const [records] = [...recordParts, ...strays];
   if (records !== undefined && classes.length > 0) {
-    throw DataError.at(join(root, records), `holds shards beside the folder ${classes[0]}, so it is not known which is the data`, {
-      safe: "Nothing was written",
-      hint: `Move one of them away, or give it alone, such as --data_dir ${join(root, records)}`,
-    });
+    throw DataError.at(
+      join(root, records),
+      `holds shards beside the folder ${classes[0]}, so it is not known which is the data`,
+      {
+        safe: "Nothing was written",
+        hint: `Move one of them away, or give it alone, such as --data_dir ${join(root, records)}`,
+      },
+    );
   }
   return recordParts.length > 0 ? foldersOf(root, folders, "records") : picturesIn(root, folders);
 }
@@ -78,31 +86,47 @@ function picturesIn(root: string, folders: ReadonlyMap<string, Kind>): FolderLay
   const direct = [...folders].filter(([, kind]) => kind === "pictures").map(([name]) => name);
   const [first] = direct;
   if (first !== undefined && direct.every((name) => splitOfFolder(name) !== undefined)) {
-    throw DataError.at(join(root, first), "holds pictures and no class folders, so their classes are unknown", {
-      expected: `${first}/CLASS/*`,
-      hint: "Move each picture into a folder of its class",
-    });
+    throw DataError.at(
+      join(root, first),
+      "holds pictures and no class folders, so their classes are unknown",
+      {
+        expected: `${first}/CLASS/*`,
+        hint: "Move each picture into a folder of its class",
+      },
+    );
   }
   return { kind: "pictures", parts: {}, whole: { path: root }, unused: [] };
 }
 
 /** Parts that are folders. */
-function foldersOf(root: string, folders: ReadonlyMap<string, Kind>, kind: FolderLayout["kind"]): FolderLayout {
+function foldersOf(
+  root: string,
+  folders: ReadonlyMap<string, Kind>,
+  kind: FolderLayout["kind"],
+): FolderLayout {
   const held: Kind = kind === "records" ? "records" : "classes";
   const parts: { [S in Split]?: Place } = {};
   const used = new Set<string>();
   for (const split of splits) {
-    const [name] = preferred([...folders.keys()].filter((each) => splitOfFolder(each) === split && folders.get(each) === held));
+    const [name] = preferred(
+      [...folders.keys()].filter((each) => splitOfFolder(each) === split && folders.get(each) === held),
+    );
     if (name === undefined) continue;
     parts[split] = { path: join(root, name) };
     used.add(name);
   }
-  const trainName = [...folders].find(([name, each]) => splitOfFolder(name) === "train" && each === "pictures")?.[0];
+  const trainName = [...folders].find(
+    ([name, each]) => splitOfFolder(name) === "train" && each === "pictures",
+  )?.[0];
   if (parts.train === undefined && trainName !== undefined) {
-    throw DataError.at(join(root, trainName), "holds pictures and no class folders, so their classes are unknown", {
-      expected: `${trainName}/CLASS/*`,
-      hint: "Move each picture into a folder of its class",
-    });
+    throw DataError.at(
+      join(root, trainName),
+      "holds pictures and no class folders, so their classes are unknown",
+      {
+        expected: `${trainName}/CLASS/*`,
+        hint: "Move each picture into a folder of its class",
+      },
+    );
   }
   const unused = [...folders]
     .filter(([name, each]) => !used.has(name) && each !== "empty" && each !== "output")
@@ -116,7 +140,8 @@ async function shardsByName(root: string): Promise<FolderLayout> {
   const found = new Set(names.map(splitOfShard));
   found.delete(undefined);
   if (found.size === 0) return { kind: "records", parts: {}, whole: { path: root }, unused: [] };
-  const parts = Object.fromEntries([...found].map((split) => [split, { path: root, only: split }]));
+  const parts: { [S in Split]?: Place } = {};
+  for (const split of splits) if (found.has(split)) parts[split] = { path: root, only: split };
   const unused = names.filter((name) => splitOfShard(name) === undefined).map((name) => join(root, name));
   return { kind: "records", parts, unused };
 }
@@ -127,7 +152,8 @@ export function isTrainPart(path: string): boolean {
 }
 
 async function kindOf(path: string): Promise<Kind> {
-  if (await holdsRecords(path)) return isOwnOutput(path) && splitOfFolder(basename(path)) === undefined ? "output" : "records";
+  if (await holdsRecords(path))
+    return isOwnOutput(path) && splitOfFolder(basename(path)) === undefined ? "output" : "records";
   if (isOwnOutput(path)) return "output";
   const entries = entriesOf(path);
   if (entries.some(({ kind }) => kind === "folder")) return "classes";

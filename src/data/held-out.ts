@@ -143,27 +143,39 @@ export function unseen(
   if (first === undefined) return set;
   const trainedOn = `${found.train.length} of its ${set.size} pictures`;
   if (found.train.length < set.size * NO_CHANCE) {
-    notice(`${where}: ${trainedOn} have names and lengths of pictures that the run trained on, such as ${set.name(first)}`);
+    notice(
+      `${where}: ${trainedOn} have names and lengths of pictures that the run trained on, such as ${set.name(first)}`,
+    );
     return set;
   }
   if (found.heldOut.length > 0) {
-    notice(`${where}: ${trainedOn} were trained on; the ${found.heldOut.length} that were held out are scored`);
+    notice(
+      `${where}: ${trainedOn} were trained on; the ${found.heldOut.length} that were held out are scored`,
+    );
     return partOf(set, found.heldOut);
   }
-  throw DataError.at(where, `${trainedOn} are those that the run trained on, so their score would say nothing`, {
-    expected: "pictures that it has not seen",
-    found: set.name(first),
-    hint: "Score them all the same with --split train",
-  });
+  throw DataError.at(
+    where,
+    `${trainedOn} are those that the run trained on, so their score would say nothing`,
+    {
+      expected: "pictures that it has not seen",
+      found: set.name(first),
+      hint: "Score them all the same with --split train",
+    },
+  );
 }
 
 /** A line each of what a record's set is not any more. */
 export function changes({ others, gone }: Recognised, where: string): string[] {
   const pictures = (n: number): string => (n === 1 ? "1 picture" : `${n} pictures`);
   return [
-    ...(gone > 0 ? [`${where}: ${pictures(gone)} that the run held out ${gone === 1 ? "is" : "are"} gone`] : []),
+    ...(gone > 0
+      ? [`${where}: ${pictures(gone)} that the run held out ${gone === 1 ? "is" : "are"} gone`]
+      : []),
     ...(others > 0
-      ? [`${where}: ${pictures(others)} came since the run began, and ${others === 1 ? "is" : "are"} neither trained on nor scored`]
+      ? [
+          `${where}: ${pictures(others)} came since the run began, and ${others === 1 ? "is" : "are"} neither trained on nor scored`,
+        ]
       : []),
   ];
 }

@@ -32,7 +32,10 @@ export interface NpzParts {
    *
    * @throws DataError where a label is none of the classes.
    */
-  open(part: Split | "all", options: { readonly classes?: readonly string[] | undefined; readonly labelOffset: number }): Promise<Dataset>;
+  open(
+    part: Split | "all",
+    options: { readonly classes?: readonly string[] | undefined; readonly labelOffset: number },
+  ): Promise<Dataset>;
 }
 
 /** @throws DataError when there are no pictures. */
@@ -70,7 +73,10 @@ export async function openNpzParts(path: string): Promise<NpzParts> {
 
 /** `train_labels` to `train_images`, `y_train` to `x_train`. */
 function labelsOf(images: string): string {
-  return images.replace(/images$/i, "labels").replace(/^x(?=_|$)/, "y").replace(/^X(?=_|$)/, "Y");
+  return images
+    .replace(/images$/i, "labels")
+    .replace(/^x(?=_|$)/, "y")
+    .replace(/^X(?=_|$)/, "Y");
 }
 
 /** The images of a file without asking for labels; for prediction. */

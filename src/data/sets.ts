@@ -85,7 +85,7 @@ export interface Source {
   /** What belongs to the data and to none of the parts. */
   readonly unused: readonly string[];
   /** Where a part is, for people. */
-  place(split: Split): string;
+  readonly place: (split: Split) => string;
 }
 
 /**
@@ -103,12 +103,16 @@ export async function openPair(trainDir: string, evalDir: string, options: OpenO
   const ofOther = { leftOut: undefined, record: undefined, valSplit: undefined, usualShare: 0 };
   const held = await openPart(evalDir, undefined, { ...options, ...ofOther, classes });
   if (held.set.fingerprint === train.fingerprint) {
-    throw DataError.at(evalDir, "holds the very pictures that are trained on, so their score would say nothing", {
-      expected: "pictures that are not in the training set",
-      found: train.name(0),
-      safe: "Nothing was trained",
-      hint: "Leave --eval_data_dir out, and a share is held out",
-    });
+    throw DataError.at(
+      evalDir,
+      "holds the very pictures that are trained on, so their score would say nothing",
+      {
+        expected: "pictures that are not in the training set",
+        found: train.name(0),
+        safe: "Nothing was trained",
+        hint: "Leave --eval_data_dir out, and a share is held out",
+      },
+    );
   }
   const unused = [...source.unused, ...others(source, "train"), ...held.unused];
   return {
@@ -150,7 +154,13 @@ export async function openDatasets(dataDir: string, options: OpenOptions): Promi
   const { unused } = source;
   if (share === 0) {
     const scored = { by: null, share: null, unused };
-    return { train: whole, validation: undefined, classes, scored, record: recordOf(whole, undefined, options) };
+    return {
+      train: whole,
+      validation: undefined,
+      classes,
+      scored,
+      record: recordOf(whole, undefined, options),
+    };
   }
   const halves = halvesOf(whole, share, dataDir, options, remarks);
   const half = options.byNumber === true ? subset : partOf;
@@ -193,7 +203,8 @@ export async function openPart(
   const { parts, unused } = source;
   const notice = (what: string): void => void remarks.notices.push(what);
   const scored = asked === "train" ? undefined : partToScore(source, asked, dataDir);
-  if (scored !== undefined) return { set: await (parts[scored] as Opener)(options.classes), part: scored, unused };
+  if (scored !== undefined)
+    return { set: await (parts[scored] as Opener)(options.classes), part: scored, unused };
   const whole = await trainedPart(source, dataDir)(options.classes);
   const half = options.byNumber === true ? subset : partOf;
   const isTrain = asked === "train";
@@ -209,12 +220,24 @@ export async function openPart(
   }
   const share = (isOfRun ? record.drawn?.share : undefined) ?? valSplit ?? options.usualShare ?? 0;
   if (share > 0) {
-    const halves = halvesOf(whole, share, dataDir, isOfRun ? options : { ...options, record: undefined }, remarks);
+    const halves = halvesOf(
+      whole,
+      share,
+      dataDir,
+      isOfRun ? options : { ...options, record: undefined },
+      remarks,
+    );
     const samples = isTrain ? halves.train : halves.heldOut;
     if (samples.length === 0) {
-      throw DataError.at(dataDir, isTrain ? "holds no picture that was trained on" : "holds no picture that was held out", {
-        hint: isTrain ? "Leave --split out" : "Score others with --data_dir, or those trained on with --split train",
-      });
+      throw DataError.at(
+        dataDir,
+        isTrain ? "holds no picture that was trained on" : "holds no picture that was held out",
+        {
+          hint: isTrain
+            ? "Leave --split out"
+            : "Score others with --data_dir, or those trained on with --split train",
+        },
+      );
     }
     const set = half(whole, samples);
     if (isTrain) return { set, part: "train", unused };
@@ -270,7 +293,8 @@ export async function openSource(dataDir: string, options: OpenOptions): Promise
     };
   }
   if (isShardName(basename(dataDir))) {
-    const open: Opener = (known) => openRecords(dataDir, { ...options.records, classes: known ?? options.classes });
+    const open: Opener = (known) =>
+      openRecords(dataDir, { ...options.records, classes: known ?? options.classes });
     const isTrain = splitOfShard(basename(dataDir)) === "train";
     return {
       kind: "records",
@@ -292,7 +316,13 @@ function folderOptions(options: OpenOptions, known: readonly string[] | undefine
 }
 
 /** What a share holds out of a set: as the run remembers, or drawn. */
-function halvesOf(whole: Dataset, share: number, where: string, options: OpenOptions, remarks: Remarks): Halves {
+function halvesOf(
+  whole: Dataset,
+  share: number,
+  where: string,
+  options: OpenOptions,
+  remarks: Remarks,
+): Halves {
   const { record, seed } = options;
   if (record !== undefined) {
     const found = recordedHalves(whole, record, where);
@@ -339,7 +369,11 @@ function trainedPart({ parts, whole, place }: Source, where: string): Opener {
 }
 
 /** The part that is scored; undefined where there is none for that, and the whole is to be looked at. */
-function partToScore({ parts }: Source, asked: "validation" | "test" | undefined, where: string): Split | undefined {
+function partToScore(
+  { parts }: Source,
+  asked: "validation" | "test" | undefined,
+  where: string,
+): Split | undefined {
   if (asked !== "test") {
     if (parts.validation !== undefined) return "validation";
     return parts.test === undefined ? undefined : "test";

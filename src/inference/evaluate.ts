@@ -297,7 +297,9 @@ async function openScored(
   given: GivenSettings,
   atEnd: AtEnd,
   report: (event: EvaluateEvent) => void,
-): Promise<{ readonly dataDir: string; readonly dataset: Dataset; readonly model: ModelDescription } & OpenedPart> {
+): Promise<
+  { readonly dataDir: string; readonly dataset: Dataset; readonly model: ModelDescription } & OpenedPart
+> {
   const { settings, isOwn } = evaluatedData(given, trained.settings);
   const { data_dir, train_data_dir, eval_data_dir, synthetic } = settings;
   if (synthetic !== true && (data_dir ?? train_data_dir ?? eval_data_dir) === undefined) {
@@ -316,11 +318,15 @@ async function openScored(
   const { set } = opened;
   atEnd(() => set.close?.());
   if (given.split !== "train" && set.fingerprint === trained.fingerprint) {
-    throw DataError.at(dataName(settings), "holds the very pictures that the run trained on, so their score would say nothing", {
-      expected: "pictures that it has not seen",
-      found: set.name(0),
-      hint: "Score them all the same with --split train",
-    });
+    throw DataError.at(
+      dataName(settings),
+      "holds the very pictures that the run trained on, so their score would say nothing",
+      {
+        expected: "pictures that it has not seen",
+        found: set.name(0),
+        hint: "Score them all the same with --split train",
+      },
+    );
   }
   if (isOwn && opened.part === "held out") checkDrawn(split, record ?? opened.record, trained.path);
   const dataDir = (synthetic === true ? undefined : (eval_data_dir ?? data_dir)) ?? dataName(settings);

@@ -114,7 +114,9 @@ export async function openParts(settings: VerifySettings): Promise<Part[]> {
   const layout = isFolder ? await layoutOf(path) : undefined;
   if (layout?.kind === "records") {
     const open = async (part: PartName, { path: folder, only }: Place): Promise<Part> => {
-      const names = (await listShards(folder)).filter((name) => only === undefined || splitOfShard(name) === only);
+      const names = (await listShards(folder)).filter(
+        (name) => only === undefined || splitOfShard(name) === only,
+      );
       return shardsPart(part, folder, names, await readManifest(folder, only), settings);
     };
     const { parts, whole } = layout;

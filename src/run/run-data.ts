@@ -20,7 +20,14 @@ import {
 } from "../data/cache.js";
 import type { IndexProgress } from "../data/records/record-scan.js";
 import { parseKeys } from "../data/records/record-keys.js";
-import { type OpenedPart, openDatasets, openPair, openPart, type OpenOptions, type Sets } from "../data/sets.js";
+import {
+  type OpenedPart,
+  openDatasets,
+  openPair,
+  openPart,
+  type OpenOptions,
+  type Sets,
+} from "../data/sets.js";
 import type { Split } from "../data/split-names.js";
 import { syntheticSet } from "../data/synthetic.js";
 import { noRemarks } from "../data/remarks.js";
@@ -60,10 +67,7 @@ export function dataName({ synthetic, data_dir, train_data_dir }: DataSettings):
   return synthetic === true ? "synthetic pictures" : (train_data_dir ?? data_dir ?? "no data");
 }
 
-type DataOptions = Pick<
-  OpenOptions,
-  "seed" | "usualShare" | "record" | "byNumber" | "leftOut" | "outputs"
->;
+type DataOptions = Pick<OpenOptions, "seed" | "usualShare" | "record" | "byNumber" | "leftOut" | "outputs">;
 type DataReporter = (event: PreparingEvent | BadImageEvent | PassedOverEvent | WarningEvent) => void;
 
 /** What a run trains on, and what it is scored on meanwhile. @throws DataError, UsageError */
@@ -139,7 +143,9 @@ function classesWithout(train: Dataset, where: string, offset = table.label_offs
   const named = empty.slice(0, NAMED).map(({ name, label }) => (isNumbers ? String(label + offset) : name));
   const list = named.join(", ") + (empty.length > NAMED ? ", ..." : "");
   const are = empty.length === 1 ? "class" : "classes";
-  const what = isNumbers ? `no picture has the label ${list}` : `${empty.length} ${are} without a picture to train on: ${list}`;
+  const what = isNumbers
+    ? `no picture has the label ${list}`
+    : `${empty.length} ${are} without a picture to train on: ${list}`;
   if (!isNumbers || first === 0) {
     const gaps = isNumbers ? "; labels without gaps give a network without idle outputs" : "";
     return [`${where}: ${what}; the network has ${train.classes.length} outputs all the same${gaps}`];

@@ -36,7 +36,10 @@ export interface RememberedSplit extends Pick<OpenOptions, "record" | "byNumber"
 }
 
 /** What a checkpoint's run remembers; the checkpoint may have been taken out of the run's folder. */
-export async function rememberedSplit(path: string, { split }: Pick<CheckpointState, "split">): Promise<RememberedSplit> {
+export async function rememberedSplit(
+  path: string,
+  { split }: Pick<CheckpointState, "split">,
+): Promise<RememberedSplit> {
   if (split === undefined) return { byNumber: true };
   const bytes = await readWhole(join(dirname(path), SPLIT_FILE), MAX_BYTES).catch(() => undefined);
   if (bytes === undefined || sha256(bytes) !== split.sha256) return { lost: split };
@@ -46,7 +49,11 @@ export async function rememberedSplit(path: string, { split }: Pick<CheckpointSt
 }
 
 /** @throws CheckpointError where the run's memory is lost, and its data is not what it was. */
-export function checkDrawn({ lost }: RememberedSplit, record: SplitRecord | undefined, checkpoint: string): void {
+export function checkDrawn(
+  { lost }: RememberedSplit,
+  record: SplitRecord | undefined,
+  checkpoint: string,
+): void {
   if (lost === undefined || lost.share === null) return;
   if (record !== undefined && splitStateOf(record).sha256 === lost.sha256) return;
   throw new CheckpointError({

@@ -164,8 +164,13 @@ class Training {
     const { train: unreadable, validation: alsoUnreadable } = this.#plan.unreadable;
     this.#saver.noteBad([...unreadable, ...alsoUnreadable]);
     this.#badImages = unreadable.length;
-    const { record } = this.#plan.data;
-    if (record !== undefined && (resumed === undefined || resumed.state.split !== undefined)) {
+    const { data, settings } = this.#plan;
+    const { record } = data;
+    if (
+      settings.do_checkpoint &&
+      record !== undefined &&
+      (resumed === undefined || resumed.state.split !== undefined)
+    ) {
       await writeSplit(runDir, record);
     }
     // Saved before anything is trained, so that a run killed at any time from now on can be resumed.

@@ -25,7 +25,12 @@ export async function readClasses(folder: string, label = "label"): Promise<stri
     const encoding = join(place, "integer_encoding.json");
     const json = await readText(encoding);
     if (json !== undefined) return classesOfEncoding(json, encoding);
-    const lists = ["classes.txt", `${label.replaceAll("/", "-")}.labels.txt`, "label.labels.txt", "labels.txt"];
+    const lists = [
+      "classes.txt",
+      `${label.replaceAll("/", "-")}.labels.txt`,
+      "label.labels.txt",
+      "labels.txt",
+    ];
     for (const name of lists) {
       const list = join(place, name);
       const text = await readText(list);

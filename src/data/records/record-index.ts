@@ -117,7 +117,12 @@ async function locate(path: string, only: Split | undefined) {
       isFolder: false,
     };
   const names = (await listShards(path)).filter((name) => only === undefined || splitOfShard(name) === only);
-  return { folder: path, names, indexName: only === undefined ? INDEX_FILE : `.${only}.riffle-index`, isFolder: true };
+  return {
+    folder: path,
+    names,
+    indexName: only === undefined ? INDEX_FILE : `.${only}.riffle-index`,
+    isFolder: true,
+  };
 }
 
 async function statShard(folder: string, name: string): Promise<ShardFile> {
