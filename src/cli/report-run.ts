@@ -213,13 +213,12 @@ function heading(event: StartEvent): string[] {
 /** What is scored where it is not the data's own validation part, and what is not used at all. */
 function scoredLines({ scored, settings, run }: StartEvent): string[] {
   if (scored === null) return [];
+  const kept = settings["do_checkpoint"] === false ? "" : ` · named in ${shortPath(join(run, "split.json"))}`;
   const held = {
     validation: [],
     given: [],
     test: ["the test part is scored, for there is no validation part"],
-    share: [
-      `${percent(scored.share ?? 0)} of every class, drawn by seed ${settings["seed"]} · named in ${shortPath(join(run, "split.json"))}`,
-    ],
+    share: [`${percent(scored.share ?? 0)} of every class, drawn by seed ${settings["seed"]}${kept}`],
     none: ["nothing: all pictures are trained on, and none is scored"],
   }[scored.by ?? "none"];
   return [...held.map((text) => titled("Held out", text)), ...unusedLines(scored.unused)];

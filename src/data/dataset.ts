@@ -22,7 +22,7 @@ export interface Dataset {
   label(sample: number): number;
   /** The file's path, or `file.npz#17`. */
   name(sample: number): string;
-  /** Of files and records: the name without the place that the set lies at. */
+  /** What it is known by in another place, or among others: its name without the set's own, or of its pixels. */
   key?(sample: number): string;
   /** Of sets of files in which one that is removed keeps its place. */
   file?(sample: number): PictureFile | undefined;
@@ -84,7 +84,7 @@ export async function orDataError<T>(result: Promise<T>): Promise<T | DataError>
   }
 }
 
-/** What a record of a split calls a sample; of arrays its number. */
+/** What a record of a split calls a sample; its number where it has no other name. */
 export function keyOf(set: Dataset, sample: number): string {
   return set.key?.(sample) ?? `#${sample}`;
 }

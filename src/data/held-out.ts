@@ -82,8 +82,8 @@ export interface Recognised extends Halves {
 
 /**
  * Finds the samples of a record in a set: pictures by name, or, so that another set with names like `0001.jpg` is not
- * taken for this one, by name and length where a sample is to be one that was trained on. Records by both. Arrays have
- * neither, and are the same only as a whole.
+ * taken for this one, by name and length where a sample is to be one that was trained on. Records by both, arrays by
+ * their pixels.
  */
 export function recognise(set: Dataset, record: SplitRecord): Recognised {
   const train: number[] = [];
@@ -180,7 +180,7 @@ export function changes({ others, gone }: Recognised, where: string): string[] {
   ];
 }
 
-/** Whether samples can be told by name and length: files and records. */
+/** Whether samples are known by more than their numbers. */
 function isNamed(set: Dataset): boolean {
   return set.key !== undefined;
 }

@@ -102,32 +102,27 @@ class ImageFiles implements Dataset {
 /** Opens a folder of class folders. */
 export function openClasses(root: string, options: FolderOptions = {}): Dataset {
   const { known, leftOut, remarks = noRemarks(), mayBeEmpty = known !== undefined } = options;
-  const { files, ...listed } = listFolder(root, remarks);
+  const { files, folders } = listFolder(root, remarks);
   const loose = files.find((name) => !isDocument(name));
   if (loose !== undefined) {
     throw DataError.at(join(root, loose), "lies beside the class folders, so its class is unknown", {
       hint: "Move it into the folder of its class, or away",
     });
   }
-  const held = new Map(listed.folders.map((folder) => [folder, entriesOf(join(root, folder), remarks)]));
-  for (const [folder, entries] of held) {
-    if (!isOutput(join(root, folder), entries, options.outputs)) continue;
-    held.delete(folder);
-    remarks.others.push(join(root, folder));
-  }
-  const folders = [...held.keys()];
-  if (folders.length === 0) {
-    throw DataError.at(root, "holds no class folders", { expected: "one folder of pictures per class" });
-  }
-  const classes = known ?? folders;
-  const labelOf = byName(classes.map((name, label) => [name, label]));
-  noteLookalikes(root, folders, remarks);
+  const own: string[] = [];
+  const labelOf = known === undefined ? undefined : byName(known.map((name, label) => [name, label]));
   const labels: number[] = [];
   const pictures: PictureFile[] = [];
-  for (const [folder, entries] of held) {
-    const label = labelOf(folder);
+  for (const folder of folders) {
+    const entries = entriesOf(join(root, folder), remarks);
+    if (isOutput(join(root, folder), entries, options.outputs)) {
+      remarks.others.push(join(root, folder));
+      continue;
+    }
+    own.push(folder);
+    const label = labelOf === undefined ? own.length - 1 : labelOf(folder);
     if (label === undefined) {
-      throw unknownClass(join(root, folder), classes, folder);
+      throw unknownClass(join(root, folder), known ?? [], folder);
     }
     const inside = picturesIn(join(root, folder), entries, remarks);
     if (inside.length === 0 && !mayBeEmpty) {
@@ -144,8 +139,12 @@ export function openClasses(root: string, options: FolderOptions = {}): Dataset 
       labels.push(label);
     }
   }
+  if (own.length === 0) {
+    throw DataError.at(root, "holds no class folders", { expected: "one folder of pictures per class" });
+  }
+  noteLookalikes(root, own, remarks);
   if (pictures.length === 0) throw DataError.at(root, "holds no pictures");
-  return new ImageFiles(root, classes, pictures, Int32Array.from(labels), leftOut !== undefined);
+  return new ImageFiles(root, known ?? own, pictures, Int32Array.from(labels), leftOut !== undefined);
 }
 
 /** A folder of ours: told from what it holds, or because the command says that it writes there. */

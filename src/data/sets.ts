@@ -139,6 +139,11 @@ export async function openDatasets(dataDir: string, options: OpenOptions): Promi
   refuseClasses(dataDir, classes);
   const by = (["validation", "test"] as const).find((split) => source.parts[split] !== undefined);
   if (by !== undefined) {
+    if (record?.drawn != null) {
+      throw DataError.at(dataDir, "has parts now, and had none when the run held out a share of it", {
+        hint: "Put it back as it was",
+      });
+    }
     if (valSplit !== undefined) throw notToSplit(dataDir, "this has one");
     const validation = await (source.parts[by] as Opener)(classes);
     const unused = [...source.unused, ...others(source, "train", by)];
@@ -200,11 +205,15 @@ export async function openPart(
   const { valSplit, record, remarks = noRemarks(), isOwn = false } = options;
   refuseShare(valSplit);
   const source = await openSource(dataDir, options);
-  const { parts, unused } = source;
+  const { parts, unused, place } = source;
   const notice = (what: string): void => void remarks.notices.push(what);
   const scored = asked === "train" ? undefined : partToScore(source, asked, dataDir);
-  if (scored !== undefined)
-    return { set: await (parts[scored] as Opener)(options.classes), part: scored, unused };
+  if (scored !== undefined) {
+    const set = await (parts[scored] as Opener)(options.classes);
+    // Sorted into parts since, some of what it held out then may be in another part now.
+    const isSorted = record?.drawn != null;
+    return { set: isSorted ? unseen(set, record, place(scored), notice) : set, part: scored, unused };
+  }
   const whole = await trainedPart(source, dataDir)(options.classes);
   const half = options.byNumber === true ? subset : partOf;
   const isTrain = asked === "train";

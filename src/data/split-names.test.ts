@@ -7,7 +7,7 @@ suite("names of parts", () => {
   test("folders: the words of other tools, in any case, with and without what shards are called", () => {
     const found = (...names: string[]) => names.map(splitOfFolder);
     assert.deepEqual(
-      new Set(found("train", "Training", "TRAIN", "train_shards", "train-records")),
+      new Set(found("train", "Training", "TRAIN", "train_shards", "training_set")),
       new Set(["train"]),
     );
     assert.deepEqual(

@@ -19,11 +19,12 @@ const words: { readonly [S in Split]: readonly string[] } = {
   test: ["test", "testing", "eval"],
 };
 
-/** The part that a folder is by its name: `val`, `Training`, `train_shards`. */
+/** The part that a folder is by its name: `val`, `Training`, `train_shards`, `test_set`. */
 export function splitOfFolder(name: string): Split | undefined {
-  const [, word = "", suffix] = /^([a-z]+)([-_]?(?:shards|records|tfrecords?))?$/i.exec(name) ?? [];
+  const [, word = "", suffix] =
+    /^([a-z]+)([-_]?(?:shards|records|tfrecords?|set|data|images))?$/i.exec(name) ?? [];
   // The original's own name for what it validates on.
-  if (suffix !== undefined && word.toLowerCase() === "eval") return "validation";
+  if (/shards$/i.test(suffix ?? "") && word.toLowerCase() === "eval") return "validation";
   return splitOfWord(word);
 }
 
