@@ -7,6 +7,7 @@ import { existsSync } from "node:fs";
 import { basename } from "node:path";
 
 import { printable } from "../core/printable.js";
+import { USUAL_SHARE } from "../data/held-out.js";
 import type { Dataset } from "../data/dataset.js";
 import { drawFolder } from "../prepare/draw/draw-folder.js";
 import { objectClasses } from "../prepare/draw/classes.js";
@@ -83,7 +84,7 @@ async function demo({ settings }: Invocation, terminal: Terminal): Promise<numbe
       return stop.exitCode;
     }
 
-    const data = await openRunData(given, { seed: settings.seed ?? 0 }, () => {});
+    const data = await openRunData(given, { seed: settings.seed ?? 0, usualShare: USUAL_SHARE }, () => {});
     const { validation } = data;
     await data.close();
     if (validation !== undefined) {

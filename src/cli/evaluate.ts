@@ -8,7 +8,7 @@ import { type GivenSettings, settingsOf } from "../settings/settings.js";
 import type { CliCommand } from "./command.js";
 import { count, percent } from "./format.js";
 import { startProgress } from "./progress.js";
-import { orientationWords, preparing, recordLines, titled } from "./report-run.js";
+import { orientationWords, preparing, recordLines, titled, unusedLines } from "./report-run.js";
 
 export const evaluateCommand: CliCommand = {
   name: "evaluate",
@@ -46,9 +46,10 @@ export const evaluateCommand: CliCommand = {
           terminal.note(
             titled(
               "Data",
-              `${shortPath(event.data_dir)}, ${count(event.images)} pictures · ${orientationWords(event.model.exif_orientation)}`,
+              `${shortPath(event.data_dir)}, ${count(event.images)} pictures: ${PARTS[event.part]} · ${orientationWords(event.model.exif_orientation)}`,
             ),
           );
+          for (const line of unusedLines(event.unused)) terminal.note(line);
           for (const line of recordLines(event.records)) terminal.note(line);
           return;
         case "evaluating":
@@ -76,6 +77,15 @@ export const evaluateCommand: CliCommand = {
     }
   },
 };
+
+/** What is scored, in words. */
+const PARTS = {
+  train: "those that were trained on, by --split train",
+  validation: "the validation part",
+  test: "the test part",
+  "held out": "those that were held out",
+  all: "all of them, for there are no parts",
+} as const;
 
 /** Two answers to the question what is evaluated. */
 function refuseContradictions(

@@ -5,6 +5,8 @@
  * cross-entropy, which a validation's loss can be held against; what the weight decay adds stands beside it.
  */
 
+import { join } from "node:path";
+
 import type { OrientationRule } from "../data/pictures/orientation.js";
 import { nativeBackend } from "../backends/native/index.js";
 import { RiffleError } from "../core/error.js";
@@ -198,6 +200,7 @@ function heading(event: StartEvent): string[] {
         `evaluated on the central ${s.image_size} of ${s.eval_resize ?? evaluationSide(s.image_size, s.eval_crop)} px · ` +
         orientationWords(s.exif_orientation),
     ),
+    ...scoredLines(event),
     ...recordLines(event.records),
     ...cacheLines(s.cache, event.cache_folder),
     titled("Machine", machineLine(event.backend, s.threads) + precision(s.precision_mode)),
@@ -213,6 +216,29 @@ function heading(event: StartEvent): string[] {
         ]),
   ];
 }
+
+/** What is scored where it is not the data's own validation part, and what is not used at all. */
+function scoredLines({ scored, settings, run }: StartEvent): string[] {
+  if (scored === null) return [];
+  const kept = settings["do_checkpoint"] === false ? "" : ` · named in ${shortPath(join(run, "split.json"))}`;
+  const held = {
+    validation: [],
+    given: [],
+    test: ["the test part is scored, for there is no validation part"],
+    share: [`${percent(scored.share ?? 0)} of every class, drawn by seed ${settings["seed"]}${kept}`],
+    none: ["nothing: all pictures are trained on, and none is scored"],
+  }[scored.by ?? "none"];
+  return [...held.map((text) => titled("Held out", text)), ...unusedLines(scored.unused)];
+}
+
+/** "Not used  data/test": what belongs to the data and is neither trained on nor scored. */
+export function unusedLines(unused: readonly string[]): string[] {
+  if (unused.length === 0) return [];
+  const more = unused.length > MOST_NAMED ? `, ... (${unused.length})` : "";
+  return [titled("Not used", unused.slice(0, MOST_NAMED).map(shortPath).join(", ") + more)];
+}
+
+const MOST_NAMED = 5;
 
 /** "rate 0.1 = 0.2 at batch 32, scaled to 16": what a rate was made from, where the recipe's was for another batch. */
 function rateOf({ lr, batch_size }: Settings, scaled: StartEvent["scaled_rate"]): string {

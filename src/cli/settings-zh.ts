@@ -31,7 +31,7 @@ export const chineseUnits: Readonly<Record<string, string>> = {
 
 export const chineseSettings: Readonly<Record<SettingName, ChineseSetting>> = {
   data_dir: {
-    help: "数据所在目录：图像目录 train/<类别>/* 与 val/<类别>/*，或配合 --val_split 使用的 <类别>/*；TFRecord 分片目录 train_shards/ 与 val_shards/，或配合 --val_split 使用的分片；也可以是 .npz 文件",
+    help: "数据所在目录：图像目录 train/<类别>/* 与 val/<类别>/*，或 <类别>/*；TFRecord 分片目录 train_shards/ 与 val_shards/，或文件名中写明所属部分的分片；也可以是 .npz 文件",
     unset: "必须给出",
   },
   train_data_dir: {
@@ -51,7 +51,14 @@ export const chineseSettings: Readonly<Record<SettingName, ChineseSetting>> = {
     help: "使用多少张验证图像，在整个数据集中均匀选取；超过实际数量则拒绝运行",
     unset: "全部；--synthetic 时没有验证集",
   },
-  val_split: { help: "没有验证集时，每个类别留作验证的比例", unset: "使用数据自带的验证集" },
+  val_split: {
+    help: "数据没有验证或测试部分时，每个类别留出、不参与训练而用于评估的比例；0 表示不留出",
+    unset: "数据没有验证或测试部分时为 0.2",
+  },
+  split: {
+    help: "评估哪一部分：验证部分或留出的图像、测试部分；只有写明 train 时才评估训练过的图像",
+    unset: "validation；没有时为 test",
+  },
   num_classes: { help: "网络的输出个数，不得少于数据的类别数", unset: "数据的类别数" },
   max_bad_images: { help: "允许跳过多少个无法解码的文件，超过则停止" },
   skip_bad_records: { help: "允许从记录集中剔除多少条损坏的记录，超过则拒绝使用该数据" },
@@ -59,7 +66,7 @@ export const chineseSettings: Readonly<Record<SettingName, ChineseSetting>> = {
     help: "他人制作的记录中各字段的名称：image=键,label=键；有标注框时再加 xmin=键,ymin=键,xmax=键,ymax=键",
     unset: "image、label、xmin 等，或 image/encoded、image/class/label、image/object/bbox/xmin 等",
   },
-  label_offset: { help: "记录中第一个类别的标签；若 0 表示背景，则为 1" },
+  label_offset: { help: "记录与 .npz 文件中第一个类别的标签；若从 1 开始编号，或 0 表示背景，则为 1" },
   cache: {
     help: "在预先缩小一次的图像（短边 256 像素）上训练：resized 存于磁盘，decoded 存于内存",
   },

@@ -1,9 +1,9 @@
 /** `riffle show-data`: a contact sheet of what a network would see of a data set. */
 
 import { readFile, stat } from "node:fs/promises";
-import { dirname, extname, resolve } from "node:path";
+import { dirname, extname, join, resolve } from "node:path";
 
-import { makeFolder, probeFolder, replaceFile } from "../core/durable.js";
+import { exists, makeFolder, probeFolder, replaceFile } from "../core/durable.js";
 import { shortPath } from "../core/printable.js";
 import { errorCode, UsageError } from "../core/error.js";
 import {
@@ -16,11 +16,16 @@ import {
 } from "../prepare/contact-sheet.js";
 import { upright } from "../data/dataset.js";
 import { augmentationOf } from "../settings/augmentation.js";
-import { openRunData } from "../run/run-data.js";
+import { USUAL_SHARE } from "../data/held-out.js";
+import { splits } from "../data/split-names.js";
+import { findCheckpoint } from "../run/find-checkpoint.js";
+import { type DataSettings, dataSettingNames, openRunPart } from "../run/run-data.js";
+import { type RememberedSplit, rememberedSplit } from "../run/split-record.js";
+import { readSettings } from "../settings/read-settings.js";
 import { passedOverText } from "../run/plain-lines.js";
 import { recipes } from "../settings/recipe.js";
 import { usualRecipe } from "../settings/resolve-settings.js";
-import { settings as table } from "../settings/settings.js";
+import { type GivenSettings, settings as table } from "../settings/settings.js";
 import { type CliCommand, type Invocation, wholeNumber } from "./command.js";
 import { count, shellWord } from "./format.js";
 import { startProgress } from "./progress.js";
@@ -30,7 +35,8 @@ import type { Terminal } from "./terminal.js";
 export const showDataCommand: CliCommand = {
   name: "show-data",
   arguments: "<data>",
-  purpose: "Draws a contact sheet: pictures with boxes and crops, beside what the network would see of them.",
+  purpose:
+    "Draws a contact sheet: pictures with boxes and crops, beside what the network would see of them; of a run, its data.",
   examples: [
     "riffle show-data photos",
     "riffle show-data data/ --augment torchvision --output sheet.html",
@@ -58,9 +64,9 @@ export const showDataCommand: CliCommand = {
       images: { value: "<n>", help: "pictures shown", default: "24" },
       epoch: { value: "<n>", help: "the first epoch shown", default: "1" },
       split: {
-        value: "<train|validation>",
-        help: "which part of the data; validation is shown as --augment says, too",
-        default: "train",
+        value: "<train|validation|test>",
+        help: "which part of the data, shown as --augment says; validation is what a run holds out, or held out",
+        default: "validation",
       },
       output: {
         value: "<path>",
@@ -89,9 +95,11 @@ async function showData(invocation: Invocation, terminal: Terminal): Promise<num
     });
   }
   await refuseForeign(output);
-  const split = textOf(invocation, "split", "train");
-  if (split !== "train" && split !== "validation") {
-    throw new UsageError({ what: "no such part", expected: "--split train or validation", found: split });
+  const asked = textOf(invocation, "split", "validation");
+  const split = splits.find((each) => each === asked);
+  if (split === undefined) {
+    const expected = "--split train, validation or test";
+    throw new UsageError({ what: "no such part", where: "option --split", expected, found: asked });
   }
   const images = wholeNumber(invocation, "images", 24);
   if (images > MOST_IMAGES) {
@@ -117,10 +125,11 @@ async function showData(invocation: Invocation, terminal: Terminal): Promise<num
   const leaveNothing = await probeFolder(dirname(output), "--output");
   await leaveNothing();
   const progress = startProgress(terminal);
-  const evalOnly = split === "validation";
-  const data = await openRunData(
-    { ...settings, data_dir: invocation.arguments[0] ?? "" },
-    { seed: options.seed, evalOnly },
+  const source = await sourceOf(invocation.arguments[0] ?? "", settings);
+  const { set: part } = await openRunPart(
+    source.settings,
+    split,
+    { seed: source.settings.seed ?? options.seed, ...source.options },
     (event) => {
       if (event.event === "preparing") progress.show(preparing(event));
       else if (event.event === "passed_over") {
@@ -132,18 +141,17 @@ async function showData(invocation: Invocation, terminal: Terminal): Promise<num
   let rows: readonly SheetRow[];
   let size: number;
   try {
-    const part = evalOnly ? data.validation : data.train;
-    if (part === undefined) throw new Error("a set without the part that was asked for");
-    // As a run on these pictures would have them.
-    const usual = recipes[usualRecipe({}, data.train.size)].values.exif_orientation;
-    const set = (settings.exif_orientation ?? usual) === "apply" ? upright(part) : part;
+    // As the run has them, or as one on these pictures would.
+    const usual = recipes[usualRecipe({}, part.size)].values.exif_orientation;
+    const rule = settings.exif_orientation ?? source.settings.exif_orientation ?? usual;
+    const set = rule === "apply" ? upright(part) : part;
     size = set.size;
     rows = await sheetRows(set, options, (done, total) =>
       progress.show({ label: "drawing", done, total, columns: [] }),
     );
   } finally {
     progress.end();
-    await data.close();
+    await part.close?.();
   }
   await makeFolder(dirname(output));
   await replaceFile(output, [
@@ -159,6 +167,27 @@ async function showData(invocation: Invocation, terminal: Terminal): Promise<num
     titled("Sheet", `${shellWord(shortPath(output))} · ${count(rows.length)} of ${count(size)} pictures`),
   );
   return refused.length === 0 ? 0 : 3;
+}
+
+/** The data itself, or that of a run: its settings, and what it held out. */
+async function sourceOf(
+  path: string,
+  given: GivenSettings,
+): Promise<{
+  readonly settings: DataSettings & Pick<GivenSettings, "seed" | "exif_orientation">;
+  readonly options: Omit<RememberedSplit, "lost"> & {
+    readonly isOwn?: boolean;
+    readonly usualShare?: number;
+  };
+}> {
+  const isRun = await exists(join(path, "recipe.json"));
+  if (!isRun) return { settings: { ...given, data_dir: path }, options: { usualShare: USUAL_SHARE } };
+  const { path: checkpoint, state } = await findCheckpoint(resolve(path));
+  const recorded = readSettings(state.settings);
+  const names = [...dataSettingNames, "seed", "exif_orientation"] as const;
+  const settings = Object.fromEntries(names.map((name) => [name, given[name] ?? recorded[name]]));
+  const { record, byNumber } = await rememberedSplit(checkpoint, state);
+  return { settings, options: { record, byNumber, isOwn: true } };
 }
 
 /** A row for a program: where it was cut and how it was varied, without pictures. */

@@ -22,6 +22,8 @@ export interface Dataset {
   label(sample: number): number;
   /** The file's path, or `file.npz#17`. */
   name(sample: number): string;
+  /** What it is known by in another place, or among others: its name without the set's own, or of its pixels. */
+  key?(sample: number): string;
   /** Of sets of files in which one that is removed keeps its place. */
   file?(sample: number): PictureFile | undefined;
   /** Length of what is stored, where that is known without reading it. */
@@ -88,6 +90,15 @@ export async function orDataError<T>(result: Promise<T>): Promise<T | DataError>
   }
 }
 
+/** What a record of a split calls a sample; its number where it has no other name. */
+export function keyOf(set: Dataset, sample: number): string {
+  return set.key?.(sample) ?? `#${sample}`;
+}
+
+function keysOf(set: Dataset, at = (sample: number): number => sample): Pick<Dataset, "key"> {
+  return set.key === undefined ? {} : { key: (sample) => keyOf(set, at(sample)) };
+}
+
 /** @throws RangeError when there is no such sample. */
 export function checkedSample({ size }: { readonly size: number }, sample: number): number {
   if (!(sample >= 0 && sample < size)) throw new RangeError(`sample ${sample} of ${size}`);
@@ -101,6 +112,7 @@ export function viewOf(dataset: Dataset, fingerprint: string): Omit<Dataset, "re
     size: dataset.size,
     label: (sample) => dataset.label(sample),
     name: (sample) => dataset.name(sample),
+    ...keysOf(dataset),
     file: (sample) => dataset.file?.(sample),
     modified: (sample) => dataset.modified?.(sample),
     fingerprint,
@@ -138,6 +150,7 @@ export function subset(set: Dataset, samples: Uint32Array): Dataset {
     size: samples.length,
     label: (sample) => set.label(at(sample)),
     name: (sample) => set.name(at(sample)),
+    ...keysOf(set, at),
     file: (sample) => set.file?.(at(sample)),
     read: (sample) => set.read(at(sample)),
     readAll: (samples, scratch) => readAll(set, samples.map(at), scratch),

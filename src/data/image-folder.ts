@@ -1,5 +1,5 @@
 /**
- * Folders of pictures: `train/<class>/*` and `val/<class>/*`, or `<class>/*` alone.
+ * Folders of pictures: `<class>/*`, a part of a set or all of it.
  *
  * Class names are the folders' names, sorted by code point. Files are not opened here, so a million of them
  * cost a million calls of stat and nothing more; one that is no picture is found, named and counted when its
@@ -7,11 +7,12 @@
  */
 
 import { createHash } from "node:crypto";
-import { basename, dirname, join } from "node:path";
+import { basename, dirname, join, resolve, sep } from "node:path";
 
 import { DataError } from "../core/error.js";
 import { byName, lookalikes } from "../core/name-forms.js";
 import { checkedSample, type Dataset, type PictureFile, unknownClass } from "./dataset.js";
+import { isOwnOutput, isPictureName } from "./own-output.js";
 import {
   byCodePoint,
   entriesOf,
@@ -23,34 +24,17 @@ import {
 import { type Encoded, readPictures } from "./pictures/render.js";
 import { noRemarks, type Remarks } from "./remarks.js";
 
-/**
- * Opens a folder; `validation` is there when it has one of its own.
- *
- * @param leftOut files of training that keep their place when they are gone; absent where no run needs it
- * @param remarks what is to be said of the folder
- */
-export function openImageFolder(
-  root: string,
-  leftOut?: readonly PictureFile[],
-  remarks: Remarks = noRemarks(),
-): {
-  readonly train: Dataset | undefined;
-  readonly validation: Dataset | undefined;
-} {
-  const atTop = noRemarks();
-  const top = listFolder(root, atTop);
-  const trainName = top.folders.includes("train") ? "train" : undefined;
-  const validationName = ["val", "validation"].find((name) => top.folders.includes(name));
-  if (trainName === undefined && validationName === undefined) {
-    return { train: scanClasses(root, undefined, leftOut, remarks), validation: undefined };
-  }
-  const train =
-    trainName === undefined ? undefined : scanClasses(join(root, trainName), undefined, leftOut, remarks);
-  const validation =
-    validationName === undefined
-      ? undefined
-      : scanClasses(join(root, validationName), train?.classes, undefined, remarks);
-  return { train, validation };
+export interface FolderOptions {
+  /** The classes that training has, and their order; a class of them may have no pictures here. */
+  readonly known?: readonly string[] | undefined;
+  /** A class folder may be empty, though the classes are not known: a part of a set that is scored by itself. */
+  readonly mayBeEmpty?: boolean | undefined;
+  /** Files of training that keep their place when they are gone; absent where no run needs it. */
+  readonly leftOut?: readonly PictureFile[] | undefined;
+  /** What is to be said of the folder. */
+  readonly remarks?: Remarks | undefined;
+  /** Folders that the command writes to, which are no classes although they may be empty yet. */
+  readonly outputs?: readonly string[] | undefined;
 }
 
 /** Single files, without labels; for prediction. Each is a picture or is refused when its turn comes. */
@@ -86,6 +70,10 @@ class ImageFiles implements Dataset {
     return this.root === "" ? name : join(this.root, name);
   }
 
+  key(sample: number): string {
+    return (this.files[checkedSample(this, sample)] as PictureFile).name;
+  }
+
   file(sample: number): PictureFile | undefined {
     return this.keepsPlaces ? this.files[checkedSample(this, sample)] : undefined;
   }
@@ -115,35 +103,33 @@ class ImageFiles implements Dataset {
   }
 }
 
-/** The class folders in `root`; `known` are the classes that training has, and their order. */
-function scanClasses(
-  root: string,
-  known: readonly string[] | undefined,
-  leftOut: readonly PictureFile[] | undefined,
-  remarks: Remarks,
-): Dataset {
-  const { folders, files } = listFolder(root, remarks);
+/** Opens a folder of class folders. */
+export function openClasses(root: string, options: FolderOptions = {}): Dataset {
+  const { known, leftOut, remarks = noRemarks(), mayBeEmpty = known !== undefined } = options;
+  const { files, folders } = listFolder(root, remarks);
   const loose = files.find((name) => !isDocument(name));
   if (loose !== undefined) {
     throw DataError.at(join(root, loose), "lies beside the class folders, so its class is unknown", {
       hint: "Move it into the folder of its class, or away",
     });
   }
-  if (folders.length === 0) {
-    throw DataError.at(root, "holds no class folders", { expected: "one folder of pictures per class" });
-  }
-  const classes = known ?? folders;
-  const labelOf = byName(classes.map((name, label) => [name, label]));
-  noteLookalikes(root, folders, remarks);
+  const own: string[] = [];
+  const labelOf = known === undefined ? undefined : byName(known.map((name, label) => [name, label]));
   const labels: number[] = [];
   const pictures: PictureFile[] = [];
   for (const folder of folders) {
-    const label = labelOf(folder);
-    if (label === undefined) {
-      throw unknownClass(join(root, folder), classes, folder);
+    const entries = entriesOf(join(root, folder), remarks);
+    if (isOutput(join(root, folder), entries, options.outputs)) {
+      remarks.others.push(join(root, folder));
+      continue;
     }
-    const inside = picturesIn(join(root, folder), remarks);
-    if (inside.length === 0 && known === undefined) {
+    own.push(folder);
+    const label = labelOf === undefined ? own.length - 1 : labelOf(folder);
+    if (label === undefined) {
+      throw unknownClass(join(root, folder), known ?? [], folder);
+    }
+    const inside = picturesIn(join(root, folder), entries, remarks);
+    if (inside.length === 0 && !mayBeEmpty) {
       throw DataError.at(join(root, folder), "a class without pictures");
     }
     const names = new Set(inside.map(({ name }) => name));
@@ -157,13 +143,25 @@ function scanClasses(
       labels.push(label);
     }
   }
+  if (own.length === 0) {
+    throw DataError.at(root, "holds no class folders", { expected: "one folder of pictures per class" });
+  }
+  noteLookalikes(root, own, remarks);
   if (pictures.length === 0) throw DataError.at(root, "holds no pictures");
-  return new ImageFiles(root, classes, pictures, Int32Array.from(labels), leftOut !== undefined);
+  return new ImageFiles(root, known ?? own, pictures, Int32Array.from(labels), leftOut !== undefined);
+}
+
+/** A folder of ours: told from what it holds, or because the command says that it writes there. */
+function isOutput(path: string, entries: readonly FolderEntry[], outputs: readonly string[] = []): boolean {
+  if (entries.some(({ name }) => isPictureName(name))) return false;
+  if (isOwnOutput(path)) return true;
+  const full = resolve(path);
+  const hasFiles = entries.some(({ name, kind }) => kind === "file" && !isDocument(name));
+  return !hasFiles && outputs.some((output) => output === full || output.startsWith(full + sep));
 }
 
 /** The files of a class; one that can only be notes is remarked, and left out. */
-function picturesIn(path: string, remarks: Remarks): FolderEntry[] {
-  const entries = entriesOf(path, remarks);
+function picturesIn(path: string, entries: readonly FolderEntry[], remarks: Remarks): FolderEntry[] {
   const folder = entries.find(({ kind }) => kind === "folder");
   if (folder !== undefined) {
     throw DataError.at(

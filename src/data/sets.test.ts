@@ -11,7 +11,7 @@ import { npyBytes } from "../../test/support/numpy-bytes.js";
 import { needs, sharedPath } from "../../test/support/shared.js";
 import { DataError, UsageError } from "../core/error.js";
 import { type Dataset, readAll } from "./dataset.js";
-import { openDatasets } from "./sets.js";
+import { openDatasets, openPart } from "./sets.js";
 import { openImageFiles } from "./image-folder.js";
 import { openNpzImages } from "./npz-dataset.js";
 import { Scratch } from "./pictures/scratch.js";
@@ -99,10 +99,11 @@ suite("a folder of pictures", () => {
 
   test("without a validation part is evaluated whole", async () => {
     const path = folder("a/1", "a/2");
-    const { validation } = await openDatasets(path, { seed: 1, evalOnly: true });
-    assert.deepEqual(names(validation, path), ["a/1", "a/2"]);
+    const { set, part } = await openPart(path, undefined, { seed: 1 });
+    assert.deepEqual(names(set, path), ["a/1", "a/2"]);
+    assert.equal(part, "all");
     const parts = folder("val/a/1", "val/b/1");
-    assert.equal((await openDatasets(parts, { seed: 1, evalOnly: true })).validation?.size, 2);
+    assert.equal((await openPart(parts, undefined, { seed: 1 })).set.size, 2);
   });
 
   test("has a fingerprint that follows names, sizes and labels, not the place", async () => {
@@ -218,7 +219,7 @@ suite("an .npz file", () => {
     assert.equal((await openDatasets(path, { seed: 1 })).validation, undefined);
     const { train, validation } = await openDatasets(path, { seed: 1, valSplit: 0.5 });
     assert.deepEqual([train.size, validation?.size], [2, 2]);
-    assert.equal((await openDatasets(path, { seed: 1, evalOnly: true })).validation?.size, 4);
+    assert.equal((await openPart(path, undefined, { seed: 1 })).set.size, 4);
     assert.equal((await openNpzImages(path)).label(3), -1);
   });
 

@@ -1,39 +1,71 @@
 /**
- * How a path becomes a training and a validation set.
+ * How a path becomes what is trained on and what is scored.
+ *
+ * What is scored is what was held out: the data's own part for that, or a share that the run drew and remembers
+ * (held-out.ts). Pictures that were trained on are scored when the training part is asked for by name, and never else.
  */
 
 import { stat } from "node:fs/promises";
-import { basename, join } from "node:path";
+import { basename } from "node:path";
 
 import { DataError, errorCode, UsageError } from "../core/error.js";
-import { Draws, streams } from "../core/random.js";
 import { type Dataset, type PictureFile, relabelled, subset } from "./dataset.js";
-import { openImageFolder } from "./image-folder.js";
-import { openNpzDataset } from "./npz-dataset.js";
+import { isTrainPart, layoutOf, type Place } from "./folder-layout.js";
+import {
+  changes,
+  drawShare,
+  type Halves,
+  namesOf,
+  partOf,
+  recognise,
+  recordedHalves,
+  type SplitRecord,
+  unseen,
+} from "./held-out.js";
+import { openClasses } from "./image-folder.js";
+import { openNpzParts } from "./npz-dataset.js";
 import { MAX_CLASSES } from "./records/record-classes.js";
 import { openRecords, type RecordOptions } from "./records/record-dataset.js";
-import { holdsRecords, isShardName } from "./records/record-manifest.js";
-import type { Remarks } from "./remarks.js";
+import { isShardName } from "./records/record-manifest.js";
+import { noRemarks, type Remarks } from "./remarks.js";
+import { type Split, splitOfShard, splits } from "./split-names.js";
+
+/** What is scored, in the words of events. */
+export interface Scored {
+  /** The data's part of that name, a share that was drawn, data given apart; null where nothing is. */
+  readonly by: "validation" | "test" | "share" | "given" | null;
+  /** Of every class, where a share was drawn. */
+  readonly share: number | null;
+  /** Paths of folders, shards and arrays that belong to the data and are not used. */
+  readonly unused: readonly string[];
+}
 
 export interface Sets {
   readonly train: Dataset;
   readonly validation: Dataset | undefined;
   readonly classes: readonly string[];
+  /** Absent for generated pictures. */
+  readonly scored?: Scored | undefined;
+  /** To be remembered by a run. */
+  readonly record?: SplitRecord | undefined;
 }
 
 export interface OpenOptions {
-  /** Share of every class held out where there is no validation set; between 0 and 1. */
+  /** Share of every class held out where there is no part to be scored; 0 holds out nothing. */
   readonly valSplit?: number | undefined;
+  /** What holds where `valSplit` says nothing: 0. */
+  readonly usualShare?: number | undefined;
   /** Decides which samples are held out. */
   readonly seed: number;
-  /**
-   * The set is only evaluated: one without a validation part is then evaluated whole (unless `valSplit` is given),
-   * and may hold a single class.
-   */
-  readonly evalOnly?: boolean | undefined;
+  /** What the run remembers of a share that it drew before. */
+  readonly record?: SplitRecord | undefined;
+  /** The run is of a version that remembered no names: its samples are known by their numbers. */
+  readonly byNumber?: boolean | undefined;
   /** Files of training that a run left out: one that is gone since keeps its place, so that every other one does. */
   readonly leftOut?: readonly PictureFile[] | undefined;
-  /** Is told what there is to say of folders of pictures. */
+  /** Folders that the command writes to, which are no classes. */
+  readonly outputs?: readonly string[] | undefined;
+  /** Is told what there is to say of the data. */
   readonly remarks?: Remarks | undefined;
   /** How TFRecords are read, where the path holds them. */
   readonly records?: Omit<RecordOptions, "classes"> | undefined;
@@ -41,144 +73,385 @@ export interface OpenOptions {
   readonly classes?: readonly string[] | undefined;
 }
 
+/** Opens one of the parts, under these classes or its own. */
+type Opener = (known?: readonly string[]) => Promise<Dataset>;
+
+/** The parts that a path holds, none of them opened yet. */
+export interface Source {
+  readonly kind: "pictures" | "records" | "arrays";
+  readonly parts: { readonly [S in Split]?: Opener };
+  /** Where there are no parts. */
+  readonly whole?: Opener;
+  /** What belongs to the data and to none of the parts. */
+  readonly unused: readonly string[];
+  /** Where a part is, for people. */
+  readonly place: (split: Split) => string;
+}
+
 /**
- * Opens two paths as one set: the training part of the first, the validation part of the second (or all of it where it
- * has no parts), under the first one's labels.
+ * Opens two paths as one set: the training part of the first, the part of the second that may be scored, under the first
+ * one's labels.
  *
- * @throws DataError when the second has a class that the first does not have.
+ * @throws DataError when the second has a class that the first does not have, or is the first.
  */
 export async function openPair(trainDir: string, evalDir: string, options: OpenOptions): Promise<Sets> {
-  if (options.valSplit !== undefined) throw notToSplit(evalDir, "one is given");
-  const { train, validation: unused, classes } = await openDatasets(trainDir, options);
-  if (unused !== undefined) await unused.close?.();
-  const held = await openDatasets(evalDir, { ...options, leftOut: undefined, evalOnly: true, classes });
-  return { train, validation: relabelled(held.validation ?? held.train, classes, evalDir), classes };
+  if (options.valSplit !== undefined && options.valSplit > 0) throw notToSplit(evalDir, "one is given");
+  const source = await openSource(trainDir, options);
+  const train = await trainedPart(source, trainDir)();
+  const { classes } = train;
+  refuseClasses(trainDir, classes);
+  const ofOther = { leftOut: undefined, record: undefined, valSplit: undefined, usualShare: 0 };
+  const held = await openPart(evalDir, undefined, { ...options, ...ofOther, classes });
+  if (held.set.fingerprint === train.fingerprint) {
+    throw DataError.at(
+      evalDir,
+      "holds the very pictures that are trained on, so their score would say nothing",
+      {
+        expected: "pictures that are not in the training set",
+        found: train.name(0),
+        safe: "Nothing was trained",
+        hint: "Leave --eval_data_dir out, and a share is held out",
+      },
+    );
+  }
+  const unused = [...source.unused, ...others(source, "train"), ...held.unused];
+  return {
+    train,
+    validation: relabelled(held.set, classes, evalDir),
+    classes,
+    scored: { by: "given", share: null, unused },
+    record: recordOf(train, undefined, options),
+  };
 }
 
 /**
- * Opens a folder of class folders, a folder with `train/` and `val/`, a `.npz` file, or TFRecords: a folder of shards,
- * one with `train_shards/` and `eval_shards/` (or `train/` and `val/`) that hold them, or a single shard.
+ * Opens what is trained on and what is scored: a folder of class folders, one with parts, a `.npz` file, or TFRecords in
+ * one folder or in parts.
  *
- * @throws DataError when there are no pictures, one class, or a validation class that training does not have.
+ * @throws DataError when there are no pictures, one class, or a class to be scored that training does not have.
  */
 export async function openDatasets(dataDir: string, options: OpenOptions): Promise<Sets> {
-  const { valSplit } = options;
-  if (valSplit !== undefined && !(valSplit > 0 && valSplit < 1)) {
-    throw new UsageError({
-      what: "--val_split is no share",
-      expected: "between 0 and 1",
-      found: `${valSplit}`,
-    });
-  }
-  const evalOnly = options.evalOnly === true;
-  const { train, validation } = await openParts(dataDir, options);
-  const classes = (train ?? validation)?.classes ?? [];
-  if (classes.length < 2 && !evalOnly) {
-    throw DataError.at(dataDir, "only one class; a classifier needs two", {
-      expected: "at least 2 classes",
-      found: classes.join(", "),
-    });
-  }
-  if (classes.length > MAX_CLASSES) {
-    throw DataError.at(dataDir, "more classes than a network is given", {
-      expected: `at most ${MAX_CLASSES}`,
-      found: `${classes.length}`,
-    });
-  }
-  if (train === undefined && !evalOnly) throw DataError.at(dataDir, "no pictures to train on");
-  if (validation !== undefined) {
+  const { valSplit, seed, record, remarks = noRemarks() } = options;
+  refuseShare(valSplit);
+  const source = await openSource(dataDir, options);
+  const whole = await trainedPart(source, dataDir)();
+  const { classes } = whole;
+  refuseClasses(dataDir, classes);
+  const by = (["validation", "test"] as const).find((split) => source.parts[split] !== undefined);
+  if (by !== undefined) {
+    if (record?.drawn != null) {
+      throw DataError.at(dataDir, "has parts now, and had none when the run held out a share of it", {
+        hint: "Put it back as it was",
+      });
+    }
     if (valSplit !== undefined) throw notToSplit(dataDir, "this has one");
-    return { train: train ?? validation, validation, classes };
+    const validation = await (source.parts[by] as Opener)(classes);
+    const unused = [...source.unused, ...others(source, "train", by)];
+    return {
+      train: whole,
+      validation,
+      classes,
+      scored: { by, share: null, unused },
+      record: recordOf(whole, undefined, options),
+    };
   }
-  if (train === undefined) throw new Error("a set without parts was opened");
-  if (valSplit !== undefined) return { ...split(train, valSplit, options.seed), classes };
-  return { train, validation: evalOnly ? train : undefined, classes };
+  const share = record?.drawn?.share ?? valSplit ?? options.usualShare ?? 0;
+  const { unused } = source;
+  if (share === 0) {
+    const scored = { by: null, share: null, unused };
+    return {
+      train: whole,
+      validation: undefined,
+      classes,
+      scored,
+      record: recordOf(whole, undefined, options),
+    };
+  }
+  const halves = halvesOf(whole, share, dataDir, options, remarks);
+  const half = options.byNumber === true ? subset : partOf;
+  const drawn = { share, seed };
+  return {
+    train: half(whole, halves.train),
+    validation: halves.heldOut.length === 0 ? undefined : half(whole, halves.heldOut),
+    classes,
+    scored: { by: "share", share, unused },
+    record: record ?? recordOf(whole, { ...halves, drawn }, options),
+  };
 }
 
-function notToSplit(where: string, why: string): UsageError {
-  const what = `--val_split is for data without a validation set, and ${why}`;
-  return new UsageError({ where, what, hint: "Leave --val_split out" });
+/** One part of data, to be scored or looked at. */
+export interface OpenedPart {
+  readonly set: Dataset;
+  /** Which part it is: one of the data's own, a half that was drawn, or all of data without parts. */
+  readonly part: Split | "held out" | "all";
+  readonly unused: readonly string[];
+  /** Of a share that was drawn now. */
+  readonly record?: SplitRecord | undefined;
 }
 
-interface Parts {
-  readonly train: Dataset | undefined;
-  readonly validation: Dataset | undefined;
+/**
+ * Opens the part that is asked for; else the one that was held out.
+ *
+ * @throws DataError where there is no such part, or where all there is was trained on.
+ */
+export async function openPart(
+  dataDir: string,
+  asked: Split | undefined,
+  options: OpenOptions & {
+    /** The data is the run's own, where the record says: not other data that is given for the run to be scored on. */
+    readonly isOwn?: boolean | undefined;
+  },
+): Promise<OpenedPart> {
+  const { valSplit, record, remarks = noRemarks(), isOwn = false } = options;
+  refuseShare(valSplit);
+  const source = await openSource(dataDir, options);
+  const { parts, unused, place } = source;
+  const notice = (what: string): void => void remarks.notices.push(what);
+  const scored = asked === "train" ? undefined : partToScore(source, asked, dataDir);
+  if (scored !== undefined) {
+    const set = await (parts[scored] as Opener)(options.classes);
+    // Sorted into parts since, some of what it held out then may be in another part now.
+    const isSorted = record?.drawn != null;
+    return { set: isSorted ? unseen(set, record, place(scored), notice) : set, part: scored, unused };
+  }
+  const whole = await trainedPart(source, dataDir)(options.classes);
+  const half = options.byNumber === true ? subset : partOf;
+  const isTrain = asked === "train";
+  const isOfRun = record?.drawn != null && (isOwn || recognise(whole, record).train.length > 0);
+  if (isOfRun && valSplit !== undefined && valSplit !== record.drawn?.share) {
+    throw new UsageError({
+      what: "--val_split is not what the run held out, so pictures that it trained on would be scored",
+      where: dataDir,
+      expected: `${record.drawn?.share}`,
+      found: `${valSplit}`,
+      hint: "Leave --val_split out",
+    });
+  }
+  const share = (isOfRun ? record.drawn?.share : undefined) ?? valSplit ?? options.usualShare ?? 0;
+  if (share > 0) {
+    const halves = halvesOf(
+      whole,
+      share,
+      dataDir,
+      isOfRun ? options : { ...options, record: undefined },
+      remarks,
+    );
+    const samples = isTrain ? halves.train : halves.heldOut;
+    if (samples.length === 0) {
+      throw DataError.at(
+        dataDir,
+        isTrain ? "holds no picture that was trained on" : "holds no picture that was held out",
+        {
+          hint: isTrain
+            ? "Leave --split out"
+            : "Score others with --data_dir, or those trained on with --split train",
+        },
+      );
+    }
+    const set = half(whole, samples);
+    if (isTrain) return { set, part: "train", unused };
+    const drawn = { share, seed: options.seed };
+    return {
+      set: isOfRun || record === undefined ? set : unseen(set, record, dataDir, notice),
+      part: "held out",
+      unused,
+      record: recordOf(whole, { ...halves, drawn }, options),
+    };
+  }
+  if (isTrain) return { set: whole, part: "train", unused };
+  if (isOwn || parts.train !== undefined || isTrainPart(dataDir)) {
+    throw DataError.at(dataDir, "holds pictures to train on alone, so their score would say nothing", {
+      expected: "a part called val, validation, dev or test",
+      found: isOwn ? "all of them were trained on" : "a training part",
+      hint: "Score them all the same with --split train, or name others with --data_dir",
+    });
+  }
+  return { set: record === undefined ? whole : unseen(whole, record, dataDir, notice), part: "all", unused };
 }
 
-/** What a path holds; a set that is only evaluated may have any of the two. */
-async function openParts(dataDir: string, options: OpenOptions): Promise<Parts> {
+/** @throws DataError when there is no such file or folder, or no data in it. */
+export async function openSource(dataDir: string, options: OpenOptions): Promise<Source> {
   if (await isFolder(dataDir)) {
-    const shards = await findShards(dataDir);
-    return shards === undefined
-      ? openImageFolder(dataDir, options.leftOut, options.remarks)
-      : openShards(shards, options);
+    const { kind, parts, whole, unused } = await layoutOf(dataDir);
+    const open = ({ path, only }: Place, isPart: boolean): Opener =>
+      kind === "records"
+        ? (known) => openRecords(path, { ...options.records, only, classes: known ?? options.classes })
+        : (known) => Promise.resolve(openClasses(path, folderOptions(options, known, isPart)));
+    return {
+      kind,
+      parts: mapped(parts, (place, split) => open(place, split !== "train")),
+      ...(whole === undefined ? {} : { whole: open(whole, false) }),
+      unused,
+      place: (split) => placeName(parts[split], split),
+    };
   }
-  if (dataDir.toLowerCase().endsWith(".npz")) return openNpzDataset(dataDir, options.evalOnly === true);
-  if (isShardName(basename(dataDir))) return openShards({ train: dataDir }, options);
+  if (dataDir.toLowerCase().endsWith(".npz")) {
+    const npz = await openNpzParts(dataDir);
+    const { all, ...parts } = npz.names;
+    const { labelOffset = 0 } = options.records ?? {};
+    const open =
+      (part: Split | "all"): Opener =>
+      (known) =>
+        npz.open(part, { labelOffset, classes: known });
+    return {
+      kind: "arrays",
+      parts: mapped(parts, (_, split) => open(split)),
+      ...(all === undefined || parts.train !== undefined ? {} : { whole: open("all") }),
+      unused: npz.unused.map((name) => `${dataDir}, ${name}`),
+      place: (split) => `${dataDir}, ${parts[split]?.images ?? split}`,
+    };
+  }
+  if (isShardName(basename(dataDir))) {
+    const open: Opener = (known) =>
+      openRecords(dataDir, { ...options.records, classes: known ?? options.classes });
+    const isTrain = splitOfShard(basename(dataDir)) === "train";
+    return {
+      kind: "records",
+      parts: isTrain ? { train: open } : {},
+      ...(isTrain ? {} : { whole: open }),
+      unused: [],
+      place: () => dataDir,
+    };
+  }
   throw DataError.at(
     dataDir,
     "neither a folder of pictures or TFRecords, nor a .npz file, nor a shard named *.tfrecords",
   );
 }
 
-/** Paths of the parts of a set in TFRecords. */
-interface ShardPaths {
-  readonly train?: string | undefined;
-  readonly validation?: string | undefined;
+function folderOptions(options: OpenOptions, known: readonly string[] | undefined, mayBeEmpty: boolean) {
+  const { remarks, outputs } = options;
+  return { remarks, outputs, known, mayBeEmpty, leftOut: mayBeEmpty ? undefined : options.leftOut };
 }
 
-/** Where a folder's shards are; undefined where it has none. */
-export async function findShards(root: string): Promise<ShardPaths | undefined> {
-  if (await holdsRecords(root)) return { train: root };
-  const find = async (names: readonly string[]): Promise<string | undefined> => {
-    for (const path of names.map((name) => join(root, name))) {
-      if ((await isFolder(path, true)) && (await holdsRecords(path))) return path;
-    }
-    return undefined;
-  };
-  const train = await find(["train_shards", "train"]);
-  const validation = await find(["eval_shards", "val_shards", "val", "validation"]);
-  return train === undefined && validation === undefined ? undefined : { train, validation };
+/** What a share holds out of a set: as the run remembers, or drawn. */
+function halvesOf(
+  whole: Dataset,
+  share: number,
+  where: string,
+  options: OpenOptions,
+  remarks: Remarks,
+): Halves {
+  const { record, seed } = options;
+  if (record !== undefined) {
+    const found = recordedHalves(whole, record, where);
+    remarks.notices.push(...changes(found, where));
+    return found;
+  }
+  const halves = drawShare(whole, share, seed);
+  if (halves.heldOut.length === 0) {
+    remarks.notices.push(`${where}: no class has two pictures, so none is held out and nothing is scored`);
+  }
+  return halves;
 }
 
-async function openShards({ train, validation }: ShardPaths, options: OpenOptions): Promise<Parts> {
-  const { records, evalOnly } = options;
-  // Training shards may be 145 GB, read whole for their index: not for an evaluation.
-  const isNeeded = train !== undefined && !(evalOnly === true && validation !== undefined);
-  const trained = isNeeded ? await openRecords(train, { ...records, classes: options.classes }) : undefined;
-  if (validation === undefined) return { train: trained, validation };
-  const classes = trained?.classes ?? options.classes;
-  return { train: trained, validation: await openRecords(validation, { ...records, classes }) };
+/** A run's memory of its samples; of a set with a part to be scored, where they are few enough to be remembered. */
+function recordOf(
+  whole: Dataset,
+  halves: (Halves & { readonly drawn: { readonly share: number; readonly seed: number } }) | undefined,
+  { record }: OpenOptions,
+): SplitRecord | undefined {
+  if (record !== undefined) return record;
+  const { fingerprint } = whole;
+  if (halves !== undefined) {
+    const { drawn, train, heldOut } = halves;
+    return { drawn, fingerprint, heldOut: namesOf(whole, heldOut), trained: namesOf(whole, train) };
+  }
+  if (whole.size > MOST_REMEMBERED) return undefined;
+  const all = Uint32Array.from({ length: whole.size }, (_, sample) => sample);
+  return { drawn: null, fingerprint, heldOut: new Map(), trained: namesOf(whole, all) };
 }
 
-async function isFolder(path: string, mayBeMissing = false): Promise<boolean> {
+/** A few megabytes of names. */
+const MOST_REMEMBERED = 100_000;
+
+/** What is trained on, or drawn from. */
+function trainedPart({ parts, whole, place }: Source, where: string): Opener {
+  const open = parts.train ?? whole;
+  if (open !== undefined) return open;
+  const found = splits.filter((split) => parts[split] !== undefined).map(place);
+  throw DataError.at(where, "no pictures to train on", {
+    expected: "a part called train or training",
+    found: found.join(", "),
+    hint: `Give a folder by itself to train on it: --data_dir ${found[0] ?? where}`,
+  });
+}
+
+/** The part that is scored; undefined where there is none for that, and the whole is to be looked at. */
+function partToScore(
+  { parts }: Source,
+  asked: "validation" | "test" | undefined,
+  where: string,
+): Split | undefined {
+  if (asked !== "test") {
+    if (parts.validation !== undefined) return "validation";
+    return parts.test === undefined ? undefined : "test";
+  }
+  if (parts.test !== undefined) return "test";
+  throw DataError.at(where, "has no test part", {
+    expected: "a folder, shards or arrays called test, testing or eval",
+    found: parts.validation === undefined ? "none" : "validation",
+    hint: "Leave --split out to score what was held out",
+  });
+}
+
+/** Where the parts are that are not among these. */
+function others({ parts, place }: Source, ...used: readonly Split[]): string[] {
+  return splits.filter((split) => parts[split] !== undefined && !used.includes(split)).map(place);
+}
+
+function placeName(place: Place | undefined, split: Split): string {
+  if (place === undefined) return split;
+  return place.only === undefined ? place.path : `${place.path}, the shards called ${place.only}`;
+}
+
+function mapped<T>(
+  parts: { readonly [S in Split]?: T },
+  open: (part: T, split: Split) => Opener,
+): { readonly [S in Split]?: Opener } {
+  const found = splits.flatMap((split) => {
+    const part = parts[split];
+    return part === undefined ? [] : [[split, open(part, split)] as const];
+  });
+  return Object.fromEntries(found);
+}
+
+function refuseShare(share: number | undefined): void {
+  if (share === undefined || (share >= 0 && share < 1)) return;
+  throw new UsageError({
+    what: "--val_split is no share",
+    expected: "at least 0, and less than 1",
+    found: `${share}`,
+  });
+}
+
+function refuseClasses(where: string, classes: readonly string[]): void {
+  if (classes.length < 2) {
+    throw DataError.at(where, "only one class; a classifier needs two", {
+      expected: "at least 2 classes",
+      found: classes.join(", "),
+    });
+  }
+  if (classes.length > MAX_CLASSES) {
+    throw DataError.at(where, "more classes than a network is given", {
+      expected: `at most ${MAX_CLASSES}`,
+      found: `${classes.length}`,
+    });
+  }
+}
+
+function notToSplit(where: string, why: string): UsageError {
+  const what = `--val_split is for data without a part to be scored, and ${why}`;
+  return new UsageError({ where, what, hint: "Leave --val_split out" });
+}
+
+async function isFolder(path: string): Promise<boolean> {
   try {
     return (await stat(path)).isDirectory();
   } catch (error) {
     const code = errorCode(error);
     const isMissing = code === "ENOENT" || code === "ENOTDIR";
-    if (isMissing && mayBeMissing) return false;
     const what = isMissing ? "there is no such file or folder" : `cannot be read: ${code ?? String(error)}`;
     throw DataError.at(path, what, {}, error);
   }
-}
-
-/** Holds out the same share of every class, at least one sample of each class that has two. */
-function split(set: Dataset, share: number, seed: number): { train: Dataset; validation: Dataset } {
-  const byClass: number[][] = set.classes.map(() => []);
-  for (let sample = 0; sample < set.size; sample++) byClass[set.label(sample)]?.push(sample);
-  const train: number[] = [];
-  const validation: number[] = [];
-  byClass.forEach((samples, label) => {
-    const draws = new Draws(seed, streams.split, 0, label);
-    for (let i = samples.length - 1; i > 0; i--) {
-      const j = draws.below(i + 1);
-      [samples[i], samples[j]] = [samples[j] as number, samples[i] as number];
-    }
-    const held = Math.min(Math.max(1, Math.round(samples.length * share)), samples.length - 1);
-    // One by one: a class may have more samples than a call takes arguments.
-    samples.forEach((sample, i) => (i < held ? validation : train).push(sample));
-  });
-  const ordered = (samples: number[]) => subset(set, Uint32Array.from(samples).sort());
-  return { train: ordered(train), validation: ordered(validation) };
 }

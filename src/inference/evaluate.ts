@@ -12,6 +12,7 @@ import { CheckpointError, DataError, UsageError } from "../core/error.js";
 import { byName } from "../core/name-forms.js";
 import { evaluationDecodings, evaluationSide } from "../data/pictures/augment.js";
 import { type Dataset, upright } from "../data/dataset.js";
+import type { OpenedPart } from "../data/sets.js";
 import { type BadImage, type BatchSource, evaluationBatches, type LoadedBatch } from "../data/loader.js";
 import { prefixesIn, stepOf } from "../formats/tf-checkpoint-state.js";
 import { shuffleNetV2 } from "../models/shufflenet-v2.js";
@@ -35,9 +36,10 @@ import {
   dataName,
   type DataSettings,
   dataSettingNames,
-  openRunData,
+  openRunPart,
   recordsEvent,
 } from "../run/run-data.js";
+import { checkDrawn, type RememberedSplit, rememberedSplit } from "../run/split-record.js";
 import { readSettings } from "../settings/read-settings.js";
 import { type GivenSettings, settings as table } from "../settings/settings.js";
 import { importTfCheckpoint, type TfCheckpoint } from "../weights/tf-checkpoint.js";
@@ -48,6 +50,10 @@ interface EvaluationStartEvent {
   readonly step: number;
   readonly data_dir: string;
   readonly images: number;
+  /** Which part of the data: one of its own, what the run held out, or all of data without parts. */
+  readonly part: OpenedPart["part"];
+  /** Paths of what belongs to the data and is not scored. */
+  readonly unused: readonly string[];
   readonly records: RecordsEvent | null;
   readonly model: ModelDescription;
 }
@@ -102,7 +108,7 @@ async function evaluateOn(
   report: (event: EvaluateEvent) => void,
   signal: AbortSignal | undefined,
 ): Promise<Scores> {
-  const { dataDir, dataset, model } = await openValidation(trained, given, atEnd, report);
+  const { dataDir, dataset, model, part, unused } = await openScored(trained, given, atEnd, report);
   const network = await loadNetwork(model, given.eval_batch_size, given.threads);
   atEnd(() => network.run.close());
   report({
@@ -111,6 +117,8 @@ async function evaluateOn(
     step: trained.step,
     data_dir: dataDir,
     images: dataset.size,
+    part,
+    unused,
     records: recordsEvent(dataset),
     model,
   });
@@ -217,6 +225,10 @@ interface Trained {
   readonly step: number;
   /** Of the run; empty where the checkpoint does not say. */
   readonly settings: GivenSettings;
+  /** Of the data that it was trained on. */
+  readonly fingerprint?: string;
+  /** What the run held out. */
+  split(): Promise<RememberedSplit>;
   /** How its network is fed, given the classes of the data. */
   model(given: GivenSettings, classes: readonly string[]): ModelDescription;
   readonly weights: Weights;
@@ -230,6 +242,8 @@ function ofRiffle({ checkpoint, weights }: FoundWeights): Trained {
     path,
     step: state.step,
     settings: readSettings(state.settings),
+    split: () => rememberedSplit(path, state),
+    fingerprint: state.data.fingerprint,
     passedOver,
     weights,
     model: (given) => {
@@ -253,6 +267,7 @@ function ofTensorFlow(checkpoint: TfCheckpoint): Trained {
     path,
     step,
     settings: {},
+    split: () => Promise.resolve({}),
     passedOver,
     weights: { parameters: averages ?? parameters, statistics },
     model: (given, class_names) => {
@@ -283,15 +298,16 @@ async function newestOf(folder: string): Promise<Trained> {
   return ofRiffle(await newestWeights(folder));
 }
 
-/** The data given, or else what the checkpoint's run held out; read as the run read it where it is the same. */
-async function openValidation(
+/** The part that is asked for of the data given, else what the checkpoint's run held out. */
+async function openScored(
   trained: Trained,
   given: GivenSettings,
   atEnd: AtEnd,
   report: (event: EvaluateEvent) => void,
-): Promise<{ readonly dataDir: string; readonly dataset: Dataset; readonly model: ModelDescription }> {
-  const settings = evaluatedData(given, trained.settings);
-  const options = { seed: trained.settings.seed ?? table.seed.default, evalOnly: true };
+): Promise<
+  { readonly dataDir: string; readonly dataset: Dataset; readonly model: ModelDescription } & OpenedPart
+> {
+  const { settings, isOwn } = evaluatedData(given, trained.settings);
   const { data_dir, train_data_dir, eval_data_dir, synthetic } = settings;
   if (synthetic !== true && (data_dir ?? train_data_dir ?? eval_data_dir) === undefined) {
     throw new UsageError({
@@ -302,28 +318,44 @@ async function openValidation(
       safe: "Nothing was written",
     });
   }
-  const data = await openRunData(settings, options, report);
-  atEnd(() => data.close());
-  const dataDir = (synthetic === true ? undefined : (eval_data_dir ?? data_dir)) ?? dataName(settings);
-  if (data.validation === undefined) {
-    throw DataError.at(dataDir, "holds nothing to evaluate on");
+  const split = await trained.split();
+  const { record, byNumber } = split;
+  const seed = trained.settings.seed ?? table.seed.default;
+  const opened = await openRunPart(settings, given.split, { seed, record, byNumber, isOwn }, report);
+  const { set } = opened;
+  atEnd(() => set.close?.());
+  if (given.split !== "train" && set.fingerprint === trained.fingerprint) {
+    throw DataError.at(
+      dataName(settings),
+      "holds the very pictures that the run trained on, so their score would say nothing",
+      {
+        expected: "pictures that it has not seen",
+        found: set.name(0),
+        hint: "Score them all the same with --split train",
+      },
+    );
   }
-  const model = trained.model(given, data.classes);
+  if (isOwn && opened.part === "held out") checkDrawn(split, record ?? opened.record, trained.path);
+  const dataDir = (synthetic === true ? undefined : (eval_data_dir ?? data_dir)) ?? dataName(settings);
+  const model = trained.model(given, set.classes);
   const { num_classes = model.classes } = given;
-  if (num_classes !== model.classes || data.classes.length > model.classes) {
+  if (num_classes !== model.classes || set.classes.length > model.classes) {
     throw new CheckpointError({
       what: "the network has another number of outputs",
       where: trained.path,
-      expected: given.num_classes === undefined ? `at least ${data.classes.length}` : `${num_classes}`,
+      expected: given.num_classes === undefined ? `at least ${set.classes.length}` : `${num_classes}`,
       found: `${model.classes}`,
       safe: "The checkpoint is untouched",
     });
   }
-  return { dataDir, dataset: data.validation, model };
+  return { ...opened, dataDir, dataset: set, model };
 }
 
 /** The run's own data, with changes given; or other data, of which nothing is known but what is given. */
-function evaluatedData(given: GivenSettings, recorded: GivenSettings): DataSettings {
+function evaluatedData(
+  given: GivenSettings,
+  recorded: GivenSettings,
+): { readonly settings: DataSettings; readonly isOwn: boolean } {
   const paths = ["data_dir", "eval_data_dir"] as const;
   const asked: Partial<Record<(typeof dataSettingNames)[number], unknown>> = Object.fromEntries(
     dataSettingNames.map((name) => [name, given[name]]),
@@ -334,8 +366,10 @@ function evaluatedData(given: GivenSettings, recorded: GivenSettings): DataSetti
     paths.some((name) => asked[name] !== undefined && asked[name] !== recorded[name]);
   const own = isOther ? { image_size: recorded.image_size } : recorded;
   const values = dataSettingNames.map((name) => [name, asked[name] ?? own[name]] as const);
+  const settings = Object.fromEntries(values) as DataSettings;
+  const isOwn = !isOther && (settings.data_dir ?? settings.train_data_dir) !== undefined;
   // How much of the training part is used says nothing here.
-  return { ...(Object.fromEntries(values) as DataSettings), train_dataset_size: undefined };
+  return { settings: { ...settings, train_dataset_size: undefined }, isOwn };
 }
 
 /** The network's output for each label of the set, matched by class name. */

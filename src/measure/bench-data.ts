@@ -5,15 +5,13 @@
  * wait. All rates are of this process, on all cores that it may use.
  */
 
-import { stat } from "node:fs/promises";
-
 import { DataError, UsageError } from "../core/error.js";
 import { Draws, streams } from "../core/random.js";
 import { type Augmentation, trainingTransform } from "../data/pictures/augment.js";
 import { type Dataset, readAll } from "../data/dataset.js";
 import { trainingBatches } from "../data/loader.js";
 import { type Decoder, jpegDecoder, renderInto } from "../data/pictures/render.js";
-import { findShards, openDatasets } from "../data/sets.js";
+import { openSource } from "../data/sets.js";
 import { augmentationOf } from "../settings/augmentation.js";
 import { readSettings } from "../settings/read-settings.js";
 import { type GivenSettings, type SettingName, settings as table } from "../settings/settings.js";
@@ -99,13 +97,10 @@ export async function benchData(
     throw new UsageError({ what: "there is nothing to load", hint: "riffle bench data --data_dir FOLDER" });
   }
   // Of records, only the part that is measured is indexed.
-  const shards = (await stat(dataDir).catch(() => undefined))?.isDirectory()
-    ? await findShards(dataDir)
-    : undefined;
-  const { train: set } = await openDatasets(shards?.train ?? shards?.validation ?? dataDir, {
-    seed,
-    evalOnly: true,
-  });
+  const { parts, whole } = await openSource(dataDir, { seed });
+  const open = parts.train ?? whole ?? parts.validation ?? parts.test;
+  if (open === undefined) throw new Error("a source without parts was opened");
+  const set = await open();
   const counted = countingBytes(set);
   const augmentation = augmentationOf({ augment, crop_area_min: table.crop_area_min.default, flip: true });
   const source = trainingBatches(counted.set, {

@@ -35,10 +35,12 @@ import {
   readManifest,
   type RecordManifest,
 } from "../data/records/record-manifest.js";
-import { findShards, openDatasets } from "../data/sets.js";
+import { layoutOf, type Place } from "../data/folder-layout.js";
+import { openSource } from "../data/sets.js";
+import { type Split, splitOfShard, splits } from "../data/split-names.js";
 import type { VerifyProgress, VerifySettings } from "./verify-data.js";
 
-export type PartName = "train" | "validation" | "data";
+export type PartName = Split | "data";
 
 /** What a problem is about. */
 export type Check =
@@ -109,20 +111,31 @@ export async function openParts(settings: VerifySettings): Promise<Part[]> {
   if (!isFolder && isShardName(basename(path))) {
     return [await shardsPart("data", dirname(path), [basename(path)], undefined, settings)];
   }
-  const shards = isFolder ? await findShards(path) : undefined;
-  if (shards !== undefined) {
-    const open = async (part: PartName, folder: string): Promise<Part> =>
-      shardsPart(part, folder, await listShards(folder), await readManifest(folder), settings);
-    const { train, validation } = shards;
-    return [
-      ...(train === undefined ? [] : [await open(train === path ? "data" : "train", train)]),
-      ...(validation === undefined ? [] : [await open("validation", validation)]),
-    ];
+  const layout = isFolder ? await layoutOf(path) : undefined;
+  if (layout?.kind === "records") {
+    const open = async (part: PartName, { path: folder, only }: Place): Promise<Part> => {
+      const names = (await listShards(folder)).filter(
+        (name) => only === undefined || splitOfShard(name) === only,
+      );
+      return shardsPart(part, folder, names, await readManifest(folder, only), settings);
+    };
+    const { parts, whole } = layout;
+    const found = splits.map((split) => [split, parts[split]] as const);
+    const places = [["data", whole] as const, ...found];
+    return Promise.all(places.flatMap(([part, place]) => (place === undefined ? [] : [open(part, place)])));
   }
-  // A set of one part comes as both.
-  const { train, validation } = await openDatasets(path, { seed: 0, evalOnly: true });
-  if (validation === undefined || validation === train) return [picturesPart("data", path, train)];
-  return [picturesPart("train", path, train), picturesPart("validation", path, validation)];
+  const records = { labelOffset: settings.labelOffset };
+  const { parts, whole, place } = await openSource(path, { seed: 0, records });
+  if (whole !== undefined) return [picturesPart("data", path, await whole())];
+  const opened: Part[] = [];
+  let known: readonly string[] | undefined;
+  for (const split of splits) {
+    const set = await parts[split]?.(known);
+    if (set === undefined) continue;
+    known ??= set.classes;
+    opened.push(picturesPart(split, place(split), set));
+  }
+  return opened;
 }
 
 function picturesPart(part: PartName, path: string, set: Dataset): Part {

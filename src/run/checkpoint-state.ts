@@ -64,6 +64,15 @@ export interface TrainedOn {
   readonly content?: Content | undefined;
 }
 
+/** What a run held out, which its split.json names. */
+export interface SplitState {
+  /** Of every class; null where the data had a part of its own to be scored. */
+  readonly share: number | null;
+  readonly held_out: number;
+  /** Of split.json. */
+  readonly sha256: string;
+}
+
 export interface CheckpointState {
   /** One line for whoever opens the file. */
   readonly readme: string;
@@ -84,6 +93,8 @@ export interface CheckpointState {
   readonly settings: Readonly<Record<string, string | number | boolean>>;
   readonly origins: Readonly<Record<string, string>>;
   readonly data: TrainedOn;
+  /** What the run held out; absent in checkpoints of versions that remembered no names. */
+  readonly split?: SplitState | undefined;
   /** Files of the training set that were bad so far: one that is removed later keeps its place. */
   readonly bad_images?: readonly PictureFile[] | undefined;
   /** Sizes of the other files, in bytes. */
@@ -161,6 +172,13 @@ const stateSchema: z.ZodType<CheckpointState> = z.strictObject({
     .array(
       z.strictObject({ name: z.string(), bytes: z.int().nonnegative(), modified: z.number().optional() }),
     )
+    .optional(),
+  split: z
+    .strictObject({
+      share: z.number().nullable(),
+      held_out: z.int().nonnegative(),
+      sha256: z.string().regex(/^[0-9a-f]{64}$/),
+    })
     .optional(),
   bytes: z.record(z.string(), z.int().nonnegative()),
 });

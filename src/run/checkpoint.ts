@@ -53,7 +53,7 @@ export function recoverRun(runDir: string): Promise<void> {
 }
 
 /** What else is written whole in a run's folder, TensorFlow's checkpoints among it. */
-const OURS = /^(best|recipe\.json|checkpoint|model\.ckpt-\d+\..+)$/;
+const OURS = /^(best|recipe\.json|split\.json|checkpoint|model\.ckpt-\d+\..+)$/;
 
 /**
  * Saves `runDir/name`, whole or not at all.

@@ -5,6 +5,7 @@
  * Accuracies and shares are fractions, times in seconds, learning rates per step.
  */
 
+import type { Scored } from "../data/sets.js";
 import type { Origin } from "../settings/resolve-settings.js";
 import type { SettingName } from "../settings/settings.js";
 import type { Scores } from "./checkpoint-state.js";
@@ -42,6 +43,8 @@ export interface StartEvent {
   readonly parameters: number;
   readonly train_images: number;
   readonly validation_images: number;
+  /** What is scored, and what of the data is not used; null for generated pictures. */
+  readonly scored: Scored | null;
   /** Where the training pictures come from when they are records. */
   readonly records: RecordsEvent | null;
   /** The folder of the cache; null for one in memory and without one. */

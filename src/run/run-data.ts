@@ -20,7 +20,15 @@ import {
 } from "../data/cache.js";
 import type { IndexProgress } from "../data/records/record-scan.js";
 import { parseKeys } from "../data/records/record-keys.js";
-import { openDatasets, openPair, type OpenOptions, type Sets } from "../data/sets.js";
+import {
+  type OpenedPart,
+  openDatasets,
+  openPair,
+  openPart,
+  type OpenOptions,
+  type Sets,
+} from "../data/sets.js";
+import type { Split } from "../data/split-names.js";
 import { syntheticSet } from "../data/synthetic.js";
 import { noRemarks } from "../data/remarks.js";
 import type { BadImageEvent, PassedOverEvent, PreparingEvent, RecordsEvent, WarningEvent } from "./events.js";
@@ -59,30 +67,112 @@ export function dataName({ synthetic, data_dir, train_data_dir }: DataSettings):
   return synthetic === true ? "synthetic pictures" : (train_data_dir ?? data_dir ?? "no data");
 }
 
-/** @throws DataError, UsageError */
+type DataOptions = Pick<OpenOptions, "seed" | "usualShare" | "record" | "byNumber" | "leftOut" | "outputs">;
+type DataReporter = (event: PreparingEvent | BadImageEvent | PassedOverEvent | WarningEvent) => void;
+
+/** What a run trains on, and what it is scored on meanwhile. @throws DataError, UsageError */
 export async function openRunData(
   given: DataSettings,
-  options: Pick<OpenOptions, "seed" | "evalOnly" | "leftOut">,
-  report: (event: PreparingEvent | BadImageEvent | PassedOverEvent | WarningEvent) => void,
+  options: DataOptions,
+  report: DataReporter,
 ): Promise<RunData> {
   const remarks = noRemarks();
   const sets = limited(
     given.synthetic === true
-      ? synthetic(given, options)
+      ? synthetic(given, options.seed)
       : await openGiven(given, { ...options, ...openOptions(given, report), remarks }),
     given,
   );
-  const { system, others, notices } = remarks;
+  if (given.synthetic !== true) {
+    remarks.notices.push(...classesWithout(sets.train, dataName(given), given.label_offset));
+  }
+  reportRemarks(remarks, [sets.train, sets.validation], report);
+  return { ...sets, close: () => closeAll([sets.train, sets.validation]) };
+}
+
+/**
+ * One part of data, to be scored or looked at: the one asked for, else the one held out. Of what was given, a folder to be
+ * evaluated goes before the data as a whole.
+ *
+ * @throws DataError, UsageError
+ */
+export async function openRunPart(
+  given: DataSettings,
+  asked: Split | undefined,
+  options: DataOptions & { readonly isOwn?: boolean },
+  report: DataReporter,
+): Promise<OpenedPart> {
+  const { data_dir, train_data_dir, eval_data_dir, eval_dataset_size } = given;
+  if (given.synthetic === true) {
+    const { train, validation } = limited(synthetic(given, options.seed), given);
+    if (asked === "train") return { set: train, part: "train", unused: [] };
+    if (validation === undefined) throw notSaid();
+    return { set: validation, part: "validation", unused: [] };
+  }
+  const remarks = noRemarks();
+  // With --train_data_dir, --data_dir is where the pictures to be scored are.
+  const apart = eval_data_dir ?? (train_data_dir === undefined ? undefined : data_dir);
+  const training = train_data_dir ?? data_dir;
+  const isApart = apart !== undefined && asked !== "train";
+  const path = (isApart ? apart : (training ?? apart)) as string;
+  const { isOwn = false, ...others } = options;
+  const opened = await openPart(path, asked, {
+    ...others,
+    ...openOptions(given, report),
+    // What lies apart from the training data was never a part of it.
+    ...(isApart && isOwn ? { record: undefined, usualShare: 0 } : {}),
+    isOwn: isOwn && !isApart,
+    remarks,
+  });
+  reportRemarks(remarks, [opened.set], report);
+  if (eval_dataset_size === undefined) return opened;
+  return { ...opened, set: spread(opened.set, eval_dataset_size, "--eval_dataset_size") };
+}
+
+/** Labels that no picture to train on has, in words, and the option that counts them otherwise. */
+function classesWithout(train: Dataset, where: string, offset = table.label_offset.default): string[] {
+  const counts = new Uint32Array(train.classes.length);
+  for (let sample = 0; sample < train.size; sample++) {
+    const label = train.label(sample);
+    counts[label] = (counts[label] ?? 0) + 1;
+  }
+  const empty = train.classes.flatMap((name, label) => (counts[label] === 0 ? [{ name, label }] : []));
+  if (empty.length === 0) return [];
+  const first = counts.findIndex((count) => count > 0);
+  const isNumbers = train.classes.every((name, label) => name === String(label));
+  const named = empty.slice(0, NAMED).map(({ name, label }) => (isNumbers ? String(label + offset) : name));
+  const list = named.join(", ") + (empty.length > NAMED ? ", ..." : "");
+  const are = empty.length === 1 ? "class" : "classes";
+  const what = isNumbers
+    ? `no picture has the label ${list}`
+    : `${empty.length} ${are} without a picture to train on: ${list}`;
+  if (!isNumbers || first === 0) {
+    const gaps = isNumbers ? "; labels without gaps give a network without idle outputs" : "";
+    return [`${where}: ${what}; the network has ${train.classes.length} outputs all the same${gaps}`];
+  }
+  const fewer = train.classes.length - first;
+  return [
+    `${where}: ${what}, so the network has ${train.classes.length} outputs; if the labels are counted from ${first + offset}, ` +
+      `--label_offset ${first + offset} makes it ${fewer}`,
+  ];
+}
+
+const NAMED = 5;
+
+function reportRemarks(
+  { system, others, notices }: ReturnType<typeof noRemarks>,
+  sets: readonly (Dataset | undefined)[],
+  report: DataReporter,
+): void {
   if (system + others.length > 0) report({ event: "passed_over", system_files: system, others });
   for (const what of notices) report({ event: "warning", what });
-  for (const records of new Set([sets.train.records, sets.validation?.records])) {
+  for (const records of new Set(sets.map((set) => set?.records))) {
     for (const { shard, record, offset, reason, lost } of records?.badRecords ?? []) {
       const more = lost > 1 ? `; ${lost - 1} more are lost behind it` : "";
       const file = `${join(records?.folder ?? "", shard)}#${record}, byte ${offset}`;
       report({ event: "bad_image", file, reason: reason + more });
     }
   }
-  return { ...sets, close: () => closeAll([sets.train, sets.validation]) };
 }
 
 /** The sets at the paths given. */
@@ -93,7 +183,6 @@ async function openGiven(
   const trainDir = train_data_dir ?? data_dir;
   // With --train_data_dir, --data_dir is where the validation pictures are.
   const evalDir = eval_data_dir ?? (train_data_dir === undefined ? undefined : data_dir);
-  if (options.evalOnly === true) return openDatasets(evalDir ?? (trainDir as string), options);
   if (evalDir === undefined) return openDatasets(trainDir as string, options);
   return openPair(trainDir as string, evalDir, options);
 }
@@ -121,10 +210,7 @@ function openOptions(
 }
 
 /** As many classes and training pictures as ImageNet has where nothing is given; validation only where it is. */
-function synthetic(
-  given: DataSettings,
-  { seed, evalOnly = false }: Pick<OpenOptions, "seed" | "evalOnly">,
-): Sets {
+function synthetic(given: DataSettings, seed: number): Sets {
   if (
     given.data_dir !== undefined ||
     given.train_data_dir !== undefined ||
@@ -148,17 +234,18 @@ function synthetic(
     eval_dataset_size === undefined
       ? undefined
       : syntheticSet({ ...common, size: eval_dataset_size, seed: seed + 1 });
-  if (evalOnly && validation === undefined) {
-    throw new UsageError({
-      what: "how many synthetic pictures are to be evaluated is not said",
-      where: "option --eval_dataset_size",
-      expected: "a number of pictures",
-      found: "nothing",
-      safe: "Nothing was written",
-    });
-  }
   const train = syntheticSet({ ...common, size: train_dataset_size, seed });
   return { train, validation, classes: train.classes };
+}
+
+function notSaid(): UsageError {
+  return new UsageError({
+    what: "how many synthetic pictures are to be evaluated is not said",
+    where: "option --eval_dataset_size",
+    expected: "a number of pictures",
+    found: "nothing",
+    safe: "Nothing was written",
+  });
 }
 
 /** What the published training set left after its skipped pictures. */

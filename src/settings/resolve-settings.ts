@@ -144,7 +144,7 @@ export function refuseUnsupported(given: GivenSettings): void {
 }
 
 /** Names that mean something in a run's folder. */
-const OUR_FILES = /^(\..*|events\.jsonl|recipe\.json|best|step-\d+|checkpoint|model\.ckpt.*)$/;
+const OUR_FILES = /^(\..*|events\.jsonl|recipe\.json|split\.json|best|step-\d+|checkpoint|model\.ckpt.*)$/;
 
 /** Combinations that no single setting's range can refuse. */
 function refuseContradictions(s: Settings): void {

@@ -8,6 +8,7 @@
 
 import { usualEvaluationCrop } from "../data/pictures/augment.js";
 import { orientationRules } from "../data/pictures/orientation.js";
+import { splits } from "../data/split-names.js";
 import { initialisationVersions } from "../models/initialise.js";
 import { variantNames, widths } from "../models/variants.js";
 import {
@@ -29,7 +30,7 @@ export const settings = {
   ...inGroup("data", {
     data_dir: path({
       commands: trainAndEvaluate,
-      help: "folder of pictures: train/<class>/* and val/<class>/*, or <class>/* with --val_split; folder of TFRecord shards: train_shards/ and val_shards/, or shards with --val_split; or .npz files",
+      help: "folder of pictures: train/<class>/* and val/<class>/*, or <class>/*; folder of TFRecord shards: train_shards/ and val_shards/, or shards whose names say their part; or .npz files",
       source: "must be given",
       mayChange: true,
     }),
@@ -66,9 +67,15 @@ export const settings = {
     }),
     val_split: number({
       commands: trainAndEvaluate,
-      help: "share of every class held out for validation when there is no validation folder",
-      source: "the folder's own validation set",
-      range: [0.001, 0.9],
+      help: "share of every class held out of training and scored, of data without a validation or test part; 0 holds out nothing",
+      source: "0.2 where the data have no validation or test part",
+      range: [0, 0.9],
+    }),
+    split: choice(splits, {
+      commands: ["evaluate"],
+      help: "which part is scored: the validation part or what was held out, the test part, or, only by this word, what was trained on",
+      source: "validation; test where there is no other",
+      mayChange: true,
     }),
     num_classes: integer({
       commands: trainAndEvaluate,
@@ -102,7 +109,7 @@ export const settings = {
     }),
     label_offset: integer({
       commands: trainAndEvaluate,
-      help: "the label of the first class in records: 1 where 0 stands for background",
+      help: "the label of the first class in records and .npz files: 1 where they are counted from 1, or 0 stands for background",
       default: 0,
       source: "labels from 0, as riffle create-tfrecords writes them",
       range: [0, 1_000_000],

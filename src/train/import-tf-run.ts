@@ -13,6 +13,7 @@ import { recoverRun, saveCheckpoint, stepFolder } from "../run/checkpoint.js";
 import type { Reporter } from "../run/events.js";
 import { planRun } from "./plan.js";
 import { trainingFingerprint } from "../run/run-data.js";
+import { splitStateOf, writeSplit } from "../run/split-record.js";
 import { lockRun } from "../run/run-lock.js";
 import { valuesOf } from "../settings/read-settings.js";
 import type { GivenSettings } from "../settings/settings.js";
@@ -61,6 +62,7 @@ export async function importAsRun(
     const { settings, origins, model, data, content, length } = await planRun(asked, runDir, report, signal);
     atEnd(() => data.close());
     const step = imported.step ?? 0;
+    if (data.record !== undefined) await writeSplit(runDir, data.record);
     const saved = { kind: "training", state: trainingState(imported) } as const;
     const checkpoint = await saveCheckpoint(runDir, stepFolder(step), layout, saved, {
       step,
@@ -76,6 +78,7 @@ export async function importAsRun(
         train_images: data.train.size,
         ...(content === undefined ? {} : { content }),
       },
+      ...(data.record === undefined ? {} : { split: splitStateOf(data.record) }),
     });
     const steps = length.scheduled;
     return { run: runDir, checkpoint, step, steps, imported, notices: noticesOf(imported, step, steps) };

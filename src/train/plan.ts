@@ -8,6 +8,7 @@ import { resolve } from "node:path";
 import { CheckpointError, UsageError } from "../core/error.js";
 import { shellWord } from "../core/printable.js";
 import { type Content, contentOf, replacedIn } from "../data/content.js";
+import { USUAL_SHARE } from "../data/held-out.js";
 import { evaluationSide } from "../data/pictures/augment.js";
 import { refuseOccupied, stepFolder } from "../run/checkpoint.js";
 import type { Checkpoint, ModelDescription } from "../run/checkpoint-state.js";
@@ -24,6 +25,7 @@ import { settingsOfWeights } from "../weights/initialise-from.js";
 import { foresee } from "./foresee.js";
 import { refuseUnreadable, type Unreadable } from "./refuse-unreadable.js";
 import { type RunLength, runLength } from "./schedule.js";
+import { checkDrawn, type RememberedSplit, rememberedSplit } from "../run/split-record.js";
 import {
   dataName,
   openRunData,
@@ -80,8 +82,18 @@ export async function planRun(
   const { settings } = checked;
   refuseUnsupported(settings);
   const leftOut = isResumed(checked) ? checked.checkpoint.state.bad_images : [];
-  const data = await openRunData(settings, { seed: settings.seed ?? table.seed.default, leftOut }, report);
+  const split: RememberedSplit = isResumed(checked)
+    ? await rememberedSplit(checked.checkpoint.path, checked.checkpoint.state)
+    : {};
+  const { record, byNumber } = split;
+  const usualShare = isResumed(checked) ? 0 : USUAL_SHARE;
+  const data = await openRunData(
+    settings,
+    { seed: settings.seed ?? table.seed.default, usualShare, record, byNumber, leftOut, outputs: [runDir] },
+    report,
+  );
   try {
+    if (isResumed(checked)) checkDrawn(split, data.record, checked.checkpoint.path);
     const plan = isResumed(checked) ? planResumed(checked, runDir, data) : planNew(checked, runDir, data);
     const length = runLength(plan.settings, data.train.size);
     const content = plan.settings.synthetic ? undefined : await contentOf(data.train);
@@ -180,7 +192,10 @@ function planNew({ settings: given, ofWeights }: CheckedNew, runDir: string, dat
     exif_orientation: resolved.settings.exif_orientation,
     class_names: data.classes,
   };
-  return { ...resolved, runDir, data, model, warnings: rateWarnings(resolved) };
+  // Said, so that the run is opened by the same share again.
+  const share = data.scored?.share ?? undefined;
+  const settings = share === undefined ? resolved.settings : { ...resolved.settings, val_split: share };
+  return { ...resolved, settings, runDir, data, model, warnings: rateWarnings(resolved) };
 }
 
 async function checkResumed(given: GivenSettings, runDir: string): Promise<CheckedResumed> {

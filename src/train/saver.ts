@@ -11,9 +11,10 @@ import { shellWord } from "../core/printable.js";
 import type { PictureFile } from "../data/dataset.js";
 import type { BadImage } from "../data/loader.js";
 import { openCheckpoint, pruneCheckpoints, saveCheckpoint, stepFolder } from "../run/checkpoint.js";
-import type { Best, Checkpoint } from "../run/checkpoint-state.js";
+import type { Best, Checkpoint, SplitState } from "../run/checkpoint-state.js";
 import { loadWeights, type Saved } from "../run/checkpoint-tensors.js";
 import type { Journal } from "../run/journal.js";
+import { splitStateOf } from "../run/split-record.js";
 import { valuesOf } from "../settings/read-settings.js";
 import { writeTfCheckpoint } from "../weights/tf-checkpoint.js";
 import { isBetter } from "./best.js";
@@ -34,12 +35,14 @@ export class Saver {
   #saved = { step: -1, says: "" };
   #failures = 0;
   readonly #bad: Map<string, PictureFile>;
+  readonly #split: SplitState | undefined;
 
   constructor(plan: Plan, prepared: Prepared, journal: Journal) {
     this.#plan = plan;
     this.#prepared = prepared;
     this.#journal = journal;
     this.#bad = new Map((plan.checkpoint?.state.bad_images ?? []).map((file) => [file.name, file]));
+    this.#split = splitOf(plan);
     if (plan.checkpoint !== undefined) this.#saved = { step: prepared.standing.step, says: this.#says() };
   }
 
@@ -197,6 +200,7 @@ export class Saver {
         train_images: data.train.size,
         ...(content === undefined ? {} : { content }),
       },
+      ...(this.#split === undefined ? {} : { split: this.#split }),
       ...(this.#bad.size === 0 ? {} : { bad_images: [...this.#bad.values()] }),
     });
   }
@@ -214,6 +218,12 @@ export class Saver {
       return undefined;
     }
   }
+}
+
+/** A resumed run goes on saying what it said. */
+function splitOf({ checkpoint, data }: Plan): SplitState | undefined {
+  if (checkpoint !== undefined) return checkpoint.state.split;
+  return data.record === undefined ? undefined : splitStateOf(data.record);
 }
 
 /** What lies in `best/`, where it is of the run that the checkpoint is of. */

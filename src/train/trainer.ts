@@ -6,6 +6,7 @@
  * whose loss is not finite.
  *
  *     RUN/recipe.json     every setting and who decided it
+ *     RUN/split.json      which pictures were held out, where the data fit to be remembered (split-record.ts)
  *     RUN/events.jsonl    what happened, a line each
  *     RUN/step-N/         checkpoints; RUN/best/ the best weights so far
  *     RUN/events.out.*    summaries for TensorBoard (summaries.ts)
@@ -30,6 +31,7 @@ import type { Reporter, StepEvent, TrainEvent } from "../run/events.js";
 import { runFolderOf } from "../run/find-checkpoint.js";
 import { Journal } from "../run/journal.js";
 import { badImageLimit, recordsEvent } from "../run/run-data.js";
+import { writeSplit } from "../run/split-record.js";
 import { lockRun } from "../run/run-lock.js";
 import { Summaries } from "../run/summaries.js";
 import { augmentationOf } from "../settings/augmentation.js";
@@ -162,6 +164,15 @@ class Training {
     const { train: unreadable, validation: alsoUnreadable } = this.#plan.unreadable;
     this.#saver.noteBad([...unreadable, ...alsoUnreadable]);
     this.#badImages = unreadable.length;
+    const { data, settings } = this.#plan;
+    const { record } = data;
+    if (
+      settings.do_checkpoint &&
+      record !== undefined &&
+      (resumed === undefined || resumed.state.split !== undefined)
+    ) {
+      await writeSplit(runDir, record);
+    }
     // Saved before anything is trained, so that a run killed at any time from now on can be resumed.
     if (resumed === undefined) await this.#saver.save("last");
     else await this.#saver.settleBest();
@@ -319,6 +330,7 @@ class Training {
       parameters: program.parameterCount,
       train_images: data.train.size,
       validation_images: data.validation?.size ?? 0,
+      scored: data.scored ?? null,
       records: recordsEvent(data.train),
       cache_folder: data.cacheFolder ?? null,
       steps: length.steps,

@@ -164,7 +164,7 @@ const rows: { readonly [K in SettingName]: () => Promise<void> } = {
     assert.notDeepEqual(numbers(observed), numbers(await observe()));
     assert.equal(observed.start.validation_images, 12);
   },
-  eval_data_dir: differs({ eval_data_dir: join(photos, "val") }, ({ start }) => start.validation_images, {
+  eval_data_dir: differs({ eval_data_dir: join(photos, "val") }, ({ start }) => start.scored?.by, {
     data_dir: join(photos, "train"),
     num_classes: 10,
   }),
@@ -180,6 +180,13 @@ const rows: { readonly [K in SettingName]: () => Promise<void> } = {
     ({ start }) => start.validation_images,
     10,
   ),
+  split: async () => {
+    const data_dir = join(photos, "train");
+    const { run } = await observe({ data_dir, val_split: 0.5 });
+    const images = async (given: GivenSettings) => (await evaluate(run, given)).images;
+    assert.deepEqual([await images({}), await images({ split: "train" })], [10, 10]);
+    await assert.rejects(images({ split: "test" }), /has no test part/);
+  },
   num_classes: shows({ num_classes: 5 }, ({ start }) => start.classes, 5),
   max_bad_images: async () => {
     const broken = join(folder, "broken");

@@ -36,7 +36,7 @@ async function writePictures(root: string): Promise<void> {
 }
 
 function given(data: string, run: string): GivenSettings {
-  return { ...tinySettings(data, run), seed: 1, save_checkpoints_steps: 100, max_epochs: 2 };
+  return { ...tinySettings(data, run), val_split: 0, seed: 1, save_checkpoints_steps: 100, max_epochs: 2 };
 }
 
 /** What the run ends with, and the commands that its hint names. */

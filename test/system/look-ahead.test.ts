@@ -65,7 +65,13 @@ before(async () => {
 });
 
 function given(data: string, run: string, more: GivenSettings = {}): GivenSettings {
-  return { ...tinySettings(data, join(folder, run)), max_epochs: 2, save_checkpoints_steps: 100, ...more };
+  return {
+    ...tinySettings(data, join(folder, run)),
+    val_split: 0,
+    max_epochs: 2,
+    save_checkpoints_steps: 100,
+    ...more,
+  };
 }
 
 async function refused(settings: GivenSettings, kind: abstract new (...args: never[]) => RiffleError) {

@@ -120,7 +120,16 @@ suite("the road from a folder of pictures to a prediction", () => {
 
   for (const kind of ["png", "html"]) {
     test(`show-data draws them (${kind})`, async () => {
-      const sheet = result("show-data", "data", "--images", "3", "--output", `sheet.${kind}`);
+      const sheet = result(
+        "show-data",
+        "data",
+        "--split",
+        "train",
+        "--images",
+        "3",
+        "--output",
+        `sheet.${kind}`,
+      );
       assert.deepEqual([sheet["images"], sheet["refused"]], [3, 0]);
       const bytes = readFileSync(join(folder, `sheet.${kind}`));
       if (kind === "png") assert.equal((await sharp(bytes).metadata()).format, "png");

@@ -51,7 +51,7 @@ suite("a loss that is no longer finite", () => {
     );
     assert.match(problem.where ?? "", /^step 1,/);
     assert.match(problem.safe ?? "", /last good checkpoint is .*step-0$/);
-    assert.deepEqual(readdirSync(run).sort(), ["events.jsonl", "recipe.json", "step-0"]);
+    assert.deepEqual(readdirSync(run).sort(), ["events.jsonl", "recipe.json", "split.json", "step-0"]);
     assert.deepEqual(hashes(join(run, "step-0")), before);
     // Resuming meets the same step and the same refusal.
     assert.equal((await refusal(DivergedError, train({ resume: run }))).where, problem.where);
@@ -242,7 +242,7 @@ suite("the events", () => {
     const kinds = new Map(events.map((event) => [event.event, fields(event)]));
     assert.deepEqual(Object.fromEntries(kinds), {
       start:
-        "event run network classes image_size parameters train_images validation_images records cache_folder steps " +
+        "event run network classes image_size parameters train_images validation_images scored records cache_folder steps " +
         "steps_per_epoch epochs backend memory recipe scaled_rate notes settings origins resumed",
       save: "event step checkpoint",
       step: "event step epoch loss cross_entropy decay_loss top1 top5 learning_rate images_per_second waiting seconds_left",
@@ -284,6 +284,7 @@ suite("the events", () => {
       "events.jsonl",
       "events.out.tfevents",
       "recipe.json",
+      "split.json",
       ...["SHA256SUMS", "state.json", "weights.safetensors"].map((name) => `step-${steps}/${name}`),
     ]);
   });

@@ -15,18 +15,30 @@ export const MAX_CLASSES = 1_000_000;
 const MAX_CLASSES_BYTES = 64 * 2 ** 20;
 
 /**
- * Class names beside the shards or one folder up: `integer_encoding.json` (name to label) or `classes.txt`
- * (one name per line); undefined where there is neither.
+ * Class names beside the shards or one folder up: `integer_encoding.json` (name to label), `classes.txt` (one name per
+ * line), TensorFlow Datasets' `label.labels.txt` or slim's `labels.txt`; undefined where there is none of them.
+ *
+ * @param label the feature that holds the label, after which TensorFlow Datasets names the file
  */
-export async function readClasses(folder: string): Promise<string[] | undefined> {
+export async function readClasses(folder: string, label = "label"): Promise<string[] | undefined> {
   for (const place of [folder, dirname(folder)]) {
     const encoding = join(place, "integer_encoding.json");
     const json = await readText(encoding);
     if (json !== undefined) return classesOfEncoding(json, encoding);
-    const list = join(place, "classes.txt");
-    const text = await readText(list);
-    if (text !== undefined) {
-      const lines = linesOf(text);
+    const lists = [
+      "classes.txt",
+      `${label.replaceAll("/", "-")}.labels.txt`,
+      "label.labels.txt",
+      "labels.txt",
+    ];
+    for (const name of lists) {
+      const list = join(place, name);
+      const text = await readText(list);
+      if (text === undefined) continue;
+      const written = linesOf(text);
+      // slim writes "0:daisy".
+      const isNumbered = name === "labels.txt" && written.every((line, i) => line.startsWith(`${i}:`));
+      const lines = isNumbered ? written.map((line) => line.slice(line.indexOf(":") + 1)) : written;
       // Which line a name stands in is its label, so an empty one cannot be passed over.
       const empty = lines.length === 0 ? 0 : lines.findIndex((line) => line.trim() === "");
       if (empty >= 0) throw DataError.at(`${list}, line ${empty + 1}`, "names no class");

@@ -9,7 +9,7 @@
 
 import { createHash } from "node:crypto";
 import { fstat, read } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { promisify } from "node:util";
 
 import { loadAddon } from "../../core/addon.js";
@@ -152,6 +152,11 @@ export class RecordDataset implements Dataset {
   name(sample: number): string {
     const { path, record } = this.#place(sample);
     return `${path}#${record}`;
+  }
+
+  key(sample: number): string {
+    const { path, record } = this.#place(sample);
+    return `${basename(path)}#${record}`;
   }
 
   bytes(sample: number): number {

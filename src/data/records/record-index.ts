@@ -26,6 +26,7 @@ import { userCache } from "../../core/user-cache.js";
 import { crc32c } from "../../formats/crc32c.js";
 import { readFully } from "../../formats/read-file.js";
 import { RECORD_OVERHEAD } from "../../formats/tfrecord.js";
+import { type Split, splitOfShard } from "../split-names.js";
 import type { RequestedKeys } from "./record-keys.js";
 import {
   compareWithManifest,
@@ -59,9 +60,9 @@ export interface RecordIndex extends ScannedRecords {
  * manifest.
  */
 export async function openRecordIndex(path: string, options: IndexOptions): Promise<RecordIndex> {
-  const { folder, names, indexName } = await locate(path);
-  const manifest = indexName === INDEX_FILE ? await readManifest(folder) : undefined;
-  if (indexName === INDEX_FILE && (await isUnfinished(folder))) {
+  const { folder, names, indexName, isFolder } = await locate(path, options.only);
+  const manifest = isFolder ? await readManifest(folder, options.only) : undefined;
+  if (isFolder && (await isUnfinished(folder))) {
     throw DataError.at(folder, `unfinished: there is ${PLAN_FILE} but no ${MANIFEST_FILE}`, {
       safe: "The shards that are there are whole",
       hint: "Run the same riffle create-tfrecords again; it writes the missing ones",
@@ -70,7 +71,7 @@ export async function openRecordIndex(path: string, options: IndexOptions): Prom
   const found = await Promise.all(names.map((name) => statShard(folder, name)));
   refuseDifferent(manifest, found, folder);
   if (names.length === 0) {
-    const expected = "files named *.tfrecords, *.tfrecord, *.record or *-00000-of-00010";
+    const expected = "files named *.tfrecords, *.tfrecord, *.tfrec, *.record or *-00000-of-00010";
     throw DataError.at(path, "holds no shards of TFRecords", { expected });
   }
   const requested = requestText(options.keys);
@@ -101,7 +102,7 @@ export async function openRecordIndex(path: string, options: IndexOptions): Prom
 
 const INDEX_FILE = ".riffle-index";
 
-async function locate(path: string) {
+async function locate(path: string, only: Split | undefined) {
   let isFile: boolean;
   try {
     isFile = (await stat(path)).isFile();
@@ -109,8 +110,19 @@ async function locate(path: string) {
     throw DataError.at(path, "there is no such file or folder", {}, error);
   }
   if (isFile)
-    return { folder: dirname(path), names: [basename(path)], indexName: `.${basename(path)}.riffle-index` };
-  return { folder: path, names: await listShards(path), indexName: INDEX_FILE };
+    return {
+      folder: dirname(path),
+      names: [basename(path)],
+      indexName: `.${basename(path)}.riffle-index`,
+      isFolder: false,
+    };
+  const names = (await listShards(path)).filter((name) => only === undefined || splitOfShard(name) === only);
+  return {
+    folder: path,
+    names,
+    indexName: only === undefined ? INDEX_FILE : `.${only}.riffle-index`,
+    isFolder: true,
+  };
 }
 
 async function statShard(folder: string, name: string): Promise<ShardFile> {

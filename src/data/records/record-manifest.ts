@@ -14,6 +14,7 @@ import { replaceFile } from "../../core/durable.js";
 import { DataError, errorCode } from "../../core/error.js";
 import { plainText } from "../../formats/plain-text.js";
 import { byCodePoint } from "../picture-folder.js";
+import { type Split, splitOfShard } from "../split-names.js";
 import { unreadable } from "../unreadable.js";
 
 export const MANIFEST_FILE = "manifest.json";
@@ -29,7 +30,7 @@ export type ShardEntry = RecordManifest["shards"][number];
 
 /** Names of shards: ours, and those of TensorFlow's tools. */
 export function isShardName(name: string): boolean {
-  return /^[^.].*(\.tfrecords?|\.record|-[0-9]{5}-of-[0-9]{5})$/i.test(name);
+  return /^[^.].*(\.tfrecords?|\.tfrec|\.record|-[0-9]{5}-of-[0-9]{5})$/i.test(name);
 }
 
 /**
@@ -90,8 +91,8 @@ async function isOfFormat(path: string, format: string): Promise<boolean> {
   }
 }
 
-/** Undefined where the folder has none: other writers leave no manifest. */
-export async function readManifest(folder: string): Promise<RecordManifest | undefined> {
+/** Undefined where the folder has none: other writers leave no manifest. Of one part, what it says of its shards. */
+export async function readManifest(folder: string, only?: Split): Promise<RecordManifest | undefined> {
   const path = join(folder, MANIFEST_FILE);
   let text: string;
   try {
@@ -128,7 +129,9 @@ export async function readManifest(folder: string): Promise<RecordManifest | und
     const numbers = { expected: `${parsed.data.records} records`, found: `${sum}` };
     throw DataError.at(path, "its shards do not add up to its records", numbers);
   }
-  return parsed.data;
+  if (only === undefined) return parsed.data;
+  const shards = parsed.data.shards.filter(({ name }) => splitOfShard(name) === only);
+  return { ...parsed.data, shards, records: shards.reduce((total, { records }) => total + records, 0) };
 }
 
 /** Writes the manifest under its final name once it is whole on the disk. */

@@ -12,6 +12,7 @@ import { hex32 } from "../../formats/crc32c.js";
 import { decodeExample } from "../../formats/tf-example.js";
 import { RECORD_OVERHEAD, RecordReader } from "../../formats/tfrecord.js";
 import { detectKeys, labelOf, pictureOf, type RecordKeys, type RequestedKeys } from "./record-keys.js";
+import type { Split } from "../split-names.js";
 import { unreadable } from "../unreadable.js";
 import { MANIFEST_FILE, type RecordManifest, type ShardEntry } from "./record-manifest.js";
 
@@ -61,6 +62,8 @@ export interface IndexProgress {
 }
 
 export interface IndexOptions {
+  /** Of a folder, the shards of one part by their names; those whose names say none are never among them. */
+  readonly only?: Split | undefined;
   readonly keys?: RequestedKeys | undefined;
   /** Damaged records to leave out before giving up. */
   readonly skipBadRecords?: number | undefined;

@@ -21,6 +21,7 @@ import {
 } from "../../formats/tar.js";
 import { DataError } from "../../core/error.js";
 import { MAX_XML_BYTES } from "../../formats/voc-xml.js";
+import { isOwnOutput } from "../../data/own-output.js";
 import { byCodePoint, isDocument, isJunk, listFolder, statOf } from "../../data/picture-folder.js";
 import { MEMBER } from "./archives.js";
 
@@ -117,6 +118,7 @@ async function foldersOf(root: string, events: ListEvents): Promise<Listed[]> {
   }
   const pictures: Listed[] = [];
   for (const folder of folders) {
+    if (isOwnOutput(join(root, folder))) continue;
     const inside = listFolder(join(root, folder));
     if (inside.folders[0] !== undefined) {
       throw DataError.at(
