@@ -8,12 +8,13 @@ import { type GivenSettings, settingsOf } from "../settings/settings.js";
 import type { CliCommand } from "./command.js";
 import { count, percent } from "./format.js";
 import { startProgress } from "./progress.js";
+import { originLines } from "../weights/find-network.js";
 import { orientationWords, preparing, recordLines, titled, unusedLines } from "./report-run.js";
 
 export const evaluateCommand: CliCommand = {
   name: "evaluate",
   arguments: "[run]",
-  purpose: "Scores a run's best weights, or any checkpoint, on a whole validation set.",
+  purpose: "Scores a run's best weights, or any checkpoint or file of weights, on a whole validation set.",
   // Here there is one batch size, and the documented command line calls it so.
   aliases: { batch_size: "eval_batch_size", train_batch_size: "eval_batch_size" },
   examples: [
@@ -42,7 +43,7 @@ export const evaluateCommand: CliCommand = {
           return;
         case "start":
           step = event.step;
-          terminal.note(titled("Weights", `${shortPath(event.checkpoint)}, after step ${count(event.step)}`));
+          for (const line of weightsLines(event)) terminal.note(line);
           terminal.note(
             titled(
               "Data",
@@ -105,4 +106,15 @@ function refuseContradictions(
     found: [...(run === undefined ? [] : [run]), ...other].join(" and "),
     safe: "Nothing was read or written",
   });
+}
+
+function weightsLines({
+  checkpoint,
+  step,
+  model,
+  origin,
+}: Extract<EvaluateEvent, { event: "start" }>): string[] {
+  const where = shortPath(checkpoint);
+  if (origin === null) return [titled("Weights", `${where}, after step ${count(step)}`)];
+  return [where, ...originLines(origin, model)].map((line, i) => titled(i === 0 ? "Weights" : "", line));
 }

@@ -5,6 +5,8 @@ import { UsageError } from "../core/error.js";
 import { openPredictor, type Prediction, type Refused } from "../inference/predict.js";
 import { passedOverText } from "../run/plain-lines.js";
 import { settings as table, settingsOf } from "../settings/settings.js";
+import { shownClass } from "../prepare/imagenet/challenge-classes.js";
+import { originLines } from "../weights/find-network.js";
 import { type CliCommand, type Invocation, wholeNumber } from "./command.js";
 import { findFiles } from "./find-files.js";
 import { count, percent } from "./format.js";
@@ -15,10 +17,10 @@ import type { Terminal } from "./terminal.js";
 export const predictCommand: CliCommand = {
   name: "predict",
   arguments: "<run> <files...>",
-  purpose: "Names what a trained network sees: the likeliest classes of each picture.",
+  purpose: "Names what a run, or a file of weights, sees: the likeliest classes of each picture.",
   examples: [
     "riffle predict runs/a photo.jpg",
-    "riffle predict runs/a photos/*.jpg more/ --json",
+    "riffle predict shufflenetv2_x1.pth photo.jpg",
     "riffle predict runs/a set.npz#17 --logits --json",
   ],
   settings: settingsOf("predict"),
@@ -55,6 +57,11 @@ async function predictFiles(invocation: Invocation, terminal: Terminal): Promise
     const event = { event: "warning", what: `passed over ${text}; using ${predictor.checkpoint}` } as const;
     terminal.emit(event);
     terminal.note(`warning: ${event.what}`);
+  }
+  const { origin, model } = predictor;
+  if (origin !== undefined) {
+    terminal.emit({ event: "weights", file: predictor.checkpoint, ...origin });
+    originLines(origin, model).forEach((line, i) => terminal.note(titled(i === 0 ? "Weights" : "", line)));
   }
   terminal.note(titled("Pictures", orientationWords(predictor.model.exif_orientation)));
   // Results passing by on a terminal are progress enough.
@@ -96,6 +103,6 @@ async function predictFiles(invocation: Invocation, terminal: Terminal): Promise
 function lineOf(result: Prediction | Refused, column: number): string {
   const file = printable(result.file).padEnd(column);
   if ("error" in result) return `${file}   not read: ${result.error}`;
-  const guesses = result.top.map((guess) => `${guess.name} ${percent(guess.probability)}`);
+  const guesses = result.top.map((guess) => `${shownClass(guess.name)} ${percent(guess.probability)}`);
   return `${file}   ${guesses.join("   ")}`;
 }

@@ -22,6 +22,7 @@ import { chooseBackend } from "../backends/registry.js";
 import { listSteps } from "../run/checkpoint.js";
 import type { ModelDescription, Scores } from "../run/checkpoint-state.js";
 import { findWeights, type FoundWeights, newestWeights } from "../run/find-checkpoint.js";
+import { findNetwork, type FoundNetwork, type WeightsOrigin } from "../weights/find-network.js";
 import type {
   BadImageEvent,
   EvaluatingEvent,
@@ -56,6 +57,8 @@ interface EvaluationStartEvent {
   readonly unused: readonly string[];
   readonly records: RecordsEvent | null;
   readonly model: ModelDescription;
+  /** What weights from elsewhere are; null for ours. */
+  readonly origin: WeightsOrigin | null;
 }
 
 /** The last event: scores, accuracies as fractions. */
@@ -79,7 +82,8 @@ export interface LoadedNetwork {
 }
 
 /**
- * Scores a checkpoint (a run's folder means its `best/`) on the validation set it was trained with, or on the data given.
+ * Scores a checkpoint (a run's folder means its `best/`) on the validation set it was trained with, or on the data given;
+ * weights from elsewhere (weights/open.ts) on the data given.
  * Without a path it is the newest whole checkpoint in `given.checkpoint_dir`, else in `given.log_dir`, of either format.
  *
  * @throws CheckpointError, DataError
@@ -93,7 +97,7 @@ export async function evaluate(
   const trained =
     checkpointPath === undefined
       ? await newestOf(resolve(given.checkpoint_dir ?? given.log_dir ?? table.log_dir.default))
-      : ofRiffle(await findWeights(resolve(checkpointPath)));
+      : ofNetwork(await findNetwork(checkpointPath, { variant: given.variant }));
   for (const what of trained.passedOver) report({ event: "warning", what: `passed over ${what}` });
   return closing(
     (atEnd) => evaluateOn(trained, given, atEnd, report, signal),
@@ -121,6 +125,7 @@ async function evaluateOn(
     unused,
     records: recordsEvent(dataset),
     model,
+    origin: trained.origin ?? null,
   });
   const options = { model, maxBadImages: badImageLimit(given), ...(signal === undefined ? {} : { signal }) };
   const [scores] = (await score(network, dataset, [trained.weights], options, report)) ?? [];
@@ -234,6 +239,45 @@ interface Trained {
   readonly weights: Weights;
   /** Newer checkpoints that are not whole. */
   readonly passedOver: readonly string[];
+  /** Where they are from elsewhere. */
+  readonly origin?: WeightsOrigin | undefined;
+}
+
+function ofNetwork({
+  checkpoint,
+  path,
+  model,
+  weights,
+  step = 0,
+  passedOver,
+  origin,
+}: FoundNetwork): Trained {
+  if (checkpoint !== undefined) return ofRiffle({ checkpoint, weights });
+  return {
+    path,
+    step,
+    settings: {},
+    split: () => Promise.resolve({}),
+    passedOver,
+    weights,
+    origin,
+    model: (given, classes) => ({
+      ...sized(model, given),
+      class_names: model.class_names.length === 0 ? classes : model.class_names,
+    }),
+  };
+}
+
+/** At another size of pictures the same share of the shorter side is seen. */
+function sized(model: ModelDescription, given: GivenSettings): ModelDescription {
+  const image_size = given.image_size ?? model.image_size;
+  const eval_resize = Math.round((model.eval_resize * image_size) / model.image_size);
+  return {
+    ...model,
+    image_size,
+    eval_resize: given.eval_resize ?? eval_resize,
+    exif_orientation: given.exif_orientation ?? model.exif_orientation ?? "ignore",
+  };
 }
 
 function ofRiffle({ checkpoint, weights }: FoundWeights): Trained {
@@ -246,17 +290,7 @@ function ofRiffle({ checkpoint, weights }: FoundWeights): Trained {
     fingerprint: state.data.fingerprint,
     passedOver,
     weights,
-    model: (given) => {
-      const image_size = given.image_size ?? state.model.image_size;
-      const eval_resize = Math.round((state.model.eval_resize * image_size) / state.model.image_size);
-      const exif_orientation = given.exif_orientation ?? state.model.exif_orientation ?? "ignore";
-      return {
-        ...state.model,
-        image_size,
-        eval_resize: given.eval_resize ?? eval_resize,
-        exif_orientation,
-      };
-    },
+    model: (given) => sized(state.model, given),
   };
 }
 

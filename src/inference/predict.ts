@@ -5,7 +5,6 @@
  */
 
 import { stat } from "node:fs/promises";
-import { resolve } from "node:path";
 
 import { closing } from "../core/closing.js";
 import { DataError } from "../core/error.js";
@@ -13,8 +12,9 @@ import type { Dataset } from "../data/dataset.js";
 import { openImageFiles } from "../data/image-folder.js";
 import { openNpzImages } from "../data/npz-dataset.js";
 import type { OrientationRule } from "../data/pictures/orientation.js";
+import { wordsOf } from "../prepare/imagenet/challenge-classes.js";
 import type { CheckpointState, ModelDescription } from "../run/checkpoint-state.js";
-import { findWeights } from "../run/find-checkpoint.js";
+import { findNetwork, type WeightsOrigin } from "../weights/find-network.js";
 import { imagesOf, type LoadedNetwork, loadNetwork, pictureBatches } from "./evaluate.js";
 import { softmax } from "./metrics.js";
 import { type GivenSettings, settings as table } from "../settings/settings.js";
@@ -24,6 +24,8 @@ export interface Guess {
   readonly index: number;
   /** Its class; the index in words for an output without a name. */
   readonly name: string;
+  /** Where the name is the WordNet id of one of ImageNet's 1,000 classes: what it is called, "tench, Tinca tinca". */
+  readonly words?: string;
   /** 0 to 1; all classes add up to 1. */
   readonly probability: number;
 }
@@ -56,35 +58,38 @@ export interface PredictOptions {
  */
 export interface Predictor {
   readonly model: ModelDescription;
-  /** The checkpoint in use. */
+  /** The checkpoint in use, or the file of weights. */
   readonly checkpoint: string;
   /** Checkpoints that were passed over for it, each with the reason. */
   readonly passedOver: readonly string[];
+  /** What weights from elsewhere are; undefined for ours. */
+  readonly origin: WeightsOrigin | undefined;
   /** Results for picture files and `.npz` files (one per array entry), in order. */
   predict(files: readonly string[], options?: PredictOptions): AsyncGenerator<Prediction | Refused>;
   close(): void;
 }
 
 /**
- * Loads a checkpoint for prediction: a run's folder (its `best/`), or a folder in it.
+ * Loads a network for prediction: a run's folder (its `best/`), a folder in it, or weights from elsewhere that are read.
  *
  * @throws CheckpointError
  */
 export async function openPredictor(checkpointPath: string, given: GivenSettings = {}): Promise<Predictor> {
-  const { checkpoint, weights } = await findWeights(resolve(checkpointPath));
-  const recorded = checkpoint.state.model;
+  const found = await findNetwork(checkpointPath, { variant: given.variant });
+  const { model: recorded, weights, checkpoint, path, passedOver, origin } = found;
   const model = {
     ...recorded,
     eval_resize: given.eval_resize ?? recorded.eval_resize,
-    exif_orientation: given.exif_orientation ?? recorded.exif_orientation ?? unsaid(checkpoint.state),
+    exif_orientation: given.exif_orientation ?? recorded.exif_orientation ?? unsaid(checkpoint?.state),
   };
   const batch = given.eval_batch_size ?? table.eval_batch_size.default;
   const network = await loadNetwork(model, batch, given.threads);
   await network.run.load(weights);
   return {
     model,
-    checkpoint: checkpoint.path,
-    passedOver: checkpoint.passedOver,
+    checkpoint: path,
+    passedOver,
+    origin,
     predict: (files, options = {}) => predictFiles({ network, model }, files, options),
     close: () => network.run.close(),
   };
@@ -94,8 +99,8 @@ export async function openPredictor(checkpointPath: string, given: GivenSettings
  * Weights from elsewhere are shown people's photographs the right way up. An older run of ours sees them as it was
  * trained: as they are stored.
  */
-function unsaid({ step, data }: CheckpointState): OrientationRule {
-  return step === 0 && data.fingerprint === "" ? "apply" : "ignore";
+function unsaid(state: CheckpointState | undefined): OrientationRule {
+  return state === undefined || (state.step === 0 && state.data.fingerprint === "") ? "apply" : "ignore";
 }
 
 /** All results for a few files at once. */
@@ -218,10 +223,11 @@ function predictionOf(
   const order = Array.from(probabilities.keys()).sort(
     (a, b) => (probabilities[b] as number) - (probabilities[a] as number),
   );
-  const guesses = order.slice(0, top).map((index) => ({
-    index,
-    name: model.class_names[index] ?? `output ${index}`,
-    probability: probabilities[index] as number,
-  }));
+  const guesses = order.slice(0, top).map((index) => {
+    const name = model.class_names[index] ?? `output ${index}`;
+    const words = wordsOf(name);
+    const probability = probabilities[index] as number;
+    return { index, name, ...(words === undefined ? {} : { words }), probability };
+  });
   return { file, top: guesses, ...(wanted ? { logits: Array.from(logits) } : {}) };
 }

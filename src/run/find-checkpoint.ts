@@ -2,7 +2,7 @@
  * Which checkpoint a path means: a run's folder, a checkpoint's folder or its weights file; to resume from, or to use.
  */
 
-import { stat } from "node:fs/promises";
+import { readdir, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 
 import type { Weights } from "../backends/backend.js";
@@ -22,7 +22,7 @@ import {
   sumsFile,
 } from "./checkpoint.js";
 import { asCheckpointError, untouched } from "./checkpoint-error.js";
-import type { Checkpoint } from "./checkpoint-state.js";
+import { type Checkpoint, stateFile } from "./checkpoint-state.js";
 import { loadWeights, weightsFile } from "./checkpoint-tensors.js";
 
 /** A checkpoint passed over, and why. */
@@ -121,6 +121,27 @@ async function newestWhole(runDir: string, best?: CheckpointError): Promise<Foun
   if (best !== undefined && (await listSteps(runDir)).length === 0) throw best;
   const { checkpoint, damaged } = await newestValid(runDir);
   return { ...checkpoint, passedOver: [...ofBest, ...passedOverTexts(damaged)] };
+}
+
+/**
+ * Whether a path means a run or checkpoint of ours, whole or not: a folder that holds one, or its weights file. Weights that
+ * somebody took out of a checkpoint are a file like any other.
+ */
+export async function meansOwn(path: string): Promise<boolean> {
+  if (basename(path) === weightsFile) {
+    const beside = [sumsFile, stateFile].map((name) => exists(join(dirname(path), name)));
+    return (await Promise.all(beside)).includes(true);
+  }
+  const place = await placeOf(path);
+  if (place !== path) return place !== undefined;
+  const names = await readdir(path).catch((): string[] => []);
+  return names.some(
+    (name) =>
+      name === sumsFile ||
+      name === stateFile ||
+      /^(\.replaced-)?best$/.test(name) ||
+      stepOf(name) !== undefined,
+  );
 }
 
 /**

@@ -36,6 +36,8 @@ export interface ImportOptions extends Said {
   readonly classifier?: (typeof classifierChoices)[number] | undefined;
   /** Of outputs that are drawn. */
   readonly seed?: number | undefined;
+  /** The network is to be used as it is: one without a classifier is refused, whatever else is said. */
+  readonly isForUse?: boolean | undefined;
 }
 
 /** A network read from elsewhere. */
@@ -63,6 +65,7 @@ export function importWeights(path: string, options: ImportOptions = {}): Promis
       throw withoutHead(file, recognised);
     }
     if (recognised.unfit !== undefined && options.classifier !== "drop") throw recognised.unfit;
+    if (options.isForUse === true && recognised.classes === undefined) throw withoutHead(file, recognised);
     const classes = outputsOf(file, recognised, options);
     const seed = options.seed ?? table.seed.default;
     const drawn = recognised.classes === undefined || options.classifier === "drop";

@@ -216,8 +216,8 @@ suite("using a network", () => {
 
   for (const [name, path, what] of [
     ["a folder that is not there", "nowhere", /no such file or folder/],
-    ["a text file", "notes.txt", /is no checkpoint/],
-    ["a folder without checkpoints", "plain", /there is no checkpoint/],
+    ["a text file", "notes.txt", /is no file of weights/],
+    ["a folder without checkpoints", "plain", /holds no weights/],
   ] as const) {
     test(`refuses ${name}`, async () => {
       writeFileSync(join(folder, "notes.txt"), "hello");
