@@ -97,6 +97,8 @@ function metadataOf(model: ModelDescription): Map<string, string> {
     ["format", "riffle"],
     ["network", `shufflenet-v2 ${model.width.toFixed(1)}x (${model.variant})`],
     ["image_size", String(model.image_size)],
+    ["eval_resize", String(model.eval_resize)],
+    ["pipeline", model.pipeline],
     ["class_names", JSON.stringify(model.class_names)],
     ...(model.exif_orientation === undefined ? [] : [["exif_orientation", model.exif_orientation] as const]),
   ]);

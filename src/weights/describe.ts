@@ -5,7 +5,7 @@
 
 import { UsageError } from "../core/error.js";
 import { orientationRules } from "../data/pictures/orientation.js";
-import { evaluationSide } from "../data/pictures/augment.js";
+import { evaluationDecodings, evaluationSide } from "../data/pictures/augment.js";
 import { challengeClasses } from "../prepare/imagenet/challenge-classes.js";
 import type { ModelDescription } from "../run/checkpoint-state.js";
 import type { ClassNames } from "./class-names.js";
@@ -46,9 +46,11 @@ export function describe(
   const { classes } = outputs;
   const named = namesOf(file, recognised, outputs, said.classNames);
   refuseNames(said.classNames, classes);
-  const recorded = Number(file.metadata.get("image_size") ?? NaN);
-  const imageSize = said.imageSize ?? (Number.isInteger(recorded) && recorded >= 32 ? recorded : 224);
-  // Only files of ours say.
+  // Only files of ours say; of another size of pictures the same share is seen by the usual rule.
+  const recorded = pixelsIn(file, "image_size");
+  const imageSize = said.imageSize ?? recorded ?? 224;
+  const evalResize = imageSize === recorded ? pixelsIn(file, "eval_resize") : undefined;
+  const pipeline = pipelines.find((name) => name === file.metadata.get("pipeline"));
   const orientation = orientationRules.find((rule) => rule === file.metadata.get("exif_orientation"));
   return {
     model: {
@@ -56,8 +58,8 @@ export function describe(
       width,
       classes,
       image_size: imageSize,
-      eval_resize: said.evalResize ?? evaluationSide(imageSize),
-      pipeline: variant === "tensorflow" ? "tensorflow" : "torchvision",
+      eval_resize: said.evalResize ?? evalResize ?? evaluationSide(imageSize),
+      pipeline: pipeline ?? (variant === "tensorflow" ? "tensorflow" : "torchvision"),
       ...(orientation === undefined ? {} : { exif_orientation: orientation }),
       class_names: named.names,
     },
@@ -68,6 +70,14 @@ export function describe(
       ...leftOut(file, recognised),
     ],
   };
+}
+
+const pipelines = Object.keys(evaluationDecodings) as ModelDescription["pipeline"][];
+
+/** A number of pixels that the file carries; undefined where there is none that a picture has. */
+function pixelsIn(file: WeightsFile, key: string): number | undefined {
+  const value = Number(file.metadata.get(key) ?? NaN);
+  return Number.isInteger(value) && value >= 32 && value <= 8192 ? value : undefined;
 }
 
 /**

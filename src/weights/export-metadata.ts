@@ -28,6 +28,8 @@ export function metadataOf(
     ["classes", String(model.classes)],
     ["class_names", JSON.stringify(model.class_names)],
     ["image_size", String(model.image_size)],
+    ["eval_resize", String(model.eval_resize)],
+    ["pipeline", model.pipeline],
     [
       "preprocessing",
       JSON.stringify({

@@ -11,6 +11,7 @@ import { basename, dirname, resolve } from "node:path";
 
 import type { Weights } from "../backends/backend.js";
 import { CheckpointError, UsageError } from "../core/error.js";
+import { shellWord } from "../core/printable.js";
 import { asResourceError, exists, makeFolder, writeWhole } from "../core/durable.js";
 import { encodeOnnx, readInitializers } from "../formats/onnx.js";
 import { encodeSafetensors, openSafetensors } from "../formats/safetensors.js";
@@ -19,9 +20,10 @@ import { shuffleNetV2 } from "../models/shufflenet-v2.js";
 import { exportWeights, type Scheme } from "../models/tensor-names.js";
 import { compile } from "../program/compile.js";
 import type { Program } from "../program/program.js";
-import type { Checkpoint } from "../run/checkpoint-state.js";
+import type { Checkpoint, CheckpointState } from "../run/checkpoint-state.js";
 import { loadTraining, loadWeights } from "../run/checkpoint-tensors.js";
-import { type FoundCheckpoint, readCheckpoint } from "../run/find-checkpoint.js";
+import { type FoundCheckpoint, meansOwn, readCheckpoint } from "../run/find-checkpoint.js";
+import { findNetwork } from "./find-network.js";
 import { inputInWords, metadataOf } from "./export-metadata.js";
 import { networkToOnnx, type OnnxInput } from "./network-to-onnx.js";
 import { exportTfCheckpoint, tfStateOf } from "./export-tf-checkpoint.js";
@@ -70,15 +72,18 @@ interface TensorCheck {
 }
 
 /**
- * Exports the checkpoint that `path` means: a run's folder (its `best/`), or a folder in it.
+ * Exports the checkpoint that `path` means: a run's folder (its `best/`), or a folder in it; or weights from elsewhere.
  *
  * @throws CheckpointError, UsageError, ResourceError; then nothing stands under the output's name that did not before.
  */
 export async function exportRun(path: string, options: ExportOptions): Promise<ExportResult> {
-  const source = await readCheckpoint(resolve(path), (found) => {
-    refuseUnfit(found, options);
-    return openSource(found, options);
-  });
+  const given = resolve(path);
+  const source = (await meansOwn(given))
+    ? await readCheckpoint(given, (found) => {
+        refuseUnfit(found, options);
+        return openSource(found, options);
+      })
+    : await openForeign(given, options);
   const { checkpoint } = source;
   const output = resolve(options.output ?? defaultOutput(checkpoint, options.format));
   if (options.format === "tf-checkpoint") return exportTf(checkpoint, output, options);
@@ -111,12 +116,45 @@ async function openSource(checkpoint: FoundCheckpoint, options: ExportOptions): 
   return { checkpoint, network, program, weights, values };
 }
 
+/** Weights from elsewhere, as if they were a checkpoint of ours that holds nothing else. */
+async function openForeign(path: string, options: ExportOptions): Promise<Source> {
+  if (options.format === "tf-checkpoint") {
+    throw new UsageError({
+      what: "a checkpoint of TensorFlow's is made of a run, and this is a file of weights",
+      where: path,
+      expected: "a run's folder",
+      found: "a file",
+      safe: "Nothing was written",
+      hint: `riffle import ${shellWord(path)} --log_dir NEW, then riffle export NEW --format tf-checkpoint`,
+    });
+  }
+  const { model, weights: values, step = 0, origin } = await findNetwork(path, { weights: options.weights });
+  const state: CheckpointState = {
+    ...{ readme: "", format: "riffle-checkpoint", version: 1, kind: "weights", step, steps_per_epoch: 1 },
+    ...{ evaluated_step: -1, scores: null, best: null, model, settings: {}, origins: {}, bytes: {} },
+    data: { fingerprint: "", train_images: 0 },
+  };
+  const checkpoint: FoundCheckpoint = { path, state, sums: "", passedOver: [] };
+  // Which of several sets was asked for is decided already.
+  refuseUnfit(checkpoint, { ...options, weights: undefined });
+  const network = shuffleNetV2({ variant: model.variant, width: model.width, classes: model.classes });
+  const program = compile(network, { batch: 1, imageSize: model.image_size, mode: "infer" });
+  return { checkpoint, network, program, weights: origin?.averages === true ? "average" : "raw", values };
+}
+
 function keepsAverages({ state }: Checkpoint): boolean {
   return Number(state.settings["average_decay"]) > 0;
 }
 
+interface Asked {
+  readonly weights?: ExportedWeights | undefined;
+}
+
 /** Options that the checkpoint or the format cannot obey. */
-function refuseUnfit(checkpoint: Checkpoint, { format, weights, keepBatchNorm, input }: ExportOptions): void {
+function refuseUnfit(
+  checkpoint: Checkpoint,
+  { format, weights, keepBatchNorm, input }: Omit<ExportOptions, "weights"> & Asked,
+): void {
   const { state, path } = checkpoint;
   const refuse = (what: string, where: string, expected: string, found: string, hint?: string): never => {
     const safe = "Nothing was written";

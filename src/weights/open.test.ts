@@ -9,6 +9,7 @@ import { initialise, initialStatistics } from "../models/initialise.js";
 import { saveCheckpoint } from "../run/checkpoint.js";
 import type { Saved } from "../run/checkpoint-tensors.js";
 import { layoutOf } from "./fill.js";
+import { exportRun } from "./export-run.js";
 import { importWeights, writeImportedFile } from "./import-weights.js";
 import { initialiseFrom } from "./initialise-from.js";
 import { useWeights } from "./open.js";
@@ -43,7 +44,7 @@ before(async () => {
         classes: 3,
         image_size: 32,
         eval_resize: 37,
-        pipeline: "tensorflow",
+        pipeline: "torchvision",
         class_names: ["a", "b", "c"],
       },
       settings: { average_decay: 0.99 },
@@ -81,6 +82,23 @@ suite("weights come in by one door", () => {
     };
     assert.deepEqual(await initialiseFrom(run, "tensorflow", layout, into, ["a", "b", "c"]), []);
     assert.deepEqual(into, { parameters: state.parameters, statistics: state.statistics });
+  });
+
+  test("and an export of ours comes back as the network it was: rule, pipeline and size of pictures, names and numbers", async () => {
+    const output = join(scratch, "round.safetensors");
+    await exportRun(run, { format: "safetensors", output });
+    const { model, weights } = await importWeights(output);
+    assert.deepEqual(model, { ...(await importWeights(run)).model, exif_orientation: "ignore" });
+    assert.deepEqual(
+      [model.eval_resize, model.pipeline, model.class_names],
+      [37, "torchvision", ["a", "b", "c"]],
+    );
+    assert.deepEqual(weights.parameters, state.averages);
+    // And again, from the file itself.
+    const again = join(scratch, "again.safetensors");
+    await exportRun(output, { format: "safetensors", output: again });
+    assert.deepEqual((await importWeights(again)).weights, weights);
+    await assert.rejects(exportRun(output, { format: "tf-checkpoint" }), /riffle import .* --log_dir NEW/);
   });
 
   test("where a classifier's rows follow the names of the classes, and none is reused under another name", async () => {
