@@ -2,19 +2,25 @@
  * `riffle inspect`: what a network consists of and costs, step by step; with --time, where the time goes.
  */
 
+import { shortPath } from "../core/printable.js";
+import type { GivenSettings } from "../settings/settings.js";
+import { findNetwork, originLines, refuseOther } from "../weights/find-network.js";
 import { inspect, type NetworkReport } from "../measure/inspect.js";
 import { programDefaults, programSettings } from "../measure/workload.js";
 import type { CliCommand } from "./command.js";
 import { bytes, count, millions, percent } from "./format.js";
+import { titled } from "./report-run.js";
 import type { Terminal } from "./terminal.js";
 
 export const inspectCommand: CliCommand = {
   name: "inspect",
-  purpose: "Prints a network's layers: shape, parameters, multiply-adds, bytes moved, share of time.",
+  arguments: "[weights]",
+  purpose:
+    "Prints a network's layers, or those of a run or file of weights: shape, parameters, multiply-adds, bytes, time.",
   examples: [
     "riffle inspect --width 1.0",
     "riffle inspect --width 0.5 --image_size 96 --num_classes 10 --time",
-    "riffle inspect --width 2.0 --variant torchvision --json",
+    "riffle inspect shufflenetv2_x1.pth --json",
   ],
   settings: [...programSettings, "threads"],
   defaults: programDefaults,
@@ -25,14 +31,26 @@ export const inspectCommand: CliCommand = {
       infer: { help: "count bytes and time of inference instead of a training step", default: "training" },
     },
   },
-  async run({ settings, own }, terminal) {
+  async run({ arguments: [path], settings, own }, terminal) {
     const mode = own.has("infer") ? "infer" : "train";
-    const report = await inspect({ ...settings, mode, time: own.has("time") });
+    const held = path === undefined ? {} : await networkOf(path, settings, terminal);
+    const report = await inspect({ ...held, ...settings, mode, time: own.has("time") });
     terminal.emit(report);
     if (!terminal.json) printReport(report, terminal);
     return 0;
   },
 };
+
+/** The network that a path means, as settings; what it is is said first. */
+async function networkOf(path: string, given: GivenSettings, terminal: Terminal): Promise<GivenSettings> {
+  const { path: file, model, origin, passedOver } = await findNetwork(path, { variant: given.variant });
+  refuseOther(given, model, path);
+  const { variant, width, classes: num_classes, image_size } = model;
+  const what = origin === undefined ? [] : originLines(origin, model);
+  for (const line of [shortPath(file), ...passedOver.map((text) => `passed over ${text}`), ...what])
+    terminal.note(titled("Weights", line));
+  return { variant, width, num_classes, image_size };
+}
 
 function printReport(report: NetworkReport, terminal: Terminal): void {
   const timed = report.seconds !== undefined;

@@ -2,7 +2,7 @@
  * The network that a path means for using it: a run or checkpoint of ours, or any file or folder of weights that open.ts
  * recognises, matched, described and loaded into memory without a run being made of it.
  *
- * Prediction and evaluation come in here, so one path means one network to both.
+ * Prediction, evaluation, inspection and export come in here, so one path means one network to all of them.
  */
 
 import { basename, resolve } from "node:path";

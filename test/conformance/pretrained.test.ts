@@ -4,6 +4,7 @@
  */
 
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { suite, test } from "node:test";
@@ -16,6 +17,7 @@ import { useWeights } from "../../src/weights/open.js";
 import { predict } from "../../src/inference/predict.js";
 import { train } from "../../src/train/trainer.js";
 import { words } from "../support/rule.js";
+import { program } from "../support/paths.js";
 import { needs, sharedPath, storedPath } from "../support/shared.js";
 import { scratch, tinySettings, writeTinySet } from "../support/tiny-run.js";
 
@@ -153,6 +155,16 @@ suite("the pretrained 1.0x", needs(...pretrained), () => {
       assert.ok(worst < 1e-3, `logits differ by up to ${worst}`);
     },
   );
+
+  test("is inspected as it is, and not as another network", () => {
+    const inspect = (...more: string[]) =>
+      spawnSync(process.execPath, [program, "inspect", path, "--json", ...more], { encoding: "utf8" });
+    const report = JSON.parse(inspect().stdout) as { parameters: number; num_classes: number };
+    assert.deepEqual([report.parameters, report.num_classes], [2_278_604, 1000]);
+    const other = inspect("--width", "0.5");
+    assert.equal(other.status, 2);
+    assert.match(other.stderr + other.stdout, /another network than --width asks for/);
+  });
 
   test("is fine-tuned for other classes from the file itself, from an imported file and from an imported run", async () => {
     const data = writeTinySet(folder);
