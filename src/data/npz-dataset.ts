@@ -99,7 +99,8 @@ interface Images {
   readonly height: number;
   readonly width: number;
   readonly channels: 1 | 3;
-  readonly data: Uint8Array;
+  /** Pixels of picture `i`. */
+  readonly pixels: (i: number) => Uint8Array;
 }
 
 interface Part extends Images {
@@ -138,11 +139,9 @@ class NpzImages implements Dataset {
   }
 
   #allKeys(): string[] {
-    const { count, width, height, channels, data } = this.part;
-    const length = width * height * channels;
     const seen = new Map<string, number>();
-    return Array.from({ length: count }, (_, i) => {
-      const hash = createHash("sha256").update(data.subarray(i * length, (i + 1) * length));
+    return Array.from({ length: this.size }, (_, i) => {
+      const hash = createHash("sha256").update(this.part.pixels(i));
       const name = hash.digest("hex").slice(0, 16);
       const twins = (seen.get(name) ?? 0) + 1;
       seen.set(name, twins);
@@ -151,16 +150,9 @@ class NpzImages implements Dataset {
   }
 
   read(sample: number): Promise<Pixels> {
-    const { width, height, channels, data } = this.part;
-    const length = width * height * channels;
-    const start = checkedSample(this, sample) * length;
-    return Promise.resolve({
-      kind: "pixels",
-      data: data.subarray(start, start + length),
-      width,
-      height,
-      channels,
-    });
+    const { width, height, channels } = this.part;
+    const data = this.part.pixels(checkedSample(this, sample));
+    return Promise.resolve({ kind: "pixels", data, width, height, channels });
   }
 }
 
@@ -194,15 +186,15 @@ async function readPart(npz: Npz, path: string, names: ArrayNames, labelOffset: 
 }
 
 async function readImages(npz: Npz, path: string, name: string): Promise<Images> {
-  const array = await npz.read(name);
-  const { shape } = array;
+  const { shape, dtype } = await npz.header(name);
   const [count = 0, height = 0, width = 0, channels = 1] = shape;
   const rightShape = shape.length === 3 || (shape.length === 4 && (channels === 3 || channels === 1));
-  if (array.dtype !== "u1" || !rightShape || count * height * width === 0) {
+  if (dtype !== "u1" || !rightShape || count * height * width === 0) {
     throw DataError.at(`${path}, ${name}`, "not a list of 8-bit pictures", {
       expected: "u1 [n, height, width, 3] or [n, height, width]",
-      found: `${array.dtype} [${shape.join(", ")}]`,
+      found: `${dtype} [${shape.join(", ")}]`,
     });
   }
-  return { path, name, count, height, width, channels: channels === 3 ? 3 : 1, data: array.data };
+  const { row } = await npz.readRows(name);
+  return { path, name, count, height, width, channels: channels === 3 ? 3 : 1, pixels: row };
 }

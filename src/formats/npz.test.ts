@@ -187,3 +187,28 @@ test("arrays of NumPy's are the same numbers in Fortran order, big-endian, and w
   }
   assert.deepEqual((await npz.read("text")).data, ["\u00e9", "bc", ""]);
 });
+
+test("an array that is longer than a buffer is read in pieces of whole rows, and its damage is noticed", async () => {
+  const bytes = Uint8Array.from({ length: 7 * 100 }, (_, i) => (i * 37) % 251);
+  const zip = zipSync({ "images.npy": npyBytes("|u1", [7, 10, 10], bytes), "flat.npy": labels });
+  for (const pieceBytes of [100, 250, 300, 699, 4096]) {
+    const { row, header } = await (await openNpz(stored(zip), { pieceBytes })).readRows("images");
+    assert.deepEqual(header.shape, [7, 10, 10]);
+    for (let i = 0; i < 7; i++) {
+      assert.deepEqual(
+        Buffer.from(row(i)),
+        Buffer.from(bytes.subarray(100 * i, 100 * (i + 1))),
+        `${pieceBytes}, ${i}`,
+      );
+    }
+  }
+  const small = await openNpz(stored(zip), { pieceBytes: 99 });
+  await assert.rejects(small.readRows("images"), /one entry is too long/);
+  await assert.rejects(small.readRows("flat"), /holds no bytes/);
+  const loose = zipSync({ "images.npy": [npyBytes("|u1", [7, 10, 10], bytes), { level: 0 }] });
+  loose[loose.length - 400]! ^= 1;
+  await assert.rejects(
+    openNpz(stored(loose), { pieceBytes: 300 }).then((npz) => npz.readRows("images")),
+    FormatError,
+  );
+});

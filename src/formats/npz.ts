@@ -28,18 +28,36 @@ export interface Npz {
   header(name: string): Promise<NpyHeader>;
   /** Reads one array; nothing is kept. */
   read(name: string): Promise<NpyArray>;
+  /** Reads an array of bytes of any length. */
+  readRows(name: string): Promise<ByteRows>;
+}
+
+/** An array of bytes in pieces, since one buffer may be too short for all of it. */
+export interface ByteRows {
+  readonly header: NpyHeader;
+  /** Entry `i` of the first axis; shares the piece's memory. */
+  readonly row: (i: number) => Uint8Array;
+}
+
+export interface NpzOptions {
+  readonly maxBytes?: number;
+  /** Of an array that is read by rows: what one buffer holds at most. */
+  readonly pieceBytes?: number;
 }
 
 /** 4 GiB: the longest typed array of Node 20. */
 const DEFAULT_MAX_BYTES = 2 ** 32;
+const DEFAULT_PIECE_BYTES = 2 ** 31;
 
 /**
  * Opens an archive; arrays larger than `maxBytes` are refused.
  *
  * @throws FormatError when it is no zip file, or its directory contradicts itself or the file's length.
  */
-export async function openNpz(path: string, options: { readonly maxBytes?: number } = {}): Promise<Npz> {
-  const maxBytes = options.maxBytes ?? DEFAULT_MAX_BYTES;
+export async function openNpz(
+  path: string,
+  { maxBytes = DEFAULT_MAX_BYTES, pieceBytes = DEFAULT_PIECE_BYTES }: NpzOptions = {},
+): Promise<Npz> {
   const { members, others } = await withZip(path, path, (zip, size) => readDirectory(zip, path, size));
   const withMember = async <T>(
     name: string,
@@ -55,6 +73,7 @@ export async function openNpz(path: string, options: { readonly maxBytes?: numbe
     others,
     header: (name) => withMember(name, (zip, member) => readHeader(zip, member, maxBytes)),
     read: (name) => withMember(name, (zip, member) => readArray(zip, member, maxBytes)),
+    readRows: (name) => withMember(name, (zip, member) => readByteRows(zip, member, pieceBytes)),
   };
 }
 
@@ -238,13 +257,65 @@ async function readArray(zip: ZipFile, member: Member, maxBytes: number): Promis
     done += chunk.length;
     crc = crc32(chunk, crc);
   }
-  if (crc !== entry.crc32) {
-    throw new FormatError(where, entry.relativeOffsetOfLocalHeader, "damaged: wrong CRC-32", {
-      expected: `0x${hex32(entry.crc32)}`,
-      found: `0x${hex32(crc)}`,
-    });
-  }
+  if (crc !== entry.crc32) throw wrongCrc(entry, where, crc);
   return parseNpy(bytes, where);
+}
+
+async function readByteRows(zip: ZipFile, member: Member, pieceBytes: number): Promise<ByteRows> {
+  const header = await readHeader(zip, member, Infinity);
+  const { entry, where } = member;
+  const { shape, dtype, dataOffset, dataBytes, fortran } = header;
+  const rowBytes = dataBytes / (shape[0] ?? 1);
+  if (dtype !== "u1") throw new FormatError(where, 0, "holds no bytes", { expected: "u1", found: dtype });
+  if (entry.uncompressedSize <= pieceBytes || shape.length < 2) {
+    const { data } = (await readArray(zip, member, pieceBytes)) as { readonly data: Uint8Array };
+    return { header, row: (i) => data.subarray(i * rowBytes, (i + 1) * rowBytes) };
+  }
+  if (fortran || rowBytes > pieceBytes) {
+    throw new FormatError(
+      where,
+      0,
+      fortran ? "too long to be read in Fortran order" : "one entry is too long",
+      {
+        expected: `at most ${pieceBytes} bytes`,
+        found: `${fortran ? dataBytes : rowBytes}`,
+        ...(fortran ? { hint: "Save it with numpy.ascontiguousarray" } : {}),
+      },
+    );
+  }
+  const rows = Math.floor(pieceBytes / rowBytes);
+  const pieces: Uint8Array[] = [];
+  let at = -dataOffset;
+  let crc = 0;
+  for await (const chunk of await content(zip, entry)) {
+    crc = crc32(chunk, crc);
+    for (let from = Math.max(0, -at); from < chunk.length;) {
+      const place = at + from;
+      const piece = Math.floor(place / (rows * rowBytes));
+      const start = piece * rows * rowBytes;
+      pieces[piece] ??= new Uint8Array(Math.min(rows * rowBytes, dataBytes - start));
+      const part = chunk.subarray(from, from + (pieces[piece].length - (place - start)));
+      pieces[piece].set(part, place - start);
+      from += part.length;
+    }
+    at += chunk.length;
+  }
+  if (crc !== entry.crc32) throw wrongCrc(entry, where, crc);
+  return {
+    header,
+    row(i) {
+      const piece = pieces[Math.floor(i / rows)] as Uint8Array;
+      const start = (i % rows) * rowBytes;
+      return piece.subarray(start, start + rowBytes);
+    },
+  };
+}
+
+function wrongCrc(entry: Entry, where: string, crc: number): FormatError {
+  return new FormatError(where, entry.relativeOffsetOfLocalHeader, "damaged: wrong CRC-32", {
+    expected: `0x${hex32(entry.crc32)}`,
+    found: `0x${hex32(crc)}`,
+  });
 }
 
 async function content(zip: ZipFile, entry: Entry): Promise<AsyncIterable<Buffer>> {
