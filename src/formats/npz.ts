@@ -71,7 +71,7 @@ export async function openNpz(
   return {
     names: [...members.keys()],
     others,
-    header: (name) => withMember(name, (zip, member) => readHeader(zip, member, maxBytes)),
+    header: (name) => withMember(name, (zip, member) => readHeader(zip, member, Infinity)),
     read: (name) => withMember(name, (zip, member) => readArray(zip, member, maxBytes)),
     readRows: (name) => withMember(name, (zip, member) => readByteRows(zip, member, pieceBytes)),
   };
