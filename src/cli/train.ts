@@ -1,6 +1,7 @@
 /** `riffle train`: trains a network on a folder of pictures, or goes on with a run. */
 
 import { shortPath } from "../core/printable.js";
+import type { TrainEvent } from "../run/events.js";
 import { settingsOf } from "../settings/settings.js";
 import { train, type TrainResult } from "../train/trainer.js";
 import type { CliCommand } from "./command.js";
@@ -22,10 +23,15 @@ export const trainCommand: CliCommand = {
     terminal.keepGoing();
     const run = reportRun(terminal);
     const stop = listenForStop(terminal, () => (run.started ? stopping(run.step) : "Stopping."));
+    let heldOut = 0;
+    const report = (event: TrainEvent): void => {
+      if (event.event === "start") heldOut = event.validation_images;
+      run.report(event);
+    };
     try {
-      const result = await train(settings, run.report, stop.signal);
+      const result = await train(settings, report, stop.signal);
       run.end();
-      printResult(result, terminal);
+      printResult(result, heldOut > 0, terminal);
       return result.stopped ? stop.exitCode : 0;
     } catch (error) {
       if (!stop.signal.aborted || error !== stop.signal.reason) throw error;
@@ -48,7 +54,7 @@ export function stopping(step: number): string {
 }
 
 /** Where everything is, and the commands that come next. */
-function printResult(result: TrainResult, terminal: Terminal): void {
+function printResult(result: TrainResult, isEvaluable: boolean, terminal: Terminal): void {
   const run = shellWord(shortPath(result.run));
   if (result.checkpoint === null) {
     terminal.print(titled("Saved", `no checkpoint · log ${shortPath(`${result.run}/events.jsonl`)}`));
@@ -62,5 +68,5 @@ function printResult(result: TrainResult, terminal: Terminal): void {
   const best = result.best === null ? result.checkpoint : `${result.run}/best`;
   terminal.print(titled("Saved", `${shortPath(best)} · log ${shortPath(`${result.run}/events.jsonl`)}`));
   terminal.print(titled("Next", `npx riffle predict ${run} photo.jpg`));
-  terminal.print(titled("", `npx riffle evaluate ${run}`));
+  if (isEvaluable) terminal.print(titled("", `npx riffle evaluate ${run}`));
 }

@@ -121,7 +121,7 @@ suite("data without a part to be scored", () => {
     assert.deepEqual([start.train_images, start.validation_images, start.scored?.by], [8, 0, null]);
     await assert.rejects(scoredBy(settings.log_dir), /pictures to train on alone.*--split train/);
     assert.deepEqual((await scoredBy(settings.log_dir, { split: "train" })).images, 8);
-    const { stderr } = spawnSync(
+    const { stderr, stdout } = spawnSync(
       process.execPath,
       [
         program,
@@ -142,6 +142,8 @@ suite("data without a part to be scored", () => {
       { encoding: "utf8" },
     );
     assert.match(stderr, /Held out +nothing: all pictures are trained on/);
+    assert.match(stdout, /npx riffle predict/);
+    assert.doesNotMatch(stdout, /npx riffle evaluate/, "it has nothing to score");
   });
 });
 
