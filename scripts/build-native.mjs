@@ -34,15 +34,17 @@ const units = [
     object: `kernels-${set.name}.o`,
     flags: [...set.flags, ...kernelDefines(set)],
   })),
-  ...[...unitsIn(native, ["runtime", "binding", "decode"]), ...(inspected ? [inspect] : [])].map((unit) => ({
-    ...unit,
-    flags: [
-      ...(unit.source.startsWith("runtime/") ? [] : [`-I${headers()}`, ...jpeg.compile]),
-      ...sets.flatMap((set) => (set.macro ? [`-D${set.macro}`] : [])),
-      "-DNODE_GYP_MODULE_NAME=riffle",
-      ...(inspected ? ["-DRIFFLE_INSPECT"] : []),
-    ],
-  })),
+  ...[...unitsIn(native, ["runtime", "ranks", "binding", "decode"]), ...(inspected ? [inspect] : [])].map(
+    (unit) => ({
+      ...unit,
+      flags: [
+        ...(/^(runtime|ranks)\//.test(unit.source) ? [] : [`-I${headers()}`, ...jpeg.compile]),
+        ...sets.flatMap((set) => (set.macro ? [`-D${set.macro}`] : [])),
+        "-DNODE_GYP_MODULE_NAME=riffle",
+        ...(inspected ? ["-DRIFFLE_INSPECT"] : []),
+      ],
+    }),
+  ),
 ];
 
 mkdirSync(join(build, "objects"), { recursive: true });
@@ -80,6 +82,8 @@ if (compiled > 0 || !existsSync(addon)) {
       fresh,
       ...jpeg.link,
       "-pthread",
+      // In its own library before glibc 2.34.
+      ...(process.platform === "linux" ? ["-ldl"] : []),
     ],
     "the addon",
   );

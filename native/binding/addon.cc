@@ -13,6 +13,7 @@ napi_value Init(napi_env env, napi_value exports) {
     RegisterInspect(env, exports);  // test/support/inspect.cc
 #endif
     RegisterDecode(env, exports);
+    RegisterRanks(env, exports);
     RegisterFileLock(env, exports);
     return exports;
   });

@@ -8,6 +8,7 @@ namespace riffle {
 void RegisterEngine(napi_env env, napi_value exports);
 void RegisterInspect(napi_env env, napi_value exports);
 void RegisterDecode(napi_env env, napi_value exports);
+void RegisterRanks(napi_env env, napi_value exports);
 void RegisterFileLock(napi_env env, napi_value exports);
 
 }  // namespace riffle

@@ -8,6 +8,7 @@
 #include <optional>
 #include <stdexcept>
 
+#include "../ranks/mpi.h"
 #include "../runtime/thread_pool.h"
 
 namespace riffle {
@@ -30,6 +31,8 @@ Failure CurrentFailure() noexcept {
     return {"RIFFLE_MEMORY", "not enough memory for the engine's buffers"};
   } catch (const ThreadStartError& error) {
     return {"RIFFLE_THREADS", error.what()};
+  } catch (const RanksError& error) {
+    return {"RIFFLE_RANKS", error.what()};
   } catch (const std::invalid_argument& error) {
     return {nullptr, error.what()};
   } catch (const std::exception& error) {

@@ -8,6 +8,7 @@
 #include "../runtime/isa.h"
 #include "../runtime/peak.h"
 #include "addon.h"
+#include "ranks.h"
 #include "run.h"
 
 #if defined(__clang__)
@@ -31,11 +32,13 @@ UpdateSettings UpdateFrom(napi_env env, napi_value value) {
   return {.learning_rate = u[0], .momentum = u[1], .weight_decay = u[2], .average_decay = u[3], .nesterov = u[4] != 0};
 }
 
-// createRun(words: Float64Array, threads: number, isa: string, team: boolean): object. As a team each thread runs
-// the (inference) program alone, on portions of its batch. All of its state is zero.
+// createRun(words: Float64Array, threads: number, isa: string, team: boolean, exchange: string, synchronised: boolean): object. As a team each
+// thread runs the (inference) program alone, on portions of its batch. `exchange` says how a training program adds its gradients
+// to those of other ranks: "none", "window", "messages" or "overlapped"; `synchronised` makes one batch norm of all ranks' batches. All of its
+// state is zero.
 napi_value CreateRun(napi_env env, napi_callback_info info) {
   return Guard(env, [&] {
-    const auto args = Arguments(env, info, 4);
+    const auto args = Arguments(env, info, 6);
     const Span words = TypedArray(env, args[0], napi_float64_array, "program");
     const int threads = Threads(env, args[1]);
     ProgramInfo program = DecodeProgram(static_cast<const double*>(words.data), words.length);
@@ -43,11 +46,14 @@ napi_value CreateRun(napi_env env, napi_callback_info info) {
     const bool team = Boolean(env, args[3]);
     if (team && program.training) throw std::invalid_argument("a training program is run by one executor");
     auto run = std::make_unique<Run>();
-    run->state = std::make_shared<State>(program);
+    run->exchange = MakeExchange(Text(env, args[4]), program);
+    run->state = std::make_shared<State>(program, run->exchange ? run->exchange->GradientMemory() : nullptr);
     if (team) {
       run->team = std::make_unique<Team>(program, kernels, threads, *run->state);
     } else {
       run->executor = std::make_unique<Executor>(std::move(program), kernels, threads, *run->state);
+      if (Boolean(env, args[5])) run->executor->norm().Synchronise(run->exchange.get());
+      if (run->program().training) run->step = std::make_unique<TrainingStep>(*run->executor, run->exchange.get());
     }
     napi_value object;
     Check(env, napi_create_object(env, &object));
@@ -63,6 +69,7 @@ napi_value CreateRun(napi_env env, napi_callback_info info) {
 napi_value CloseRun(napi_env env, napi_callback_info info) {
   return Guard(env, [&] {
     Run& run = IdleRun(env, Arguments(env, info, 1)[0]);
+    run.step.reset();
     run.executor.reset();
     run.team.reset();
     run.state.reset();
@@ -131,14 +138,17 @@ napi_value WriteState(napi_env env, napi_callback_info info) {
   });
 }
 
-// trainStep(run, images, labels, loss [labelSmoothing, weightDecay], dropoutMask | null, update | null):
-// Promise<[crossEntropy, decayLoss, correct1, correct5, finite]>
+// trainStep(run, images, labels, loss [labelSmoothing, weightDecay], dropoutMask | null, update | null, index, count):
+// Promise<[crossEntropy, decayLoss, correct1, correct5, finite, stops, failures, exchangeSeconds]>. The shard `index` of the `count` that this process
+// runs in a step; after the last the numbers are the whole step's, and `update` is applied.
 napi_value TrainStep(napi_env env, napi_callback_info info) {
   return Guard(env, [&] {
-    const auto args = Arguments(env, info, 6);
+    const auto args = Arguments(env, info, 8);
     Run& run = SingleRun(env, args[0]);
     const ProgramInfo& p = run.program();
     if (!p.training) throw std::invalid_argument("an inference program cannot train");
+    const int count = static_cast<int>(Number(env, args[7], 1, 65536, "count of shards"));
+    const int index = static_cast<int>(Number(env, args[6], 0, count - 1, "shard"));
     const size_t batch = p.batch;
     const uint8_t* images =
         Array<uint8_t>(env, args[1], napi_uint8_array, batch * p.image_size * p.image_size * 3, "images");
@@ -158,14 +168,16 @@ napi_value TrainStep(napi_env env, napi_callback_info info) {
     auto turn = std::make_shared<Turn>(run);
     return Promise(
         env, {args[0], args[1], args[2], args[4]},
-        [turn, images, labels, loss, updates, update, result] {
-          Executor& executor = *(*turn)->executor;
-          *result = executor.ComputeGradients(images, labels, loss);
-          if (updates && result->finite) executor.ApplyUpdate(update);
+        [turn, images, labels, loss, updates, update, result, index, count] {
+          TrainingStep& step = *(*turn)->step;
+          *result = step.Compute(images, labels, loss, index, count);
+          if (updates && result->finite && index + 1 == count) step.Update(update);
         },
         [result](napi_env e) {
           return MakeNumbers(e, {result->cross_entropy, result->decay_loss, static_cast<double>(result->correct1),
-                                 static_cast<double>(result->correct5), result->finite ? 1.0 : 0.0});
+                                 static_cast<double>(result->correct5), result->finite ? 1.0 : 0.0,
+                                 static_cast<double>(result->stops), static_cast<double>(result->failures),
+                                 result->exchange_seconds});
         });
   });
 }
@@ -178,7 +190,7 @@ napi_value ApplyUpdateTo(napi_env env, napi_callback_info info) {
     if (!run.program().training) throw std::invalid_argument("an inference program cannot train");
     const UpdateSettings update = UpdateFrom(env, args[1]);
     auto turn = std::make_shared<Turn>(run);
-    return Promise(env, {args[0]}, [turn, update] { (*turn)->executor->ApplyUpdate(update); }, Undefined);
+    return Promise(env, {args[0]}, [turn, update] { (*turn)->step->Update(update); }, Undefined);
   });
 }
 
@@ -257,6 +269,27 @@ napi_value Seconds(napi_env env, napi_callback_info info) {
   });
 }
 
+// abandonStep(run): Promise<void>. In place of the shards that are left of a step.
+napi_value AbandonStep(napi_env env, napi_callback_info info) {
+  return Guard(env, [&] {
+    const auto args = Arguments(env, info, 1);
+    Run& run = SingleRun(env, args[0]);
+    if (!run.step) throw std::invalid_argument("an inference program has no steps of training");
+    auto turn = std::make_shared<Turn>(run);
+    return Promise(env, {args[0]}, [turn] { (*turn)->step->Abandon(); }, Undefined);
+  });
+}
+
+// requestStop(run): asks all ranks to stop after the step in progress; may come while one is.
+napi_value RequestStop(napi_env env, napi_callback_info info) {
+  return Guard(env, [&] {
+    Run& run = OpenRun(env, Arguments(env, info, 1)[0]);
+    if (!run.step) throw std::invalid_argument("an inference program has no steps of training");
+    run.step->RequestStop();
+    return Undefined(env);
+  });
+}
+
 // machine(): { available, compiler }
 napi_value Machine(napi_env env, napi_callback_info) {
   return Guard(env, [&] {
@@ -285,7 +318,7 @@ napi_value MeasurePeakOf(napi_env env, napi_callback_info info) {
 
 }  // namespace
 
-Run& IdleRun(napi_env env, napi_value value) {
+Run& OpenRun(napi_env env, napi_value value) {
   bool tagged = false;
   Check(env, napi_check_object_type_tag(env, value, &kRunTag, &tagged));
   if (!tagged) throw std::invalid_argument("not a run");
@@ -293,6 +326,11 @@ Run& IdleRun(napi_env env, napi_value value) {
   Check(env, napi_unwrap(env, value, &data));
   Run& run = *static_cast<Run*>(data);
   if (!run.state) throw std::invalid_argument("the run is closed");
+  return run;
+}
+
+Run& IdleRun(napi_env env, napi_value value) {
+  Run& run = OpenRun(env, value);
   if (run.busy) throw std::invalid_argument("the run is busy with another call");
   return run;
 }
@@ -310,6 +348,8 @@ void RegisterEngine(napi_env env, napi_value exports) {
   Export(env, exports, "writeState", WriteState);
   Export(env, exports, "trainStep", TrainStep);
   Export(env, exports, "applyUpdate", ApplyUpdateTo);
+  Export(env, exports, "abandonStep", AbandonStep);
+  Export(env, exports, "requestStop", RequestStop);
   Export(env, exports, "infer", Infer);
   Export(env, exports, "logits", Logits);
   Export(env, exports, "map", Map);

@@ -4,9 +4,11 @@
 #include <atomic>
 #include <memory>
 
+#include "../runtime/exchange.h"
 #include "../runtime/executor.h"
 #include "../runtime/state.h"
 #include "../runtime/team.h"
+#include "../runtime/training_step.h"
 #include "door.h"
 
 namespace riffle {
@@ -14,8 +16,10 @@ namespace riffle {
 // An executor, or for inference on many images a team, and the state it works on. `busy` refuses overlapping calls: they
 // would share planes.
 struct Run {
+  std::unique_ptr<Exchange> exchange;  // null where this process trains alone
   std::shared_ptr<State> state;  // shared with the arrays that JavaScript reads it by
   std::unique_ptr<Executor> executor;
+  std::unique_ptr<TrainingStep> step;  // of a training program
   std::unique_ptr<Team> team;
   bool loaded = false;
   std::atomic<bool> busy{false};
@@ -36,7 +40,8 @@ class Turn {
   Run* run_;
 };
 
-// The run of a value, not closed and not busy. Throws std::invalid_argument.
+// The run of a value, not closed; and not busy either. Throw std::invalid_argument.
+Run& OpenRun(napi_env env, napi_value value);
 Run& IdleRun(napi_env env, napi_value value);
 
 // For what only a single executor can do: train, run one step, show its planes.

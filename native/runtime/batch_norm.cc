@@ -7,6 +7,8 @@ namespace riffle {
 
 BatchNorm::BatchNorm(const ProgramInfo& program) : p_(program) {
   const size_t planes = p_.planes.size();
+  sum_.assign(planes, 0);
+  squares_.assign(planes, 0);
   mean_.assign(planes, 0);
   variance_.assign(planes, 1);
   gradient_sum_.assign(planes, 0);
@@ -24,10 +26,24 @@ void BatchNorm::Normalise(int plane, double mean, double variance, const float* 
   shift_[plane] = static_cast<float>(parameters[p_.planes[plane].beta] - mean * scale);
 }
 
-void BatchNorm::NormaliseByBatch(int plane, double sum, double squares, const float* parameters) {
-  const double n = static_cast<double>(count_[plane]);
-  const double mean = sum / n;
-  Normalise(plane, mean, std::max(squares / n - mean * mean, 0.0), parameters);
+void BatchNorm::Synchronise(Exchange* exchange) {
+  exchange_ = exchange;
+  processes_ = exchange ? exchange->size() : 1;
+}
+
+void BatchNorm::NormaliseByBatch(int first, int count, const float* parameters) {
+  if (exchange_) {
+    shared_.assign(sum_.begin() + first, sum_.begin() + first + count);
+    shared_.insert(shared_.end(), squares_.begin() + first, squares_.begin() + first + count);
+    exchange_->Sum(shared_.data(), 2L * count);
+    std::copy_n(shared_.begin(), count, sum_.begin() + first);
+    std::copy_n(shared_.begin() + count, count, squares_.begin() + first);
+  }
+  for (int plane = first; plane < first + count; ++plane) {
+    const double n = Values(plane);
+    const double mean = sum_[plane] / n;
+    Normalise(plane, mean, std::max(squares_[plane] / n - mean * mean, 0.0), parameters);
+  }
 }
 
 void BatchNorm::NormaliseByMoving(const float* statistics, const float* parameters, int planes) {
@@ -37,35 +53,47 @@ void BatchNorm::NormaliseByMoving(const float* statistics, const float* paramete
 // With zhat = (z - mean) / sigma:  dbeta = sum g,  dgamma = sum g * zhat,
 //   dz = gamma / sigma * (g - dbeta / n - zhat * dgamma / n) = a g + b z + c.
 void BatchNorm::OutputGradients(const StepInfo& s, float* arena, const Weights& w,
-                                std::vector<OutputGradient>& out) const {
+                                std::vector<OutputGradient>& out) {
   out.resize(s.count);
+  coefficients_.resize(s.count);
+  // dgamma and dbeta stay those of this process' loss, for gradients are added up later; dz wants the sums over all.
+  shared_.assign(gradient_sum_.begin() + s.first, gradient_sum_.begin() + s.first + s.count);
+  shared_.insert(shared_.end(), gradient_dot_.begin() + s.first, gradient_dot_.begin() + s.first + s.count);
+  if (exchange_) exchange_->Sum(shared_.data(), 2L * s.count);
   for (int i = 0; i < s.count; ++i) {
     const int plane = s.first + i;
     const PlaneInfo& info = p_.planes[plane];
-    const double n = static_cast<double>(count_[plane]);
+    const double n = Values(plane);
     const double inverse = 1.0 / std::sqrt(variance_[plane] + p_.epsilon);
-    const double dbeta = gradient_sum_[plane];
-    const double dgamma = (gradient_dot_[plane] - mean_[plane] * dbeta) * inverse;
-    w.gradients[info.beta] = static_cast<float>(dbeta);
-    w.gradients[info.gamma] = static_cast<float>(dgamma);
+    w.gradients[info.beta] = static_cast<float>(gradient_sum_[plane]);
+    w.gradients[info.gamma] = static_cast<float>((gradient_dot_[plane] - mean_[plane] * gradient_sum_[plane]) * inverse);
+    const double dbeta = shared_[i];
+    const double dgamma = (shared_[s.count + i] - mean_[plane] * dbeta) * inverse;
     const double a = w.parameters[info.gamma] * inverse;
     const double b = -a * inverse * dgamma / n;
     const double c = -a * dbeta / n - b * mean_[plane];
+    coefficients_[i] = {a, b, c};
     out[i] = {AtByte(arena, info.gradient), AtByte(arena, info.value), static_cast<float>(a), static_cast<float>(b),
               static_cast<float>(c)};
   }
 }
 
-void BatchNorm::UpdateMoving(float* statistics) const {
+void BatchNorm::ReadStatistics(double* out) const {
+  const size_t planes = p_.planes.size();
+  for (size_t i = 0; i < planes; ++i) {
+    const double n = Values(static_cast<int>(i));
+    out[i] = mean_[i];
+    out[planes + i] = variance_[i] * n / std::max(n - 1.0, 1.0);
+  }
+}
+
+void BatchNorm::UpdateMoving(float* moving, const double* statistics) const {
   const size_t planes = p_.planes.size();
   const double share = 1.0 - p_.momentum;
+  const auto move = [&](size_t i) { moving[i] -= static_cast<float>(share * (moving[i] - statistics[i])); };
   for (size_t i = p_.frozen_planes; i < planes; ++i) {
-    const double n = static_cast<double>(count_[i]);
-    const double unbiased = variance_[i] * n / std::max(n - 1.0, 1.0);
-    float& moving_mean = statistics[i];
-    float& moving_variance = statistics[planes + i];
-    moving_mean -= static_cast<float>(share * (moving_mean - mean_[i]));
-    moving_variance -= static_cast<float>(share * (moving_variance - unbiased));
+    move(i);
+    move(planes + i);
   }
 }
 

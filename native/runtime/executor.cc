@@ -1,7 +1,6 @@
 #include "executor.h"
 
 #include <chrono>
-#include <cmath>
 #include <stdexcept>
 #include <utility>
 
@@ -50,7 +49,7 @@ StepResult Executor::ComputeGradients(const uint8_t* images, const int32_t* labe
   PackAll();
   ws_.norm.NormaliseByMoving(weights_.statistics, weights_.parameters, program().frozen_planes);
   Forward();
-  StepResult result = Loss(ws_, labels, weights_.parameters, loss);
+  const StepResult result = Loss(ws_, labels, weights_.parameters, loss);
   const std::vector<Bucket>& buckets = program().buckets;
   size_t announced = 0;
   for (int i = static_cast<int>(layers_.size()); i-- > program().first_training;) {
@@ -60,12 +59,12 @@ StepResult Executor::ComputeGradients(const uint8_t* images, const int32_t* labe
     sink->Ready(static_cast<int>(announced++), weights_.gradients + b.begin, b.end - b.begin);
   }
   if (sink) sink->Wait();
-  result.finite = std::isfinite(result.cross_entropy) && std::isfinite(result.decay_loss) &&
-                  AllFinite(ws_, weights_.gradients);
   return result;
 }
 
-void Executor::ApplyUpdate(const UpdateSettings& update) { riffle::ApplyUpdate(ws_, weights_, update); }
+void Executor::ApplyUpdate(const UpdateSettings& update, const double* statistics) {
+  riffle::ApplyUpdate(ws_, weights_, update, statistics);
+}
 
 void Executor::Prepare() {
   PackAll();

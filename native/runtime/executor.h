@@ -20,11 +20,12 @@ class Executor {
 
   const ProgramInfo& program() const { return ws_.program; }
 
-  // Training: fills the gradients, telling `sink` of each bucket as it is final; then weights, momentum, averages and
-  // moving statistics by them.
+  // Training: fills the gradients, telling `sink` of each bucket as it is final; `finite` of the result is the caller's to
+  // fill. Then weights, momentum and averages by them, and moving statistics by `statistics` (BatchNorm::ReadStatistics).
   StepResult ComputeGradients(const uint8_t* images, const int32_t* labels, const LossSettings& loss,
                               GradientSink* sink = nullptr);
-  void ApplyUpdate(const UpdateSettings& update);
+  bool GradientsAreFinite() { return AllFinite(ws_, weights_.gradients); }
+  void ApplyUpdate(const UpdateSettings& update, const double* statistics);
 
   // Inference: makes the state as it is now the one used, then logits [count, classes] of `images`, which are always a
   // whole batch.
@@ -40,6 +41,8 @@ class Executor {
   void ReadMap(const int32_t* planes, long count, int images, float* out) const;
   float* plane(int id, bool gradient) { return ws_.plane(id, gradient); }
   BatchNorm& norm() { return ws_.norm; }
+  ThreadPool& pool() { return ws_.pool; }
+  const Weights& weights() const { return weights_; }
   const std::vector<double>& seconds(bool backward) const { return backward ? backward_seconds_ : forward_seconds_; }
 
  private:

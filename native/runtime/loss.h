@@ -16,6 +16,9 @@ struct StepResult {
   double cross_entropy = 0, decay_loss = 0;
   long correct1 = 0, correct5 = 0;
   bool finite = false;
+  // Of a whole step: processes that had asked to stop, that abandoned it, and seconds spent in the exchange with them.
+  long stops = 0, failures = 0;
+  double exchange_seconds = 0;
 };
 
 // From the logits; leaves dlogits. `finite` is the caller's to fill.

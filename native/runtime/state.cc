@@ -6,8 +6,9 @@ size_t StateSize(const ProgramInfo& program, StateArray array) {
   return array == StateArray::kStatistics ? 2 * program.planes.size() : static_cast<size_t>(program.parameter_count);
 }
 
-State::State(const ProgramInfo& program) {
-  const int arrays = program.training ? kStateArrays : static_cast<int>(StateArray::kStatistics) + 1;
+State::State(const ProgramInfo& program, float* gradients) : lent_gradients_(gradients) {
+  const int all = gradients ? kStateArrays - 1 : kStateArrays;
+  const int arrays = program.training ? all : static_cast<int>(StateArray::kStatistics) + 1;
   for (int i = 0; i < arrays; ++i) arrays_[i] = Arena(StateSize(program, static_cast<StateArray>(i)));
 }
 

@@ -29,12 +29,16 @@ size_t StateSize(const ProgramInfo& program, StateArray array);
 // All five for a training program; parameters and statistics for one that infers.
 class State {
  public:
-  explicit State(const ProgramInfo& program);
+  // The gradients may lie in memory of others, which outlives the state.
+  explicit State(const ProgramInfo& program, float* gradients = nullptr);
   Weights weights() const;
-  float* array(StateArray which) const { return arrays_[static_cast<int>(which)].data(); }
+  float* array(StateArray which) const {
+    return which == StateArray::kGradients && lent_gradients_ ? lent_gradients_ : arrays_[static_cast<int>(which)].data();
+  }
 
  private:
   std::array<Arena, kStateArrays> arrays_;
+  float* const lent_gradients_;
 };
 
 }  // namespace riffle

@@ -96,6 +96,7 @@ bool ThreadPool::TakeTasks(int thread) {
     // This task is unfinished, so its job is still the current one.
     try {
       call_(body_, static_cast<long>(task), thread);
+      if (thread == 0 && between_) between_(between_data_);
     } catch (...) {
       std::lock_guard lock(thrown_mutex_);
       if (!thrown_) thrown_ = std::current_exception();

@@ -28,6 +28,12 @@ class ThreadPool {
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
+  // What the caller's thread does between its tasks: something short, such as moving messages on.
+  void set_between(void (*call)(void* data), void* data) {
+    between_ = call;
+    between_data_ = data;
+  }
+
   int threads() const { return static_cast<int>(workers_.size()) + 1; }
 
   // Calls body(task, thread) for every task in [0, tasks), thread in [0, threads()); returns when all are done. What a
@@ -36,7 +42,10 @@ class ThreadPool {
   void Run(long tasks, const Body& body) {
     if (tasks <= 0) return;
     if (tasks == 1 || workers_.empty()) {
-      for (long t = 0; t < tasks; ++t) body(t, 0);
+      for (long t = 0; t < tasks; ++t) {
+        body(t, 0);
+        if (between_) between_(between_data_);
+      }
       return;
     }
     Start(tasks, [](const void* b, long task, int thread) { (*static_cast<const Body*>(b))(task, thread); },
@@ -57,6 +66,8 @@ class ThreadPool {
   std::atomic<long> unfinished_{0};
   Call call_ = nullptr;
   const void* body_ = nullptr;
+  void (*between_)(void* data) = nullptr;
+  void* between_data_ = nullptr;
   std::exception_ptr thrown_;  // by a task of the job at hand
   std::mutex thrown_mutex_;
 

@@ -5,7 +5,7 @@
 
 namespace riffle {
 
-void ApplyUpdate(Workspace& ws, const Weights& w, const UpdateSettings& settings) {
+void ApplyUpdate(Workspace& ws, const Weights& w, const UpdateSettings& settings, const double* statistics) {
   const Update base = {.parameters = w.parameters,
                        .momentum = w.momentum,
                        .averages = w.averages,
@@ -23,7 +23,7 @@ void ApplyUpdate(Workspace& ws, const Weights& w, const UpdateSettings& settings
       ws.kernels.update(u, begin, end);
     });
   });
-  ws.norm.UpdateMoving(w.statistics);
+  ws.norm.UpdateMoving(w.statistics, statistics);
 }
 
 bool AllFinite(Workspace& ws, const float* gradients) {

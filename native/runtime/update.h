@@ -11,8 +11,8 @@ struct UpdateSettings {
   bool nesterov;
 };
 
-// Weights, momentum and averages by the gradients, moving statistics by the last batch's.
-void ApplyUpdate(Workspace& workspace, const Weights& weights, const UpdateSettings& settings);
+// Weights, momentum and averages by the gradients, moving statistics by the step's (BatchNorm::ReadStatistics).
+void ApplyUpdate(Workspace& workspace, const Weights& weights, const UpdateSettings& settings, const double* statistics);
 
 // Whether every gradient is a number.
 bool AllFinite(Workspace& workspace, const float* gradients);

@@ -3,12 +3,14 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cmath>
 #include <new>
 #include <string>
 #include <thread>
 
 #include "../runtime/executor.h"
 #include "../runtime/thread_pool.h"
+#include "../runtime/training_step.h"
 #include "check.h"
 
 namespace riffle::test {
@@ -164,10 +166,11 @@ Outcome Train(const KernelTable& kernels, int threads) {
   write(state, StateArray::kStatistics, o.statistics);
   write(state, StateArray::kAverages, o.averages);
   Executor training(program, kernels, threads, state);
+  TrainingStep training_step(training, nullptr);
   for (int step = 0; step < 3; ++step) {
-    const StepResult result = training.ComputeGradients(images.data(), labels.data(), {.label_smoothing = 0.1, .weight_decay = 1e-3});
+    const StepResult result = training_step.Compute(images.data(), labels.data(), {.label_smoothing = 0.1, .weight_decay = 1e-3}, 0, 1);
     o.losses.push_back(result.finite ? result.cross_entropy + result.decay_loss : NAN);
-    training.ApplyUpdate({.learning_rate = 0.1, .momentum = 0.9, .weight_decay = 1e-3, .average_decay = 0.9, .nesterov = true});
+    training_step.Update({.learning_rate = 0.1, .momentum = 0.9, .weight_decay = 1e-3, .average_decay = 0.9, .nesterov = true});
   }
   read(StateArray::kParameters, o.parameters);
   read(StateArray::kStatistics, o.statistics);
@@ -217,7 +220,8 @@ std::vector<float> Gradients(const KernelTable& kernels, const ProgramInfo& prog
   std::copy(beginning.parameters.begin(), beginning.parameters.end(), state.array(StateArray::kParameters));
   std::copy(beginning.statistics.begin(), beginning.statistics.end(), state.array(StateArray::kStatistics));
   Executor training(program, kernels, 2, state);
-  *finite = training.ComputeGradients(beginning.images.data(), beginning.labels.data(), {}, sink).finite;
+  const StepResult result = training.ComputeGradients(beginning.images.data(), beginning.labels.data(), {}, sink);
+  *finite = std::isfinite(result.cross_entropy) && training.GradientsAreFinite();
   const float* gradients = state.array(StateArray::kGradients);
   return {gradients, gradients + program.trained_count};
 }

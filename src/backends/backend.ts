@@ -56,6 +56,17 @@ export interface UpdateSettings {
   readonly averageDecay: number;
 }
 
+/**
+ * Which of a process' shards of a step a batch is. Each has its own batch norm and gradient; gradients (f32), batch
+ * statistics and cross-entropies (f64) are added in a binary tree over the shards' numbers (distributed/shard-sums.ts) and divided by how many there are.
+ */
+export interface Shard {
+  /** From 0, in order. */
+  readonly index: number;
+  /** Shards that this process runs in a step. */
+  readonly count: number;
+}
+
 export interface StepResult {
   /** Mean softmax cross-entropy of the batch. */
   readonly crossEntropy: number;
@@ -66,6 +77,12 @@ export interface StepResult {
   readonly correct5: number;
   /** False when the loss or any gradient is not finite; then nothing was updated. */
   readonly finite: boolean;
+  /** How many processes had asked to stop (`requestStop`): the same number in all. */
+  readonly stops: number;
+  /** How many processes had abandoned the step: the same number in all; then nothing was updated. */
+  readonly failures: number;
+  /** Seconds that went into waiting for other processes and adding up what they sent. */
+  readonly exchangeSeconds: number;
 }
 
 /** A loaded training program; all of its arrays are zero until they are written. Calls must not overlap. */
@@ -74,9 +91,19 @@ export interface TrainingRun {
   readState(): Promise<TrainingArrays>;
   /** Takes over what the arrays given hold; those that `readState` gave, filled anew, cost no copy. */
   writeState(from: Partial<TrainingArrays>): Promise<void>;
-  /** Forward, backward, then the update of weights, momentum, averages and moving statistics if all is finite. */
-  step(batch: Batch, loss: LossSettings, update: UpdateSettings): Promise<StepResult>;
-  /** Forward and backward only: fills `gradients`; the batch's statistics are kept for `update`. */
+  /**
+   * Forward, backward, then the update of weights, momentum, averages and moving statistics if all is finite.
+   *
+   * Of several shards all but the last are put aside: nothing is updated, the result is the shard's own. With the last
+   * the sum is made, and the result is that of the whole step; `gradients` then are the mean of all shards'. The first
+   * shard begins a step, whatever another has left.
+   */
+  step(batch: Batch, loss: LossSettings, update: UpdateSettings, shard?: Shard): Promise<StepResult>;
+  /** In place of the shards that are left of a step, so that the other processes learn of a failure with its result. */
+  abandonStep(): Promise<void>;
+  /** Asks all processes of the run to stop: the next result of a whole step tells them. May come while a step runs. */
+  requestStop(): void;
+  /** Forward and backward of a step of one shard: fills `gradients`; the batch's statistics are kept for `update`. */
   computeGradients(batch: Batch, loss: LossSettings): Promise<StepResult>;
   /** Applies `gradients` and the last batch's statistics. */
   applyUpdate(update: UpdateSettings): Promise<void>;
@@ -106,11 +133,21 @@ export interface StepSeconds {
   readonly backward: Float64Array;
 }
 
+/**
+ * How the processes of a run add their gradients: not at all, in memory that all of a machine see, by messages after
+ * backward or while it goes on.
+ */
+export type ExchangeKind = "none" | "window" | "messages" | "overlapped";
+
 export interface BackendOptions {
   /** Threads of the engine; 0 for one per available core. */
   readonly threads: number;
   /** Instruction set of the native engine; absent for the one that RIFFLE_ISA names, or the widest. */
   readonly isa?: string | undefined;
+  /** Of a training run; "none" when absent. */
+  readonly exchange?: ExchangeKind | undefined;
+  /** One batch norm over the batches of all processes, each of which then runs one shard. */
+  readonly synchronised?: boolean | undefined;
 }
 
 /** What a backend found on this machine. */

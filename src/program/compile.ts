@@ -40,6 +40,8 @@ export interface CompileOptions {
   readonly freeze?: { readonly through: string } | undefined;
   /** In training: the classifier's learning rate, as a multiple of the others'; 1 unless told. */
   readonly classifierRate?: number | undefined;
+  /** In training: bytes of gradients that make a bucket; it ends with the first step that fills it. */
+  readonly bucketBytes?: number | undefined;
   /** Layers whose maps stand until the end of a run; a run hands them out (`kept`). */
   readonly keep?: readonly string[] | undefined;
 }
@@ -49,7 +51,7 @@ export function compile(network: Network, options: CompileOptions): Program {
   const { batch, imageSize, mode } = options;
   const bound = bind(network, imageSize);
   const marked = markTraining(bound, options);
-  const laidOut = layOutParameters(network, marked, options.classifierRate ?? 1);
+  const laidOut = layOutParameters(network, marked, options);
   const steps = markAccumulation(laidOut.steps);
   const kept = (options.keep ?? []).map((layer) => ({ layer, planes: mapOf(bound, layer) }));
   if (mode === "train") checkStatistics(bound.planes, batch);
@@ -197,7 +199,11 @@ interface LaidOut extends Bound {
  *
  * The parameter table is in the network's order instead, and a tensor's random draws go by its place there.
  */
-function layOutParameters(network: Network, bound: Bound, classifierRate: number): LaidOut {
+function layOutParameters(
+  network: Network,
+  bound: Bound,
+  { classifierRate = 1, bucketBytes = BUCKET_BYTES }: CompileOptions,
+): LaidOut {
   const planes = [...bound.planes];
   const steps: Step[] = [];
   const tables: Parameter[][] = [];
@@ -229,7 +235,7 @@ function layOutParameters(network: Network, bound: Bound, classifierRate: number
     tables.unshift(table);
     if (!step.trains) continue;
     trainedCount = end;
-    if (end - bucketBegin >= BUCKET_ELEMENTS || bound.steps[index - 1]?.trains !== true) {
+    if (4 * (end - bucketBegin) >= bucketBytes || bound.steps[index - 1]?.trains !== true) {
       buckets.push({ begin: bucketBegin, end, afterStep: index });
       bucketBegin = end;
     }
@@ -238,11 +244,10 @@ function layOutParameters(network: Network, bound: Bound, classifierRate: number
 }
 
 /**
- * A bucket ends with the first step that makes it a megabyte of f32. A link of 1 Gbit/s needs 8 ms for that, eighty times
- * the 0.1 ms that a message costs whatever its length; smaller ones would cost more messages, larger ones would begin
- * their way later.
+ * Unless told, a bucket ends with the first step that makes it a quarter of a megabyte. A link of 1 Gbit/s needs 2 ms for that, twenty
+ * times the 0.1 ms that a message costs whatever its length; and the last bucket, whose way backward cannot hide, is no larger.
  */
-const BUCKET_ELEMENTS = 2 ** 20 / 4;
+const BUCKET_BYTES = 2 ** 18;
 
 /**
  * Backward, the last reader of a plane runs first and writes its gradient; earlier ones add to it. What a frozen step

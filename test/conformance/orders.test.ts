@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 
 import { stateArrays } from "../../src/backends/native/engine.js";
+import { phases } from "../../src/distributed/ranks.js";
 import { kinds } from "../../src/program/kinds/kinds.js";
 import { repository } from "../support/paths.js";
 import { tables } from "../support/run.js";
@@ -23,6 +24,10 @@ test("the arrays of a run's state", () => {
 
 test("the tables of batch norm", () => {
   assert.deepEqual(enumerators(read("native", "runtime", "batch_norm.h"), "Table"), [...tables]);
+});
+
+test("what a rank is doing", () => {
+  assert.deepEqual(enumerators(read("native", "ranks", "watch.h"), "Phase"), [...phases]);
 });
 
 test("the numbers of the kinds of steps", () => {
@@ -59,14 +64,14 @@ test("the settings of a loss and of an update, and what a step resolves to", () 
   assert.deepEqual(members(update, "u\\."), byIndex("u"));
   const [, loss = ""] = found(backend, /Float64Array\.of\((loss\..*)\);/);
   assert.deepEqual(members(loss, "loss\\."), byIndex("l"));
-  const [, result = ""] = found(backend, /const \[(.*)\] = await this\.run\.ask/);
+  const [, result = ""] = found(backend, /const \[(.*)\] =\s+await this\.run\.ask/);
   const [, numbers = ""] = found(engine, /MakeNumbers\(e, (\{result->[^]*?\})\)/);
   assert.deepEqual(members(numbers, "result->"), result.split(", "));
 });
 
 /** The names of a C++ enum, in order, as TypeScript writes them. */
 function enumerators(text: string, name: string): string[] {
-  const [, body = ""] = found(text, new RegExp(`enum (?:class )?${name} \\{([^}]*)\\}`));
+  const [, body = ""] = found(text, new RegExp(`enum (?:class )?${name}(?: : \\w+)? \\{([^}]*)\\}`));
   return [...body.matchAll(/\bk([A-Z]\w*)/g)].map(
     ([, each = ""]) => each.charAt(0).toLowerCase() + each.slice(1),
   );

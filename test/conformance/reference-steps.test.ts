@@ -8,7 +8,7 @@ import { forEachTap } from "../../src/backends/reference/depthwise-passes.js";
 import { createMachine } from "../../src/backends/reference/planes.js";
 import { referenceBackend } from "../../src/backends/reference/reference.js";
 import { stemForward } from "../../src/backends/reference/stem-passes.js";
-import { updateRange, updateStatistics } from "../../src/backends/reference/update.js";
+import { batchStatistics, updateRange, updateStatistics } from "../../src/backends/reference/update.js";
 import { normalised } from "../../src/models/layers.js";
 import { variants } from "../../src/models/variants.js";
 import { compile } from "../../src/program/compile.js";
@@ -88,7 +88,7 @@ test(
     for (const { gamma } of program.planes) state.parameters[gamma] = 1;
     state.statistics.fill(1, program.planes.length);
     x.forEach((z, plane) => normaliseByBatch(machine, plane, z, state));
-    updateStatistics(machine, state.statistics);
+    updateStatistics(machine, state.statistics, batchStatistics(machine));
     const { scale, shift } = machine.tables;
     planesOf(ops.numbers("bn_y").data, channels).forEach((y, plane) => {
       const actual = x[plane]?.map((z) => (scale[plane] as number) * z + (shift[plane] as number));

@@ -80,6 +80,14 @@ suite("the checkpoint after five steps", needs("tf-reference", "ckpt-0.5x-10"), 
     assert.deepEqual([trained[0], trained.at(-1)], [6, steps]);
   });
 
+  test("becomes a run of as many shards as are asked for, which several processes may go on with", async () => {
+    const run = join(folder, "shards-from-tensorflow");
+    const given = tinySettings(writeTinySet(folder, "for-shards.npz"), run);
+    const { checkpoint } = await importAsRun(reference, run, { ...given, batch_size: 4, shards: 4 });
+    const { state } = await openCheckpoint(checkpoint);
+    assert.deepEqual([state.settings["shards"], state.steps_per_epoch], [4, 3]);
+  });
+
   test("is written again as the same two files, byte for byte", async () => {
     const imported = await importTfCheckpoint(reference);
     const prefix = await writeTfCheckpoint(folder, imported.layout, 5, imported);

@@ -53,6 +53,8 @@ export function trainOn(
     readState: () => run.readState(),
     writeState: (from) => run.writeState(from),
     step: (batch, loss, update) => mirrored(() => run.step(batch, loss, update)),
+    abandonStep: () => run.abandonStep(),
+    requestStop: () => run.requestStop(),
     computeGradients: (batch, loss) => mirrored(() => run.computeGradients(batch, loss)),
     applyUpdate: (update) => mirrored(() => run.applyUpdate(update)),
     logits: () => run.logits(),

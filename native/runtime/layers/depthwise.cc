@@ -42,8 +42,9 @@ class Depthwise : public Layer {
         sum += sums[(i * groups_ + g) * 2];
         squares += sums[(i * groups_ + g) * 2 + 1];
       }
-      ws_.norm.NormaliseByBatch(s_.first + i, sum, squares, w.parameters);
+      ws_.norm.SetSums(s_.first + i, sum, squares);
     }
+    ws_.norm.NormaliseByBatch(s_.first, s_.count, w.parameters);
   }
 
   void Backward(const Weights& w) override {

@@ -89,8 +89,9 @@ class Pointwise : public Layer {
         sum += sums[b * 2 * outputs_ + i];
         squares += sums[b * 2 * outputs_ + outputs_ + i];
       }
-      ws_.norm.NormaliseByBatch(s_.first + i, sum, squares, w.parameters);
+      ws_.norm.SetSums(s_.first + i, sum, squares);
     }
+    ws_.norm.NormaliseByBatch(s_.first, outputs_, w.parameters);
   }
 
   void Backward(const Weights& w) override {

@@ -43,7 +43,7 @@ class StemLayer : public Layer {
   }
 
   void Backward(const Weights& w) override {
-    ws_.OutputGradients(s_, w);  // for dgamma and dbeta; dz is made below
+    ws_.OutputGradients(s_, w);  // dgamma, dbeta and the coefficients of dz, which is made below
     std::vector<const float*> gradients;
     for (int o = 0; o < s_.count; ++o) gradients.push_back(ws_.plane(s_.first + o, true));
     const StemBackward work = {
@@ -51,15 +51,8 @@ class StemLayer : public Layer {
     ws_.pool.Run(ws_.program.batch, [&](long t, int thread) { ws_.kernels.stem_backward(work, t, ws_.scratch(thread)); });
     // dW = a * (sum over winners) + b * W G + c * s. The numbers a, b, c are wanted in full here: the two large
     // terms cancel in part.
-    const BatchNorm& norm = ws_.norm;
-    const double n = static_cast<double>(norm.count(s_.first));
     for (int o = 0; o < s_.count; ++o) {
-      const int p = s_.first + o;
-      const double inverse = 1.0 / std::sqrt(norm.variance(p) + ws_.program.epsilon);
-      const double dgamma = (norm.gradient_dot(p) - norm.mean(p) * norm.gradient_sum(p)) * inverse;
-      const double a = w.parameters[ws_.program.planes[p].gamma] * inverse;
-      const double b = -a * inverse * dgamma / n;
-      const double c = -a * norm.gradient_sum(p) / n - b * norm.mean(p);
+      const auto [a, b, c] = ws_.norm.coefficients(o);
       for (int tap = 0; tap < kStemPatch; ++tap) {
         double winners = 0, product = 0;
         for (long image = 0; image < ws_.program.batch; ++image)
@@ -119,8 +112,9 @@ class StemLayer : public Layer {
         for (int j = 0; j < kStemPatch; ++j)
           squares += wi * weights_[j * kStemPatchPadded + o] * gram_[i * kStemPatchPadded + j];
       }
-      ws_.norm.NormaliseByBatch(s_.first + o, sum, squares, parameters);
+      ws_.norm.SetSums(s_.first + o, sum, squares);
     }
+    ws_.norm.NormaliseByBatch(s_.first, s_.count, parameters);
   }
 
   double PatchSum(int tap) const { return gram_[tap * kStemPatchPadded + kStemPatch]; }

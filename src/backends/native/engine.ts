@@ -3,7 +3,7 @@
  */
 
 import { addonError, loadAddon } from "../../core/addon.js";
-import type { TrainingArrays } from "../backend.js";
+import type { ExchangeKind, TrainingArrays } from "../backend.js";
 
 /** A loaded program inside the addon. */
 export interface Run {
@@ -21,13 +21,20 @@ export const stateArrays = [
 
 export interface Engine {
   /** As a team, each thread runs the (inference) program alone, on portions of its batch. */
-  createRun(words: Float64Array, threads: number, isa: string, team: boolean): Run;
+  createRun(
+    words: Float64Array,
+    threads: number,
+    isa: string,
+    team: boolean,
+    exchange: ExchangeKind,
+    synchronised: boolean,
+  ): Run;
   closeRun(run: Run): void;
   /** The arrays of a training run themselves, in the order above; to be asked for once. */
   stateOf(run: Run): Float32Array[];
   /** Copies into the run what is given; an inference run takes it into use. */
   writeState(run: Run, ...arrays: (Float32Array | null)[]): Promise<void>;
-  /** loss = [labelSmoothing, weightDecay]; resolves to [crossEntropy, decayLoss, correct1, correct5, finite]. */
+  /** loss = [labelSmoothing, weightDecay]; resolves to [crossEntropy, decayLoss, correct1, correct5, finite, stops, failures, exchangeSeconds]. */
   trainStep(
     run: Run,
     images: Uint8Array,
@@ -35,7 +42,13 @@ export interface Engine {
     loss: Float64Array,
     dropoutMask: Float32Array | null,
     update: Float64Array | null,
-  ): Promise<[number, number, number, number, number]>;
+    index: number,
+    count: number,
+  ): Promise<[number, number, number, number, number, number, number, number]>;
+  /** In place of the shards that are left of a step. */
+  abandonStep(run: Run): Promise<void>;
+  /** Asks all ranks to stop after the step in progress. */
+  requestStop(run: Run): void;
   /** update = [learningRate, momentum, weightDecay, averageDecay, nesterov]. */
   applyUpdate(run: Run, update: Float64Array): Promise<void>;
   infer(run: Run, images: Uint8Array, count: number, logits: Float32Array): Promise<void>;

@@ -13,6 +13,7 @@ import type {
   Batch,
   InferenceRun,
   LossSettings,
+  Shard,
   StepResult,
   StepSeconds,
   TrainingArrays,
@@ -48,7 +49,14 @@ export class NativeRun {
     const { isa, threads } = machine(options.isa);
     this.program = program;
     try {
-      this.handle = engine().createRun(encodeProgram(program), options.threads || threads, isa, team);
+      this.handle = engine().createRun(
+        encodeProgram(program),
+        options.threads || threads,
+        isa,
+        team,
+        program.mode === "train" ? (options.exchange ?? "none") : "none",
+        options.synchronised ?? false,
+      );
     } catch (error) {
       throw engineError(error, plan(program));
     }
@@ -99,6 +107,9 @@ class Running {
   }
 }
 
+/** A step of one batch, as it was before there were shards. */
+const ONLY_SHARD: Shard = { index: 0, count: 1 };
+
 export class NativeTraining extends Running implements TrainingRun {
   #state: TrainingArrays | undefined;
 
@@ -118,12 +129,25 @@ export class NativeTraining extends Running implements TrainingRun {
     return this.run.write(from);
   }
 
-  step(batch: Batch, loss: LossSettings, update: UpdateSettings): Promise<StepResult> {
-    return this.#step(batch, loss, encodeUpdate(update));
+  step(
+    batch: Batch,
+    loss: LossSettings,
+    update: UpdateSettings,
+    shard: Shard = ONLY_SHARD,
+  ): Promise<StepResult> {
+    return this.#step(batch, loss, encodeUpdate(update), shard);
+  }
+
+  abandonStep(): Promise<void> {
+    return this.run.ask((addon) => addon.abandonStep(this.run.handle));
+  }
+
+  requestStop(): void {
+    engine().requestStop(this.run.handle);
   }
 
   computeGradients(batch: Batch, loss: LossSettings): Promise<StepResult> {
-    return this.#step(batch, loss, null);
+    return this.#step(batch, loss, null, ONLY_SHARD);
   }
 
   applyUpdate(update: UpdateSettings): Promise<void> {
@@ -141,14 +165,29 @@ export class NativeTraining extends Running implements TrainingRun {
     return this.run.kept(layer, this.run.program.batch);
   }
 
-  async #step(batch: Batch, loss: LossSettings, update: Float64Array | null): Promise<StepResult> {
+  async #step(
+    batch: Batch,
+    loss: LossSettings,
+    update: Float64Array | null,
+    { index, count }: Shard,
+  ): Promise<StepResult> {
     const settings = Float64Array.of(loss.labelSmoothing, loss.weightDecay);
     const { images, labels } = batch;
     const mask = loss.dropoutMask ?? null;
-    const [crossEntropy, decayLoss, correct1, correct5, finite] = await this.run.ask((addon) =>
-      addon.trainStep(this.run.handle, images, labels, settings, mask, update),
-    );
-    return { crossEntropy, decayLoss, correct1, correct5, finite: finite === 1 };
+    const [crossEntropy, decayLoss, correct1, correct5, finite, stops, failures, exchangeSeconds] =
+      await this.run.ask((addon) =>
+        addon.trainStep(this.run.handle, images, labels, settings, mask, update, index, count),
+      );
+    return {
+      crossEntropy,
+      decayLoss,
+      correct1,
+      correct5,
+      finite: finite === 1,
+      stops,
+      failures,
+      exchangeSeconds,
+    };
   }
 }
 

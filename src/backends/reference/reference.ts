@@ -12,6 +12,7 @@ import type {
   Batch,
   InferenceRun,
   LossSettings,
+  Shard,
   StepResult,
   StepSeconds,
   TrainingArrays,
@@ -23,8 +24,9 @@ import { batchNormGradients, normaliseByMoving } from "./batch-norm.js";
 import type { HeadMemory, LossAndGradient } from "./head-passes.js";
 import { passesOf, type Passing } from "./passes.js";
 import { createMachine, type Machine, readMap } from "./planes.js";
+import { ShardSums } from "../../distributed/shard-sums.js";
 import type { StemMemory } from "./stem-passes.js";
-import { decayLoss, updateParameters, updateStatistics } from "./update.js";
+import { batchStatistics, decayLoss, updateParameters, updateStatistics } from "./update.js";
 
 export const referenceBackend: Backend = {
   name: "reference",
@@ -135,7 +137,14 @@ class ReferenceRun {
   close(): void {}
 }
 
+/** A shard that is all of its step. */
+const WHOLE: Shard = { index: 0, count: 1 };
+
 export class ReferenceTraining extends ReferenceRun implements TrainingRun {
+  /** Those of the step in progress that were put aside. */
+  #shards = new StepOfShards();
+  #stops = false;
+
   readState(): Promise<TrainingArrays> {
     return Promise.resolve({ ...this.execution.arrays });
   }
@@ -144,12 +153,31 @@ export class ReferenceTraining extends ReferenceRun implements TrainingRun {
     return promise(() => this.execution.write(from));
   }
 
-  step(batch: Batch, loss: LossSettings, update: UpdateSettings): Promise<StepResult> {
+  step(batch: Batch, loss: LossSettings, update: UpdateSettings, shard: Shard = WHOLE): Promise<StepResult> {
     return promise(() => {
-      const result = this.#computeGradients(batch, loss);
-      if (result.finite) this.#applyUpdate(update);
-      return result;
+      const own = this.#computeGradients(batch, loss);
+      if (shard.count === 1) {
+        if (own.finite) this.#applyUpdate(update, batchStatistics(this.execution.machine));
+        return own;
+      }
+      if (shard.index === 0) this.#shards = new StepOfShards();
+      const { gradients } = this.execution.arrays;
+      this.#shards.add(shard, own, gradients, batchStatistics(this.execution.machine));
+      if (shard.index < shard.count - 1) return own;
+      const { mean, result, statistics } = this.#shards.end();
+      gradients.set(mean);
+      const whole = { ...own, ...result, finite: isFinite(result, gradients) };
+      if (whole.finite) this.#applyUpdate(update, statistics);
+      return whole;
     });
+  }
+
+  abandonStep(): Promise<void> {
+    return Promise.resolve(); // there are no other processes
+  }
+
+  requestStop(): void {
+    this.#stops = true;
   }
 
   computeGradients(batch: Batch, loss: LossSettings): Promise<StepResult> {
@@ -157,7 +185,7 @@ export class ReferenceTraining extends ReferenceRun implements TrainingRun {
   }
 
   applyUpdate(update: UpdateSettings): Promise<void> {
-    return promise(() => this.#applyUpdate(update));
+    return promise(() => this.#applyUpdate(update, batchStatistics(this.execution.machine)));
   }
 
   logits(): Float32Array {
@@ -176,14 +204,62 @@ export class ReferenceTraining extends ReferenceRun implements TrainingRun {
     execution.backward();
     const { crossEntropy, correct1, correct5 } = execution.outcome as LossAndGradient;
     const decay = decayLoss(program, arrays.parameters, loss.weightDecay);
-    const finite = Number.isFinite(crossEntropy + decay) && arrays.gradients.every(Number.isFinite);
-    return { crossEntropy, decayLoss: decay, correct1, correct5, finite };
+    const result = { crossEntropy, decayLoss: decay, correct1, correct5 };
+    return {
+      ...result,
+      finite: isFinite(result, arrays.gradients),
+      stops: Number(this.#stops),
+      failures: 0,
+      exchangeSeconds: 0,
+    };
   }
 
-  #applyUpdate(update: UpdateSettings): void {
+  #applyUpdate(update: UpdateSettings, statistics: Float64Array): void {
     const { machine, arrays } = this.execution;
     updateParameters(machine.program, arrays, update);
-    updateStatistics(machine, arrays.statistics);
+    updateStatistics(machine, arrays.statistics, statistics);
+  }
+}
+
+type Outcome = Omit<StepResult, "finite" | "stops" | "failures" | "exchangeSeconds">;
+
+function isFinite({ crossEntropy, decayLoss: decay }: Outcome, gradients: Float32Array): boolean {
+  return Number.isFinite(crossEntropy + decay) && gradients.every(Number.isFinite);
+}
+
+/** Shards of one step, until the last of them is there. */
+class StepOfShards {
+  readonly #gradients = new ShardSums<Float32Array>();
+  /** The cross-entropy, then the statistics. */
+  readonly #numbers = new ShardSums<Float64Array>();
+  #shards = 0;
+  #correct1 = 0;
+  #correct5 = 0;
+  #decayLoss = 0;
+
+  add({ index, count }: Shard, own: Outcome, gradients: Float32Array, statistics: Float64Array): void {
+    if (index !== this.#shards || index >= count)
+      throw new RangeError(`shard ${index} of ${count} follows ${this.#shards} shards of its step`);
+    this.#gradients.add(gradients);
+    this.#numbers.add(Float64Array.of(own.crossEntropy, ...statistics));
+    this.#shards++;
+    this.#correct1 += own.correct1;
+    this.#correct5 += own.correct5;
+    this.#decayLoss = own.decayLoss; // of the weights, which the shards have in common
+  }
+
+  end(): { readonly mean: Float32Array; readonly result: Outcome; readonly statistics: Float64Array } {
+    const [crossEntropy = NaN, ...statistics] = this.#numbers.mean();
+    return {
+      mean: this.#gradients.mean(),
+      result: {
+        crossEntropy,
+        decayLoss: this.#decayLoss,
+        correct1: this.#correct1,
+        correct5: this.#correct5,
+      },
+      statistics: Float64Array.from(statistics),
+    };
   }
 }
 

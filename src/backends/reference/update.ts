@@ -44,19 +44,29 @@ export function updateRange(
   }
 }
 
-/** Moves the moving statistics towards the batch's, which stand in the tables. */
-export function updateStatistics(machine: Machine, statistics: Float32Array): void {
-  const { planes, batchNorm } = machine.program;
-  const rate = 1 - batchNorm.momentum;
-  planes.forEach((_, plane) => {
-    if (plane < machine.frozenPlanes) return;
+/** [2 * planes]: what the last batch has in the place of moving means and variances, the variance times n / (n - 1). */
+export function batchStatistics(machine: Machine): Float64Array {
+  const { mean, variance } = machine.tables;
+  const unbiased = variance.map((biased, plane) => {
     const n = machine.counts(plane);
-    const mean = machine.tables.mean[plane] as number;
-    const variance = ((machine.tables.variance[plane] as number) * n) / (n - 1);
-    const at = planes.length + plane;
-    statistics[plane] = (statistics[plane] as number) - rate * ((statistics[plane] as number) - mean);
-    statistics[at] = (statistics[at] as number) - rate * ((statistics[at] as number) - variance);
+    return (biased * n) / (n - 1);
   });
+  return Float64Array.of(...mean, ...unbiased);
+}
+
+/** Moves the moving statistics towards the batch's; those of frozen planes stay. */
+export function updateStatistics(
+  { program: { planes, batchNorm }, frozenPlanes }: Machine,
+  statistics: Float32Array,
+  ofBatch: Float64Array,
+): void {
+  const rate = 1 - batchNorm.momentum;
+  for (const half of [0, planes.length]) {
+    for (let i = half + frozenPlanes; i < half + planes.length; i++) {
+      const moving = statistics[i] as number;
+      statistics[i] = moving - rate * (moving - (ofBatch[i] as number));
+    }
+  }
 }
 
 /** weightDecay * sum of w^2 / 2 over the parameters that train and decay. */

@@ -1,0 +1,59 @@
+// A step of training: forward and backward of one or more shards of pictures, each with a batch norm of its own, the sum of
+// their gradients over this process and all others, and the update by it.
+//
+// Shards are numbered over all processes, neighbours in one process. Gradients, statistics and losses are added in a binary
+// tree over those numbers, so the bits do not depend on how many processes share the shards.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "arena.h"
+#include "exchange.h"
+#include "executor.h"
+
+namespace riffle {
+
+class TrainingStep : private GradientSink {
+ public:
+  // `exchange` is null where this process trains alone.
+  TrainingStep(Executor& executor, Exchange* exchange);
+  ~TrainingStep() override;
+
+  // A shard of this process, `index` of `count` from 0. Before the last the result is the shard's own, and its gradients are
+  // put aside, `finite` telling of its loss. After the last the gradients are those of the whole step, and so is the result.
+  StepResult Compute(const uint8_t* images, const int32_t* labels, const LossSettings& loss, int index, int count);
+  // Weights, momentum and averages by the gradients, moving statistics by the mean of the shards'.
+  void Update(const UpdateSettings& update);
+
+  // In place of the shards that are left of a step: takes part in its sum with nothing, so that all processes learn of a
+  // failure at the same place. No update follows.
+  void Abandon();
+
+  // Asks all processes to stop after the step in progress.
+  void RequestStop() { stop_requested_ = true; }
+
+ private:
+  // What is added up beside the gradients, in f64.
+  enum Tail { kCrossEntropy, kCorrect1, kCorrect5, kStops, kFailures, kStatistics };
+
+  void Ready(int bucket, float* begin, long count) override;
+  void Wait() override;
+  void PutAside(int index);
+  template <class T>
+  void AddLevels(T* values, long begin, long end, const std::vector<T*>& levels, int index) const;
+  void FillTail(const StepResult& result);
+  double Finish();
+
+  Executor& executor_;
+  Exchange* const exchange_;
+  int index_ = 0, shards_ = 1;     // of the shard at hand; of the whole step
+  int next_ = 0, count_ = 1;       // the shard expected, unless a step begins; of this process
+  std::vector<Arena> aside_;       // sums of the gradients of 1, 2, 4 ... shards
+  std::vector<std::vector<double>> tails_aside_;
+  std::vector<double> tail_;       // then means and unbiased variances [2][planes]
+  std::atomic<bool> stop_requested_{false};
+};
+
+}  // namespace riffle
