@@ -8,14 +8,15 @@ import { createRequire } from "node:module";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
-import { type Problem, ResourceError } from "./error.js";
+import { DistributedError, type Problem, ResourceError } from "./error.js";
 
 /** From dist/src/core to the package's root. */
 const ADDON = join(fileURLToPath(new URL("../../../", import.meta.url)), "build", "riffle.node");
 
-/** Errors of native/binding/door.cc that are the machine's, not ours. */
+/** Errors of native/binding/door.cc that are the machine's or another process's, not ours. */
 const MEMORY = "RIFFLE_MEMORY";
 const THREADS = "RIFFLE_THREADS";
+const RANKS = "RIFFLE_RANKS";
 
 let loaded: object | undefined;
 
@@ -42,6 +43,7 @@ export function addonError(error: unknown, memory: Pick<Problem, "expected" | "h
   if (!(error instanceof Error)) return error;
   const { code } = error as { code?: unknown };
   if (code === MEMORY) return new ResourceError({ what: "there is not enough memory", ...memory }, error);
+  if (code === RANKS) return ranksError(error);
   if (code !== THREADS) return error;
   const [, started = "1", wanted = "more"] = /only (\d+) of (\d+)/.exec(error.message) ?? [];
   return new ResourceError(
@@ -53,4 +55,11 @@ export function addonError(error: unknown, memory: Pick<Problem, "expected" | "h
     },
     error,
   );
+}
+
+/** What MPI refuses, or ranks that do not do the same; any other error is returned as it is. */
+export function ranksError(error: unknown, more: Omit<Problem, "what"> = {}): unknown {
+  if (!(error instanceof Error) || (error as { code?: unknown }).code !== RANKS) return error;
+  const hint = "Check that all ranks run the same command on the same version, then go on with --resume";
+  return new DistributedError({ what: error.message, hint, ...more }, error);
 }

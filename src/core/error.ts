@@ -14,6 +14,8 @@ export interface Problem {
   readonly found?: string | undefined;
   /** Every file that cannot be used, where the problem is of several. */
   readonly files?: readonly { readonly file: string; readonly reason: string }[] | undefined;
+  /** What stands between the problem and what is safe, line by line: a table. */
+  readonly table?: readonly string[] | undefined;
   /** What was left untouched, or which checkpoint is still good. */
   readonly safe?: string | undefined;
   /** What to do next, best as a command to paste. */
@@ -73,6 +75,13 @@ export class DivergedError extends RiffleError {
 export class ResourceError extends RiffleError {
   constructor(problem: Problem, cause?: unknown) {
     super(6, problem, cause);
+  }
+}
+
+/** Processes that do not train together as they should: exit code 7. */
+export class DistributedError extends RiffleError {
+  constructor(problem: Problem, cause?: unknown) {
+    super(7, problem, cause);
   }
 }
 

@@ -226,6 +226,19 @@ suite("trainingBatches", () => {
     assert.equal(buffers.size, 3);
   });
 
+  test("without looking ahead a picture is read when the batch before it is done", async () => {
+    const read: number[] = [];
+    const set = pictures([], (sample) => (read.push(sample), 0));
+    const source = trainingBatches(set, { ...training, prefetch: 0 });
+    let batches = 0;
+    for await (const batch of source) {
+      await setTimeout(20);
+      assert.equal(read.length, 4 * ++batches);
+      batch.release();
+      if (batches === 3) break;
+    }
+  });
+
   test("a reader that keeps every batch is told, not left waiting", async () => {
     const source = trainingBatches(pictures(), { ...training, prefetch: 1 });
     const batches = source[Symbol.asyncIterator]();
@@ -253,15 +266,51 @@ suite("trainingBatches", () => {
   });
 });
 
-suite("ranks", () => {
+suite("shards", () => {
+  /** What each of `ranks` processes with one shard reads. */
   const epochOf = async (ranks: number, batch: number, steps: number, prefetch: number) =>
     await Promise.all(
-      Array.from({ length: ranks }, (_, rank) =>
-        take(trainingBatches(pictures(), { ...training, batch, rank, ranks, prefetch }), steps),
-      ),
+      Array.from({ length: ranks }, (_, first) => {
+        const shards = { first, count: 1, of: ranks };
+        return take(trainingBatches(pictures(), { ...training, batch, shards, prefetch }), steps);
+      }),
     );
 
-  test("see each sample at most once an epoch between them, and exactly once where the batches divide the set", async () => {
+  test("of one process come one after the other, as those of as many processes", async () => {
+    const apart = await epochOf(5, 2, 4, 3);
+    for (const { first, count } of [
+      { first: 0, count: 5 },
+      { first: 0, count: 2 },
+      { first: 3, count: 2 },
+    ]) {
+      const shards = { first, count, of: 5 };
+      const batches = await take(trainingBatches(pictures(), { ...training, batch: 2, shards }), 4 * count);
+      batches.forEach((batch, i) =>
+        assert.deepEqual(batch, apart[first + (i % count)]?.[Math.floor(i / count)], `batch ${i}`),
+      );
+      const later = { ...training, batch: 2, shards, firstStep: 3 };
+      assert.deepEqual(await take(trainingBatches(pictures(), later), count), batches.slice(3 * count));
+    }
+  });
+
+  test("a bad picture's place is taken by another of its own shard", async () => {
+    const bad = [2, 7];
+    const shards = { first: 0, count: 2, of: 2 };
+    const source = trainingBatches(pictures(bad), { ...training, batch: 2, shards, maxBadImages: 2 });
+    const seen = await take(source, 8);
+    const order = [...permutation(11, 5, 0)];
+    for (const shard of [0, 1]) {
+      const own = order.filter((_, position) => position % 2 === shard);
+      const places = own.slice(0, 4).map((_, at) => {
+        while (bad.includes(own[at % own.length] as number)) at++;
+        return own[at % own.length];
+      });
+      const samples = [0, 1].flatMap((step) => seen[2 * step + shard]?.samples);
+      assert.deepEqual(samples, places, `shard ${shard}`);
+    }
+  });
+
+  test("hold each sample at most once an epoch between them, and exactly once where the batches divide the set", async () => {
     for (const [ranks, batch] of [
       [1, 11],
       [1, 1],
@@ -315,11 +364,10 @@ suite("ranks", () => {
     }
   });
 
-  test("a batch larger than a rank's share is refused with one that fits", () => {
-    assert.throws(
-      () => trainingBatches(pictures(), { ...training, batch: 4, rank: 0, ranks: 3 }),
-      /one of 3 .*at most 3, found 4.*--batch_size 2/,
-    );
+  test("a batch larger than a shard's share is refused with one that fits, and so are more shards than pictures", () => {
+    const of = (count: number) => ({ ...training, shards: { first: 0, count, of: count } });
+    assert.throws(() => trainingBatches(pictures(), of(3)), /one of 3 .*at most 3, found 4.*--batch_size 2/);
+    assert.throws(() => trainingBatches(pictures(), of(12)), /more shards than .*at most 11, found 12/);
   });
 });
 

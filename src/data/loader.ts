@@ -5,8 +5,8 @@
  * the one being read, so memory is constant. Decoding runs on libuv's thread pool; this file only plans.
  *
  * Step s of training belongs to epoch floor(s / stepsPerEpoch), as data/epoch.ts counts: each epoch is a new permutation
- * of the whole set, of which the last size mod (ranks * batch) samples are left out. A step's samples are the same for
- * any number of ranks whose batches add up to the same (data/sampler.ts).
+ * of the whole set, of which the last size mod (shards * batch) samples are left out. A step is a batch for each shard,
+ * and a process loads those of its own (data/sampler.ts).
  *
  * A picture that does not decode is named and counted. In training its place is taken by the next good sample of
  * that epoch's permutation, which depends on the files alone; in evaluation it is left out.
@@ -14,6 +14,7 @@
 
 import { DataError } from "../core/error.js";
 import { Draws, streams } from "../core/random.js";
+import { ONE_SHARD, type ShardShare } from "../distributed/shard-share.js";
 import {
   asItIs,
   type Augmentation,
@@ -94,7 +95,7 @@ export interface BatchSource extends AsyncIterable<LoadedBatch> {
 }
 
 /** One of several processes that share a set; the only one when absent. */
-export interface Share {
+interface Share {
   /** From 0. */
   readonly rank?: number | undefined;
   readonly ranks?: number | undefined;
@@ -103,16 +104,17 @@ export interface Share {
 interface LoadingOptions {
   /** Found and told before; they count. */
   readonly known?: readonly BadImage[] | undefined;
-  /** Of this rank. */
   readonly batch: number;
   readonly imageSize: number;
   readonly maxBadImages: number;
-  /** Batches decoded ahead. */
-  readonly prefetch?: number;
+  /** Batches decoded ahead; with 0, one is decoded when the one before it is released. */
+  readonly prefetch?: number | undefined;
   readonly decoder?: Decoder | undefined;
 }
 
-export interface TrainingOptions extends LoadingOptions, Share {
+export interface TrainingOptions extends LoadingOptions {
+  /** Those of this process; a step is one batch when absent. */
+  readonly shards?: ShardShare;
   readonly seed: number;
   /** The step of the first batch; a resumed run gives the one it stopped at. */
   readonly firstStep: number;
@@ -125,16 +127,20 @@ interface EvaluationOptions extends LoadingOptions, Share {
   readonly resize: EvaluationResize;
 }
 
-/** Batches without end. */
+/** Batches without end: of each step one for each shard, in their order. */
 export function trainingBatches(dataset: Dataset, options: TrainingOptions): BatchSource {
-  const { batch, imageSize, seed, augmentation, shuffle, rank = 0, ranks = 1 } = options;
-  const sampler = new Sampler({ size: dataset.size, seed, shuffle, rank, ranks });
-  const steps = stepsPerEpoch(dataset.size, batch, { ranks });
+  const { batch, imageSize, seed, augmentation, shuffle, shards = ONE_SHARD } = options;
+  const { size } = dataset;
+  const samplers = new Sampler({ size, seed, shuffle, rank: shards.first, ranks: shards.of }).neighbours(
+    shards.count,
+  );
+  const steps = stepsPerEpoch(size, batch, { shards: shards.of });
   return new Loader(dataset, {
     ...options,
     batches: Infinity,
     plan: (index) => {
-      const step = options.firstStep + index;
+      const step = options.firstStep + Math.floor(index / shards.count);
+      const sampler = samplers[index % shards.count] as Sampler;
       const epoch = Math.floor(step / steps);
       const first = (step % steps) * batch;
       return Array.from({ length: batch }, (_, i) => ({
@@ -173,7 +179,8 @@ export function evaluationBatches(dataset: Dataset, options: EvaluationOptions):
   });
 }
 
-const DEFAULT_PREFETCH = 3;
+/** Batches decoded ahead unless told. */
+export const DEFAULT_PREFETCH = 3;
 
 /** Groups of pictures in flight: some beyond the threads that there are, so that none idles. */
 const GROUPS_IN_FLIGHT = decodingThreads() + 2;

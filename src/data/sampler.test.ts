@@ -66,6 +66,18 @@ suite("the samples of an epoch", () => {
     assert.deepEqual([...samplesOf(sampler, 0)], first);
   });
 
+  test("neighbours are the shares that follow", () => {
+    const [first, second] = new Sampler({ size: 11, seed: 2, shuffle: true, rank: 1, ranks: 4 }).neighbours(
+      2,
+    );
+    const alone = (rank: number) =>
+      samplesOf(new Sampler({ size: 11, seed: 2, shuffle: true, rank, ranks: 4 }), 3);
+    assert.deepEqual(
+      [first, second].map((each) => samplesOf(each as Sampler, 3)),
+      [alone(1), alone(2)],
+    );
+  });
+
   test("a rank that is not there is refused with both numbers", () => {
     const sampler = () => new Sampler({ size: 10, seed: 0, shuffle: true, rank: 3, ranks: 3 });
     assert.throws(

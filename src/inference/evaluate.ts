@@ -1,7 +1,8 @@
 /**
  * Evaluation: a network's loss and accuracy on a whole set, every image counted once.
  *
- * No tail is dropped and no image is repeated, so the scores do not depend on the batch size.
+ * No tail is dropped and no image is repeated, so the scores do not depend on the batch size; nor on how many processes
+ * share the set, for what is added is added in the set's order.
  */
 
 import { resolve } from "node:path";
@@ -13,7 +14,16 @@ import { byName } from "../core/name-forms.js";
 import { evaluationDecodings, evaluationSide } from "../data/pictures/augment.js";
 import { type Dataset, upright } from "../data/dataset.js";
 import type { OpenedPart } from "../data/sets.js";
-import { type BadImage, type BatchSource, evaluationBatches, type LoadedBatch } from "../data/loader.js";
+import {
+  type BadImage,
+  type BatchSource,
+  evaluationBatches,
+  type LoadedBatch,
+  TooManyBadImages,
+} from "../data/loader.js";
+import { ALONE } from "../distributed/alone.js";
+import { everybodys } from "../distributed/duties.js";
+import type { Ranks } from "../distributed/ranks.js";
 import { prefixesIn, stepOf } from "../formats/tf-checkpoint-state.js";
 import { shuffleNetV2 } from "../models/shufflenet-v2.js";
 import { compile } from "../program/compile.js";
@@ -31,7 +41,7 @@ import type {
   RecordsEvent,
   WarningEvent,
 } from "../run/events.js";
-import { ScoreKeeper } from "./metrics.js";
+import { ScoreKeeper, scoresOf } from "./metrics.js";
 import {
   badImageLimit,
   dataName,
@@ -152,20 +162,19 @@ export async function loadNetwork(
   return { program, run: backend.infer(program, { threads }) };
 }
 
-/** Pictures as this network is to see them. */
+/** Pictures as this network is to see them; bad ones are left out, and it is up to the reader how many may be. */
 export function pictureBatches(
   dataset: Dataset,
   model: ModelDescription,
   batch: number,
-  maxBadImages: number,
-  known: readonly BadImage[] = [],
+  more: { readonly known?: readonly BadImage[]; readonly rank?: number; readonly ranks?: number } = {},
 ): BatchSource {
   return evaluationBatches(model.exif_orientation === "apply" ? upright(dataset) : dataset, {
     batch,
-    known,
     imageSize: model.image_size,
     resize: { ...evaluationDecodings[model.pipeline], shorterSide: model.eval_resize },
-    maxBadImages,
+    maxBadImages: Infinity,
+    ...more,
   });
 }
 
@@ -175,9 +184,11 @@ export function imagesOf(batch: LoadedBatch, program: Program): Uint8Array {
 }
 
 /**
- * Scores several sets of weights in one pass over the pictures.
+ * Scores several sets of weights in one pass over the pictures. Of several ranks each looks at its share; all of them
+ * report and return the same: the whole set's.
  *
- * @returns undefined when the signal aborted before the end.
+ * @returns undefined when a signal of any rank aborted before the end.
+ * @throws TooManyBadImages on all ranks when there are too many in all.
  */
 export async function score(
   network: LoadedNetwork,
@@ -190,38 +201,85 @@ export async function score(
     readonly onBadImage?: (image: BadImage) => void;
     /** Found and told before. */
     readonly known?: readonly BadImage[];
+    /** Those that share the set; this process alone when absent. */
+    readonly ranks?: Pick<Ranks, "rank" | "size" | "gather"> | undefined;
   },
   report: (event: EvaluatingEvent | BadImageEvent) => void,
 ): Promise<Scores[] | undefined> {
   const { program, run } = network;
-  const labels = labelsFor(dataset, options.model);
-  const keepers = candidates.map(() => new ScoreKeeper());
-  const { model, maxBadImages, known = [] } = options;
-  const source = pictureBatches(dataset, model, program.batch, maxBadImages, known);
+  const { model, maxBadImages, signal, known = [], ranks = ALONE } = options;
+  const { rank, size } = ranks;
+  const labels = labelsFor(dataset, model);
+  const keepers = candidates.map(() => new ScoreKeeper(Math.ceil(Math.max(0, dataset.size - rank) / size)));
+  const source = pictureBatches(dataset, model, program.batch, { known, rank, ranks: size });
+  const batches = source[Symbol.asyncIterator]();
+  const bad = [...known];
+  let own = known.length;
   let done = 0;
-  let reported = known.length;
+  let isLoaded = false;
+  const keep = async (batch: LoadedBatch): Promise<void> => {
+    const expected = batch.labels.map((label) => labels[label] ?? -1);
+    const places = batch.samples.map((sample) => Math.floor(sample / size));
+    for (const [i, weights] of candidates.entries()) {
+      if (!isLoaded || candidates.length > 1) await run.load(weights);
+      isLoaded = true;
+      const logits = await run.infer(imagesOf(batch, program), batch.count);
+      keepers[i]?.add(places, logits, expected, batch.count, program.classes);
+    }
+    batch.release();
+  };
+  // As many on every rank, so that all take part in every exchange: the largest share's.
+  const rounds = Math.ceil(Math.ceil(dataset.size / size) / program.batch);
   try {
-    for await (const batch of source) {
-      if (options.signal?.aborted === true) return undefined;
-      const expected = batch.labels.map((label) => labels[label] ?? -1);
-      for (const [i, weights] of candidates.entries()) {
-        if (done === 0 || candidates.length > 1) await run.load(weights);
-        const logits = await run.infer(imagesOf(batch, program), batch.count);
-        keepers[i]?.add(logits, expected, batch.count, program.classes);
-      }
-      done += batch.count;
-      batch.release();
-      for (const image of source.badImages.slice(reported)) {
+    for (let round = 0; round < rounds; round++) {
+      const next = await batches.next();
+      const batch = next.done === true ? undefined : next.value;
+      const all = await exchange(ranks, {
+        stops: signal?.aborted === true,
+        images: batch?.count ?? 0,
+        bad: source.badImages.slice(own),
+      });
+      own = source.badImages.length;
+      if (all.stops) return undefined;
+      bad.push(...all.bad);
+      if (all.bad.length > 0 && bad.length > maxBadImages)
+        throw new TooManyBadImages(bad.slice(0, maxBadImages + 1), maxBadImages);
+      if (batch !== undefined) await keep(batch);
+      done += all.images;
+      for (const image of all.bad) {
         options.onBadImage?.(image);
         report({ event: "bad_image", file: image.file, reason: image.reason });
       }
-      reported = source.badImages.length;
-      report({ event: "evaluating", done, images: dataset.size });
+      if (all.images > 0) report({ event: "evaluating", done, images: dataset.size });
     }
   } finally {
     await source.close();
   }
-  return keepers.map((keeper) => keeper.scores());
+  const scores: Scores[] = [];
+  for (const keeper of keepers) scores.push(scoresOf(await ranks.gather("scores", keeper.bytes())));
+  return scores;
+}
+
+/** What a rank says of its batch, and what is so of all ranks' together. */
+interface Round {
+  readonly stops: boolean;
+  readonly images: number;
+  /** Found in it. */
+  readonly bad: readonly BadImage[];
+}
+
+/** Some dozens of bytes, while nothing is bad. */
+async function exchange(ranks: Pick<Ranks, "rank" | "size" | "gather">, own: Round): Promise<Round> {
+  const bad = own.bad.map(({ picture, ...image }) => ({
+    ...image,
+    picture: picture && { name: picture.name, bytes: picture.bytes },
+  }));
+  const rounds: Round[] = await everybodys(ranks, "evaluation", { ...own, bad });
+  return {
+    stops: rounds.some(({ stops }) => stops),
+    images: rounds.reduce((sum, { images }) => sum + images, 0),
+    bad: rounds.flatMap(({ bad }) => bad).sort((a, b) => a.sample - b.sample),
+  };
 }
 
 /** Weights of a checkpoint in either format, and what is known of how they were trained. */

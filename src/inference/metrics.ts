@@ -1,40 +1,77 @@
 /**
  * Loss and accuracy of logits: the numbers by which a network is judged.
  *
- * Counted per image, so a last batch shorter than the others weighs no more than its images.
+ * Kept per picture and added in the order of the set, so a last batch shorter than the others weighs no more than its
+ * pictures, and the scores have the same bits for any size of batches and any number of processes.
  */
 
 import type { Scores } from "../run/checkpoint-state.js";
 
-/** Adds up scores over batches. */
-export class ScoreKeeper {
-  #images = 0;
-  #loss = 0;
-  #correct1 = 0;
-  #correct5 = 0;
+/** What is kept of a picture: none where it was left out. */
+const SCORED = 1;
+const TOP1 = 2;
+const TOP5 = 4;
 
-  /** `logits` are [count, classes] or longer, `labels` [count] or longer; only `count` rows are read. */
-  add(logits: Float32Array, labels: Int32Array, count: number, classes: number): void {
+/** The scores of a share of a set, picture by picture. */
+export class ScoreKeeper {
+  readonly #losses: Float64Array;
+  readonly #marks: Uint8Array;
+
+  /** @param pictures of the share */
+  constructor(pictures: number) {
+    this.#losses = new Float64Array(pictures);
+    this.#marks = new Uint8Array(pictures);
+  }
+
+  /**
+   * `places` are the pictures' in the share, [count] or longer as `labels`; `logits` are [count, classes] or longer; only
+   * `count` rows are read.
+   */
+  add(
+    places: ArrayLike<number>,
+    logits: Float32Array,
+    labels: Int32Array,
+    count: number,
+    classes: number,
+  ): void {
     for (let i = 0; i < count; i++) {
       const row = logits.subarray(i * classes, (i + 1) * classes);
       const label = labels[i] as number;
-      this.#loss += crossEntropy(row, label);
       const rank = rankOf(row, label);
-      if (rank.first === 0) this.#correct1++;
-      if (rank.above < 5) this.#correct5++;
+      const place = places[i] as number;
+      this.#losses[place] = crossEntropy(row, label);
+      this.#marks[place] = SCORED | (rank.first === 0 ? TOP1 : 0) | (rank.above < 5 ? TOP5 : 0);
     }
-    this.#images += count;
   }
 
-  scores(): Scores {
-    const n = Math.max(this.#images, 1);
-    return {
-      images: this.#images,
-      loss: this.#loss / n,
-      top1: this.#correct1 / n,
-      top5: this.#correct5 / n,
-    };
+  /** For other processes: a loss of each picture, in 8 bytes, then a mark of each, in one. */
+  bytes(): Uint8Array {
+    return Buffer.concat([new Uint8Array(this.#losses.buffer), this.#marks]);
   }
+}
+
+/** Of a whole set whose picture i lies at place i / n of share i mod n, rounded down; of n shares as `bytes` gives them. */
+export function scoresOf(shares: readonly Uint8Array[]): Scores {
+  const read = shares.map((bytes) => {
+    const pictures = bytes.length / 9;
+    // A copy, for eight bytes have to begin at a multiple of eight.
+    const losses = new Float64Array(new Uint8Array(bytes).buffer, 0, pictures);
+    return { losses, marks: bytes.subarray(8 * pictures) };
+  });
+  let [images, loss, correct1, correct5] = [0, 0, 0, 0];
+  const places = Math.max(...read.map(({ marks }) => marks.length));
+  for (let place = 0; place < places; place++) {
+    for (const { losses, marks } of read) {
+      const mark = marks[place] ?? 0;
+      if (mark === 0) continue;
+      images++;
+      loss += losses[place] as number;
+      if (mark & TOP1) correct1++;
+      if (mark & TOP5) correct5++;
+    }
+  }
+  const n = Math.max(images, 1);
+  return { images, loss: loss / n, top1: correct1 / n, top5: correct5 / n };
 }
 
 /** Probabilities of one row of logits, in f64. */

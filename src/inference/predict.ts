@@ -186,7 +186,7 @@ async function* predictSet(
   options: PredictOptions,
 ): AsyncGenerator<Prediction | Refused> {
   const { program, run } = network;
-  const source = pictureBatches(dataset, model, program.batch, Infinity);
+  const source = pictureBatches(dataset, model, program.batch);
   let next = 0;
   const refusedUpTo = function* (end: number): Generator<Refused> {
     for (; next < end; next++) {

@@ -5,6 +5,7 @@
  * Accuracies and shares are fractions, times in seconds, learning rates per step.
  */
 
+import type { ExchangeKind } from "../backends/backend.js";
 import type { Scored } from "../data/sets.js";
 import type { Origin } from "../settings/resolve-settings.js";
 import type { SettingName } from "../settings/settings.js";
@@ -31,6 +32,20 @@ export interface RecordsEvent {
   readonly index: string | null;
 }
 
+/** What is said of processes that train together. */
+export interface RanksEvent {
+  readonly size: number;
+  readonly machines: number;
+  /** "Open MPI 4.1.4" */
+  readonly library: string;
+  /** Of the engine in each of them; 0 for as many as there are cores. */
+  readonly threads: number;
+  /** How they add their gradients. */
+  readonly exchange: ExchangeKind;
+  /** Parts that the gradients are exchanged in. */
+  readonly buckets: number;
+}
+
 /** Once, before the first step. */
 export interface StartEvent {
   readonly event: "start";
@@ -51,12 +66,16 @@ export interface StartEvent {
   readonly cache_folder: string | null;
   readonly steps: number;
   readonly steps_per_epoch: number;
+  /** Over all shards. */
+  readonly images_per_step: number;
   readonly epochs: number;
   readonly backend: string;
+  /** The processes that train together; null for one alone. */
+  readonly ranks: RanksEvent | null;
   /** Estimate of the whole process, in bytes. */
   readonly memory: number;
   readonly recipe: string;
-  /** The recipe's own rate and batch, where the rate was made from them for another batch; `learning_rate` of a step is the run's. */
+  /** The recipe's own rate and batch, where the rate was made from them for another step; `learning_rate` of a step is the run's. */
   readonly scaled_rate: { readonly lr: number; readonly batch_size: number } | null;
   /** What to expect and what would be better, a sentence or a command each. */
   readonly notes: readonly string[];
@@ -73,7 +92,7 @@ export interface StepEvent {
   readonly step: number;
   /** Epochs done, with its fraction. */
   readonly epoch: number;
-  /** Of this batch: cross-entropy against the smoothed labels, plus the weight decay's term. */
+  /** Of this step's pictures: cross-entropy against the smoothed labels, plus the weight decay's term. */
   readonly loss: number;
   readonly cross_entropy: number;
   /** The weight decay's term alone. */
@@ -84,6 +103,8 @@ export interface StepEvent {
   /** Over the last few seconds, and the share of them spent waiting for pictures. */
   readonly images_per_second: number;
   readonly waiting: number;
+  /** The share spent waiting for other ranks and adding up what they sent. */
+  readonly exchanging: number;
   readonly seconds_left: number;
 }
 
@@ -145,7 +166,7 @@ export interface EndEvent {
   readonly event: "end";
   readonly step: number;
   readonly epoch: number;
-  /** On the validation set; without one, of the last training batch. */
+  /** On the validation set; without one, of the last training step. */
   readonly loss: number;
   readonly top1: number;
   readonly top5: number;

@@ -47,10 +47,10 @@ export class PlainLines {
   }
 
   #stepLines({ step, loss, images_per_second }: StepEvent): string[] {
-    const { batch_size, log_steps, iterations_per_loop } = this.#start?.settings ?? {};
+    const { log_steps, iterations_per_loop } = this.#start?.settings ?? {};
     const interval = Math.max(Number(log_steps), Number(iterations_per_loop));
     if (!passes(this.#step, step, interval) && step !== this.#start?.steps) return [];
-    const perSecond = images_per_second / Number(batch_size);
+    const perSecond = images_per_second / (this.#start?.images_per_step ?? NaN);
     const seconds = (step - this.#step) / perSecond;
     this.#step = step;
     return [

@@ -41,6 +41,7 @@ function begin(options: Partial<SummaryOptions> = {}) {
   const warn = (what: string) => void warnings.push(what);
   const summaries = new Summaries(runDir, {
     program,
+    stepImages: 4,
     readState: readFrom(state),
     ...given,
     warn,
@@ -48,9 +49,9 @@ function begin(options: Partial<SummaryOptions> = {}) {
   });
   /** As the trainer does: the update changes the weights between the two calls. */
   const step = async (number: number) => {
-    await summaries.before(number);
+    await summaries.before(number, images);
     state.parameters.fill(7);
-    await summaries.step(stepEvent(number), images);
+    await summaries.step(stepEvent(number));
     state.parameters.fill(1);
   };
   return { runDir, summaries, state, warnings, step };
@@ -59,7 +60,7 @@ function begin(options: Partial<SummaryOptions> = {}) {
 const images = Uint8Array.from({ length: 4 * 32 * 32 * 3 }, (_, i) => (i * 7) % 256);
 
 function stepEvent(step: number): StepEvent {
-  const rest = { epoch: 0, seconds_left: 0, waiting: 0 };
+  const rest = { epoch: 0, seconds_left: 0, waiting: 0, exchanging: 0 };
   const scores = { loss: 2.5, cross_entropy: 2, decay_loss: 0.5, top1: 0.25, top5: 0.5 };
   return { event: "step", step, ...rest, ...scores, learning_rate: 0.125, images_per_second: 8 };
 }
@@ -181,9 +182,9 @@ suite("Summaries of a run", () => {
     for (const number of [1, 5, 10]) await step(number);
     await summaries.close();
     const state = { parameters: new Float32Array(program.parameterCount), gradients: new Float32Array(program.parameterCount) }; // prettier-ignore
-    const resumed = new Summaries(runDir, { program, readState: readFrom(state), weightDecay: 0, scheme: "tensorflow", interval: 5, loop: 1, lastStep: 100, step: 7, evaluatedStep: 4, warn: assert.fail }); // prettier-ignore
-    await resumed.before(10);
-    await resumed.step(stepEvent(10), images);
+    const resumed = new Summaries(runDir, { program, stepImages: 4, readState: readFrom(state), weightDecay: 0, scheme: "tensorflow", interval: 5, loop: 1, lastStep: 100, step: 7, evaluatedStep: 4, warn: assert.fail }); // prettier-ignore
+    await resumed.before(10, images);
+    await resumed.step(stepEvent(10));
     resumed.evaluation({ event: "evaluation", step: 7, epoch: 1, weights: "parameters", images: 5, loss: 1, top1: 0, top5: 0, best: false }, state.parameters, true); // prettier-ignore
     await resumed.close();
     const events = await eventsIn(runDir);

@@ -27,6 +27,8 @@ const PICTURES = 3;
 
 export interface SummaryOptions {
   readonly program: Program;
+  /** Pictures of a step, over all shards. */
+  readonly stepImages: number;
   /** What the run holds at the moment. */
   readonly readState: () => Promise<Weighed>;
   readonly weightDecay: number;
@@ -62,8 +64,8 @@ export class Summaries {
   readonly #tensors: readonly Tensor[];
   /** By folder; a failed one is tried again at the next summary. */
   readonly #writers = new Map<string, EventWriter>();
-  /** Weights before the update of a step that is due. */
-  #before: Float32Array | undefined;
+  /** Weights before the update of a step that is due, and the first pictures of its first batch. */
+  #before: { readonly parameters: Float32Array; readonly shown: readonly Uint8Array[] } | undefined;
   #due = -1;
   #pending: Promise<void> = Promise.resolve();
   #warned = false;
@@ -78,18 +80,24 @@ export class Summaries {
       .map(({ name, offset, size }) => ({ tag: name, offset, size, decay: decays.get(offset) === true }));
   }
 
-  /** Call before `step` is made: keeps the weights if the step gets a summary. */
-  async before(step: number): Promise<void> {
+  /** Call before `step` is made, with its first batch: keeps weights and pictures if the step gets a summary. */
+  async before(step: number, images: Uint8Array): Promise<void> {
     if (!this.#isDue(step)) return;
-    this.#before = (await this.#options.readState()).parameters.slice();
+    const { batch, imageSize } = this.#options.program;
+    const bytes = imageSize ** 2 * 3;
+    const shown = Array.from({ length: Math.min(PICTURES, batch) }, (_, i) =>
+      images.slice(i * bytes, (i + 1) * bytes),
+    );
+    this.#before = { parameters: (await this.#options.readState()).parameters.slice(), shown };
     this.#due = step;
   }
 
-  /** Call after it, while the batch and the gradients stand. Files are written behind the next steps. */
-  async step(event: StepEvent, images: Uint8Array): Promise<void> {
+  /** Call after it, while the gradients stand. Files are written behind the next steps. */
+  async step(event: StepEvent): Promise<void> {
     if (event.step !== this.#due || this.#before === undefined) return;
     const { gradients } = await this.#options.readState();
-    const { batch, imageSize } = this.#options.program;
+    const { program, stepImages } = this.#options;
+    const { parameters, shown } = this.#before;
     const scalars: [string, number][] = [
       ["cross_entropy_loss", event.cross_entropy],
       ["regularization_loss", event.decay_loss],
@@ -97,20 +105,18 @@ export class Summaries {
       ["learning_rate", event.learning_rate],
       ["train_accuracy", event.top1],
       ["train_top5_accuracy", event.top5],
-      ["global_step/sec", event.images_per_second / batch],
+      ["global_step/sec", event.images_per_second / stepImages],
     ];
     const values: SummaryValue[] = [
       ...scalars.map(([tag, value]) => ({ tag, kind: "scalar" as const, value })),
-      ...this.#histograms({ parameters: this.#before, gradients }),
+      ...this.#histograms({ parameters, gradients }),
     ];
     this.#before = undefined;
-    const bytes = imageSize ** 2 * 3;
-    const shown = Array.from({ length: Math.min(PICTURES, batch) }, (_, i) =>
-      images.slice(i * bytes, (i + 1) * bytes),
-    );
     this.#write("", event.step, async () => [
       ...values,
-      ...(await Promise.all(shown.map((pixels, i) => picture(`input/image/${i}`, pixels, imageSize)))),
+      ...(await Promise.all(
+        shown.map((pixels, i) => picture(`input/image/${i}`, pixels, program.imageSize)),
+      )),
     ]);
   }
 

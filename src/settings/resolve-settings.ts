@@ -16,7 +16,7 @@ export type SettingsOfWeights = Pick<GivenSettings, "variant" | "width" | "image
 
 /** Settings in full, and the origin of each. */
 export interface ResolvedSettings {
-  readonly settings: Settings & { readonly recipe: RecipeName };
+  readonly settings: Settings & { readonly recipe: RecipeName; readonly shards: number };
   readonly origins: { readonly [K in SettingName]: Origin };
 }
 
@@ -31,12 +31,15 @@ export function usualRecipe(given: GivenSettings, trainImages: number): RecipeNa
  * are of.
  *
  * A warm-up that was not given takes at most a quarter of the run, so that a short trial of a long
- * recipe needs no second option. A rate that was not given follows the batch.
+ * recipe needs no second option. A rate that was not given follows the pictures of a step.
+ *
+ * @param ranks as many shards are made where their number is not given
  */
 export function resolveSettings(
   given: GivenSettings,
   trainImages: number,
   ofWeights: SettingsOfWeights = {},
+  ranks = 1,
 ): ResolvedSettings {
   const name: RecipeName = given.recipe ?? usualRecipe(given, trainImages);
   const { values: usual, forFew } = recipes[name];
@@ -56,13 +59,16 @@ export function resolveSettings(
     values[key] = value;
   }
   values.recipe = name;
+  const shards = given.shards ?? ranks;
+  values.shards = shards;
   // TensorFlow's lineage was trained on pictures decoded, cropped and resized its own way.
   if (origins.variant === "weights" && values.variant === "tensorflow" && origins.augment === "recipe") {
     values.augment = "tensorflow";
     origins.augment = "weights";
   }
-  if (origins.lr === "recipe" && recipes[name].keepsRate !== true) {
-    values.lr = rateAt(values.batch_size as number, usual);
+  if (origins.lr === "recipe") values.lr = recipeRate(name, values.batch_size as number, shards);
+  if (origins.end_learning_rate === "recipe" && recipes[name].keepsRate === true) {
+    values.end_learning_rate = neat(shards * (values.end_learning_rate as number));
   }
   // A closer look belongs to training on random crops; centred pictures are evaluated as they were trained.
   if (values.augment === "none" && origins.eval_crop === "recipe") {
@@ -77,16 +83,25 @@ export function resolveSettings(
   return { settings: resolved, origins: origins as ResolvedSettings["origins"] };
 }
 
-/** What a rate was before it followed the batch. */
+/**
+ * A recipe's rate for a step of this many pictures; one that is kept belongs to a batch, and is multiplied by the shards,
+ * as its original did it: 0.5 for 8 devices.
+ */
+function recipeRate(name: RecipeName, batch: number, shards: number): number {
+  const { values, keepsRate } = recipes[name];
+  return keepsRate === true ? neat(shards * (values.lr ?? 0)) : rateAt(batch * shards, values);
+}
+
+/** What a rate was before it followed the pictures of a step. */
 export interface ScaledRate {
   readonly lr: number;
   readonly batch_size: number;
 }
 
-/** The recipe's own rate and batch, where the run's rate was made from them for another batch; else null. */
+/** The recipe's own rate and batch, where the run's rate was made from them for another step; else null. */
 export function scaledRate({ settings: s, origins }: ResolvedSettings): ScaledRate | null {
   const { lr = 0, batch_size = 0 } = recipes[s.recipe].values;
-  if (origins.lr !== "recipe" || s.lr === lr || s.lr !== rateAt(s.batch_size, { lr, batch_size }))
+  if (origins.lr !== "recipe" || s.lr === lr || s.lr !== recipeRate(s.recipe, s.batch_size, s.shards))
     return null;
   return { lr, batch_size };
 }
@@ -96,15 +111,20 @@ export function rateWarnings({ settings: s, origins }: ResolvedSettings): string
   const { values, keepsRate } = recipes[s.recipe];
   if (keepsRate !== true || origins.lr !== "recipe" || s.batch_size === values.batch_size) return [];
   return [
-    `recipe ${s.recipe} keeps its published rate ${s.lr}, which belongs to batch ${values.batch_size}, at batch ` +
-      `${s.batch_size}; in proportion it would be --lr ${rateAt(s.batch_size, values)}`,
+    `recipe ${s.recipe} keeps its published rate ${values.lr}${s.shards === 1 ? "" : ` for each of ${s.shards} shards`}, which belongs to batch ${values.batch_size}, at batch ` +
+      `${s.batch_size}; in proportion it would be --lr ${rateAt(s.batch_size * s.shards, values)}`,
   ];
 }
 
 /** In proportion to the batch. Source: Goyal et al. 2017, "Accurate, Large Minibatch SGD", the linear scaling rule. */
 export function rateAt(batch: number, of: Pick<GivenSettings, "lr" | "batch_size">): number {
   const { lr = 0, batch_size = 1 } = of;
-  return Number(((lr * batch) / batch_size).toPrecision(12));
+  return neat((lr * batch) / batch_size);
+}
+
+/** Without the last digits, so that 3 * 0.06 is 0.18. */
+function neat(rate: number): number {
+  return Number(rate.toPrecision(12));
 }
 
 /** What the table accepts because the original had it, and this version cannot do. @throws UsageError */
@@ -119,9 +139,6 @@ export function refuseUnsupported(given: GivenSettings): void {
       hint,
     });
   };
-  if ((given.rank_size ?? 1) > 1) {
-    refuse("this version trains with one process", "rank_size", "1", "Leave --rank_size out");
-  }
   if (given.precision_mode === "force_fp16") {
     refuse(
       "the engine computes in f32 and has no f16",

@@ -5,7 +5,7 @@
 import { atHome } from "../core/home.js";
 
 /** The headings under which help lists the settings, in this order. */
-export const groups = ["data", "pictures", "network", "learning", "run"] as const;
+export const groups = ["data", "pictures", "network", "learning", "run", "ranks"] as const;
 export type Group = (typeof groups)[number];
 
 /** The commands that take a setting. */

@@ -168,6 +168,41 @@ suite("recipes", () => {
     }
   });
 
+  test("a rate follows the pictures of all shards, of which there are as many as ranks unless given", () => {
+    for (const [given, ranks, lr, own] of [
+      [{ recipe: "torchvision", shards: 8 }, 1, 0.5, { lr: 0.0625, batch_size: 128 }],
+      [{ recipe: "torchvision", shards: 8 }, 4, 0.5, { lr: 0.0625, batch_size: 128 }],
+      [{ recipe: "torchvision" }, 8, 0.5, { lr: 0.0625, batch_size: 128 }],
+      [{ recipe: "small-set", batch_size: 4, shards: 8 }, 1, 0.2, null],
+      [{ recipe: "small-set", batch_size: 16, shards: 3 }, 1, 0.3, { lr: 0.2, batch_size: 32 }],
+    ] as const) {
+      const resolved = resolveSettings(given, 6000, {}, ranks);
+      assert.equal(resolved.settings.shards, "shards" in given ? given.shards : ranks);
+      assert.deepEqual([resolved.settings.lr, scaledRate(resolved)], [lr, own]);
+    }
+  });
+
+  test("documented and original multiply their rates by the shards: 0.5 and 8e-6 for eight", () => {
+    const original = resolveSettings({ recipe: "original" }, 1_281_144, {}, 8);
+    assert.deepEqual([original.settings.lr, original.settings.end_learning_rate], [0.5, 8e-6]);
+    assert.deepEqual(scaledRate(original), { lr: 0.0625, batch_size: 128 });
+    assert.deepEqual(rateWarnings(original), []);
+    const three = resolveSettings({ recipe: "documented", shards: 3 }, 1_281_144).settings;
+    assert.deepEqual([three.lr, three.end_learning_rate], [0.18, 3e-6]);
+    const given = resolveSettings({ recipe: "original", shards: 8, lr: 0.1, end_learning_rate: 1e-7 }, 10);
+    assert.deepEqual([given.settings.lr, given.settings.end_learning_rate], [0.1, 1e-7]);
+    assert.equal(scaledRate(given), null);
+  });
+
+  test("at another batch they are those of its shards, and warn with the rate in proportion to all pictures", () => {
+    const resolved = resolveSettings({ recipe: "original", shards: 8, batch_size: 64 }, 1_281_144);
+    assert.equal(resolved.settings.lr, 0.5);
+    assert.match(
+      rateWarnings(resolved).join(),
+      /rate 0.0625 for each of 8 shards, which belongs to batch 128, at batch 64;.*--lr 0.25$/,
+    );
+  });
+
   test("small-set makes more passes over fewer pictures, and keeps its numbers where it was tuned", () => {
     const epochs = (images: number): number => resolveSettings({}, images).settings.max_epochs;
     assert.deepEqual([50_000, 6000, 1500, 244].map(epochs), [15, 15, 30, 74]);

@@ -32,11 +32,16 @@ export class Evaluations {
     );
   }
 
-  /** On the whole validation set, with the averages and with the weights as they are; keeps the best. */
-  async evaluate(signal: AbortSignal | undefined): Promise<void> {
+  /**
+   * On the whole validation set, with the averages and with the weights as they are; keeps the best.
+   *
+   * @returns false when it was stopped before its end, and is made up for when the run resumes.
+   */
+  async evaluate(signal: AbortSignal | undefined): Promise<boolean> {
     const { data, settings, model, length } = this.plan;
     const { evaluation, standing } = this.prepared;
-    if (evaluation === undefined || data.validation === undefined) return;
+    if (evaluation === undefined || data.validation === undefined) return true;
+    this.plan.ranks.place("evaluating", standing.step);
     const { parameters, averages, statistics } = await this.saver.readState();
     const candidates = [
       ...(settings.average_decay > 0
@@ -54,15 +59,16 @@ export class Evaluations {
         ...(signal === undefined ? {} : { signal }),
         onBadImage: (image) => this.saver.noteBad([image]),
         known: this.plan.unreadable.validation,
+        ranks: this.plan.ranks,
       },
       this.journal.emit,
     );
-    if (scored === undefined) return; // stopped; made up for when the run resumes
+    if (scored === undefined) return false;
     const { step } = standing;
     standing.evaluated_step = step;
     const [chosen] = scored;
     const kept = candidates[0];
-    if (chosen === undefined || kept === undefined) return;
+    if (chosen === undefined || kept === undefined) return true;
     standing.scores = chosen;
     const met = { step, top1: chosen.top1, loss: chosen.loss };
     if (!Number.isFinite(chosen.loss)) {
@@ -84,5 +90,6 @@ export class Evaluations {
       this.journal.emit(event);
       this.summaries.evaluation(event, weights.parameters, i === 0);
     });
+    return true;
   }
 }

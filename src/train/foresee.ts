@@ -10,9 +10,9 @@ import { resolveSettings, type SettingsOfWeights } from "../settings/resolve-set
 import type { GivenSettings } from "../settings/settings.js";
 import { decodingMemoryOf } from "../data/loader.js";
 import { initialStatistics } from "../models/initialise.js";
-import { estimateMemory, refuseTooLargeBatch } from "./memory.js";
+import { refuseTooLargeBatch } from "./memory.js";
 import type { Plan } from "./plan.js";
-import { fillState, programsOf } from "./prepare.js";
+import { fillState, memoryOf, programsOf } from "./prepare.js";
 
 /**
  * Of settings alone, those that the weights decide among them. The recipe may depend on how many pictures there are: what
@@ -20,10 +20,10 @@ import { fillState, programsOf } from "./prepare.js";
  *
  * @throws UsageError
  */
-export function foresee(given: GivenSettings, ofWeights: SettingsOfWeights): void {
+export function foresee(given: GivenSettings, ofWeights: SettingsOfWeights, ranks: number): void {
   const refusals = [1, Number.MAX_SAFE_INTEGER].map((pictures) => {
     try {
-      resolveSettings(given, pictures, ofWeights);
+      resolveSettings(given, pictures, ofWeights, ranks);
       return undefined;
     } catch (error) {
       if (error instanceof RiffleError) return error;
@@ -39,7 +39,7 @@ export async function foreseePlan(plan: Plan, backend: Backend): Promise<void> {
   const { programOf, evaluated } = programsOf(plan);
   // What decoding takes depends on the cache, where there is to be one.
   const decoding = settings.cache === "none" ? await decodingMemoryOf(data.train) : 0;
-  refuseTooLargeBatch(settings, (batch) => estimateMemory(backend, programOf(batch), evaluated, decoding));
+  refuseTooLargeBatch(settings, (batch) => memoryOf(plan, backend, programOf(batch), evaluated, decoding));
   if (checkpoint !== undefined || settings.init_from === undefined) return;
   const program = programOf(settings.batch_size);
   const ofAll = (): Float32Array => new Float32Array(program.parameterCount);

@@ -3,7 +3,10 @@ import { suite, test } from "node:test";
 
 import { ResourceError } from "../core/error.js";
 import { availableMemory } from "../core/available-memory.js";
-import { refuseTooLargeBatch } from "./memory.js";
+import { nativeBackend } from "../backends/native/index.js";
+import { shuffleNetV2 } from "../models/shufflenet-v2.js";
+import { compile } from "../program/compile.js";
+import { estimateMemory, refuseTooLargeBatch } from "./memory.js";
 
 const limit = { bytes: 1000e6, source: "a test" };
 
@@ -32,6 +35,23 @@ suite("refuseTooLargeBatch", () => {
 
   test("says so when not even one image fits", () => {
     assert.match(hintFor(2, () => 2000e6) ?? "", /smaller --image_size/);
+  });
+});
+
+suite("estimateMemory", () => {
+  const network = shuffleNetV2({ variant: "tensorflow", width: 0.5, classes: 10 });
+  const program = compile(network, { batch: 4, imageSize: 64, mode: "train" });
+  const memoryOf = (needs: { shards?: number; prefetch?: number }): number =>
+    estimateMemory(nativeBackend, program, undefined, { decoding: 0, prefetch: 3, shards: 1, ...needs });
+
+  test("counts one copy of the gradients for every sum that is put aside", () => {
+    const gradients = 4 * program.parameterCount;
+    const copies = [1, 2, 3, 4, 7, 8].map((shards) => (memoryOf({ shards }) - memoryOf({})) / gradients);
+    assert.deepEqual(copies, [0, 1, 1, 2, 2, 3]);
+  });
+
+  test("counts the batches that are decoded ahead", () => {
+    assert.equal(memoryOf({}) - memoryOf({ prefetch: 0 }), 3 * 4 * 64 * 64 * 3);
   });
 });
 

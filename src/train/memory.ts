@@ -8,6 +8,7 @@
 import type { Backend } from "../backends/backend.js";
 import { availableMemory, type MemoryLimit } from "../core/available-memory.js";
 import { ResourceError } from "../core/error.js";
+import { DEFAULT_PREFETCH } from "../data/loader.js";
 import type { Program } from "../program/program.js";
 import { rateAt } from "../settings/resolve-settings.js";
 import type { Settings } from "../settings/settings.js";
@@ -15,23 +16,36 @@ import type { Settings } from "../settings/settings.js";
 /** Node itself, its threads' stacks, the decoder and the kernels' scratch space: measured at 120 to 160 MB. */
 const base = 200 * 2 ** 20;
 
-/** Batches of pictures that the loader keeps in flight. */
-const batchesInFlight = 4;
+/** What training needs besides its programs. */
+interface Needs {
+  /** Bytes that decoding pictures holds. */
+  readonly decoding: number;
+  /** Batches decoded ahead while training. */
+  readonly prefetch: number;
+  /** That this process runs in a step. */
+  readonly shards: number;
+}
 
-/** Peak of the process while training, evaluation in between counted, where decoding pictures holds `decoding` bytes. */
+/** Peak of the process while training, evaluation in between counted. */
 export function estimateMemory(
   backend: Backend,
   training: Program,
   evaluation: Program | undefined,
-  decoding: number,
+  { decoding, prefetch, shards }: Needs,
 ): number {
   return (
     base +
     decoding +
     backend.plan(training) +
-    batchesInFlight * pictures(training) +
-    (evaluation === undefined ? 0 : backend.plan(evaluation) + batchesInFlight * pictures(evaluation))
+    sumsAside(shards) * 4 * training.parameterCount +
+    (prefetch + 1) * pictures(training) +
+    (evaluation === undefined ? 0 : backend.plan(evaluation) + (DEFAULT_PREFETCH + 1) * pictures(evaluation))
   );
+}
+
+/** Sums of gradients put aside at most while a shard is run: one for each level of the tree below the last. */
+function sumsAside(shards: number): number {
+  return Math.floor(Math.log2(shards));
 }
 
 /**

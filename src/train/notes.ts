@@ -33,7 +33,7 @@ export function notesOn({ settings, origins, data, runDir }: Plan): string[] {
   const kept = settingNames.filter(
     (name) =>
       origins[name] === "given" &&
-      table[name].group !== "learning" &&
+      !["learning", "ranks"].includes(table[name].group) &&
       !["log_dir", "variant", "version", "init_from", "resume"].includes(name),
   );
   const options = kept.map((name) => {

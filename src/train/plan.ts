@@ -9,6 +9,10 @@ import { CheckpointError, UsageError } from "../core/error.js";
 import { shellWord } from "../core/printable.js";
 import { type Content, contentOf, replacedIn } from "../data/content.js";
 import { USUAL_SHARE } from "../data/held-out.js";
+import { ALONE } from "../distributed/alone.js";
+import { firstAhead, onFirst } from "../distributed/duties.js";
+import type { JoinedRanks } from "../distributed/ranks.js";
+import { type ShardShare, shardsOf } from "../distributed/shard-share.js";
 import { evaluationSide } from "../data/pictures/augment.js";
 import { refuseOccupied, stepFolder } from "../run/checkpoint.js";
 import type { Checkpoint, ModelDescription } from "../run/checkpoint-state.js";
@@ -48,7 +52,8 @@ export async function cachedPlan(
   report: Reporter,
   signal: AbortSignal | undefined,
 ): Promise<Plan> {
-  return { ...plan, data: await withCache(plan.data, plan.settings, report, signal) };
+  const cached = (): Promise<Plan["data"]> => withCache(plan.data, plan.settings, report, signal);
+  return { ...plan, data: await firstAhead(plan.ranks, "cache", cached) };
 }
 
 /** What is to be trained, before anything is allocated. */
@@ -60,6 +65,10 @@ export interface Plan extends ResolvedSettings {
   readonly content?: Content;
   readonly model: ModelDescription;
   readonly length: RunLength;
+  /** The processes that train together. */
+  readonly ranks: JoinedRanks;
+  /** Those of this process. */
+  readonly shards: ShardShare;
   /** Pictures that were found unreadable before anything was written, no more than are allowed. */
   readonly unreadable: Unreadable;
   /** Where a resumed run goes on; absent in a new one. */
@@ -68,6 +77,8 @@ export interface Plan extends ResolvedSettings {
 }
 
 /**
+ * Of several ranks the first reads settings and data before the others, and looks at the pictures for all.
+ *
  * @throws UsageError, DataError, CheckpointError; the signal's reason when it aborts before the plan stands. Nothing
  * stays open then.
  */
@@ -76,25 +87,33 @@ export async function planRun(
   runDir: string,
   report: Reporter,
   signal: AbortSignal | undefined,
+  ranks: JoinedRanks = ALONE,
 ): Promise<Plan> {
-  const checked =
-    given.resume === undefined ? await checkNew(given, runDir) : await checkResumed(given, runDir);
+  const { rank, size } = ranks;
+  refuseRankSize(given, size);
+  const checked = await firstAhead(ranks, "settings", (): Promise<CheckedNew | CheckedResumed> => {
+    return given.resume === undefined ? checkNew(given, runDir, size) : checkResumed(given, runDir);
+  });
   const { settings } = checked;
   refuseUnsupported(settings);
+  // A checkpoint that does not say is of one.
+  const shards = shardsOf({ shards: settings.shards ?? (isResumed(checked) ? 1 : size), rank, ranks: size });
+  refuseSync(settings, shards);
+  refuseWindow(settings, ranks);
   const leftOut = isResumed(checked) ? checked.checkpoint.state.bad_images : [];
   const split: RememberedSplit = isResumed(checked)
     ? await rememberedSplit(checked.checkpoint.path, checked.checkpoint.state)
     : {};
   const { record, byNumber } = split;
   const usualShare = isResumed(checked) ? 0 : USUAL_SHARE;
-  const data = await openRunData(
-    settings,
-    { seed: settings.seed ?? table.seed.default, usualShare, record, byNumber, leftOut, outputs: [runDir] },
-    report,
-  );
+  const seed = settings.seed ?? table.seed.default;
+  const options = { seed, usualShare, record, byNumber, leftOut, outputs: [runDir] };
+  const data = await firstAhead(ranks, "data", () => openRunData(settings, options, report));
   try {
     if (isResumed(checked)) checkDrawn(split, data.record, checked.checkpoint.path);
-    const plan = isResumed(checked) ? planResumed(checked, runDir, data) : planNew(checked, runDir, data);
+    const plan = isResumed(checked)
+      ? planResumed(checked, runDir, data)
+      : planNew(checked, runDir, data, size);
     const length = runLength(plan.settings, data.train.size);
     const content = plan.settings.synthetic ? undefined : await contentOf(data.train);
     if (content !== undefined) refuseReplaced(plan, content);
@@ -104,7 +123,11 @@ export async function planRun(
       ...(content === undefined ? {} : { content }),
       data: turned,
       length,
-      unreadable: await refuseUnreadable(data, settings, report, signal),
+      shards,
+      ranks,
+      unreadable: await onFirst(ranks, "look at the pictures", () =>
+        refuseUnreadable(data, settings, report, signal),
+      ),
     };
   } catch (error) {
     await data.close();
@@ -112,7 +135,40 @@ export async function planRun(
   }
 }
 
-type Decided = Omit<Plan, "length" | "unreadable" | "content">;
+type Decided = Omit<Plan, "length" | "ranks" | "shards" | "unreadable" | "content">;
+
+/** Of as many processes as were started; a resumed run may have had others. @throws UsageError */
+function refuseRankSize({ rank_size, ...others }: GivenSettings, size: number): void {
+  if (rank_size === undefined || rank_size === size) return;
+  const line = others.resume === undefined ? "" : ` -- train --resume ${shellWord(others.resume)}`;
+  throw new UsageError({
+    what:
+      size === 1
+        ? "this process was started alone, not as one of several"
+        : "another number of processes was started",
+    where: "option --rank_size",
+    expected: `${size}, or nothing`,
+    found: `--rank_size ${rank_size}`,
+    safe: "Nothing was read or written",
+    hint:
+      rank_size === 1
+        ? "Leave --rank_size out"
+        : `Start that many with riffle launch --ranks ${rank_size}${line}`,
+  });
+}
+
+/** One batch norm over all shards has them computed at the same time. @throws UsageError */
+function refuseSync({ sync_batch_norm }: GivenSettings, { count, of }: ShardShare): void {
+  if (sync_batch_norm !== true || count === 1) return;
+  throw new UsageError({
+    what: "one batch norm over all shards needs a process for each",
+    where: "option --sync_batch_norm",
+    expected: `${of} processes for ${of} shards`,
+    found: of === count ? "one process" : `${of / count} processes`,
+    safe: "Nothing was read or written",
+    hint: `Start ${of} with riffle launch --ranks ${of}, or leave --sync_batch_norm out`,
+  });
+}
 
 /** @throws CheckpointError naming pictures that are not those that the checkpoint was trained on. */
 function refuseReplaced({ checkpoint, data, runDir }: Decided, now: Content): void {
@@ -144,7 +200,19 @@ function isResumed(checked: CheckedNew): checked is CheckedResumed {
   return "checkpoint" in checked;
 }
 
-async function checkNew(given: GivenSettings, runDir: string): Promise<CheckedNew> {
+/** Memory that all ranks see is that of one machine. @throws UsageError */
+function refuseWindow({ exchange }: GivenSettings, { machines }: JoinedRanks): void {
+  if (exchange !== "window" || machines === 1) return;
+  throw new UsageError({
+    what: "machines have no memory in common",
+    where: "option --exchange",
+    expected: "messages, or auto",
+    found: `window, on ${machines} machines`,
+    safe: "Nothing was read or written",
+  });
+}
+
+async function checkNew(given: GivenSettings, runDir: string, ranks: number): Promise<CheckedNew> {
   if (given.data_dir === undefined && given.train_data_dir === undefined && given.synthetic !== true) {
     throw new UsageError({
       what: "there is no data to train on",
@@ -165,12 +233,17 @@ async function checkNew(given: GivenSettings, runDir: string): Promise<CheckedNe
   const settings = { ...given, ...Object.fromEntries(paths), log_dir: runDir };
   const ofWeights =
     given.init_from === undefined ? {} : await settingsOfWeights(resolve(given.init_from), given.variant);
-  foresee(given, ofWeights);
+  foresee(given, ofWeights, ranks);
   return { settings, ofWeights };
 }
 
-function planNew({ settings: given, ofWeights }: CheckedNew, runDir: string, data: RunData): Decided {
-  const resolved = resolveSettings(given, data.train.size, ofWeights);
+function planNew(
+  { settings: given, ofWeights }: CheckedNew,
+  runDir: string,
+  data: RunData,
+  ranks: number,
+): Decided {
+  const resolved = resolveSettings(given, data.train.size, ofWeights, ranks);
   const { variant, width, image_size, num_classes, augment, eval_resize, eval_crop } = resolved.settings;
   const found = data.classes.length;
   if (num_classes !== undefined && num_classes < found) {
@@ -211,7 +284,7 @@ function planResumed(
   data: RunData,
 ): Decided {
   const { state } = checkpoint;
-  const settings = { ...unsaid, ...known, resume: undefined } as ResolvedSettings["settings"];
+  const settings = { ...unsaid, shards: 1, ...known, resume: undefined } as ResolvedSettings["settings"];
   const fingerprint = trainingFingerprint(data.train, settings);
   if (fingerprint !== state.data.fingerprint) {
     throw new CheckpointError({

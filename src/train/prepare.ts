@@ -5,17 +5,19 @@
 
 import { resolve } from "node:path";
 
-import type { Backend, TrainingRun, TrainingState } from "../backends/backend.js";
+import type { Backend, TrainingRun, TrainingState, ExchangeKind } from "../backends/backend.js";
 import type { LoadedNetwork } from "../inference/evaluate.js";
-import { decodingMemoryOf } from "../data/loader.js";
+import { decodingMemoryOf, DEFAULT_PREFETCH } from "../data/loader.js";
 import { initialise, initialStatistics } from "../models/initialise.js";
 import type { Network } from "../models/layers.js";
 import { shuffleNetV2 } from "../models/shufflenet-v2.js";
 import { compile } from "../program/compile.js";
 import type { Program } from "../program/program.js";
+import type { RanksEvent } from "../run/events.js";
 import type { CheckpointState, ModelDescription } from "../run/checkpoint-state.js";
 import { loadTraining } from "../run/checkpoint-tensors.js";
 import { initialiseFrom } from "../weights/initialise-from.js";
+import { agreeOnWeights } from "./agreement.js";
 import { estimateMemory, refuseTooLargeBatch } from "./memory.js";
 import type { Plan } from "./plan.js";
 
@@ -42,15 +44,20 @@ export async function prepare(plan: Plan, backend: Backend): Promise<Prepared> {
   const { network, programOf, evaluated } = programsOf(plan);
   const sets = data.validation === undefined ? [data.train] : [data.train, data.validation];
   const decoding = Math.max(...(await Promise.all(sets.map(decodingMemoryOf))));
-  const memoryOf = (training: Program): number => estimateMemory(backend, training, evaluated, decoding);
-  refuseTooLargeBatch(settings, (batch) => memoryOf(programOf(batch)));
+  const memory = (training: Program): number => memoryOf(plan, backend, training, evaluated, decoding);
+  refuseTooLargeBatch(settings, (batch) => memory(programOf(batch)));
   const program = programOf(settings.batch_size);
-  const options = { threads: settings.threads ?? 0 };
-  const run = backend.train(program, options);
+  const options = { threads: settings.threads ?? plan.ranks.threads };
+  const run = backend.train(program, {
+    ...options,
+    exchange: exchangeOf(plan),
+    synchronised: settings.sync_batch_norm,
+  });
   try {
     const state = await run.readState();
     const warnings = await fillState(state, plan, program);
     await run.writeState(state);
+    await agreeOnWeights(plan.ranks, program, state);
     const { step = 0, evaluated_step = -1, scores = null, best = null } = checkpoint?.state ?? {};
     return {
       network,
@@ -58,7 +65,7 @@ export async function prepare(plan: Plan, backend: Backend): Promise<Prepared> {
       run,
       evaluation:
         evaluated === undefined ? undefined : { program: evaluated, run: backend.infer(evaluated, options) },
-      memory: memoryOf(program),
+      memory: memory(program),
       standing: { step, evaluated_step, scores, best },
       warnings: [...plan.warnings, ...warnings],
     };
@@ -66,6 +73,46 @@ export async function prepare(plan: Plan, backend: Backend): Promise<Prepared> {
     run.close();
     throw error;
   }
+}
+
+/** Inside a machine the memory that all see is the fastest; between machines backward hides what it can. */
+export function exchangeOf({ ranks, settings }: Pick<Plan, "ranks" | "settings">): ExchangeKind {
+  if (ranks.size === 1) return "none";
+  const isOneMachine = ranks.machines === 1;
+  if (settings.exchange === "window" || (settings.exchange === "auto" && isOneMachine)) return "window";
+  return settings.hcom_parallel ? "overlapped" : "messages";
+}
+
+/** What is said of the ranks; null for a process alone. */
+export function ranksEvent(plan: Plan, { buckets }: Program): RanksEvent | null {
+  const { size, machines, library, threads } = plan.ranks;
+  return size === 1
+    ? null
+    : {
+        size,
+        machines,
+        library,
+        threads: plan.settings.threads ?? threads,
+        exchange: exchangeOf(plan),
+        buckets: buckets.length,
+      };
+}
+
+/** Estimate of the whole process. */
+export function memoryOf(
+  { settings, shards }: Plan,
+  backend: Backend,
+  training: Program,
+  evaluated: Program | undefined,
+  decoding: number,
+): number {
+  const prefetch = prefetchOf(settings);
+  return estimateMemory(backend, training, evaluated, { decoding, prefetch, shards: shards.count });
+}
+
+/** Batches decoded ahead. */
+export function prefetchOf({ enable_data_pre_proc }: Plan["settings"]): number {
+  return enable_data_pre_proc ? DEFAULT_PREFETCH : 0;
 }
 
 /** The programs of a run, for any batch size. */
@@ -83,6 +130,7 @@ export function programsOf({ settings, model, data }: Plan): {
         imageSize: model.image_size,
         mode: "train",
         classifierRate: settings.classifier_rate,
+        bucketBytes: settings.bucket_size * 1024,
       }),
     evaluated:
       data.validation === undefined || settings.mode === "train"

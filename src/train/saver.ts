@@ -6,8 +6,10 @@
 import { join } from "node:path";
 
 import type { TrainingState, Weights } from "../backends/backend.js";
-import { asRiffleError, CheckpointError, DivergedError, ResourceError } from "../core/error.js";
-import { shellWord } from "../core/printable.js";
+import { asRiffleError, CheckpointError, DataError, DivergedError, ResourceError } from "../core/error.js";
+import { everybodys, onFirst } from "../distributed/duties.js";
+import { badImageLimit } from "../run/run-data.js";
+import { shellWord, shortPath } from "../core/printable.js";
 import type { PictureFile } from "../data/dataset.js";
 import type { BadImage } from "../data/loader.js";
 import { openCheckpoint, pruneCheckpoints, saveCheckpoint, stepFolder } from "../run/checkpoint.js";
@@ -34,6 +36,7 @@ export class Saver {
   /** What the last checkpoint holds. */
   #saved = { step: -1, says: "" };
   #failures = 0;
+  /** Pictures left out, on any rank. */
   readonly #bad: Map<string, PictureFile>;
   readonly #split: SplitState | undefined;
 
@@ -43,11 +46,14 @@ export class Saver {
     this.#journal = journal;
     this.#bad = new Map((plan.checkpoint?.state.bad_images ?? []).map((file) => [file.name, file]));
     this.#split = splitOf(plan);
-    if (plan.checkpoint !== undefined) this.#saved = { step: prepared.standing.step, says: this.#says() };
+    if (plan.checkpoint === undefined) return;
+    this.#saved = { step: prepared.standing.step, says: this.#says() };
+    this.#advise(plan.checkpoint.path);
   }
 
-  /** Whether the last checkpoint is of where the run stands. */
-  get isSaved(): boolean {
+  /** Whether the last checkpoint is of where the run stands. All ranks ask together. */
+  async isSaved(): Promise<boolean> {
+    await this.#shareBad();
     return this.#saved.says === this.#says();
   }
 
@@ -64,10 +70,12 @@ export class Saver {
     const { step } = standing;
     const state = await this.readState();
     if (!settings.do_checkpoint) return;
+    await this.#shareBad();
     const path = await this.#try(when, () =>
       this.#write(stepFolder(step), { kind: "training", state }, standing),
     );
     if (path === undefined) return;
+    this.#advise(path);
     this.#saved = { step, says: this.#says() };
     if (settings.checkpoint_format === "tf") {
       // A resumed run may come by a step that it has saved before.
@@ -76,9 +84,8 @@ export class Saver {
     }
     if (step === 0) return; // the start is reported, not that it was saved
     this.#journal.emit({ event: "save", step, checkpoint: path });
-    for (const what of await pruneCheckpoints(runDir, step, settings.keep_checkpoint_max)) {
-      this.#journal.warn(what);
-    }
+    const prune = (): Promise<string[]> => pruneCheckpoints(runDir, step, settings.keep_checkpoint_max);
+    for (const what of await onFirst(this.#plan.ranks, "prune", prune)) this.#journal.warn(what);
   }
 
   /**
@@ -107,21 +114,23 @@ export class Saver {
     const { standing, program } = this.#prepared;
     if (checkpoint === undefined || !settings.do_checkpoint) return;
     const said = standing.best;
-    const held = await heldBest(runDir, checkpoint);
+    const { ranks } = this.#plan;
+    const held = await onFirst(ranks, "best", () => heldBest(runDir, checkpoint));
     if (held?.step === said?.step && held?.top1 === said?.top1) return;
     if (said === null || (held !== undefined && !isBetter(said, held))) {
       standing.best = held ?? null;
       return;
     }
     const lost = `best/ does not hold the weights of step ${said.step}, which scored best`;
-    const source = await checkpointOf(runDir, said);
-    if (source !== undefined) {
-      const weights = await loadWeights(source, program);
-      const saved = { kind: "weights", weights } as const;
-      if ((await this.#try("between", () => this.#write("best", saved, source.state))) !== undefined) {
-        this.#journal.warn(`${lost}; they were written there from ${stepFolder(said.step)}`);
-        return;
-      }
+    const restore = async (): Promise<string | undefined> => {
+      const source = await checkpointOf(runDir, said);
+      if (source === undefined) return undefined;
+      const saved = { kind: "weights", weights: await loadWeights(source, program) } as const;
+      return this.#write("best", saved, source.state);
+    };
+    if ((await this.#try("between", restore)) !== undefined) {
+      this.#journal.warn(`${lost}; they were written there from ${stepFolder(said.step)}`);
+      return;
     }
     standing.best = held ?? null;
     const instead =
@@ -141,7 +150,7 @@ export class Saver {
    */
   async rescue(): Promise<void> {
     try {
-      if (!this.isSaved) await this.save("last");
+      if (!(await this.isSaved())) await this.save("last");
     } catch (error) {
       this.#journal.warn(`not saved at step ${this.#prepared.standing.step}: ${String(error)}`);
     }
@@ -205,7 +214,45 @@ export class Saver {
     });
   }
 
-  async #try(when: When, save: () => Promise<string>): Promise<string | undefined> {
+  /** What left pictures out is known to the rank that met it; a checkpoint names all of them. */
+  async #shareBad(): Promise<void> {
+    const { ranks, settings } = this.#plan;
+    if (ranks.size === 1) return;
+    const all = await everybodys(ranks, "pictures left out", [...this.#bad.values()]);
+    for (const file of all.flat()) this.#bad.set(file.name, file);
+    const allowed = badImageLimit(settings);
+    if (this.#bad.size <= allowed) return;
+    const names = [...this.#bad.keys()];
+    throw new DataError({
+      what: "the ranks together left out more pictures than are allowed",
+      where: names[0],
+      expected: `at most ${allowed}`,
+      found: `${names.length}: ${names.slice(0, 5).join(", ")}${names.length > 5 ? ", ..." : ""}`,
+      hint: `Remove or replace them, or allow them: --max_bad_images ${names.length + 4}`,
+    });
+  }
+
+  /** What ranks are told when one of them goes missing. */
+  #advise(path: string): void {
+    const { ranks, runDir, settings } = this.#plan;
+    const command = `npx riffle launch --ranks ${ranks.size} -- train --resume ${shellWord(shortPath(runDir))}`;
+    ranks.watch(
+      settings.rank_timeout,
+      `The last checkpoint is whole: ${shortPath(path)}.\n  Go on: ${command}`,
+    );
+  }
+
+  /** What the first rank writes; the others wait for it, however long it takes. */
+  async #try(when: When, save: () => Promise<string | undefined>): Promise<string | undefined> {
+    const { ranks } = this.#plan;
+    const { step } = this.#prepared.standing;
+    ranks.place("saving", step);
+    const path = await onFirst(ranks, "save", () => this.#tryAlone(when, save));
+    ranks.place("computing", step);
+    return path;
+  }
+
+  async #tryAlone(when: When, save: () => Promise<string | undefined>): Promise<string | undefined> {
     try {
       const path = await save();
       this.#failures = 0;

@@ -6,6 +6,7 @@
  */
 
 import { stepsPerEpoch } from "../data/epoch.js";
+import type { ResolvedSettings } from "../settings/resolve-settings.js";
 import type { Settings } from "../settings/settings.js";
 
 /** Numbers of steps. */
@@ -29,12 +30,15 @@ export interface Schedule {
   readonly decaySteps: number;
 }
 
-/** @throws UsageError when the pictures do not make one batch. */
+/** @throws UsageError when the pictures do not make one step. */
 export function runLength(
-  settings: Pick<Settings, "batch_size" | "lr" | "max_epochs" | "max_train_steps">,
+  settings: Pick<
+    ResolvedSettings["settings"],
+    "batch_size" | "shards" | "lr" | "max_epochs" | "max_train_steps"
+  >,
   images: number,
 ): RunLength {
-  const perEpoch = stepsPerEpoch(images, settings.batch_size, { lr: settings.lr });
+  const perEpoch = stepsPerEpoch(images, settings.batch_size, { shards: settings.shards, lr: settings.lr });
   const scheduled = Math.max(1, Math.floor(settings.max_epochs * perEpoch));
   const steps = Math.min(scheduled, settings.max_train_steps ?? Infinity);
   return { stepsPerEpoch: perEpoch, scheduled, steps };

@@ -1,14 +1,17 @@
 /**
- * How fast training goes: images per second and the share of time spent waiting for pictures.
+ * How fast training goes: images per second, and the shares of time spent waiting for pictures and for other ranks.
  *
  * Only steps count; the time between `step` and `resume` (evaluation, saving) does not. Times in seconds.
  */
 
 import { performance } from "node:perf_hooks";
 
+import type { StepEvent } from "../run/events.js";
+
 interface Lap {
   readonly seconds: number;
   readonly waited: number;
+  readonly exchanged: number;
 }
 
 /** Laps in the recent figures. */
@@ -23,10 +26,13 @@ export class StepClock {
 
   constructor(private readonly batch: number) {}
 
-  /** A step has ended; `waited` is the time its source has waited for pictures since it was opened. */
-  step(waited: number): void {
+  /**
+   * A step has ended; `waited` is the time its source has waited for pictures since it was opened, `exchanged` what the step
+   * spent on the exchange with other ranks.
+   */
+  step(waited: number, exchanged: number): void {
     const now = performance.now() / 1000;
-    const lap = { seconds: now - this.#begin, waited: waited - this.#waitedBefore };
+    const lap = { seconds: now - this.#begin, waited: waited - this.#waitedBefore, exchanged };
     this.#recent.push(lap);
     if (this.#recent.length > recentLaps) this.#recent.shift();
     this.#steps++;
@@ -41,13 +47,17 @@ export class StepClock {
   }
 
   /** Of the last steps, and how long `stepsLeft` more would take. */
-  recent(stepsLeft: number): { images_per_second: number; waiting: number; seconds_left: number } {
+  recent(
+    stepsLeft: number,
+  ): Pick<StepEvent, "images_per_second" | "waiting" | "exchanging" | "seconds_left"> {
     const seconds = this.#recent.reduce((sum, lap) => sum + lap.seconds, 0);
-    const waited = this.#recent.reduce((sum, lap) => sum + lap.waited, 0);
+    const share = (part: "waited" | "exchanged"): number =>
+      seconds > 0 ? Math.min(1, this.#recent.reduce((sum, lap) => sum + lap[part], 0) / seconds) : 0;
     const perStep = seconds / Math.max(this.#recent.length, 1);
     return {
       images_per_second: perStep > 0 ? this.batch / perStep : 0,
-      waiting: seconds > 0 ? Math.min(1, waited / seconds) : 0,
+      waiting: share("waited"),
+      exchanging: share("exchanged"),
       seconds_left: perStep * stepsLeft,
     };
   }

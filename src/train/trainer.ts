@@ -16,15 +16,15 @@
 
 import { join, resolve } from "node:path";
 
-import type { Batch, StepResult } from "../backends/backend.js";
+import type { Batch, Shard, StepResult } from "../backends/backend.js";
 import { chooseBackend } from "../backends/registry.js";
+import { anybody, FailedElsewhere, firstFailure } from "../distributed/duties.js";
+import { joinRanks } from "../distributed/join.js";
 import { closing } from "../core/closing.js";
 import { exists, probeFolder, replaceFile } from "../core/durable.js";
 import { DataError, DivergedError } from "../core/error.js";
 import { shellWord } from "../core/printable.js";
-import { Draws, streams } from "../core/random.js";
 import { type BatchSource, type LoadedBatch, TooManyBadImages, trainingBatches } from "../data/loader.js";
-import type { HeadStep, Program } from "../program/program.js";
 import { recoverRun, refuseOccupied } from "../run/checkpoint.js";
 import type { Best, Scores } from "../run/checkpoint-state.js";
 import type { Reporter, StepEvent, TrainEvent } from "../run/events.js";
@@ -38,11 +38,13 @@ import { augmentationOf } from "../settings/augmentation.js";
 import { scaledRate } from "../settings/resolve-settings.js";
 import { valuesOf } from "../settings/read-settings.js";
 import { type GivenSettings, settings as table } from "../settings/settings.js";
+import { agreeOnPlan } from "./agreement.js";
+import { dropoutMask } from "./dropout.js";
 import { Evaluations } from "./evaluation.js";
 import { foreseePlan } from "./foresee.js";
 import { notesOn } from "./notes.js";
 import { cachedPlan, type Plan, planRun } from "./plan.js";
-import { type Prepared, prepare } from "./prepare.js";
+import { type Prepared, prefetchOf, prepare, ranksEvent } from "./prepare.js";
 import { Saver } from "./saver.js";
 import { averageDecay, learningRate, type Schedule, scheduleOf } from "./schedule.js";
 import { StepClock } from "./step-clock.js";
@@ -79,12 +81,19 @@ export async function train(
       ? resolve(given.log_dir ?? table.log_dir.default)
       : await runFolderOf(resolve(given.resume));
   const journal = new Journal(report);
+  const patience = given.rank_timeout ?? table.rank_timeout.default;
+  const ranks = await joinRanks(patience);
+  const advice = given.resume === undefined ? "Nothing was written." : "The run is as it was.";
+  ranks.watch(patience, advice);
   const isThere = await exists(runDir);
   // A folder that cannot be written is told before anything long; a new one is made when nothing speaks against the run.
-  const leaveNothing = await probeFolder(runDir);
-  await leaveNothing();
-  return closing(async (atEnd) => {
+  if (ranks.rank === 0) {
+    const leaveNothing = await probeFolder(runDir);
+    await leaveNothing();
+  }
+  const result = await closing(async (atEnd) => {
     const enter = async (): Promise<void> => {
+      if (ranks.rank > 0) return; // the first holds and writes the folder for all
       atEnd(await probeFolder(runDir));
       const lock = await lockRun(runDir);
       atEnd(() => lock.release());
@@ -93,11 +102,13 @@ export async function train(
       await recoverRun(runDir);
     };
     if (isThere) await enter();
-    const planned = await planRun(given, runDir, journal.emit, signal);
+    const planned = await planRun(given, runDir, journal.emit, signal, ranks);
     atEnd(() => planned.data.close());
+    ranks.watch(planned.settings.rank_timeout, advice);
     const backend = await chooseBackend();
+    await agreeOnPlan(ranks, planned, backend);
     await foreseePlan(planned, backend);
-    if (!isThere) {
+    if (!isThere && ranks.rank === 0) {
       await enter();
       await refuseOccupied(
         runDir,
@@ -109,11 +120,13 @@ export async function train(
     const prepared = await prepare(plan, backend);
     atEnd(() => prepared.run.close());
     atEnd(() => prepared.evaluation?.run.close());
-    journal.open(runDir, plan.settings, prepared.standing.step);
+    if (ranks.rank === 0) journal.open(runDir, plan.settings, prepared.standing.step);
     const training = new Training(plan, prepared, backend.name, journal);
     atEnd(() => training.close());
     return training.run(signal);
   }, journal.warn);
+  await ranks.close();
+  return result;
 }
 
 /** A run in progress. */
@@ -129,8 +142,10 @@ class Training {
   readonly #clock: StepClock;
   #lastStep: StepResult | undefined;
   #badImages = 0;
-  /** While a step is made the weights may be half of it. */
+  /** While an update is made the weights may be half of it. */
   #isUpdating = false;
+  /** Whether all ranks have learned that one of them cannot go on. */
+  #endsTogether = false;
 
   constructor(plan: Plan, prepared: Prepared, backend: string, journal: Journal) {
     const { runDir, settings, model, length } = plan;
@@ -141,10 +156,11 @@ class Training {
     this.#journal = journal;
     this.#summaries = new Summaries(runDir, {
       program,
+      stepImages: this.#stepImages,
       readState: () => run.readState(),
       weightDecay: settings.weight_decay,
       scheme: model.variant === "tensorflow" ? "tensorflow" : "canonical",
-      interval: settings.save_summary_steps,
+      interval: plan.ranks.rank === 0 ? settings.save_summary_steps : 0,
       loop: settings.iterations_per_loop,
       lastStep: length.steps,
       step: standing.step,
@@ -154,7 +170,7 @@ class Training {
     this.#saver = new Saver(plan, prepared, journal);
     this.#evaluations = new Evaluations(plan, prepared, journal, this.#summaries, this.#saver);
     this.#schedule = scheduleOf(settings, length);
-    this.#clock = new StepClock(settings.batch_size);
+    this.#clock = new StepClock(this.#stepImages);
   }
 
   async run(signal: AbortSignal | undefined): Promise<TrainResult> {
@@ -166,7 +182,9 @@ class Training {
     this.#badImages = unreadable.length;
     const { data, settings } = this.#plan;
     const { record } = data;
+    const isFirst = this.#plan.ranks.rank === 0;
     if (
+      isFirst &&
       settings.do_checkpoint &&
       record !== undefined &&
       (resumed === undefined || resumed.state.split !== undefined)
@@ -176,16 +194,24 @@ class Training {
     // Saved before anything is trained, so that a run killed at any time from now on can be resumed.
     if (resumed === undefined) await this.#saver.save("last");
     else await this.#saver.settleBest();
-    await this.#writeRecipe();
+    if (isFirst) await this.#writeRecipe();
     this.#journal.emit(this.#startEvent());
+    const ask = (): void => {
+      this.#prepared.run.requestStop();
+      this.#plan.ranks.stopping();
+    };
+    if (signal?.aborted === true) ask();
+    else signal?.addEventListener("abort", ask, { once: true });
     try {
       // A run stopped between a step and its evaluation makes up for it.
-      if (standing.step > 0 && this.#evaluations.isDue) await this.#evaluations.evaluate(signal);
-      await this.#train(signal);
+      if (standing.step === 0 || (await this.#evaluate(signal))) await this.#train(signal);
     } catch (error) {
       throw await this.#ended(error);
+    } finally {
+      signal?.removeEventListener("abort", ask);
     }
-    if (!this.#saver.isSaved) await this.#saver.save("last");
+    this.#plan.ranks.place("ending", standing.step);
+    if (!(await this.#saver.isSaved())) await this.#saver.save("last");
     const { step, scores, best } = standing;
     const { checkpoint } = this.#saver;
     const epoch = this.#epoch();
@@ -209,6 +235,8 @@ class Training {
     const { settings, model, data } = this.#plan;
     const source = trainingBatches(data.train, {
       batch: settings.batch_size,
+      shards: this.#plan.shards,
+      prefetch: prefetchOf(settings),
       imageSize: model.image_size,
       seed: settings.seed,
       firstStep: this.#prepared.standing.step,
@@ -223,12 +251,18 @@ class Training {
     }, this.#journal.warn);
   }
 
-  /** What a run ends with that an error ended: its weights are saved first, where they are whole and finite. */
-  async #ended(error: unknown): Promise<unknown> {
-    const { runDir, settings } = this.#plan;
-    if (error instanceof TooManyBadImages) this.#saver.noteBad(error.images);
+  /**
+   * What a run ends with that an error ended: its weights are saved first, where they are whole and finite. Of several ranks
+   * all end with what one of them met, where the others could learn of it.
+   */
+  async #ended(thrown: unknown): Promise<unknown> {
+    const { runDir, settings, ranks } = this.#plan;
+    if (ranks.size > 1 && !this.#endsTogether) return thrown;
+    const error = await firstFailure(ranks, thrown);
+    if (error instanceof TooManyBadImages && ranks.size === 1) this.#saver.noteBad(error.images);
     if (!(error instanceof DivergedError) && !this.#isUpdating) await this.#saver.rescue();
-    if (!(error instanceof TooManyBadImages) || !settings.do_checkpoint || !this.#saver.isSaved) return error;
+    if (!(error instanceof TooManyBadImages) || !settings.do_checkpoint || !(await this.#saver.isSaved()))
+      return error;
     const { images, problem } = error;
     const resume = `riffle train --resume ${shellWord(runDir)}`;
     const leave = `such files out: ${resume} --max_bad_images ${images.length + 4}`;
@@ -244,19 +278,30 @@ class Training {
   }
 
   async #loop(source: BatchSource, signal: AbortSignal | undefined): Promise<void> {
-    const { settings, length } = this.#plan;
+    const { settings, length, ranks } = this.#plan;
     const { standing } = this.#prepared;
     this.#clock.resume(0);
-    if (standing.step >= length.steps || signal?.aborted) return;
-    for await (const batch of source) {
+    const isStopped = await anybody(ranks, "begin", signal?.aborted === true);
+    if (standing.step >= length.steps || isStopped) return;
+    const { count } = this.#plan.shards;
+    const batches = source[Symbol.asyncIterator]();
+    for (let index = 0; ; index = (index + 1) % count) {
+      ranks.place("loading", standing.step);
+      const batch = await this.#next(batches);
+      ranks.place("computing", standing.step);
+      let result: StepResult;
       try {
-        await this.#trainOn(batch, source);
+        result = await this.#trainOn(batch, { index, count });
+        if (index < count - 1) continue;
+        await this.#stepped(result, source);
       } finally {
         batch.release();
       }
       this.#reportBadImages(source);
-      if (this.#evaluations.isDue) await this.#evaluations.evaluate(signal);
-      const last = standing.step >= length.steps || signal?.aborted === true;
+      const isWhole = await this.#evaluate(signal);
+      // Ranks stop where all of them have heard of it: with the step's sum, or in the evaluation.
+      const stops = ranks.size === 1 ? signal?.aborted === true : result.stops > 0;
+      const last = standing.step >= length.steps || stops || !isWhole;
       if (last || standing.step % settings.save_checkpoints_steps === 0)
         await this.#saver.save(last ? "last" : "between");
       await this.#journal.flush();
@@ -265,12 +310,42 @@ class Training {
     }
   }
 
-  /** One update, and its report. */
-  async #trainOn(batch: LoadedBatch, source: BatchSource): Promise<void> {
-    const { settings, length } = this.#plan;
+  /** Where an evaluation is due. @returns false when it was stopped before its end */
+  async #evaluate(signal: AbortSignal | undefined): Promise<boolean> {
+    try {
+      return !this.#evaluations.isDue || (await this.#evaluations.evaluate(signal));
+    } catch (error) {
+      // Counted over all ranks, and so met by all at the same place.
+      this.#endsTogether ||= error instanceof TooManyBadImages;
+      throw error;
+    }
+  }
+
+  /**
+   * A batch; where this rank cannot go on, the others learn of it with the step's sum. They wait elsewhere where their
+   * batch norms are one, and end with this rank.
+   */
+  async #next(batches: AsyncIterator<LoadedBatch>): Promise<LoadedBatch> {
+    try {
+      return ((await batches.next()) as IteratorYieldResult<LoadedBatch>).value;
+    } catch (error) {
+      if (!this.#plan.settings.sync_batch_norm) {
+        await this.#prepared.run.abandonStep();
+        this.#endsTogether = true;
+      }
+      throw error;
+    }
+  }
+
+  /** One shard of a step; with the last one the update is made. */
+  async #trainOn(batch: LoadedBatch, shard: Shard): Promise<StepResult> {
+    const { settings, shards } = this.#plan;
     const { program, run, standing } = this.#prepared;
-    const rate = learningRate(this.#schedule, standing.step);
-    const mask = dropoutMask(program, settings.seed, standing.step);
+    const mask = dropoutMask(program, {
+      seed: settings.seed,
+      step: standing.step,
+      shard: shards.first + shard.index,
+    });
     const loss = {
       labelSmoothing: settings.label_smoothing,
       weightDecay: settings.weight_decay,
@@ -278,23 +353,37 @@ class Training {
     };
     const input: Batch = { images: batch.images, labels: batch.labels };
     const step = standing.step + 1;
-    await this.#summaries.before(step);
-    this.#isUpdating = true;
-    const result = await run.step(input, loss, {
-      learningRate: rate,
+    if (shard.index === 0) await this.#summaries.before(step, batch.images);
+    const update = {
+      learningRate: this.#rate,
       momentum: settings.momentum,
       nesterov: settings.nesterov,
       weightDecay: settings.weight_decay,
       averageDecay: settings.average_decay === 0 ? 0 : averageDecay(settings.average_decay, step),
-    });
+    };
+    this.#isUpdating = shard.index === shard.count - 1;
+    const result = await run.step(input, loss, update, shard);
     this.#isUpdating = false;
+    return result;
+  }
+
+  /** A step was made: where the run stands, and what it reports. */
+  async #stepped(result: StepResult, source: BatchSource): Promise<void> {
+    const { settings, length } = this.#plan;
+    const { standing } = this.#prepared;
+    const rate = this.#rate;
+    const step = standing.step + 1;
+    if (result.failures > 0) {
+      this.#endsTogether = true;
+      throw new FailedElsewhere();
+    }
     if (!result.finite) {
       const found = `loss ${result.crossEntropy + result.decayLoss} at learning rate ${rate}`;
       throw this.#saver.diverged("the loss or a gradient is not finite", step, found);
     }
     standing.step = step;
     this.#lastStep = result;
-    this.#clock.step(source.waited);
+    this.#clock.step(source.waited, result.exchangeSeconds);
     if (step % settings.iterations_per_loop !== 0 && step !== length.steps) return;
     const event: StepEvent = {
       event: "step",
@@ -303,12 +392,12 @@ class Training {
       loss: result.crossEntropy + result.decayLoss,
       cross_entropy: result.crossEntropy,
       decay_loss: result.decayLoss,
-      top1: result.correct1 / settings.batch_size,
-      top5: result.correct5 / settings.batch_size,
+      top1: result.correct1 / this.#stepImages,
+      top5: result.correct5 / this.#stepImages,
       learning_rate: rate,
       ...this.#clock.recent(length.steps - step),
     };
-    await this.#summaries.step(event, batch.images);
+    await this.#summaries.step(event);
     this.#journal.emit(event);
   }
 
@@ -335,8 +424,10 @@ class Training {
       cache_folder: data.cacheFolder ?? null,
       steps: length.steps,
       steps_per_epoch: length.stepsPerEpoch,
+      images_per_step: this.#stepImages,
       epochs: settings.max_epochs,
       backend: this.#backend,
+      ranks: ranksEvent(this.#plan, program),
       memory,
       recipe: settings.recipe,
       scaled_rate: scaledRate({ settings, origins }),
@@ -350,9 +441,19 @@ class Training {
   #finalScores(): Pick<Scores, "loss" | "top1" | "top5"> {
     const { scores } = this.#prepared.standing;
     if (scores !== null) return { loss: scores.loss, top1: scores.top1, top5: scores.top5 };
-    const { batch_size } = this.#plan.settings;
+    const images = this.#stepImages;
     const { crossEntropy = NaN, correct1 = NaN, correct5 = NaN } = this.#lastStep ?? {};
-    return { loss: crossEntropy, top1: correct1 / batch_size, top5: correct5 / batch_size };
+    return { loss: crossEntropy, top1: correct1 / images, top5: correct5 / images };
+  }
+
+  /** Pictures of a step, over all shards. */
+  get #stepImages(): number {
+    return this.#plan.shards.of * this.#plan.settings.batch_size;
+  }
+
+  /** Of the next update. */
+  get #rate(): number {
+    return learningRate(this.#schedule, this.#prepared.standing.step);
   }
 
   #epoch(): number {
@@ -365,16 +466,4 @@ class Training {
     for (const { file, reason } of found) this.#journal.emit({ event: "bad_image", file, reason });
     this.#badImages = source.badImages.length;
   }
-}
-
-/** [batch, features] of 0 or 1 / (1 - rate), a function of (seed, step); undefined without dropout. */
-function dropoutMask(program: Program, seed: number, step: number): Float32Array | undefined {
-  const head = program.steps.at(-1) as HeadStep;
-  if (head.dropout === 0) return undefined;
-  const draws = new Draws(seed, streams.dropout, 0, step);
-  const kept = 1 / (1 - head.dropout);
-  const threshold = head.dropout * 2 ** 32;
-  return Float32Array.from({ length: program.batch * head.inputs.length }, () =>
-    draws.word() < threshold ? 0 : kept,
-  );
 }
