@@ -8,4 +8,6 @@ if [[ ! -f $program ]]; then
   echo "riffle is not built: run 'npm ci && npm run build' in $root" >&2
   exit 6
 fi
+# Which ranks there are; every machine of a cluster finds its own there.
+export RANK_TABLE_FILE=${RANK_TABLE_FILE:-$root/test/8p.json}
 exec node "$program" launch train_performance_8p "$@"

@@ -11,7 +11,7 @@ import { Command, CommanderError, type Help, Option } from "commander";
 import { UsageError } from "../core/error.js";
 import { atHome } from "../core/home.js";
 import { describeDefault, type RecipeName } from "../settings/recipe.js";
-import { findSetting, readSetting, readSettings } from "../settings/read-settings.js";
+import { findSetting, readSetting, readSettings, valuesOf } from "../settings/read-settings.js";
 import { type Group, type Setting } from "../settings/setting-kinds.js";
 import { type GivenSettings, type SettingName, settings } from "../settings/settings.js";
 import type { Terminal } from "./terminal.js";
@@ -64,6 +64,7 @@ export const groupTitles: Readonly<Record<Group, string>> = {
   network: "Network",
   learning: "Learning",
   run: "Run",
+  ranks: "Several processes",
 };
 
 const OUTPUT: OwnOptions = {
@@ -122,7 +123,7 @@ export function buildParser(
 
 /**
  * A command line that names no command, as the documented one does not (`--mode train --data_dir …`), with the command
- * that its mode means; and `train --mode evaluate` as what it is.
+ * that its mode means, and with its recipe unless another is named; and `train --mode evaluate` as what it is.
  */
 function withCommand(argv: readonly string[]): readonly string[] {
   const [first = ""] = argv;
@@ -134,7 +135,17 @@ function withCommand(argv: readonly string[]): readonly string[] {
   const isBare =
     first.startsWith("--") &&
     (at >= 0 || argv.some((argument) => /^--(train_)?data[_-]dir|^--synthetic/.test(argument)));
-  return isBare ? [command, ...argv] : argv;
+  if (!isBare) return argv;
+  // Whoever types the documented line means what its documentation says.
+  const isTold =
+    command === "evaluate" || argv.some((argument) => /^--(recipe|resume|init[_-]from)(=|$)/.test(argument));
+  return [command, ...(isTold ? [] : ["--recipe", "documented"]), ...argv];
+}
+
+/** The command that a command line names or means; undefined where it is for all of them, `--help`. */
+export function commandOf(argv: readonly string[]): string | undefined {
+  const [first] = withCommand(argv);
+  return first?.startsWith("-") === true ? undefined : first;
 }
 
 /** Options in the table's spelling, whichever of its spellings was typed. */
@@ -164,6 +175,34 @@ export function parserFailure(error: CommanderError): UsageError | undefined {
   });
 }
 
+/** The options of an invocation as a command line again. */
+export function argumentsOf({ settings: given, own }: Invocation): string[] {
+  return [
+    ...[...own].map(([name, value]) => (value === true ? `--${name}` : `--${name}=${value}`)),
+    ...settingArguments(given),
+  ];
+}
+
+export function settingArguments(given: GivenSettings): string[] {
+  return Object.entries(valuesOf(given)).map(([name, value]) => `--${name}=${String(value)}`);
+}
+
+/** Reads a command line of one command, its name first. @throws UsageError; a CommanderError where help is asked for. */
+export async function readCommandLine(
+  spec: CliCommand,
+  argv: readonly string[],
+  terminal: Terminal,
+): Promise<Invocation | undefined> {
+  let read: Invocation | undefined;
+  const run = (invocation: Invocation): Promise<number> => {
+    read = invocation;
+    return Promise.resolve(0);
+  };
+  const parser = buildParser([{ ...spec, run }], "", terminal, () => undefined);
+  await parser.parseAsync(normaliseArguments([spec], argv), { from: "user" });
+  return read;
+}
+
 /** The value of an own option that is a whole number from 1, or `fallback` where it is not given. */
 export function wholeNumber({ own }: Invocation, name: string, fallback: number): number {
   const text = own.get(name);
@@ -186,7 +225,8 @@ export function choice<T extends string>(
   throw wrongValue(name, text, words.join(", "));
 }
 
-function wrongValue(name: string, text: string | true, expected: string): UsageError {
+/** That an own option's value is none of those expected. */
+export function wrongValue(name: string, text: string | true, expected: string): UsageError {
   return new UsageError({
     what: `--${name} cannot be ${JSON.stringify(text)}`,
     where: `option --${name}`,

@@ -38,6 +38,7 @@ export const importCommand: CliCommand = {
     "data_dir",
     "recipe",
     "batch_size",
+    "shards",
     "max_epochs",
   ],
   defaults: {
@@ -211,7 +212,7 @@ function list(path: string, terminal: Terminal): Promise<number> {
 
 /** Settings of a run that is to go on; without one they would be accepted and ignored. */
 function refuseTrainingSettings({ settings }: Invocation): void {
-  const name = (["data_dir", "recipe", "batch_size", "max_epochs"] as const).find(
+  const name = (["data_dir", "recipe", "batch_size", "shards", "max_epochs"] as const).find(
     (n) => settings[n] !== undefined,
   );
   if (name === undefined) return;

@@ -1,21 +1,33 @@
 #!/usr/bin/env node
 /** The program `riffle`: runs a command line, prints its failure, sets the exit code. */
 
+import { commandOf } from "./command.js";
+import { rankProcess } from "./rank-process.js";
 import { reportError } from "./report-error.js";
 import { runRiffle } from "./riffle.js";
 import { ignoresHangUp } from "./stop.js";
 import { openTerminal } from "./terminal.js";
 
 const argv = process.argv.slice(2);
-const terminal = openTerminal(argv.includes("--json"));
+const [json, debug] = [argv.includes("--json"), argv.includes("--debug")];
 if (ignoresHangUp()) process.on("SIGHUP", () => {});
-try {
-  process.exitCode = await runRiffle(argv, terminal);
-  // Who stopped it knows that it did not end.
-  if (process.exitCode < 128) await terminal.finish();
-} catch (error) {
-  terminal.keepGoing();
-  process.exitCode = reportError(error, terminal, argv.includes("--debug"));
-}
+process.exitCode = await run();
 // Whatever still waits (a timer, a thread) has nothing to add; let what was written reach its reader.
 process.stdout.write("", () => process.exit());
+
+async function run(): Promise<number> {
+  let terminal = openTerminal(json);
+  let rank: ReturnType<typeof rankProcess>;
+  try {
+    // Of several ranks only those that train know of each other.
+    if (["train", "launch"].includes(commandOf(argv) ?? "")) rank = rankProcess(json);
+    terminal = rank?.terminal ?? terminal;
+    const code = await runRiffle(argv, terminal);
+    // Who stopped it knows that it did not end.
+    if (code < 128) await terminal.finish();
+    return rank?.exitCode(code) ?? code;
+  } catch (error) {
+    terminal.keepGoing();
+    return rank?.fail(error, debug) ?? reportError(error, terminal, debug);
+  }
+}

@@ -35,11 +35,12 @@ const english: Words = {
       "`--batch_size=64` or `--batch-size 64`. Generated from `src/settings/settings.ts` by " +
       "`node scripts/parameters-pages.mjs`; do not edit. [中文](zh-CN/parameters.md)",
     "",
-    "The documented command line names no command: `riffle --mode train …` is `riffle train …`, `riffle --mode evaluate …` " +
-      "is `riffle evaluate …`. Two sets of defaults were published, the option table and the code; they are the recipes " +
+    "The documented command line names no command: `riffle --mode train …` is `riffle train --recipe documented …` (another " +
+      "recipe may be given), `riffle --mode evaluate …` is `riffle evaluate …`. Two sets of defaults were published, the option table and the code; they are the recipes " +
       "`documented` and `original`. A parameter that is given wins over the recipe. Without `--recipe`, `fine-tune` holds with " +
       "`--init_from`, else `small-set` below 100,000 training pictures, else `documented`. The rate of a recipe belongs to its batch: " +
       "with another `--batch_size` it is scaled in proportion unless `--lr` is given; `documented` and `original` keep theirs and warn. " +
+      "With several shards the rate belongs to all pictures of a step; `documented` and `original` multiply theirs, and their final rate, by the shards. " +
       "Both `fine-tune` and `small-set` go by the number of pictures (docs/recipes.md). `riffle help recipes NAME` prints one in full.",
   ],
   head: ["parameter", "also", "of", "values", "default", "effect"],
@@ -59,10 +60,11 @@ const chinese: Words = {
       "`--batch-size 64`。本页由 `node scripts/parameters-pages.mjs` 根据 `src/settings/settings.ts` 生成，请勿手工修改。" +
       "[English](../parameters.md)",
     "",
-    "原文档的命令行不带子命令：`riffle --mode train …` 即 `riffle train …`，`riffle --mode evaluate …` 即 " +
+    "原文档的命令行不带子命令：`riffle --mode train …` 即 `riffle train --recipe documented …`（也可另给配方），`riffle --mode evaluate …` 即 " +
       "`riffle evaluate …`。原系统公布过两套默认值，分别来自参数表和代码，对应这里的两个配方 `documented` 与 `original`。" +
       "命令行给出的参数优先于配方。未给出 `--recipe` 时，给出 `--init_from` 用 `fine-tune`，否则训练图像少于 100,000 张用 `small-set`，其余用 `documented`。" +
       "配方的学习率与其批大小对应：`--batch_size` 改变而未给出 `--lr` 时按比例缩放；`documented` 与 `original` 保持原值并给出警告。" +
+      "有多个分片时，学习率与一步的全部图像数对应；`documented` 与 `original` 将学习率和最终学习率乘以分片数。" +
       "`fine-tune` 与 `small-set` 的部分取值随图像数量变化（见 recipes.md）。" +
       "`riffle help recipes 名称` 会打印一个配方的全部取值。",
   ],

@@ -34,7 +34,17 @@ const LOG_SECONDS = 10;
 const LABEL_WIDTH = 14;
 
 export function startProgress(terminal: Terminal): Progress {
-  return terminal.interactive ? bar(terminal) : log(terminal);
+  if (!terminal.interactive) return log((line) => terminal.note(line));
+  // What is drawn over itself is no log.
+  const [drawn, recorded] = [bar(terminal), log((line) => terminal.record(line))];
+  return {
+    show: (state) => {
+      drawn.show(state);
+      recorded.show(state);
+    },
+    note: (line) => drawn.note(line),
+    end: () => drawn.end(),
+  };
 }
 
 function bar(terminal: Terminal): Progress {
@@ -50,7 +60,7 @@ function bar(terminal: Terminal): Progress {
       label = state.label;
       if (current === undefined) {
         current = new cliProgress.SingleBar({
-          stream: process.stderr,
+          stream: terminal.drawing,
           format: (options, params, payload: ProgressState) => {
             const size = options.barsize ?? 20;
             const filled = Math.round(size * params.progress);
@@ -82,15 +92,15 @@ function bar(terminal: Terminal): Progress {
   };
 }
 
-function log(terminal: Terminal): Progress {
+function log(write: (line: string) => void): Progress {
   let last = -Infinity;
   return {
     show(state) {
       if (state.done < state.total && performance.now() - last < 1000 * LOG_SECONDS) return;
-      terminal.note(lineOf(state));
+      write(lineOf(state));
       last = performance.now();
     },
-    note: (line) => terminal.note(line),
+    note: write,
     end: () => {},
   };
 }

@@ -15,6 +15,8 @@ function recorder(): { terminal: Terminal; notes: string[]; emitted: object[] } 
     interactive: false,
     printsToTerminal: false,
     width: 80,
+    columns: [0, 0],
+    drawing: process.stderr,
     colour,
     noteColour: colour,
     print: () => {},
@@ -22,6 +24,8 @@ function recorder(): { terminal: Terminal; notes: string[]; emitted: object[] } 
     table: () => {},
     page: () => {},
     note: (...line) => notes.push(shown(line)),
+    record: () => {},
+    relay: () => {},
     keepGoing: () => {},
     finish: () => Promise.resolve(),
   };

@@ -13,20 +13,43 @@ import type { Terminal } from "./terminal.js";
 
 const ISSUES = "the project's issue tracker";
 
+/** A failure as it is told: to programs by its parts, to people in lines. */
+export interface Failure {
+  readonly code: number;
+  readonly problem: Problem;
+  /** The first without "riffle:" before it. */
+  readonly lines: readonly string[];
+  /** Shown under --debug. */
+  readonly stack: readonly string[];
+}
+
 /** Prints the failure and returns the exit code. */
 export function reportError(thrown: unknown, terminal: Terminal, debug: boolean): number {
-  const error = asRiffleError(thrown);
-  if (!(error instanceof RiffleError)) return reportBug(error, terminal, debug);
-
-  const { what, where = null, expected = null, found = null, safe = null, hint = null } = error.problem;
-  const { files } = error.problem;
-  const all = files === undefined ? {} : { files };
-  terminal.emit({ event: "error", code: error.exitCode, what, where, expected, found, ...all, hint, safe });
-  const [headline, ...rest] = problemLines(error);
+  const { code, problem, lines, stack } = failureOf(thrown);
+  const {
+    what,
+    where = null,
+    expected = null,
+    found = null,
+    safe = null,
+    hint = null,
+    files,
+    table,
+  } = problem;
+  const all = { ...(files === undefined ? {} : { files }), ...(table === undefined ? {} : { table }) };
+  terminal.emit({ event: "error", code, what, where, expected, found, ...all, hint, safe });
+  const [headline = "", ...rest] = lines;
   terminal.note(terminal.noteColour.red("riffle:"), ` ${headline}`);
   for (const line of rest) terminal.note(`  ${line}`);
-  if (debug) noteStack(error, terminal);
-  return error.exitCode;
+  if (debug) for (const line of stack) terminal.note(line);
+  return code;
+}
+
+export function failureOf(thrown: unknown): Failure {
+  const error = asRiffleError(thrown);
+  const stack = error instanceof Error ? (error.stack ?? "").split("\n") : [];
+  if (!(error instanceof RiffleError)) return { ...bug(error), stack };
+  return { code: error.exitCode, problem: error.problem, lines: problemLines(error), stack };
 }
 
 /** The first line says what and where, the others what is safe and what to do. */
@@ -36,24 +59,22 @@ function problemLines(error: RiffleError): string[] {
   const place = where && !where.startsWith("option ") && !what.includes(where) ? `${where}: ` : "";
   const headline = sentence(`${place}${what}${numbers && ` (${numbers})`}`);
   // No full stop behind the hint: it may end with a command to paste.
-  return [headline, ...fileLines(error.problem), ...(safe ? [sentence(safe)] : []), ...(hint ? [hint] : [])];
+  const table = (error.problem.table ?? []).map((row) => `  ${row}`);
+  return [
+    headline,
+    ...fileLines(error.problem),
+    ...table,
+    ...(safe ? [sentence(safe)] : []),
+    ...(hint ? [hint] : []),
+  ];
 }
 
-function reportBug(error: unknown, terminal: Terminal, debug: boolean): number {
+function bug(error: unknown): Omit<Failure, "stack"> {
   const message = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
   const what = `something went wrong that should not be able to: ${message}`;
   const hint = `Please report it to ${ISSUES}, with the command and what --debug adds`;
-  const unknown = { where: null, expected: null, found: null };
-  terminal.emit({ event: "error", code: 1, what, ...unknown, hint, safe: null });
-  terminal.note(terminal.noteColour.red("riffle:"), ` ${what}.`);
-  terminal.note("  Checkpoints written before this are whole: each is renamed into place when complete.");
-  terminal.note(`  ${hint}.`);
-  if (debug && error instanceof Error) noteStack(error, terminal);
-  return 1;
-}
-
-function noteStack({ stack = "" }: Error, terminal: Terminal): void {
-  for (const line of stack.split("\n")) terminal.note(line);
+  const safe = "Checkpoints written before this are whole: each is renamed into place when complete.";
+  return { code: 1, problem: { what, hint }, lines: [`${what}.`, safe, `${hint}.`] };
 }
 
 function sentence(text: string): string {

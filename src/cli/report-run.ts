@@ -20,11 +20,13 @@ import type {
   PreparingEvent,
   RecordsEvent,
   Reporter,
+  RanksEvent,
   StartEvent,
   StepEvent,
   TrainEvent,
 } from "../run/events.js";
 import { passedOverText, passes } from "../run/plain-lines.js";
+import { rateAt, type ResolvedSettings } from "../settings/resolve-settings.js";
 import type { Settings } from "../settings/settings.js";
 import { count, duration, millions, percent, rate } from "./format.js";
 import { type ProgressState, startProgress } from "./progress.js";
@@ -46,24 +48,24 @@ export function reportRun(terminal: Terminal): RunReport {
   let step = 0;
   const epoch = { number: 0, steps: 0, loss: 0, decay: 0, top1: 0 };
 
-  const showStep = (event: StepEvent, { steps_per_epoch, epochs, settings }: StartEvent): void => {
+  const showStep = (event: StepEvent, { steps_per_epoch, images_per_step, epochs }: StartEvent): void => {
     const number = Math.ceil(event.step / steps_per_epoch);
     if (number !== epoch.number) Object.assign(epoch, { number, steps: 0, loss: 0, decay: 0, top1: 0 });
     epoch.steps++;
     epoch.loss += event.cross_entropy;
     epoch.decay += event.decay_loss;
     epoch.top1 += event.top1;
-    const batch = Number(settings["batch_size"]);
     progress.show({
       label: `epoch ${number}/${Math.ceil(epochs)}`,
-      done: (event.step - (number - 1) * steps_per_epoch) * batch,
-      total: steps_per_epoch * batch,
+      done: (event.step - (number - 1) * steps_per_epoch) * images_per_step,
+      total: steps_per_epoch * images_per_step,
       columns: [
         `${rate(event.images_per_second)} img/s`,
         `loss ${(epoch.loss / epoch.steps).toFixed(3)}`,
         ...(epoch.decay > 0 ? [`decay ${(epoch.decay / epoch.steps).toFixed(3)}`] : []),
         `top-1 ${percent(epoch.top1 / epoch.steps)}`,
         `waiting ${percent(event.waiting)}`,
+        ...(event.exchanging > 0 ? [`exchange ${percent(event.exchanging)}`] : []),
         ...(event.seconds_left > 0 ? [`left ${duration(event.seconds_left)}`] : []),
       ],
     });
@@ -172,14 +174,14 @@ export function titled(title: string, text: string): string {
   return `${title.padEnd(9)} ${text}`;
 }
 
-/** Every choice made for the user, in four lines. */
+/** Every choice made for the user, in a few lines. */
 function heading(event: StartEvent): string[] {
-  const s = event.settings as unknown as Settings;
+  const s = event.settings as unknown as ResolvedSettings["settings"];
   const network = shuffleNetV2({ variant: s.variant, width: s.width, classes: event.classes });
   const { multiplyAdds } = totals(compile(network, { batch: 1, imageSize: event.image_size, mode: "infer" }));
   const learning = [
     `batch ${s.batch_size}`,
-    `${rateOf(s, event.scaled_rate)} ${s.schedule}`,
+    `${rateOf(s, event)} ${s.schedule}${s.shards === 1 || s.end_learning_rate === 0 ? "" : ` to ${s.end_learning_rate}`}`,
     ...(s.classifier_rate !== 1 ? [`${s.classifier_rate} times that for the classifier`] : []),
     ...(s.warmup_epochs > 0 ? [`warm-up ${s.warmup_epochs}`] : []),
     `decay ${s.weight_decay}`,
@@ -203,7 +205,15 @@ function heading(event: StartEvent): string[] {
     ...scoredLines(event),
     ...recordLines(event.records),
     ...cacheLines(s.cache, event.cache_folder),
-    titled("Machine", machineLine(event.backend, s.threads) + precision(s.precision_mode)),
+    ...(event.ranks !== null
+      ? [titled("Ranks", `${rankWords(event.ranks)}, ${shardWords(s)}`)]
+      : s.shards === 1
+        ? []
+        : [titled("Shards", shardWords(s))]),
+    titled(
+      "Machine",
+      machineLine(event.backend, event.ranks?.threads ?? s.threads) + precision(s.precision_mode),
+    ),
     titled("Recipe", `${event.recipe}: ${learning.join(", ")}`),
     ...event.notes.map((note, i) => titled(i === 0 ? "Note" : "", note)),
     ...(event.resumed === null
@@ -240,10 +250,37 @@ export function unusedLines(unused: readonly string[]): string[] {
 
 const MOST_NAMED = 5;
 
-/** "rate 0.1 = 0.2 at batch 32, scaled to 16": what a rate was made from, where the recipe's was for another batch. */
-function rateOf({ lr, batch_size }: Settings, scaled: StartEvent["scaled_rate"]): string {
-  if (scaled === null) return `rate ${lr}`;
-  return `rate ${lr} = ${scaled.lr} at batch ${scaled.batch_size}, scaled to ${batch_size},`;
+/** "8 on 1 machine (Open MPI 4.1.4, shared memory)" */
+function rankWords({ size, machines, library, exchange }: RanksEvent): string {
+  const how = {
+    none: "",
+    window: "shared memory",
+    messages: "messages",
+    overlapped: "messages during backward",
+  }[exchange];
+  return `${count(size)} on ${count(machines)} machine${machines === 1 ? "" : "s"} (${library}, ${how})`;
+}
+
+/** "8 shards of 16: 128 pictures a step, each with its own batch norm" */
+export function shardWords({
+  shards,
+  batch_size,
+}: Pick<ResolvedSettings["settings"], "shards" | "batch_size">): string {
+  return `${count(shards)} shards of ${count(batch_size)}: ${count(shards * batch_size)} pictures a step, each with its own batch norm`;
+}
+
+/**
+ * "rate 0.1 = 0.2 at batch 32, scaled to 16,": what a rate was made from, where the recipe's was for another step; a
+ * published rate that is kept belongs to a batch, whatever its size: "rate 0.5 = 8 shards of 0.0625 at batch 128,".
+ */
+function rateOf(
+  { lr, shards }: ResolvedSettings["settings"],
+  { scaled_rate: own, images_per_step }: StartEvent,
+): string {
+  if (own === null) return `rate ${lr}`;
+  return lr === rateAt(images_per_step, own)
+    ? `rate ${lr} = ${own.lr} at batch ${own.batch_size}, scaled to ${images_per_step},`
+    : `rate ${lr} = ${shards} shards of ${own.lr} at batch ${own.batch_size},`;
 }
 
 /** A cache is another data set than the pictures themselves, so it is said. */

@@ -1,9 +1,8 @@
 /** The commands of `riffle`, and how a command line becomes one of them. */
 
-import { readFileSync } from "node:fs";
-
 import { CommanderError } from "commander";
 
+import { riffleVersion } from "../core/version.js";
 import { benchCommand } from "./bench.js";
 import { buildParser, type CliCommand, normaliseArguments, parserFailure } from "./command.js";
 import { createTfrecordsCommand } from "./create-tfrecords.js";
@@ -15,6 +14,7 @@ import { exportCommand } from "./export.js";
 import { helpCommand } from "./help.js";
 import { importCommand } from "./import.js";
 import { inspectCommand } from "./inspect.js";
+import { planCommand } from "./plan.js";
 import { predictCommand } from "./predict.js";
 import { showDataCommand } from "./show-data.js";
 import { launchCommand } from "./launch.js";
@@ -35,6 +35,7 @@ export const commands: readonly CliCommand[] = [
   verifyDataCommand,
   exportCommand,
   benchCommand,
+  planCommand,
   doctorCommand,
   demoCommand,
 ];
@@ -53,7 +54,7 @@ export async function runRiffle(argv: readonly string[], terminal: Terminal): Pr
     return command !== undefined;
   });
   const all = [...commands, help];
-  const parser = buildParser(all, version(), terminal, (code) => {
+  const parser = buildParser(all, riffleVersion(), terminal, (code) => {
     exitCode = code;
   });
   try {
@@ -65,9 +66,4 @@ export async function runRiffle(argv: readonly string[], terminal: Terminal): Pr
     if (failure !== undefined) throw failure;
   }
   return exitCode;
-}
-
-function version(): string {
-  const file = new URL("../../../package.json", import.meta.url);
-  return (JSON.parse(readFileSync(file, "utf8")) as { version: string }).version;
 }

@@ -15,6 +15,7 @@ export const chineseGroups: Readonly<Record<Group, string>> = {
   network: "网络",
   learning: "学习",
   run: "运行",
+  ranks: "多进程",
 };
 
 export const chineseUnits: Readonly<Record<string, string>> = {
@@ -27,6 +28,8 @@ export const chineseUnits: Readonly<Record<string, string>> = {
   checkpoints: "个检查点",
   threads: "个线程",
   processes: "个进程",
+  shards: "个分片",
+  seconds: "秒",
 };
 
 export const chineseSettings: Readonly<Record<SettingName, ChineseSetting>> = {
@@ -96,7 +99,7 @@ export const chineseSettings: Readonly<Record<SettingName, ChineseSetting>> = {
     help: "一组命名的默认值，用于未给出的参数（riffle help recipes）",
     unset: "给出 --init_from 时为 fine-tune，否则训练图像少于 100,000 张时为 small-set，其余为 documented",
   },
-  batch_size: { help: "每个训练步的图像数" },
+  batch_size: { help: "训练步中每个分片的图像数；未用 --shards 或多个进程时，一步只有一个分片" },
   lr: { help: "学习率的峰值" },
   classifier_rate: { help: "分类层的学习率，为其余各层学习率的倍数" },
   end_learning_rate: { help: "衰减结束时的学习率" },
@@ -140,6 +143,21 @@ export const chineseSettings: Readonly<Record<SettingName, ChineseSetting>> = {
   precision_mode: {
     help: "允许使用的数值格式；本引擎以 f32 计算，除 force_fp16 外的各模式都允许 f32",
   },
-  rank_size: { help: "共同训练的进程数；本版本为 1" },
   threads: { help: "引擎的线程数；不影响结果", unset: "每个可用核心一个线程" },
+  rank_size: {
+    help: "共同训练的进程数，须与实际启动的进程数（riffle launch --ranks）一致，否则拒绝运行",
+    unset: "实际启动的进程数",
+  },
+  shards: {
+    help: "一个训练步由多少个大小为 batch_size 的分片组成；每个分片各自做批归一化，由各进程分担；逐位结果取决于分片数，与进程数无关",
+    unset: "每个进程一个",
+  },
+  hcom_parallel: { help: "在其余梯度仍在计算时，就在机器之间交换已算出的梯度；不影响结果" },
+  exchange: { help: "各进程如何把梯度相加：用同一台机器上共享的内存，或用消息；不影响结果" },
+  bucket_size: { help: "每次交换的梯度大小；不影响结果" },
+  sync_batch_norm: { help: "对所有分片的图像统一做批归一化；此时每个进程恰有一个分片" },
+  rank_timeout: { help: "一个进程多久没有响应就结束训练并指出该进程" },
+  enable_data_pre_proc: {
+    help: "在训练步之前预先解码图像；false 则在前一批完成后才解码下一批；不影响结果",
+  },
 };

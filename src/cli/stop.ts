@@ -3,6 +3,9 @@
  * end and be saved, the second ends at once.
  *
  * The handler only sets a flag: saving happens where the work is, never inside it.
+ *
+ * A rank of a launch stops with the others, and only its launcher ends it at once: a second signal may be the launcher's
+ * own, sent to all, while the last checkpoint is being written.
  */
 
 import { fstatSync, readFileSync } from "node:fs";
@@ -10,6 +13,8 @@ import { basename } from "node:path";
 import { isatty } from "node:tty";
 
 import { environment } from "../core/environment.js";
+import { rankOfEnvironment } from "../distributed/rank-environment.js";
+import { hearLauncher } from "./rank-process.js";
 import type { Terminal } from "./terminal.js";
 
 interface StopRequest {
@@ -26,25 +31,43 @@ const NUMBERS = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 } as const;
 /** `announcement` is printed at the first request; it says what will happen and how to quit at once. */
 export function listenForStop(terminal: Terminal, announcement: () => string): StopRequest {
   const controller = new AbortController();
-  let exitCode = 0;
-  const onSignal = (name: NodeJS.Signals): void => {
-    if (controller.signal.aborted) process.exit(exitCode);
-    exitCode = 128 + NUMBERS[name as keyof typeof NUMBERS];
+  // What a rank ends with that was asked by another.
+  let exitCode: number = 128 + NUMBERS.SIGTERM;
+  const isRank = (rankOfEnvironment()?.size ?? 1) > 1;
+  const onRequest = (code: number): void => {
+    if (controller.signal.aborted) {
+      if (isRank) return;
+      process.exit(exitCode);
+    }
+    exitCode = code;
     // A terminal shows "^C" where the cursor stands; begin on a line of one's own.
     terminal.note();
     terminal.note(announcement());
     controller.abort();
   };
-  const hearsHangUp = !ignoresHangUp();
-  const names = (Object.keys(NUMBERS) as (keyof typeof NUMBERS)[]).filter(
-    (name) => name !== "SIGHUP" || hearsHangUp,
-  );
-  for (const name of names) process.on(name, onSignal);
+  const signals = hearSignals(onRequest);
+  const launcher = hearLauncher(() => onRequest(128 + NUMBERS.SIGTERM));
   return {
     signal: controller.signal,
     get exitCode() {
       return exitCode;
     },
+    release: () => {
+      launcher.release();
+      signals.release();
+    },
+  };
+}
+
+/** Calls `heard` with 128 plus the number of each signal that asks to stop. */
+export function hearSignals(heard: (code: number) => void): { release(): void } {
+  const hearsHangUp = !ignoresHangUp();
+  const names = (Object.keys(NUMBERS) as (keyof typeof NUMBERS)[]).filter(
+    (name) => name !== "SIGHUP" || hearsHangUp,
+  );
+  const onSignal = (name: NodeJS.Signals): void => heard(128 + NUMBERS[name as keyof typeof NUMBERS]);
+  for (const name of names) process.on(name, onSignal);
+  return {
     release: () => {
       for (const name of names) process.off(name, onSignal);
     },

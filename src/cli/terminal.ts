@@ -27,6 +27,10 @@ export interface Terminal {
   readonly printsToTerminal: boolean;
   /** Columns of stderr. */
   readonly width: number;
+  /** Columns of stdout and of stderr, 0 where one is no terminal. */
+  readonly columns: readonly [stdout: number, stderr: number];
+  /** Where a line is drawn over itself. */
+  readonly drawing: Stream;
   /** Colours for stdout; each does nothing where there is no colour. */
   readonly colour: Colours;
   /** Colours for stderr. */
@@ -41,6 +45,10 @@ export interface Terminal {
   page(text: string): void;
   /** A line on stderr. */
   note(...line: Text[]): void;
+  /** A line for a log alone, of what is drawn. */
+  record(line: string): void;
+  /** What another process of ours has made ready to be printed, as it stands. */
+  relay(to: "stdout" | "stderr", text: string): void;
   /** Goes on where stdout does not; a command that only prints ends instead. */
   keepGoing(): void;
   /** Waits until what was printed has arrived. @throws ResourceError when it did not and nobody was told. */
@@ -59,8 +67,24 @@ type Colours = { readonly [K in (typeof colourNames)[number]]: (text: string) =>
 
 const colourNames = ["red", "green", "yellow", "bold"] as const;
 
-export function openTerminal(json: boolean): Terminal {
-  const [stdout, stderr] = [process.stdout, process.stderr];
+/** What a terminal writes to; a stream of Node, or what stands for one. */
+export type Stream = NodeJS.WritableStream & {
+  readonly isTTY?: boolean;
+  readonly columns?: number;
+  readonly fd?: number;
+};
+
+export interface Streams {
+  readonly stdout: Stream;
+  readonly stderr: Stream;
+  /** stderr unless told. */
+  readonly drawing?: Stream;
+  /** Nowhere unless told. */
+  readonly record?: (line: string) => void;
+}
+
+export function openTerminal(json: boolean, streams: Streams = process): Terminal {
+  const { stdout, stderr, drawing = stderr, record = () => undefined } = streams;
   let readerGone = false;
   let goesOn = false;
   let lost: ResourceError | undefined;
@@ -92,18 +116,23 @@ export function openTerminal(json: boolean): Terminal {
     told = true;
     throw lost;
   };
-  const write = (line: string): void => {
+  const writeText = (text: string): void => {
     if (readerGone) return;
-    if (lost === undefined) writeToStdout(`${line}\n`);
+    if (lost === undefined) writeToStdout(text);
     if (!goesOn) failOnce();
   };
+  const write = (line: string): void => writeText(`${line}\n`);
   return {
     json,
-    interactive: stderr.isTTY && environment("TERM") !== "dumb",
-    printsToTerminal: !json && stdout.isTTY,
+    interactive: drawing.isTTY === true && environment("TERM") !== "dumb",
+    printsToTerminal: !json && stdout.isTTY === true,
     get width() {
       return stderr.columns || 80;
     },
+    get columns() {
+      return [columnsOf(stdout), columnsOf(stderr)] as const;
+    },
+    drawing,
     colour: coloursOf(stdout),
     noteColour: coloursOf(stderr),
     print: (...line) => (json ? undefined : write(shown(line))),
@@ -115,14 +144,20 @@ export function openTerminal(json: boolean): Terminal {
         .split("\n")
         .forEach((line) => write(printable(line))),
     note,
+    record,
+    relay: (to, text) => (to === "stdout" ? writeText(text) : writeToStderr(text)),
     keepGoing: () => {
       goesOn = true;
     },
     finish: async () => {
-      await new Promise<void>((written) => stdout.write("", () => written()));
+      await new Promise<void>((written) => void stdout.write("", () => written()));
       failOnce();
     },
   };
+}
+
+function columnsOf(stream: Stream): number {
+  return stream.isTTY === true ? stream.columns || 80 : 0;
 }
 
 /** For a test, or a program that shows what a command prints elsewhere. */
@@ -133,10 +168,7 @@ export function shown(line: readonly Text[]): string {
 }
 
 /** Writes a text whole or calls `failed`: at once for a file, of which Node's own stream may write half and say nothing. */
-function writerOf(
-  stream: NodeJS.WriteStream & { fd?: number },
-  failed: (error: NodeJS.ErrnoException) => void,
-): (text: string) => void {
+function writerOf(stream: Stream, failed: (error: NodeJS.ErrnoException) => void): (text: string) => void {
   stream.on("error", failed);
   const { fd } = stream;
   if (stream instanceof Socket || fd === undefined) return (text) => void stream.write(text);

@@ -6,6 +6,7 @@ import { settingsOf } from "../settings/settings.js";
 import { train, type TrainResult } from "../train/trainer.js";
 import type { CliCommand } from "./command.js";
 import { count, shellWord } from "./format.js";
+import { trainWords } from "./rank-process.js";
 import { reportRun, titled } from "./report-run.js";
 import { listenForStop } from "./stop.js";
 import type { Terminal } from "./terminal.js";
@@ -62,7 +63,7 @@ function printResult(result: TrainResult, isEvaluable: boolean, terminal: Termin
   }
   if (result.stopped) {
     terminal.print(titled("Saved", shortPath(result.checkpoint)));
-    terminal.print(titled("Resume", `npx riffle train --resume ${run}`));
+    terminal.print(titled("Resume", `${trainWords()} --resume ${run}`));
     return;
   }
   const best = result.best === null ? result.checkpoint : `${result.run}/best`;

@@ -8,6 +8,7 @@ import { before, suite, test } from "node:test";
 
 import { drawFolder } from "../../src/prepare/draw/draw-folder.js";
 import { scratch } from "../support/tiny-run.js";
+import { needsMpi } from "../support/mpi.js";
 import { repository as root } from "../support/paths.js";
 
 const program = join(root, "dist", "src", "cli", "main.js");
@@ -215,12 +216,62 @@ suite("train_performance_1p.sh", () => {
   });
 });
 
+suite("train_full_8p.sh on photographs of ten classes", needsMpi("openmpi"), () => {
+  const name = "ShufflenetV2_ID0371_For_Tensorflow_bs2_8p_acc";
+  const cwd = join(folder, "eight");
+  const log = "output/0/train_0.log";
+  let outcome: Outcome;
+  before(() => {
+    mkdirSync(cwd);
+    const options = ["--data_path=../data", "--max_epochs=2", "--epochs_between_evals=1", ...small];
+    outcome = script("train_full_8p", [...options, "--batch_size=2"], { cwd });
+  });
+
+  test("ends with the four lines, and 0", () => {
+    assert.equal(outcome.status, 0, outcome.stderr);
+    assert.ok(finalBlock(outcome).fps > 0);
+  });
+
+  test("leaves a log for each device, and the original's files with the first", () => {
+    const devices = [0, 1, 2, 3, 4, 5, 6, 7];
+    assert.deepEqual(readdirSync(join(cwd, "output")).sort(), devices.map(String));
+    for (const device of devices) {
+      const text = readFileSync(join(cwd, "output", `${device}`, `train_${device}.log`), "utf8");
+      assert.match(text, /^loss = .*, step = 4 /m, `device ${device}`);
+    }
+    const files = readdirSync(join(cwd, "output", "0"));
+    for (const file of [`${name}.log`, `train_${name}_loss.txt`, "ckpt"])
+      assert.ok(files.includes(file), file);
+  });
+
+  test("an original user's grep lines find rate, loss and accuracy", () => {
+    const { accuracy } = finalBlock(outcome);
+    const inside = (line: string): string =>
+      execFileSync("bash", ["-c", line], { cwd, encoding: "utf8" }).trim();
+    assert.match(inside(`grep 'global_step/sec' ${log} | awk 'END {print $2}'`), /^[\d.]+$/);
+    const found = inside(
+      `grep 'accuracy = ' ${log} | awk -F 'accuracy = ' 'END {print $2}' | awk -F , '{print $1}'`,
+    );
+    assert.equal(Number(found).toFixed(5), accuracy);
+    const figures = caseFile(join(cwd, "output", "0", `${name}.log`));
+    assert.deepEqual([...figures.keys()], FIGURES);
+    assert.deepEqual([figures.get("RankSize"), figures.get("BatchSize")], ["8", "2"]);
+  });
+});
+
 suite("what a launch script refuses", () => {
   const data = "--data_path=data";
   for (const [title, name, options, env, status, words] of [
-    ["eight processes, until there are ranks", "train_full_8p", [data], {}, 2, /one process, not with 8/],
-    ["eight processes for speed", "train_performance_8p", [data], {}, 2, /one process, not with 8/],
-    ["RANK_SIZE=4", "train_full_1p", [data], { RANK_SIZE: "4" }, 2, /not with 4/],
+    ["RANK_SIZE=4", "train_full_1p", [data], { RANK_SIZE: "4" }, 2, /for one process is not for 4/],
+    [
+      "eight processes, of four",
+      "train_full_8p",
+      [data],
+      { RANK_SIZE: "4" },
+      2,
+      /RANK_SIZE is not the number/,
+    ],
+    ["a table that is not there", "train_full_8p", [data], { RANK_TABLE_FILE: "none.json" }, 7, /none\.json/],
     ["no data", "train_full_1p", [], {}, 2, /--data_path/],
     ["a folder without shards", "train_full_1p", ["--data_path=photos"], {}, 3, /no train_shards\//],
     ["an option that nobody has", "train_full_1p", [data, "--data_pth=x"], {}, 2, /unknown option/],

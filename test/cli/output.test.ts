@@ -79,6 +79,12 @@ const rows: Readonly<Record<string, Row>> = {
       "1",
     ],
   },
+  plan: {
+    argv: () => [
+      ...["plan", "--ranks", "2,4", "--ranks_per_machine", "2", "--step_ms", "5", "--data_dir", photos],
+      ...["--width", "0.5", "--image_size", "32", "--batch_size", "2"],
+    ],
+  },
   doctor: { argv: () => ["doctor"] },
   demo: {
     argv: (out) => ["demo", "--data_dir", photos, ...small, "--log_dir", out],
