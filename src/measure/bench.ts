@@ -9,6 +9,7 @@ import { chooseBackend } from "../backends/registry.js";
 import { UsageError } from "../core/error.js";
 import { describe, type StepRow } from "../program/print.js";
 import type { Program } from "../program/program.js";
+import { median as medianOf } from "./median.js";
 import {
   compileNetwork,
   type MeasuredNetwork,
@@ -83,7 +84,7 @@ export async function bench(
   const peak = await (await chooseBackend()).peak({ threads, isa });
 
   const rates = timings.stepSeconds.map((s) => program.batch / s).sort((a, b) => a - b);
-  const median = middle(rates);
+  const median = medianOf(rates);
   const gflops = (median * operations(program)) / 1e9;
   return {
     mode,
@@ -127,10 +128,4 @@ function operations(program: Program): number {
  */
 function operationsOf(row: StepRow, mode: Mode): number {
   return 2 * row.multiplyAdds * (mode === "infer" ? 1 : row.kind === "stem" ? 2 : 3);
-}
-
-function middle(sorted: readonly number[]): number {
-  const half = Math.floor(sorted.length / 2);
-  const upper = sorted[half] ?? 0;
-  return sorted.length % 2 === 1 ? upper : (upper + (sorted[half - 1] ?? 0)) / 2;
 }

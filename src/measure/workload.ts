@@ -3,11 +3,17 @@
  * engine alone, without decoding and without waiting for data.
  */
 
-import type { BackendOptions, Batch, LossSettings, UpdateSettings } from "../backends/backend.js";
+import type {
+  BackendOptions,
+  Batch,
+  LossSettings,
+  StepSeconds,
+  UpdateSettings,
+} from "../backends/backend.js";
 import { initialise, initialStatistics } from "../models/initialise.js";
 import { shuffleNetV2 } from "../models/shufflenet-v2.js";
 import { variants } from "../models/variants.js";
-import { compile } from "../program/compile.js";
+import { compile, type CompileOptions } from "../program/compile.js";
 import type { Program } from "../program/program.js";
 import { chooseBackend } from "../backends/registry.js";
 import { readSettings } from "../settings/read-settings.js";
@@ -53,7 +59,7 @@ export interface MeasuredNetwork {
 }
 
 /** A program and what the measurements need to know of its network. */
-interface CompiledNetwork {
+export interface CompiledNetwork {
   /** For people, e.g. "shufflenet-v2 1.0x (tensorflow)". */
   readonly name: string;
   readonly variant: Settings["variant"];
@@ -61,7 +67,11 @@ interface CompiledNetwork {
 }
 
 /** @throws UsageError for a setting out of its range. */
-export function compileNetwork(given: ProgramSettings, mode: Mode): CompiledNetwork {
+export function compileNetwork(
+  given: ProgramSettings,
+  mode: Mode,
+  { bucketBytes }: Pick<CompileOptions, "bucketBytes"> = {},
+): CompiledNetwork {
   const {
     variant = programDefaults.variant,
     width = programDefaults.width,
@@ -70,7 +80,7 @@ export function compileNetwork(given: ProgramSettings, mode: Mode): CompiledNetw
     image_size: imageSize = programDefaults.image_size,
   } = readSettings(given);
   const network = shuffleNetV2({ variant, width, classes });
-  return { name: network.name, variant, program: compile(network, { batch, imageSize, mode }) };
+  return { name: network.name, variant, program: compile(network, { batch, imageSize, mode, bucketBytes }) };
 }
 
 /** Steps run before any is timed. */
@@ -81,6 +91,8 @@ interface Timings {
   readonly stepSeconds: readonly number[];
   /** Mean seconds of each of the program's steps, both directions together. */
   readonly layerSeconds: readonly number[];
+  /** The share of them that is backward's; zeros for inference. */
+  readonly backwardSeconds: readonly number[];
 }
 
 /** Runs the network `steps` times after the warm-up; `progress` hears of every step. */
@@ -93,6 +105,7 @@ export async function timeSteps(
   const workload = await openWorkload(network, options);
   const stepSeconds: number[] = [];
   const layerSeconds = network.program.steps.map(() => 0);
+  const backwardSeconds = [...layerSeconds];
   try {
     for (let i = 0; i < WARM_UP + steps; i++) {
       const start = performance.now();
@@ -101,18 +114,23 @@ export async function timeSteps(
       progress?.(i + 1, WARM_UP + steps);
       if (i < WARM_UP) continue;
       stepSeconds.push(seconds);
-      workload.seconds.forEach((s, k) => (layerSeconds[k] = (layerSeconds[k] ?? 0) + s / steps));
+      const { forward, backward } = workload.seconds;
+      for (const k of layerSeconds.keys()) {
+        const back = (backward[k] ?? 0) / steps;
+        layerSeconds[k] = (layerSeconds[k] ?? 0) + (forward[k] ?? 0) / steps + back;
+        backwardSeconds[k] = (backwardSeconds[k] ?? 0) + back;
+      }
     }
   } finally {
     workload.close();
   }
-  return { stepSeconds, layerSeconds };
+  return { stepSeconds, layerSeconds, backwardSeconds };
 }
 
 interface Workload {
   step(): Promise<void>;
-  /** Seconds of each of the program's steps in the last call, both directions together. */
-  readonly seconds: readonly number[];
+  /** Of the last call. */
+  readonly seconds: StepSeconds;
   close(): void;
 }
 
@@ -126,7 +144,7 @@ const UPDATE: UpdateSettings = {
   averageDecay: 0.995,
 };
 
-async function openWorkload(
+export async function openWorkload(
   { program, variant }: CompiledNetwork,
   options: BackendOptions,
 ): Promise<Workload> {
@@ -140,7 +158,7 @@ async function openWorkload(
     return {
       step: async () => void (await run.infer(images, program.batch)),
       get seconds() {
-        return [...run.stepSeconds().forward];
+        return run.stepSeconds();
       },
       close: () => run.close(),
     };
@@ -153,8 +171,7 @@ async function openWorkload(
   return {
     step: async () => void (await run.step({ images, labels }, LOSS, UPDATE)),
     get seconds() {
-      const { forward, backward } = run.stepSeconds();
-      return [...forward].map((s, i) => s + (backward[i] ?? 0));
+      return run.stepSeconds();
     },
     close: () => run.close(),
   };
