@@ -6,6 +6,7 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { before, suite, test } from "node:test";
 
@@ -333,7 +334,6 @@ const rows: { readonly [K in SettingName]: () => Promise<void> } = {
     // A mode that permits f16 is met in f32, to the same numbers.
     await observe({ precision_mode: "allow_mix_precision" });
   },
-  rank_size: refused({ rank_size: 2 }),
   // It changes no result, but how many threads there are.
   threads: async () => {
     const { threads, run } = await observe({ threads: 1 });
@@ -341,7 +341,25 @@ const rows: { readonly [K in SettingName]: () => Promise<void> } = {
     if (threads.length === 0) return;
     assert.ok(Math.max(...(await observe({ threads: 6 })).threads) > Math.max(...threads));
   },
+
+  rank_size: refused({ rank_size: 2 }),
+  shards: differs({ shards: 2 }, ({ start }) => start.steps_per_epoch),
+  hcom_parallel: shownIn("test/system/ranks.test.ts", "hcom_parallel"),
+  exchange: shownIn("test/system/ranks.test.ts", "exchange"),
+  bucket_size: shownIn("test/system/ranks.test.ts", "bucket_size"),
+  sync_batch_norm: refused({ sync_batch_norm: true, shards: 2 }),
+  rank_timeout: shownIn("test/system/rank-faults.test.ts", "rank_timeout"),
+  // It changes no result, but how many batches lie in memory.
+  enable_data_pre_proc: async () => {
+    await differs({ enable_data_pre_proc: false }, ({ start }) => start.memory)();
+    assert.deepEqual(numbers(await observe({ enable_data_pre_proc: false })), numbers(await observe()));
+  },
 };
+
+/** What shows among several processes only, and is tested among them. */
+function shownIn(file: string, name: SettingName): () => Promise<void> {
+  return async () => assert.match(await readFile(join(root, file), "utf8"), new RegExp(`\\b${name}\\b`));
+}
 
 function stepsOf(events: readonly TrainEvent[]): number[] {
   return events.flatMap((event) => (event.event === "step" ? [event.step] : []));
@@ -379,6 +397,7 @@ suite("the documented command line", () => {
     );
     assert.equal(trained.status, 0, trained.stderr);
     assert.match(trained.stderr, /f32 \(allow_mix_precision would permit f16/);
+    assert.match(trained.stderr, /^Recipe +documented: /m);
     assert.ok(existsSync(join(run, "step-2")) && !existsSync(join(run, "best")));
     for (const command of [["--mode", "evaluate"], ["train", "--mode=evaluate"], ["evaluate"]]) {
       const evaluated = riffle(...command, "--checkpoint-dir", run, "--data_dir", tinySet, "--batch_size=5");
@@ -388,6 +407,36 @@ suite("the documented command line", () => {
     const both = riffle("evaluate", run, "--checkpoint_dir", run);
     assert.equal(both.status, 2);
     assert.match(both.stderr, /two answers/);
+  });
+});
+
+suite("a command line without a command", () => {
+  /** The recipe in the head of a run of one step. */
+  function recipeOf(name: string, ...argv: string[]): string | undefined {
+    const sizes = ["--width=0.5", "--image_size=32", "--batch_size=8", "--max_train_steps=1"];
+    const data = ["--data_dir", tinySet, "--log_dir", join(folder, name)];
+    const { stderr } = spawnSync(process.execPath, [program, ...argv, ...data, ...sizes], {
+      cwd: folder,
+      encoding: "utf8",
+    });
+    return /^Recipe +([\w-]+): /m.exec(stderr)?.[1];
+  }
+
+  test("means the recipe documented, unless it names another", () => {
+    assert.equal(recipeOf("bare"), "documented");
+    assert.equal(recipeOf("bare-small", "--recipe", "small-set"), "small-set");
+    assert.equal(recipeOf("bare-original", "--recipe=original"), "original");
+    assert.equal(recipeOf("with-command", "train"), "small-set");
+  });
+
+  test("goes on with a run under that run's recipe", () => {
+    const argv = ["--resume", join(folder, "bare-small"), "--data_dir", tinySet, "--max_train_steps=2"];
+    const { status, stderr } = spawnSync(process.execPath, [program, ...argv], {
+      cwd: folder,
+      encoding: "utf8",
+    });
+    assert.equal(status, 0, stderr);
+    assert.match(stderr, /^Recipe +small-set: /m);
   });
 });
 

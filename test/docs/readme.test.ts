@@ -9,7 +9,7 @@ import { fileURLToPath } from "node:url";
 import ts from "typescript";
 
 import { drawFolder } from "../../src/prepare/draw/draw-folder.js";
-import { ownOptions } from "../../src/cli/command.js";
+import { type CliCommand, ownOptions } from "../../src/cli/command.js";
 import { commands } from "../../src/cli/riffle.js";
 import { findSetting } from "../../src/settings/read-settings.js";
 import { program, repository as root } from "../support/paths.js";
@@ -124,13 +124,11 @@ suite("the pages", () => {
         if (name === "help") continue;
         assert.ok(command, `${page}: there is no command "riffle ${name}"`);
         seen++;
-        for (const [, option = ""] of rest.matchAll(/--([a-z][\w-]*)/g)) {
-          const known =
-            option === "help" ||
-            ownOptions(command).some((own) => own.name === option) ||
-            command.settings?.some((setting) => setting === findSetting(option));
-          assert.ok(known, `${page}: riffle ${name} has no option --${option}`);
-        }
+        // What stands behind `--` is the command that several ranks run.
+        const [own = "", inner = ""] = rest.split(/ -- /);
+        expectOptions(page, command, own);
+        const innerCommand = commands.find((c) => c.name === /^[a-z-]+/.exec(inner)?.[0]);
+        if (innerCommand !== undefined) expectOptions(page, innerCommand, inner);
       }
     }
     assert.ok(seen > 20, `only ${seen} commands found: has the form of the pages changed?`);
@@ -173,4 +171,14 @@ function blocks(markdown: string, language: string): string[] {
   return [...markdown.matchAll(new RegExp("^```" + language + "\\n(.*?)^```$", "gms"))].map(
     ([, code = ""]) => code,
   );
+}
+
+function expectOptions(page: string, command: CliCommand, text: string): void {
+  for (const [, option = ""] of text.matchAll(/--([a-z][\w-]*)/g)) {
+    const known =
+      option === "help" ||
+      ownOptions(command).some((own) => own.name === option) ||
+      command.settings?.some((setting) => setting === findSetting(option));
+    assert.ok(known, `${page}: riffle ${command.name} has no option --${option}`);
+  }
 }

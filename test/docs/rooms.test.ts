@@ -10,6 +10,7 @@ const rooms = [
   "formats",
   "models",
   "program",
+  "distributed",
   "backends",
   "data",
   "prepare",
@@ -18,7 +19,6 @@ const rooms = [
   "weights",
   "inference",
   "train",
-  "distributed",
   "measure",
   "cli",
 ];
