@@ -115,7 +115,7 @@ class MessageExchange : public Exchange {
     bool arrived = true, sent = true;
     for (int r = 0; r < size(); ++r) {
       if (Mpi::IsNull(f.receives[r])) continue;
-      if (mpi_.Test(f.receives[r])) {
+      if (HasArrived(f, r)) {
         ExpectSame(f.header, *reinterpret_cast<const OperationHeader*>(In(f, r)), ranks_.rank(), r);
         ranks_.watch().Miss(r, false);
       } else {
@@ -130,6 +130,15 @@ class MessageExchange : public Exchange {
       if (r != ranks_.rank()) std::memcpy(static_cast<char*>(f.work.begin) + Offset(f, r), In(f, r) + kHeader, Bytes(f, r));
     f.flies = false;
     --flying_;
+  }
+
+  bool HasArrived(Flight& f, int r) {
+    try {
+      return mpi_.Test(f.receives[r]);
+    } catch (const Truncated&) {
+      throw RanksError("ranks do not exchange the same: rank " + std::to_string(r) + " sends more than the " + std::to_string(slot_) +
+                       " bytes that rank " + std::to_string(ranks_.rank()) + " has for its " + std::to_string(f.work.count) + " numbers");
+    }
   }
 
   void SumAndSend(Flight& f) {

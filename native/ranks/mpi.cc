@@ -35,6 +35,7 @@ Mpi::Mpi(const std::string& path, const std::string& family) {
   Bind(init_thread_, "MPI_Init_thread");
   Bind(finalize_, "MPI_Finalize");
   Bind(get_library_version_, "MPI_Get_library_version");
+  Bind(error_class_, "MPI_Error_class");
   Bind(error_string_, "MPI_Error_string");
   Bind(comm_set_errhandler_, "MPI_Comm_set_errhandler");
   Bind(comm_rank_, "MPI_Comm_rank");
@@ -60,6 +61,7 @@ Mpi::Mpi(const std::string& path, const std::string& family) {
     info_null_ = 0x1c000000;
     status_ignore_ = reinterpret_cast<void*>(1);
     shared_type_ = 1;
+    truncate_ = 14;
   }
   std::string text(kLongestVersion, '\0');
   int length = 0;
@@ -123,6 +125,10 @@ std::vector<char*> Mpi::Share(const Window& neighbours, long bytes) {
     int unit = 0;
     void* base = nullptr;
     Check(win_shared_query_(window, r, &size, &unit, &base), "MPI_Win_shared_query");
+    // Whoever reads at places of its own in another's memory would otherwise read behind its end.
+    if (size != bytes + static_cast<intptr_t>(kPage))
+      throw RanksError("ranks do not exchange the same: rank " + std::to_string(neighbours.rank) + " of this machine shares " +
+                       std::to_string(bytes) + " bytes, rank " + std::to_string(r) + " " + std::to_string(size - static_cast<intptr_t>(kPage)));
     // Open MPI's parts begin anywhere. Memory is mapped by pages, so a page begins at the same byte for everybody.
     all.push_back(reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(base) + kPage - 1) / kPage * kPage));
   }
@@ -139,7 +145,10 @@ void Mpi::Check(int code, const char* call) const {
   std::string text(kLongestError, '\0');
   int length = 0;
   error_string_(code, text.data(), &length);
-  throw RanksError(std::string(call) + " failed: " + text.c_str());
+  const std::string what = std::string(call) + " failed: " + text.c_str();
+  int kind = 0;
+  if (error_class_(code, &kind) == 0 && kind == truncate_) throw Truncated(what);
+  throw RanksError(what);
 }
 
 }  // namespace riffle

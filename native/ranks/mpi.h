@@ -18,6 +18,12 @@ class RanksError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+// A message was longer than the place for it.
+class Truncated : public RanksError {
+ public:
+  using RanksError::RanksError;
+};
+
 class Mpi {
  public:
   using Handle = intptr_t;
@@ -39,7 +45,7 @@ class Mpi {
   // Bytes between two ranks; a request ends by Test.
   Handle Send(const void* bytes, long count, int to, int tag);
   Handle Receive(void* bytes, long count, int from, int tag);
-  // Whether it has ended; then the handle is null.
+  // Whether it has ended; then the handle is null. Throws Truncated.
   bool Test(Handle& request);
   static bool IsNull(Handle request) { return request == 0; }
 
@@ -49,7 +55,7 @@ class Mpi {
     Handle communicator = 0;
   };
   Window Neighbours();
-  // Memory of each neighbour, in their order, at whole pages; zeroed by nobody.
+  // Memory of each neighbour, in their order, at whole pages; zeroed by nobody. Throws where others share another number of bytes.
   std::vector<char*> Share(const Window& neighbours, long bytes);
 
  private:
@@ -66,11 +72,12 @@ class Mpi {
   int rank_ = 0, size_ = 1;
   Handle world_ = 0, byte_ = 0, errors_return_ = 0, info_null_ = 0;
   void* status_ignore_ = nullptr;
-  int shared_type_ = 0;
+  int shared_type_ = 0, truncate_ = 15;
 
   int (*init_thread_)(int*, char***, int, int*) = nullptr;
   int (*finalize_)() = nullptr;
   int (*get_library_version_)(char*, int*) = nullptr;
+  int (*error_class_)(int, int*) = nullptr;
   int (*error_string_)(int, char*, int*) = nullptr;
   int (*comm_set_errhandler_)(Handle, Handle) = nullptr;
   int (*comm_rank_)(Handle, int*) = nullptr;

@@ -30,6 +30,8 @@ export interface Fault {
 
 interface ChildFault extends Fault {
   readonly thread: "main" | "worker";
+  /** Of a launch, in this one only. */
+  readonly rank?: number;
   readonly hit: string;
 }
 
@@ -167,5 +169,7 @@ syncBuiltinESMExports();
 {
   const given = process.env["RIFFLE_FAULT"];
   const fault = given === undefined ? undefined : (JSON.parse(given) as ChildFault);
-  if (fault !== undefined && (fault.thread === "main") === isMainThread) armed = fault;
+  const rank = Number(process.env["OMPI_COMM_WORLD_RANK"] ?? process.env["PMI_RANK"]);
+  const isHere = fault?.rank === undefined || fault.rank === rank;
+  if (fault !== undefined && isHere && (fault.thread === "main") === isMainThread) armed = fault;
 }

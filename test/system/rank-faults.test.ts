@@ -36,9 +36,7 @@ import { scratch, steps, tinySettings, trainedBits, writeTinySet } from "../supp
 import type { UnequalIn } from "../support/unequal-ranks.js";
 
 const isFull = process.env["RIFFLE_RANKS"] === "all";
-/** Minutes long, and of times that a busy machine does not keep. */
-const inFull = { skip: isFull ? false : "RIFFLE_RANKS=all runs it" };
-const kills = Number(process.env["RIFFLE_KILLS"] ?? (isFull ? 20 : 6));
+const kills = Number(process.env["RIFFLE_KILLS"] ?? 20);
 const seed = Number(process.env["RIFFLE_SEED"] ?? 1);
 
 const folder = scratch();
@@ -132,10 +130,10 @@ function bitsOf(shards: number): Promise<string> {
 }
 
 before(async () => {
-  if (isFull) await bitsOf(4);
+  await bitsOf(4);
 });
 
-suite(`${kills} ranks killed at drawn moments`, inFull, () => {
+suite(`${kills} ranks killed at drawn moments`, () => {
   test(
     "all end within 10 s, and the run goes on to the bits of one never killed",
     needsMpi(...families),
@@ -215,8 +213,8 @@ const stops: readonly Stop[] = [
   { name: "rank 0 at the very end, mpich", family: "mpich", ranks: 3, fault: { rank: 0, at: "closeRanks" }, said: /other ranks do not leave/ },
 ]; // prettier-ignore
 
-suite("a rank that is stopped", { concurrency: 4, ...inFull }, () => {
-  for (const { name, family, ranks, fault, more, said } of stops) {
+suite("a rank that is stopped", { concurrency: 4 }, () => {
+  for (const { name, family, ranks, fault, more, said } of stops.filter((_, i) => isFull || i % 3 === 1)) {
     test(`for ever: ${name}`, needsMpi(family), async () => {
       const run = fresh();
       const hit = `${run}hit`;
@@ -229,7 +227,7 @@ suite("a rank that is stopped", { concurrency: 4, ...inFull }, () => {
       const started = launch({ family, ranks, given, fault: { ...fault, kind: "SIGSTOP", hit } });
       await until(() => existsSync(hit), "the fault");
       const begin = performance.now();
-      await until(() => said.test(started.said()), `${said} in\n${started.said()}`, 2 * timeout);
+      await until(() => said.test(started.said()), said.source, 5 * timeout);
       const seconds = (performance.now() - begin) / 1000;
       const { code, stderr } = await endOf(started, run, 5);
       assertCode(family, code, 7, stderr);
@@ -237,8 +235,9 @@ suite("a rank that is stopped", { concurrency: 4, ...inFull }, () => {
       const words = count(stderr, /^(?:\[rank \d\] )?riffle: (?!.*it is waited for until)/);
       if (said.source.startsWith("rank")) assert.equal(words, 1, stderr);
       else assert.ok(words > 0 && words < ranks, stderr);
-      // A tenth of the time-out, and what the machine adds.
-      assert.ok(Math.abs(seconds - timeout) < timeout / 10 + 0.8, `said after ${seconds} s`);
+      // A tenth of the time-out, and what a busy machine adds; who waits in MPI's own calls counts from where it began.
+      const late = ["load", "joinRanks"].includes(fault.at) ? 6 : 2;
+      assert.ok(seconds > 0.9 * timeout - 0.5 && seconds < 1.1 * timeout + late, `said after ${seconds} s`);
       await assertWhole(run);
     });
   }
@@ -254,7 +253,7 @@ suite("a rank that is stopped", { concurrency: 4, ...inFull }, () => {
         /^riffle: rank 1 has been silent for \d+ s \(step 3, exchange of gradients; last seen .*\); it is waited for until 12 s/;
       await until(() => count(started.said(), warning) > 0, "the warning");
       const late = (Date.now() - statSync(hit).mtimeMs) / 1000;
-      assert.ok(Math.abs(late - timeout) < timeout / 10 + 0.8, `warned after ${late} s`);
+      assert.ok(late > 0.9 * timeout - 0.5 && late < 1.1 * timeout + 2, `warned after ${late} s`);
       process.kill(Number(readFileSync(hit, "utf8")), "SIGCONT");
       const { code, stderr } = await endOf(started, run, 30);
       assert.equal(code, 0, stderr);
@@ -264,7 +263,7 @@ suite("a rank that is stopped", { concurrency: 4, ...inFull }, () => {
   }
 });
 
-suite("ranks that differ", { concurrency: 2, ...inFull }, () => {
+suite("ranks that differ", { concurrency: 2 }, () => {
   const others = { shards: 8, seed: 5, lr: 0.03, momentum: 0.8, num_classes: 7, batch_size: 1, width: 1, weight_decay: 0.5 } as const; // prettier-ignore
   const fieldOf = (name: string): string[] =>
     ({ num_classes: ["network", "--num_classes"], width: ["network", "--width"], shards: ["shards", "--shards"] })[name] ?? [`--${name}`]; // prettier-ignore
@@ -328,7 +327,7 @@ suite("ranks that differ", { concurrency: 2, ...inFull }, () => {
   });
 });
 
-suite("ranks that exchange what is not the same", { concurrency: 2, ...inFull }, () => {
+suite("ranks that exchange what is not the same", { concurrency: 2 }, () => {
   const script = join(repository, "dist", "test", "support", "unequal-ranks.js");
   const cases: [UnequalIn, string, RegExp][] = [
     ["gradients", "window", /ranks do not exchange the same/],
@@ -336,7 +335,7 @@ suite("ranks that exchange what is not the same", { concurrency: 2, ...inFull },
     ["kind", "window", /ranks are not at the same place: rank 0 adds gradients, rank 1 adds numbers/],
     ["kind", "overlapped", /ranks do not exchange the same|ranks are not at the same place/],
     ["sums", "window", /ranks do not exchange the same/],
-    ["sums", "messages", /ranks do not exchange the same|failed: .*truncat/i],
+    ["sums", "messages", /ranks do not exchange the same/],
   ];
   cases.forEach(([what, exchange, said], i) => {
     for (const family of isFull ? families : [families[i % 2] as Family]) {
@@ -371,7 +370,7 @@ suite("ranks that exchange what is not the same", { concurrency: 2, ...inFull },
   }
 });
 
-suite("a rank that fails by itself", { concurrency: 2, ...inFull }, () => {
+suite("a rank that fails by itself", { concurrency: 2 }, () => {
   const places: [string, number][] = [
     ["load", 0],
     ["joinRanks", 0],
@@ -393,22 +392,49 @@ suite("a rank that fails by itself", { concurrency: 2, ...inFull }, () => {
     allocation: 6,
   };
   const all = places.flatMap(([at, step], p) => kinds.flatMap((kind, k) => [0, 1].map((rank) => ({ at, step, kind, rank, family: families[(p + k + rank) % 2] as Family })))); // prettier-ignore
-  const some = places.map(([at, step], p) => ({ at, step, kind: kinds[p % kinds.length] as FaultKind, rank: (p + 1) % 2, family: families[(p >> 1) % 2] as Family })); // prettier-ignore
+  /** Throw and exit everywhere, on each rank; every other kind somewhere. */
+  const some = all.filter(({ at, kind, rank }) => {
+    const place = places.findIndex(([name]) => name === at);
+    return (
+      kind === "throw" || kind === "exit 3" || (rank === place % 2 && kind === kinds[place % kinds.length])
+    );
+  });
   for (const { at, step, kind, rank, family } of isFull ? all : some) {
     test(`${kind} at ${at}, rank ${rank}, ${family}`, needsMpi(family), async () => {
       const run = fresh();
       const hit = `${run}hit`;
-      const given = settingsOf(run, { max_epochs: 1, rank_timeout: 20 });
+      // Hydra ends nobody for a rank that left before it met the others in MPI: they end by the time-out.
+      const isUnmet = family === "mpich" && ["load", "joinRanks"].includes(at);
+      const given = settingsOf(run, { max_epochs: 1, rank_timeout: isUnmet ? 5 : 20 });
       // In the exchange, while the others are not there yet.
-      const late = at === "trainStep" ? { after: 300, othersWait: 700 } : {};
+      const late = at === "trainStep" && kind !== "allocation" ? { after: 300, othersWait: 700 } : {};
       const started = launch({ family, ranks: 2, given, fault: { rank, at, step, kind, hit, ...late } });
       await until(() => existsSync(hit), `the fault in\n${started.said()}`);
-      const { code, stderr } = await endOf(started, run, 10);
+      const { code, stderr } = await endOf(started, run, isUnmet ? 15 : 10);
       assert.notEqual(code, 0, stderr);
       const wanted = codes[kind];
-      // Before it joined nobody of ours makes an exit of 0 a failure.
-      if (wanted !== undefined && at !== "load") assertCode(family, code, wanted, stderr);
+      // Before it joined nobody of ours makes an exit of 0 a failure; with Hydra the last to leave decides.
+      if (wanted !== undefined && at !== "load" && !isUnmet) assertCode(family, code, wanted, stderr);
       await assertWhole(run);
+    });
+  }
+});
+
+suite("rank 0's disk is full", () => {
+  for (const family of families) {
+    test(`all ranks stop with the reason, ${family}`, needsMpi(family), async () => {
+      const run = fresh();
+      const hit = `${run}hit`;
+      const fault = { at: 150, kind: "ENOSPC", lasting: true, below: run, thread: "main", rank: 0, hit };
+      const faults = new URL("../support/faults.js", import.meta.url).pathname;
+      const env = { NODE_OPTIONS: `--import ${faults}`, RIFFLE_FAULT: JSON.stringify(fault) };
+      const started = launch({ family, ranks: 2, given: settingsOf(run, { rank_timeout: 20 }), env });
+      await until(() => existsSync(hit), `the fault in\n${started.said()}`);
+      const { code, stderr } = await endOf(started, run, 10);
+      assertCode(family, code, 6, stderr);
+      assert.match(stderr, /^riffle: .*cannot be written: ENOSPC[^]*\n {2}Free space on the disk/m);
+      assert.equal(count(stderr, /^(?:\[rank \d\] )?riffle: /), 1, stderr);
+      assert.ok((await assertWhole(run)) >= 0);
     });
   }
 });
