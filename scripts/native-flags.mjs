@@ -36,6 +36,14 @@ export function instructionSets(arch) {
       flags: [...avx512, "-mprefer-vector-width=512"],
       macro: "RIFFLE_HAVE_AVX512",
     },
+    // Only what multiplies bf16; GCC 12 wants the feature's flag, not a processor's name.
+    {
+      name: "avx512dot",
+      lanes: 16,
+      dotTable: "DotKernelsAvx512",
+      flags: [...avx512, "-mavx512bf16", "-mprefer-vector-width=512"],
+      macro: "RIFFLE_HAVE_AVX512DOT",
+    },
     // The AVX-512 shapes on narrower hardware, for tests.
     { name: "wide", lanes: 16, table: "KernelsWide", flags: avx2, macro: "RIFFLE_HAVE_WIDE" },
   ];
@@ -46,7 +54,7 @@ export function kernelDefines(set) {
   return [
     `-DRIFFLE_ISA=${set.name}`,
     `-DRIFFLE_LANES=${set.lanes}`,
-    `-DRIFFLE_TABLE=${set.table}`,
+    set.table ? `-DRIFFLE_TABLE=${set.table}` : `-DRIFFLE_DOT_TABLE=${set.dotTable}`,
     `-DRIFFLE_NAME="${set.name}"`,
   ];
 }

@@ -32,17 +32,18 @@ UpdateSettings UpdateFrom(napi_env env, napi_value value) {
   return {.learning_rate = u[0], .momentum = u[1], .weight_decay = u[2], .average_decay = u[3], .nesterov = u[4] != 0};
 }
 
-// createRun(words: Float64Array, threads: number, isa: string, team: boolean, exchange: string, synchronised: boolean): object. As a team each
+// createRun(words: Float64Array, threads: number, isa: string, team: boolean, exchange: string, synchronised: boolean,
+// products: string): object. As a team each
 // thread runs the (inference) program alone, on portions of its batch. `exchange` says how a training program adds its gradients
-// to those of other ranks: "none", "window", "messages" or "overlapped"; `synchronised` makes one batch norm of all ranks' batches. All of its
-// state is zero.
+// to those of other ranks: "none", "window", "messages" or "overlapped"; `synchronised` makes one batch norm of all ranks' batches;
+// `products` is "dot", "unpack" or "". All of its state is zero.
 napi_value CreateRun(napi_env env, napi_callback_info info) {
   return Guard(env, [&] {
-    const auto args = Arguments(env, info, 6);
+    const auto args = Arguments(env, info, 7);
     const Span words = TypedArray(env, args[0], napi_float64_array, "program");
     const int threads = Threads(env, args[1]);
     ProgramInfo program = DecodeProgram(static_cast<const double*>(words.data), words.length);
-    const KernelTable& kernels = ChooseKernels(Text(env, args[2]));
+    const KernelTable& kernels = ChooseKernels(Text(env, args[2]), Text(env, args[6]));
     const bool team = Boolean(env, args[3]);
     if (team && program.training) throw std::invalid_argument("a training program is run by one executor");
     auto run = std::make_unique<Run>();
@@ -290,6 +291,18 @@ napi_value RequestStop(napi_env env, napi_callback_info info) {
   });
 }
 
+// products(isa): [those of bf16 that this machine makes, the faster one last]
+napi_value Products(napi_env env, napi_callback_info info) {
+  return Guard(env, [&] {
+    const std::string isa = Text(env, Arguments(env, info, 1)[0]);
+    const KernelTable& table = ChooseKernels(isa, "unpack");
+    std::vector<napi_value> names = {MakeText(env, "unpack")};
+    if (const KernelTable* dot = WithDot(table))
+      names.insert(&ChooseKernels(isa) == dot ? names.end() : names.begin(), MakeText(env, "dot"));
+    return MakeArray(env, names);
+  });
+}
+
 // machine(): { available, compiler }
 napi_value Machine(napi_env env, napi_callback_info) {
   return Guard(env, [&] {
@@ -354,6 +367,7 @@ void RegisterEngine(napi_env env, napi_value exports) {
   Export(env, exports, "logits", Logits);
   Export(env, exports, "map", Map);
   Export(env, exports, "seconds", Seconds);
+  Export(env, exports, "products", Products);
   Export(env, exports, "machine", Machine);
   Export(env, exports, "measurePeak", MeasurePeakOf);
 }

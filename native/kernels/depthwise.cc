@@ -34,21 +34,23 @@ RIFFLE_INLINE void Clear(float* p, long count) {
 
 // --- what is loaded: a normalised plane, or a batch-norm gradient ---
 
+template <class T>
 struct Normalised {
-  const float* z;
+  const T* z;
   Vec scale, shift;
   bool relu;
-  explicit RIFFLE_INLINE Normalised(const InputPlane& x) : z(x.z), scale(Set(x.scale)), shift(Set(x.shift)), relu(x.relu) {}
+  explicit RIFFLE_INLINE Normalised(const InputPlane<T>& x) : z(x.z), scale(Set(x.scale)), shift(Set(x.shift)), relu(x.relu) {}
   RIFFLE_INLINE Vec operator()(long i) const {
     const Vec y = Load(z + i) * scale + shift;
     return relu ? Relu(y) : y;
   }
 };
 
+template <class T>
 struct Gradient {
-  const float *g, *z;
+  const T *g, *z;
   Vec a, b, c;
-  explicit RIFFLE_INLINE Gradient(const OutputGradient& d) : g(d.g), z(d.z), a(Set(d.a)), b(Set(d.b)), c(Set(d.c)) {}
+  explicit RIFFLE_INLINE Gradient(const OutputGradient<T>& d) : g(d.g), z(d.z), a(Set(d.a)), b(Set(d.b)), c(Set(d.c)) {}
   RIFFLE_INLINE Vec operator()(long i) const { return Load(g + i) * a + (Load(z + i) * b + c); }
 };
 
@@ -218,8 +220,8 @@ struct TapsStride2 {
 // One image: column by column, a vector wide, where rows fill their vectors; else over the flat buffer first, every vector
 // full. What a vector leaves behind a row is the beginning of the next row (or the next image), stored later: so the
 // rightmost column goes first.
-template <class Taps>
-RIFFLE_INLINE void PutImage(const Taps& taps, const Window& w, long pitch, float* flat, float* z) {
+template <class Taps, class T>
+RIFFLE_INLINE void PutImage(const Taps& taps, const Window& w, long pitch, float* flat, T* z) {
   const long by_rows = w.out_h * ((w.out_w + kLanes - 1) / kLanes);
   const long by_vectors = (w.out_h * pitch + kLanes - 1) / kLanes;
   if (3 * by_rows <= 4 * by_vectors) {
@@ -233,7 +235,8 @@ RIFFLE_INLINE void PutImage(const Taps& taps, const Window& w, long pitch, float
 }
 
 // Sum and sum of squares of z[0, count) to out. Two of each at a time: one addition would wait for the other.
-RIFFLE_INLINE void PutSumsOf(const float* z, long count, float* out) {
+template <class T>
+RIFFLE_INLINE void PutSumsOf(const T* z, long count, float* out) {
   Sums even, odd;
   const auto add = [](Sums& sums, Vec v) {
     sums.first += v;
@@ -256,12 +259,13 @@ constexpr long kStagedAhead = 32 * 32;
 
 }  // namespace
 
-void DepthwiseForwardTask(const DepthwiseForward& p, long plane, float* scratch) {
+template <class T>
+void DepthwiseForwardTask(const DepthwiseForward<T>& p, long plane, float* scratch) {
   const Window w = p.window;  // a copy: for all the compiler knows, stores to planes could change the other
   const Stage stage = StageOf(w);
   const long one = StageFloats(stage), pitch = stage.pitch;
   const long in_pixels = static_cast<long>(w.in_h) * w.in_w, out_pixels = static_cast<long>(w.out_h) * w.out_w;
-  const Normalised source(p.x[plane]);
+  const Normalised<T> source(p.x[plane]);
   Vec tap[9];
   for (int t = 0; t < 9; ++t) tap[t] = Set(p.weights[plane * 9 + t]);
 
@@ -284,7 +288,7 @@ void DepthwiseForwardTask(const DepthwiseForward& p, long plane, float* scratch)
     }
     if (n < 0) continue;
     const float* in = base + (n & ahead) * stages * one;
-    float* z = p.z[plane] + n * out_pixels;
+    T* z = p.z[plane] + n * out_pixels;
     if (w.stride == 1) {
       PutImage(TapsStride1{in, pitch, tap}, w, pitch, flat, z);
     } else {
@@ -301,7 +305,8 @@ void DepthwiseForwardTask(const DepthwiseForward& p, long plane, float* scratch)
 namespace {
 
 // One vector of an input's gradient: masked where y is not positive, added to what stands there, summed.
-RIFFLE_INLINE void PutGradient(Vec v, Vec y, const InputPlane& x, const InputGradient& gx, long at, long valid,
+template <class T>
+RIFFLE_INLINE void PutGradient(Vec v, Vec y, const InputPlane<T>& x, const InputGradient<T>& gx, long at, long valid,
                                Sums& sums) {
   if (x.relu) v = y > Vec{} ? v : Vec{};
   if (gx.accumulate) v += Load(gx.g + at);
@@ -319,13 +324,14 @@ RIFFLE_INLINE void PutGradient(Vec v, Vec y, const InputPlane& x, const InputGra
   }
 }
 
-void BackwardStride1(const DepthwiseBackward& p, long plane, float* scratch) {
+template <class T>
+void BackwardStride1(const DepthwiseBackward<T>& p, long plane, float* scratch) {
   const Window w = p.window;  // a copy: for all the compiler knows, stores to planes could change the other
   const Stage stage = StageOf(w);
   const long one = StageFloats(stage), s = stage.pitch;
   const long pixels = static_cast<long>(w.in_h) * w.in_w;
-  const Normalised input(p.x[plane]);
-  const Gradient gradient(p.dz[plane]);
+  const Normalised<T> input(p.x[plane]);
+  const Gradient<T> gradient(p.dz[plane]);
   const float* k = p.weights + plane * 9;
   const long rows = p.gx && p.gx[plane].g ? w.in_h : 0;  // that get a gradient: none of a frozen plane
   Vec flipped[9];
@@ -381,13 +387,14 @@ void BackwardStride1(const DepthwiseBackward& p, long plane, float* scratch) {
 
 // Input row r (padded) and column c (padded) get taps ky = r mod 2 (and 2 more), kx = c mod 2 (and 2 more):
 //   dx[r,c] = sum of w[ky,kx] * dz[(r-ky)/2, (c-kx)/2].
-void BackwardStride2(const DepthwiseBackward& p, long plane, float* scratch) {
+template <class T>
+void BackwardStride2(const DepthwiseBackward<T>& p, long plane, float* scratch) {
   const Window w = p.window;  // a copy: for all the compiler knows, stores to planes could change the other
   const Stage stage = StageOf(w);
   const long one = StageFloats(stage), s = stage.pitch;
   const long in_pixels = static_cast<long>(w.in_h) * w.in_w, out_pixels = static_cast<long>(w.out_h) * w.out_w;
-  const Normalised input(p.x[plane]);
-  const Gradient gradient(p.dz[plane]);
+  const Normalised<T> input(p.x[plane]);
+  const Gradient<T> gradient(p.dz[plane]);
   const float* k = p.weights + plane * 9;
   const long rows = p.gx && p.gx[plane].g ? w.in_h : 0;  // that get a gradient: none of a frozen plane
   Vec tap[9];
@@ -466,7 +473,8 @@ void BackwardStride2(const DepthwiseBackward& p, long plane, float* scratch) {
 
 }  // namespace
 
-void DepthwiseBackwardTask(const DepthwiseBackward& p, long plane, float* scratch) {
+template <class T>
+void DepthwiseBackwardTask(const DepthwiseBackward<T>& p, long plane, float* scratch) {
   if (p.window.stride == 1) {
     BackwardStride1(p, plane, scratch);
   } else {

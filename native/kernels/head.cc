@@ -4,11 +4,12 @@
 
 namespace riffle::RIFFLE_ISA {
 
-void GlobalAverageTask(const GlobalAverage& p, long plane) {
-  const InputPlane& x = p.x[plane];
+template <class T>
+void GlobalAverageTask(const GlobalAverage<T>& p, long plane) {
+  const InputPlane<T>& x = p.x[plane];
   const Vec scale = Set(x.scale), shift = Set(x.shift);
   for (int n = 0; n < p.images; ++n) {
-    const float* z = x.z + n * p.pixels;
+    const T* z = x.z + n * p.pixels;
     Vec sum = Vec{};
     for (long i = 0; i < p.pixels; i += kLanes) {
       Vec y = Load(z + i) * scale + shift;
@@ -19,12 +20,13 @@ void GlobalAverageTask(const GlobalAverage& p, long plane) {
   }
 }
 
-void GlobalAverageBackwardTask(const GlobalAverageBackward& p, long plane) {
-  const InputPlane& x = p.x[plane];
+template <class T>
+void GlobalAverageBackwardTask(const GlobalAverageBackward<T>& p, long plane) {
+  const InputPlane<T>& x = p.x[plane];
   const Vec scale = Set(x.scale), shift = Set(x.shift);
   for (int n = 0; n < p.images; ++n) {
-    const float* z = x.z + n * p.pixels;
-    float* g = p.g[plane] + n * p.pixels;
+    const T* z = x.z + n * p.pixels;
+    T* g = p.g[plane] + n * p.pixels;
     const Vec share = Set(p.gradient[n * p.stride + plane] / static_cast<float>(p.pixels));
     Vec sum = Vec{}, dot = Vec{};
     for (long i = 0; i < p.pixels; i += kLanes) {

@@ -1,9 +1,9 @@
 // What the kernels offer, the same for every instruction set: one struct of sizes and pointers per
 // operation, and a table of functions.
 //
-// Layout. A plane is one channel of one activation for the whole batch: images * height * width floats, image
-// after image, raw convolution output z. Readers see y = relu?(scale * z + shift). Planes start on 64-byte
-// lines and own what lies behind their last value up to the next multiple of 32 floats and 16 more: kernels read
+// Layout. A plane is one channel of one activation for the whole batch: images * height * width numbers of type T (float, or
+// Bf16), image after image, raw convolution output z. Readers see y = relu?(scale * z + shift). Planes start on 64-byte
+// lines and own what lies behind their last value up to the next multiple of 128 bytes and 64 more: kernels read
 // there (the values do not count) and write there (anything).
 //
 // Every operation is cut into tasks by its shape alone; tasks may run in any order on any thread, and
@@ -17,36 +17,42 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "../simd/bf16.h"
+
 namespace riffle {
 
 // A plane as its readers see it.
+template <class T>
 struct InputPlane {
-  const float* z;
+  const T* z;
   float scale, shift;
   bool relu;
 };
 
 // A plane's gradient as the convolution that made it needs it: dz = a * g + b * z + c (batch norm's gradient).
+template <class T>
 struct OutputGradient {
-  const float* g;
-  const float* z;
+  const T* g;
+  const T* z;
   float a, b, c;
 };
 
 // Where a convolution puts the gradient of one of its inputs.
+template <class T>
 struct InputGradient {
-  float* g;
+  T* g;
   bool accumulate;  // add to what stands there
 };
 
 // 1x1 convolution, forward: z[o] = sum over i of W[o,i] * y[i], over `columns` = images * height * width.
 //
 // Task t computes column block t / row_parts, output rows of part t % row_parts.
+template <class T>
 struct PointwiseForward {
   long columns;
   int inputs, outputs;
-  const InputPlane* x;   // [inputs]
-  float* const* z;       // [outputs]
+  const InputPlane<T>* x;   // [inputs]
+  T* const* z;       // [outputs]
   const float* weights;  // packed by pack_weights from [outputs, inputs]
   float* sums;           // [blocks][2][outputs]: sum of z, sum of z*z over the block; null: not wanted
   long block_columns;    // a multiple of 16 and of 2 * lanes
@@ -56,12 +62,13 @@ struct PointwiseForward {
 // 1x1 convolution, backward. Task t does column blocks [t*blocks/groups, (t+1)*blocks/groups) in order:
 //   gx[i] (+)= mask[i] * sum over o of W[o,i] * dz[o];   sums of gx and gx * z_in;
 //   dw[t][o,i] = sum over its columns of dz[o] * y[i].
+template <class T>
 struct PointwiseBackward {
   long columns;
   int inputs, outputs;
-  const InputPlane* x;            // [inputs]
-  const OutputGradient* dz;       // [outputs]
-  const InputGradient* gx;        // [inputs]; null where no input gets a gradient, a null `g` where one gets none
+  const InputPlane<T>* x;            // [inputs]
+  const OutputGradient<T>* dz;       // [outputs]
+  const InputGradient<T>* gx;        // [inputs]; null where no input gets a gradient, a null `g` where one gets none
   const float* weights;           // packed by pack_weights from the transposed matrix [inputs, outputs]
   float* sums;                    // [blocks][2][inputs]: sum of g, sum of g * z
   float* dw;                      // [groups][padded outputs][padded inputs], see dw_rows / dw_columns
@@ -77,23 +84,25 @@ struct Window {
 };
 
 // Depthwise 3x3 convolution of one plane (a task is a plane): z = W * y per image.
+template <class T>
 struct DepthwiseForward {
   int images;
   Window window;
-  const InputPlane* x;   // [planes]
-  float* const* z;       // [planes]
+  const InputPlane<T>* x;   // [planes]
+  T* const* z;       // [planes]
   const float* weights;  // [planes][9]
   int group;             // images whose sums are added before they are put down
   float* sums;           // [planes][groups][2]: sum of z, of z*z; null: not wanted
 };
 
 // Its backward: gx (+)= mask * (flipped W * dz), sums as above and the filters' gradients per group of images.
+template <class T>
 struct DepthwiseBackward {
   int images;
   Window window;
-  const InputPlane* x;
-  const OutputGradient* dz;
-  const InputGradient* gx;  // null, or a null `g`, as above
+  const InputPlane<T>* x;
+  const OutputGradient<T>* dz;
+  const InputGradient<T>* gx;  // null, or a null `g`, as above
   const float* weights;
   int group;
   float* sums;   // [planes][groups][2]: sum of g, sum of g * z
@@ -123,37 +132,41 @@ struct StemStatistics {
 
 // Task t = part t % parts of the rows of image t / parts: for each pooling window the z of its winner (largest z * sign, the first in row-major order when
 // equal) into planes, and its place in the window (0..8) into winners[image][out_h][out_w][32].
+template <class T>
 struct StemForward {
   Stem stem;               // its weights multiplied by sign
   const float* sign;       // [32]: +1, or -1 where the batch-norm scale is negative
-  float* const* z;         // [channels]
+  T* const* z;         // [channels]
   uint8_t* winners;        // null: not wanted
   int parts;
 };
 
 // Task = image: dw[image][32][32] (channel, tap) = sum over winners of g * p.
+template <class T>
 struct StemBackward {
   Stem stem;
-  const float* const* g;   // [channels]
+  const T* const* g;   // [channels]
   const uint8_t* winners;
   float* dw;
 };
 
 // Mean over height * width of y, per image. Task = plane: features[image * stride + plane].
+template <class T>
 struct GlobalAverage {
   int images;
   long pixels;             // height * width
-  const InputPlane* x;
+  const InputPlane<T>* x;
   float* features;
   long stride;
 };
 
 // Its backward: g = mask * gradient[image * stride + plane] / pixels; sums[plane][images][2].
+template <class T>
 struct GlobalAverageBackward {
   int images;
   long pixels;
-  const InputPlane* x;
-  float* const* g;
+  const InputPlane<T>* x;
+  T* const* g;
   const float* gradient;
   long stride;
   float* sums;
@@ -191,34 +204,46 @@ struct Update {
   bool nesterov;
 };
 
+// The kernels that read or write planes.
+template <class T>
+struct PlaneKernels {
+  // Packs a matrix of rows x columns (element r*row_stride + c*column_stride) as row tiles read it, in
+  // packed_size(rows, columns) floats: tiles of tile_rows rows, missing rows zero.
+  void (*pack_weights)(const float* matrix, long rows, long columns, long row_stride, long column_stride,
+                       float* packed);
+  size_t (*packed_size)(long rows, long columns);
+
+  void (*pointwise_forward)(const PointwiseForward<T>&, long task, float* scratch);
+  size_t (*pointwise_forward_scratch)(int inputs, int outputs, long block_columns);
+  void (*pointwise_backward)(const PointwiseBackward<T>&, long task, float* scratch);
+  size_t (*pointwise_backward_scratch)(int inputs, int outputs, long block_columns);
+
+  void (*depthwise_forward)(const DepthwiseForward<T>&, long task, float* scratch);
+  void (*depthwise_backward)(const DepthwiseBackward<T>&, long task, float* scratch);
+
+  void (*stem_forward)(const StemForward<T>&, long task, float* scratch);
+  void (*stem_backward)(const StemBackward<T>&, long task, float* scratch);
+
+  void (*global_average)(const GlobalAverage<T>&, long task);
+  void (*global_average_backward)(const GlobalAverageBackward<T>&, long task);
+
+  // GFLOP of the pointwise products done in a burst of `rounds` rounds, for measuring this core's peak.
+  double (*product_burst)(long rounds, float* sink);
+};
+
 struct KernelTable {
   const char* name;
   int lanes;
   int tile_rows;                 // rows of a packed weight tile
-
-  // Packs a matrix of rows x columns (element r*row_stride + c*column_stride) in tiles of tile_rows rows:
-  // [tile][column][row in tile], missing rows zero.
-  void (*pack_weights)(const float* matrix, long rows, long columns, long row_stride, long column_stride,
-                       float* packed);
-
-  void (*pointwise_forward)(const PointwiseForward&, long task, float* scratch);
-  size_t (*pointwise_forward_scratch)(int inputs, int outputs, long block_columns);
-  void (*pointwise_backward)(const PointwiseBackward&, long task, float* scratch);
-  size_t (*pointwise_backward_scratch)(int inputs, int outputs, long block_columns);
-  long (*dw_rows)(int outputs);      // padded sizes of PointwiseBackward::dw
+  long (*dw_rows)(int outputs);  // padded sizes of PointwiseBackward::dw
   long (*dw_columns)(int inputs);
-
-  void (*depthwise_forward)(const DepthwiseForward&, long task, float* scratch);
-  void (*depthwise_backward)(const DepthwiseBackward&, long task, float* scratch);
   size_t (*depthwise_scratch)(const Window&);
-
   void (*stem_statistics)(const StemStatistics&, long task, float* scratch);
-  void (*stem_forward)(const StemForward&, long task, float* scratch);
-  void (*stem_backward)(const StemBackward&, long task, float* scratch);
   size_t (*stem_scratch)(const Stem&);
 
-  void (*global_average)(const GlobalAverage&, long task);
-  void (*global_average_backward)(const GlobalAverageBackward&, long task);
+  PlaneKernels<float> f32;
+  PlaneKernels<Bf16> bf16;  // products by multiply-adds of floats
+
   void (*matrix_product_transposed)(const MatrixProductTransposed&, long begin, long end);
   void (*matrix_product)(const MatrixProduct&, long tile_begin, long tile_end);
 
@@ -227,20 +252,15 @@ struct KernelTable {
   void (*sum_parts)(const float* parts, long count, long stride, long begin, long end, float* out);
   double (*sum_of_squares)(const float* x, long count);
   bool (*all_finite)(const float* x, long count);
-
-  // GFLOP of multiply-adds done in a burst of `rounds` rounds, for measuring this core's peak.
-  double (*multiply_add_burst)(long rounds, float* sink);
 };
-
-// Packed size in floats of a rows x columns matrix.
-inline size_t PackedSize(long rows, long columns, int tile_rows) {
-  return static_cast<size_t>((rows + tile_rows - 1) / tile_rows) * tile_rows * columns;
-}
 
 // One per compiled instruction set; null when this build has none.
 const KernelTable* KernelsBaseline();
 const KernelTable* KernelsAvx2();
 const KernelTable* KernelsAvx512();
 const KernelTable* KernelsWide();  // 16 lanes on whatever the machine has: tests the AVX-512 shapes
+
+// The same bits as the table's bf16, its products made by the instruction for two of them; null when this build has none.
+const PlaneKernels<Bf16>* DotKernelsAvx512();
 
 }  // namespace riffle

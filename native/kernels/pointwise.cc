@@ -25,40 +25,132 @@ RIFFLE_INLINE long GroupColumns(long depth, long columns) {
 // A block is a short run of each plane, too short for the hardware to see a stream coming: asked for this many planes ahead.
 constexpr int kAhead = 2;
 
-RIFFLE_INLINE void Prefetch(const float* p, long count) {
-  for (long i = 0; i < count; i += 16) __builtin_prefetch(p + i);
+template <class T>
+RIFFLE_INLINE void Prefetch(const T* p, long count) {
+  for (long i = 0; i < count; i += static_cast<long>(64 / sizeof(T))) __builtin_prefetch(p + i);
 }
 
-// y = relu?(scale * z + shift) of columns [0, count) into out, zeros up to `padded`.
-RIFFLE_INLINE void Normalise(const InputPlane& x, long offset, long count, long padded, float* out) {
-  const float* z = x.z + offset;
-  const Vec scale = Set(x.scale), shift = Set(x.shift);
+// How planes are stored and multiplied. Of bf16 planes both factors are rounded to bf16 and products added in f32, the depth
+// in its order, whether two of them are added by one instruction (Pairs) or by two (Unpacked): the bits are the same.
+struct Floats {
+  using Plane = float;
+  static constexpr bool kPairs = false;
+  static RIFFLE_INLINE Vec Factor(Vec v) { return v; }
+};
+struct Unpacked {
+  using Plane = Bf16;
+  static constexpr bool kPairs = false;
+  static RIFFLE_INLINE Vec Factor(Vec v) { return Rounded(v); }
+};
+#if defined(__AVX512BF16__)
+struct Pairs {
+  using Plane = Bf16;
+  static constexpr bool kPairs = true;
+};
+#endif
+
+// What a task of bf16 planes computes with: as Dot does, also where nothing else would.
+template <class T>
+struct Arithmetic {};
+template <>
+struct Arithmetic<Bf16> : DenormalsAreZero {};
+
+// Rows of a block as the filters' product reads them: one per plane, of floats, or of pairs (column j, column j + lanes).
+// Rows of the other products: the same floats, or a row for two planes, of pairs.
+template <class Mode>
+RIFFLE_INLINE long DotStride(long block_columns) {
+  return (Mode::kPairs ? block_columns / 2 : block_columns) + kRowSlack;
+}
+RIFFLE_INLINE long RowStride(long block_columns) { return block_columns + kRowSlack; }
+template <class Mode>
+RIFFLE_INLINE long RowCount(long planes) {
+  return Mode::kPairs ? (planes + 1) / 2 : planes;
+}
+
+// y = relu?(scale * z + shift), and dz = a*g + b*z + c, vector by vector.
+template <class T, bool kRelu>
+struct Normal {
+  const T* z;
+  Vec scale, shift;
+  RIFFLE_INLINE Normal(const InputPlane<T>& x, long offset) : z(x.z + offset), scale(Set(x.scale)), shift(Set(x.shift)) {}
+  RIFFLE_INLINE Vec operator()(long j) const {
+    const Vec y = Load(z + j) * scale + shift;
+    return kRelu ? Relu(y) : y;
+  }
+};
+
+template <class T>
+struct NormGradient {
+  const T *g, *z;
+  Vec a, b, c;
+  RIFFLE_INLINE NormGradient(const OutputGradient<T>& d, long offset)
+      : g(d.g + offset), z(d.z + offset), a(Set(d.a)), b(Set(d.b)), c(Set(d.c)) {}
+  RIFFLE_INLINE Vec operator()(long j) const { return Load(g + j) * a + (Load(z + j) * b + c); }
+};
+
+struct Zeros {
+  RIFFLE_INLINE Vec operator()(long) const { return Vec{}; }
+};
+
+// The vector at column j of `count`; zero from there on.
+template <class Source>
+RIFFLE_INLINE Vec At(const Source& source, long j, long count) {
+  if (j + kLanes <= count) return source(j);
+  return j < count ? KeepFirst(source(j), count - j) : Vec{};
+}
+
+// A plane's columns [0, padded) as a row of floats.
+template <class Mode, class Source>
+RIFFLE_INLINE void PutRow(const Source& source, long count, long padded, float* out) {
   long j = 0;
+  for (; j + kLanes <= count; j += kLanes) Store(out + j, Mode::Factor(source(j)));
+  for (; j < padded; j += kLanes) Store(out + j, Mode::Factor(At(source, j, count)));
+}
+
+#if defined(__AVX512BF16__)
+// As a row of pairs of its columns.
+template <class Source>
+RIFFLE_INLINE void PutColumnPairs(const Source& source, long count, long padded, float* out) {
+  long j = 0;
+  for (; j + kPanel <= count; j += kPanel, out += kLanes) Store(out, Pair(source(j), source(j + kLanes)));
+  for (; j < padded; j += kPanel, out += kLanes) Store(out, Pair(At(source, j, count), At(source, j + kLanes, count)));
+}
+
+// Two planes as a row of pairs.
+template <class First, class Second>
+RIFFLE_INLINE void PutPlanePairs(const First& first, const Second& second, long count, long padded, float* out) {
+  long j = 0;
+  for (; j + kLanes <= count; j += kLanes) Store(out + j, Pair(first(j), second(j)));
+  for (; j < padded; j += kLanes) Store(out + j, Pair(At(first, j, count), At(second, j, count)));
+}
+
+// Both of the above of two planes at once; `second_out` is null where there is no second.
+template <class First, class Second>
+RIFFLE_INLINE void PutBothPairs(const First& first, const Second& second, long count, long padded, float* planes,
+                                float* first_out, float* second_out) {
+  for (long j = 0; j < padded; j += kPanel, first_out += kLanes) {
+    const bool whole = j + kPanel <= count;
+    const Vec a0 = whole ? first(j) : At(first, j, count), a1 = whole ? first(j + kLanes) : At(first, j + kLanes, count);
+    const Vec b0 = whole ? second(j) : At(second, j, count), b1 = whole ? second(j + kLanes) : At(second, j + kLanes, count);
+    Store(planes + j, Pair(a0, b0));
+    Store(planes + j + kLanes, Pair(a1, b1));
+    Store(first_out, Pair(a0, a1));
+    if (second_out) {
+      Store(second_out, Pair(b0, b1));
+      second_out += kLanes;
+    }
+  }
+}
+#endif
+
+// Calls body(source) with the plane as its readers see it.
+template <class T, class Body>
+RIFFLE_INLINE void WithNormal(const InputPlane<T>& x, long offset, const Body& body) {
   if (x.relu) {
-    for (; j + kLanes <= count; j += kLanes) Store(out + j, Relu(Load(z + j) * scale + shift));
+    body(Normal<T, true>(x, offset));
   } else {
-    for (; j + kLanes <= count; j += kLanes) Store(out + j, Load(z + j) * scale + shift);
+    body(Normal<T, false>(x, offset));
   }
-  if (j < count) {
-    Vec y = Load(z + j) * scale + shift;
-    if (x.relu) y = Relu(y);
-    Store(out + j, KeepFirst(y, count - j));
-    j += kLanes;
-  }
-  for (; j < padded; j += kLanes) Store(out + j, Vec{});
-}
-
-// dz = a*g + b*z + c, likewise.
-RIFFLE_INLINE void OutputGradients(const OutputGradient& d, long offset, long count, long padded, float* out) {
-  const float *g = d.g + offset, *z = d.z + offset;
-  const Vec a = Set(d.a), b = Set(d.b), c = Set(d.c);
-  long j = 0;
-  for (; j + kLanes <= count; j += kLanes) Store(out + j, Load(g + j) * a + (Load(z + j) * b + c));
-  if (j < count) {
-    Store(out + j, KeepFirst(Load(g + j) * a + (Load(z + j) * b + c), count - j));
-    j += kLanes;
-  }
-  for (; j < padded; j += kLanes) Store(out + j, Vec{});
 }
 
 struct Block {
@@ -73,47 +165,86 @@ RIFFLE_INLINE Block BlockAt(long index, long block_columns, long columns) {
 
 }  // namespace
 
-void PackWeights(const float* matrix, long rows, long columns, long row_stride, long column_stride,
-                 float* packed) {
+template <class Mode>
+size_t PackedSize(long rows, long columns) {
+  return static_cast<size_t>(RoundUp(rows, kRows) * RowCount<Mode>(columns));
+}
+
+template <class Mode>
+void PackWeights(const float* matrix, long rows, long columns, long row_stride, long column_stride, float* packed) {
   for (long tile = 0; tile < rows; tile += kRows)
-    for (long k = 0; k < columns; ++k)
-      for (long r = 0; r < kRows; ++r)
-        *packed++ = tile + r < rows ? matrix[(tile + r) * row_stride + k * column_stride] : 0.0f;
+    for (long k = 0; k < columns; k += Mode::kPairs ? 2 : 1)
+      for (long r = 0; r < kRows; ++r) {
+        const float* at = matrix + (tile + r) * row_stride + k * column_stride;
+        const bool missing = tile + r >= rows;
+        if constexpr (Mode::kPairs) {
+          const uint32_t hi = missing ? 0 : RoundedBitsOf(at[0]);
+          const uint32_t lo = missing || k + 1 == columns ? 0 : RoundedBitsOf(at[column_stride]);
+          *packed++ = __builtin_bit_cast(float, hi | lo >> 16);
+        } else if constexpr (sizeof(typename Mode::Plane) == 2) {
+          *packed++ = missing ? 0.0f : __builtin_bit_cast(float, RoundedBitsOf(at[0]));
+        } else {
+          *packed++ = missing ? 0.0f : at[0];
+        }
+      }
 }
 
+template <class Mode>
 size_t PointwiseForwardScratch(int inputs, int outputs, long block_columns) {
-  return (inputs + 1) * (block_columns + kRowSlack) + 2 * RoundUp(outputs, kRows) * kLanes + kLanes;
+  return (RowCount<Mode>(inputs) + 1) * RowStride(block_columns) + 2 * RoundUp(outputs, kRows) * kLanes + kLanes;
 }
 
-void PointwiseForwardTask(const PointwiseForward& p, long task, float* scratch) {
+template <class Mode>
+void PointwiseForwardTask(const PointwiseForward<typename Mode::Plane>& p, long task, float* scratch) {
+  using T = typename Mode::Plane;
+  [[maybe_unused]] const Arithmetic<T> arithmetic;
   const Block block = BlockAt(task / p.row_parts, p.block_columns, p.columns);
   const long tiles = (p.outputs + kRows - 1) / kRows;
   const long part = task % p.row_parts;
   const long row_begin = tiles * part / p.row_parts * kRows;
   const long row_end = tiles * (part + 1) / p.row_parts * kRows;
 
-  const long ld = p.block_columns + kRowSlack;
+  const long ld = RowStride(p.block_columns), depth = RowCount<Mode>(p.inputs);
   float* y = scratch;
-  float* sums = scratch + (p.inputs + 1) * ld;  // [rows][2] vectors
-  for (int k = 0; k < p.inputs; ++k) {
+  float* sums = scratch + (depth + 1) * ld;  // [rows][2] vectors
+  const auto ahead = [&](int k) {
     if (k + kAhead < p.inputs) Prefetch(p.x[k + kAhead].z + block.begin, block.count);
-    Normalise(p.x[k], block.begin, block.count, block.padded, y + k * ld);
+  };
+#if defined(__AVX512BF16__)
+  if constexpr (Mode::kPairs) {
+    for (int k = 0; k < p.inputs; k += 2) {
+      ahead(k);
+      ahead(k + 1);
+      float* out = y + k / 2 * ld;
+      WithNormal(p.x[k], block.begin, [&](const auto& first) {
+        if (k + 1 == p.inputs) return PutPlanePairs(first, Zeros{}, block.count, block.padded, out);
+        WithNormal(p.x[k + 1], block.begin,
+                   [&](const auto& second) { PutPlanePairs(first, second, block.count, block.padded, out); });
+      });
+    }
   }
+#endif
+  if constexpr (!Mode::kPairs)
+    for (int k = 0; k < p.inputs; ++k) {
+      ahead(k);
+      WithNormal(p.x[k], block.begin,
+                 [&](const auto& source) { PutRow<Mode>(source, block.count, block.padded, y + k * ld); });
+    }
   if (p.sums)
     for (long i = 2 * row_begin * kLanes; i < 2 * row_end * kLanes; i += kLanes) Store(sums + i, Vec{});
 
   // At inference a last panel that is half padding is made by pairs of row tiles; a batch of one has few panels.
   const long narrow = block.padded - block.count >= kLanes && !p.sums ? block.padded - kPanel : -1;
-  const long group = GroupColumns(p.inputs, block.padded);
+  const long group = GroupColumns(depth, block.padded);
   for (long g = 0; g < block.padded; g += group) {
     const long g_end = Smaller(g + group, block.padded);
     for (long row = row_begin; row < row_end; row += kRows) {
-      const float* a = p.weights + row * p.inputs;
+      const float* a = p.weights + row * depth;
       for (long j = g; j < g_end; j += kPanel) {
         if (j == narrow && (row - row_begin) / kRows % 2 == 1) continue;  // made with the tile above
         if (j == narrow && row + kRows < row_end) {
           Vec c[2][kRows];
-          NarrowTiles(p.inputs, a, y + j, ld, c);
+          NarrowTiles<Mode::kPairs>(depth, a, y + j, ld, c);
           const long rows = Smaller(2 * kRows, p.outputs - row);
 #pragma GCC unroll 32
           for (int r = 0; r < 2 * kRows; ++r) {
@@ -123,7 +254,7 @@ void PointwiseForwardTask(const PointwiseForward& p, long task, float* scratch) 
           continue;
         }
         Vec c[kRows][kVecs];
-        RowTile(p.inputs, a, y + j, ld, c);
+        RowTile<Mode::kPairs>(depth, a, y + j, ld, c);
         // The columns behind the last are zero here, so they do not count in the sums.
         if (p.sums) {
           float* s = sums + 2 * row * kLanes;
@@ -138,17 +269,13 @@ void PointwiseForwardTask(const PointwiseForward& p, long task, float* scratch) 
         if (rows == kRows) {
 #pragma GCC unroll 16
           for (int r = 0; r < kRows; ++r) {
-            float* z = p.z[row + r] + block.begin + j;
-            Store(z, c[r][0]);
-            Store(z + kLanes, c[r][1]);
+            StoreTwo(p.z[row + r] + block.begin + j, c[r][0], c[r][1]);
           }
         } else {
 #pragma GCC unroll 16
           for (int r = 0; r < kRows; ++r) {
             if (r >= rows) break;
-            float* z = p.z[row + r] + block.begin + j;
-            Store(z, c[r][0]);
-            Store(z + kLanes, c[r][1]);
+            StoreTwo(p.z[row + r] + block.begin + j, c[r][0], c[r][1]);
           }
         }
       }
@@ -166,14 +293,18 @@ void PointwiseForwardTask(const PointwiseForward& p, long task, float* scratch) 
 long DwRows(int outputs) { return RoundUp(outputs, kDotRows); }
 long DwColumns(int inputs) { return RoundUp(inputs, kDotColumns); }
 
+template <class Mode>
 size_t PointwiseBackwardScratch(int inputs, int outputs, long block_columns) {
-  return (RoundUp(outputs, kDotRows) + RoundUp(inputs, kDotColumns) + 1) * (block_columns + kRowSlack) +
-         2 * RoundUp(inputs, kRows) * kLanes + kLanes;
+  const long dot_rows = RoundUp(outputs, kDotRows) + RoundUp(inputs, kDotColumns) + 1;
+  const long rows = Mode::kPairs ? RowCount<Mode>(outputs) + 1 : 0;
+  return dot_rows * DotStride<Mode>(block_columns) + rows * RowStride(block_columns) + 2 * RoundUp(inputs, kRows) * kLanes +
+         kLanes;
 }
 
 namespace {
 
 // dw[rows][columns] += dz y^T over one block. Rows of dz stay in the first-level cache while y streams by.
+template <class Mode>
 void FilterGradients(long rows, long columns, long depth, const float* dz, const float* y, long ld, float* dw) {
   const long fitting = kGroupFloats / ld / kDotRows * kDotRows;
   const long rows_in_cache = fitting < kDotRows ? kDotRows : fitting;
@@ -182,7 +313,7 @@ void FilterGradients(long rows, long columns, long depth, const float* dz, const
     for (long q = 0; q < columns; q += kDotColumns)
       for (long i = i_begin; i < i_end; i += kDotRows) {
         Vec4 c[kDotRows];
-        DotTile(depth, dz + i * ld, ld, y + q * ld, ld, c);
+        DotTile<Mode::kPairs>(depth, dz + i * ld, ld, y + q * ld, ld, c);
         typedef float Vec4Anywhere __attribute__((vector_size(16), aligned(4), may_alias));
 #pragma GCC unroll 8
         for (int r = 0; r < kDotRows; ++r) {
@@ -193,38 +324,49 @@ void FilterGradients(long rows, long columns, long depth, const float* dz, const
   }
 }
 
+// Keeps v where the y beside it is positive; `y` is a row of the filters' product, j its column.
+template <class Mode>
+RIFFLE_INLINE void KeepPositive(const float* y, long j, Vec& v0, Vec& v1) {
+  if constexpr (Mode::kPairs) {
+    const VecInt pairs = __builtin_bit_cast(VecInt, Load(y + j / 2));
+    v0 = pairs > VecInt{} + 0xffff ? v0 : Vec{};
+    v1 = (pairs << 16) > VecInt{} ? v1 : Vec{};
+  } else {
+    v0 = Load(y + j) > Vec{} ? v0 : Vec{};
+    v1 = Load(y + j + kLanes) > Vec{} ? v1 : Vec{};
+  }
+}
+
 // Gradients of the inputs of one block: gx (+)= mask * W^T dz, and their sums. Frozen inputs have no place for theirs.
-template <bool kFrozen>
-void InputGradients(const PointwiseBackward& p, const Block& block, const float* dz, const float* y, long ld,
+template <class Mode, bool kFrozen>
+void InputGradients(const PointwiseBackward<typename Mode::Plane>& p, const Block& block, const float* dz, const float* y,
                     float* sums) {
-  const long group = GroupColumns(p.outputs, block.padded);
+  using T = typename Mode::Plane;
+  const long ld = RowStride(p.block_columns), y_ld = DotStride<Mode>(p.block_columns), depth = RowCount<Mode>(p.outputs);
+  const long group = GroupColumns(depth, block.padded);
   for (long g = 0; g < block.padded; g += group) {
     const long g_end = Smaller(g + group, block.padded);
     for (long row = 0; row < p.inputs; row += kRows) {
-      const float* a = p.weights + row * p.outputs;
+      const float* a = p.weights + row * depth;
       for (long j = g; j < g_end; j += kPanel) {
         Vec c[kRows][kVecs];
-        RowTile(p.outputs, a, dz + j, ld, c);
+        RowTile<Mode::kPairs>(depth, a, dz + j, ld, c);
         const long valid = block.count - j;  // columns from here on; fewer than a panel only at the end
         const long rows = Smaller(kRows, p.inputs - row);
         float* s = sums + 2 * row * kLanes;
 #pragma GCC unroll 16
         for (int r = 0; r < kRows; ++r) {
           if (r >= rows) break;
-          const InputPlane& x = p.x[row + r];
-          const InputGradient& gx = p.gx[row + r];
+          const InputPlane<T>& x = p.x[row + r];
+          const InputGradient<T>& gx = p.gx[row + r];
           if (kFrozen && !gx.g) {
             s += 2 * kLanes;
             continue;
           }
-          float* out = gx.g + block.begin + j;
-          const float* z = x.z + block.begin + j;
-          const float* yr = y + (row + r) * ld + j;
+          T* out = gx.g + block.begin + j;
+          const T* z = x.z + block.begin + j;
           Vec v0 = c[r][0], v1 = c[r][1];
-          if (x.relu) {
-            v0 = Load(yr) > Vec{} ? v0 : Vec{};
-            v1 = Load(yr + kLanes) > Vec{} ? v1 : Vec{};
-          }
+          if (x.relu) KeepPositive<Mode>(y + (row + r) * y_ld, j, v0, v1);
           if (gx.accumulate) {
             v0 += Load(out);
             v1 += Load(out + kLanes);
@@ -236,8 +378,7 @@ void InputGradients(const PointwiseBackward& p, const Block& block, const float*
             z0 = KeepFirst(z0, valid);
             z1 = KeepFirst(z1, valid - kLanes);
           }
-          Store(out, v0);
-          Store(out + kLanes, v1);
+          StoreTwo(out, v0, v1);
           Store(s, Load(s) + (v0 + v1));
           Store(s + kLanes, Load(s + kLanes) + (v0 * z0 + v1 * z1));
           s += 2 * kLanes;
@@ -247,15 +388,66 @@ void InputGradients(const PointwiseBackward& p, const Block& block, const float*
   }
 }
 
+// dz of a block, as rows of the filters' product and of the other.
+template <class Mode>
+RIFFLE_INLINE void PutOutputGradients(const PointwiseBackward<typename Mode::Plane>& p, const Block& block, float* dz,
+                                      [[maybe_unused]] float* pairs) {
+  using Source = NormGradient<typename Mode::Plane>;
+  const long dz_ld = DotStride<Mode>(p.block_columns);
+  const auto ahead = [&](int o) {
+    if (o + kAhead >= p.outputs) return;
+    Prefetch(p.dz[o + kAhead].g + block.begin, block.count);
+    Prefetch(p.dz[o + kAhead].z + block.begin, block.count);
+  };
+#if defined(__AVX512BF16__)
+  if constexpr (Mode::kPairs) {
+    const long ld = RowStride(p.block_columns);
+    for (int o = 0; o < p.outputs; o += 2) {
+      ahead(o);
+      ahead(o + 1);
+      const Source first(p.dz[o], block.begin);
+      float *planes = pairs + o / 2 * ld, *own = dz + o * dz_ld;
+      if (o + 1 == p.outputs) {
+        PutBothPairs(first, Zeros{}, block.count, block.padded, planes, own, nullptr);
+      } else {
+        PutBothPairs(first, Source(p.dz[o + 1], block.begin), block.count, block.padded, planes, own, own + dz_ld);
+      }
+    }
+  }
+#endif
+  if constexpr (!Mode::kPairs)
+    for (int o = 0; o < p.outputs; ++o) {
+      ahead(o);
+      PutRow<Mode>(Source(p.dz[o], block.begin), block.count, block.padded, dz + o * dz_ld);
+    }
+}
+
+template <class Mode>
+RIFFLE_INLINE void PutInputs(const PointwiseBackward<typename Mode::Plane>& p, const Block& block, float* y) {
+  const long ld = DotStride<Mode>(p.block_columns);
+  for (int i = 0; i < p.inputs; ++i) {
+    if (i + kAhead < p.inputs) Prefetch(p.x[i + kAhead].z + block.begin, block.count);
+    WithNormal(p.x[i], block.begin, [&](const auto& source) {
+#if defined(__AVX512BF16__)
+      if constexpr (Mode::kPairs) return PutColumnPairs(source, block.count, block.padded, y + i * ld);
+#endif
+      if constexpr (!Mode::kPairs) PutRow<Mode>(source, block.count, block.padded, y + i * ld);
+    });
+  }
+}
+
 }  // namespace
 
-void PointwiseBackwardTask(const PointwiseBackward& p, long task, float* scratch) {
+template <class Mode>
+void PointwiseBackwardTask(const PointwiseBackward<typename Mode::Plane>& p, long task, float* scratch) {
+  [[maybe_unused]] const Arithmetic<typename Mode::Plane> arithmetic;
   const long blocks = (p.columns + p.block_columns - 1) / p.block_columns;
-  const long ld = p.block_columns + kRowSlack;
+  const long ld = DotStride<Mode>(p.block_columns);
   const long dw_rows = DwRows(p.outputs), dw_columns = DwColumns(p.inputs);
   float* dz = scratch;
   float* y = dz + dw_rows * ld;
-  float* sums = y + (dw_columns + 1) * ld;
+  float* pairs = y + (dw_columns + 1) * ld;
+  float* sums = pairs + (Mode::kPairs ? (RowCount<Mode>(p.outputs) + 1) * RowStride(p.block_columns) : 0);
   float* dw = p.dw + task * dw_rows * dw_columns;
   bool frozen = false;
   for (int i = 0; p.gx && i < p.inputs; ++i) frozen = frozen || !p.gx[i].g;
@@ -263,29 +455,22 @@ void PointwiseBackwardTask(const PointwiseBackward& p, long task, float* scratch
 
   for (long index = task * blocks / p.groups; index < (task + 1) * blocks / p.groups; ++index) {
     const Block block = BlockAt(index, p.block_columns, p.columns);
-    for (int o = 0; o < p.outputs; ++o) {
-      if (o + kAhead < p.outputs) {
-        Prefetch(p.dz[o + kAhead].g + block.begin, block.count);
-        Prefetch(p.dz[o + kAhead].z + block.begin, block.count);
-      }
-      OutputGradients(p.dz[o], block.begin, block.count, block.padded, dz + o * ld);
-    }
+    const long depth = Mode::kPairs ? block.padded / 2 : block.padded;
+    PutOutputGradients<Mode>(p, block, dz, pairs);
     for (long o = p.outputs; o < dw_rows; ++o)
-      for (long j = 0; j < block.padded; j += kLanes) Store(dz + o * ld + j, Vec{});
-    for (int i = 0; i < p.inputs; ++i) {
-      if (i + kAhead < p.inputs) Prefetch(p.x[i + kAhead].z + block.begin, block.count);
-      Normalise(p.x[i], block.begin, block.count, block.padded, y + i * ld);
-    }
+      for (long j = 0; j < depth; j += kLanes) Store(dz + o * ld + j, Vec{});
+    PutInputs<Mode>(p, block, y);
     for (long i = p.inputs; i < dw_columns; ++i)
-      for (long j = 0; j < block.padded; j += kLanes) Store(y + i * ld + j, Vec{});
+      for (long j = 0; j < depth; j += kLanes) Store(y + i * ld + j, Vec{});
     for (long i = 0; i < 2 * RoundUp(p.inputs, kRows) * kLanes; i += kLanes) Store(sums + i, Vec{});
 
+    const float* rows = Mode::kPairs ? pairs : dz;
     if (frozen) {
-      InputGradients<true>(p, block, dz, y, ld, sums);
+      InputGradients<Mode, true>(p, block, rows, y, sums);
     } else if (p.gx) {
-      InputGradients<false>(p, block, dz, y, ld, sums);
+      InputGradients<Mode, false>(p, block, rows, y, sums);
     }
-    FilterGradients(dw_rows, dw_columns, block.padded, dz, y, ld, dw);
+    FilterGradients<Mode>(dw_rows, dw_columns, depth, dz, y, ld, dw);
 
     float* out = p.sums + index * 2 * p.inputs;
     for (int i = 0; i < p.inputs; ++i) {

@@ -207,6 +207,28 @@ Vec Winner(const float* const (&rows)[3], const PoolWindow& w, VecInt& place) {
 
 }  // namespace
 
+namespace {
+
+typedef uint32_t Bits4 __attribute__((vector_size(16)));
+typedef uint16_t Half4 __attribute__((vector_size(8)));
+
+RIFFLE_INLINE void PutFour(float* out, const float* in) { __builtin_memcpy(out, in, 4 * sizeof(float)); }
+RIFFLE_INLINE void PutFour(Bf16* out, const float* in) {
+  Vec4 v;
+  __builtin_memcpy(&v, in, sizeof v);
+  const Half4 half = __builtin_convertvector(RoundedBits<Bits4>(v) >> 16, Half4);
+  __builtin_memcpy(out, &half, sizeof half);
+}
+RIFFLE_INLINE void TakeFour(const float* in, float* out) { __builtin_memcpy(out, in, 4 * sizeof(float)); }
+RIFFLE_INLINE void TakeFour(const Bf16* in, float* out) {
+  Half4 half;
+  __builtin_memcpy(&half, in, sizeof half);
+  const Bits4 bits = __builtin_convertvector(half, Bits4) << 16;
+  __builtin_memcpy(out, &bits, sizeof bits);
+}
+
+}  // namespace
+
 size_t StemScratch(const Stem& s) {
   const Sizes sizes = SizesOf(s);
   const long pooled = RoundUp(static_cast<long>(s.pool.out_w) * kPadded + kLanes, 16);
@@ -230,7 +252,8 @@ void StemStatisticsTask(const StemStatistics& p, long image, float* scratch) {
   }
 }
 
-void StemForwardTask(const StemForward& p, long task, float* scratch) {
+template <class T>
+void StemForwardTask(const StemForward<T>& p, long task, float* scratch) {
   const Stem& s = p.stem;
   const long image = task / p.parts, part = task % p.parts;
   const long q_begin = s.pool.out_h * part / p.parts, q_end = s.pool.out_h * (part + 1) / p.parts;
@@ -285,17 +308,18 @@ void StemForwardTask(const StemForward& p, long task, float* scratch) {
       for (long u = 0; u < s.pool.out_w; u += 4) {
         if (channels == 4 && u + 4 <= s.pool.out_w) {
           Transpose4(pooled + u * kPadded + c, kPadded, turned, 4);
-          for (int i = 0; i < 4; ++i) __builtin_memcpy(p.z[c + i] + at + u, turned + 4 * i, 4 * sizeof(float));
+          for (int i = 0; i < 4; ++i) PutFour(p.z[c + i] + at + u, turned + 4 * i);
         } else {
           for (int i = 0; i < channels; ++i)
-            for (long w = u; w < Smaller(u + 4, s.pool.out_w); ++w) p.z[c + i][at + w] = pooled[w * kPadded + c + i];
+            for (long w = u; w < Smaller(u + 4, s.pool.out_w); ++w) Put(p.z[c + i] + at + w, pooled[w * kPadded + c + i]);
         }
       }
     }
   }
 }
 
-void StemBackwardTask(const StemBackward& p, long image, float* scratch) {
+template <class T>
+void StemBackwardTask(const StemBackward<T>& p, long image, float* scratch) {
   const Stem& s = p.stem;
   const Sizes sizes = SizesOf(s);
   InputRows input(s, image, scratch);
@@ -320,12 +344,12 @@ void StemBackwardTask(const StemBackward& p, long image, float* scratch) {
       const int channels = static_cast<int>(Smaller(4, s.channels - c));
       for (long u = 0; u < s.pool.out_w; u += 4) {
         if (channels == 4 && u + 4 <= s.pool.out_w) {
-          for (int i = 0; i < 4; ++i) __builtin_memcpy(rows + 4 * i, p.g[c + i] + at + u, 4 * sizeof(float));
+          for (int i = 0; i < 4; ++i) TakeFour(p.g[c + i] + at + u, rows + 4 * i);
           Transpose4(rows, 4, turned, 4);
           for (int i = 0; i < 4; ++i) __builtin_memcpy(gradients + (u + i) * kPadded + c, turned + 4 * i, 4 * sizeof(float));
         } else {
           for (int i = 0; i < channels; ++i)
-            for (long w = u; w < Smaller(u + 4, s.pool.out_w); ++w) gradients[w * kPadded + c + i] = p.g[c + i][at + w];
+            for (long w = u; w < Smaller(u + 4, s.pool.out_w); ++w) gradients[w * kPadded + c + i] = ToFloat(p.g[c + i][at + w]);
         }
       }
     }

@@ -9,37 +9,60 @@
 
 namespace riffle {
 
+namespace RIFFLE_ISA {
+
+template <class Mode>
+constexpr PlaneKernels<typename Mode::Plane> KernelsOf() {
+  using T = typename Mode::Plane;
+  return {.pack_weights = PackWeights<Mode>,
+          .packed_size = PackedSize<Mode>,
+          .pointwise_forward = PointwiseForwardTask<Mode>,
+          .pointwise_forward_scratch = PointwiseForwardScratch<Mode>,
+          .pointwise_backward = PointwiseBackwardTask<Mode>,
+          .pointwise_backward_scratch = PointwiseBackwardScratch<Mode>,
+          .depthwise_forward = DepthwiseForwardTask<T>,
+          .depthwise_backward = DepthwiseBackwardTask<T>,
+          .stem_forward = StemForwardTask<T>,
+          .stem_backward = StemBackwardTask<T>,
+          .global_average = GlobalAverageTask<T>,
+          .global_average_backward = GlobalAverageBackwardTask<T>,
+          .product_burst = ProductBurst<Mode>};
+}
+
+}  // namespace RIFFLE_ISA
+
+#if defined(RIFFLE_DOT_TABLE)
+
+const PlaneKernels<Bf16>* RIFFLE_DOT_TABLE() {
+  static const PlaneKernels<Bf16> kernels = RIFFLE_ISA::KernelsOf<RIFFLE_ISA::Pairs>();
+  return &kernels;
+}
+
+#else
+
 const KernelTable* RIFFLE_TABLE() {
   using namespace RIFFLE_ISA;
   static const KernelTable table = {
       .name = RIFFLE_NAME,
       .lanes = kLanes,
       .tile_rows = kRows,
-      .pack_weights = PackWeights,
-      .pointwise_forward = PointwiseForwardTask,
-      .pointwise_forward_scratch = PointwiseForwardScratch,
-      .pointwise_backward = PointwiseBackwardTask,
-      .pointwise_backward_scratch = PointwiseBackwardScratch,
       .dw_rows = DwRows,
       .dw_columns = DwColumns,
-      .depthwise_forward = DepthwiseForwardTask,
-      .depthwise_backward = DepthwiseBackwardTask,
       .depthwise_scratch = DepthwiseScratch,
       .stem_statistics = StemStatisticsTask,
-      .stem_forward = StemForwardTask,
-      .stem_backward = StemBackwardTask,
       .stem_scratch = StemScratch,
-      .global_average = GlobalAverageTask,
-      .global_average_backward = GlobalAverageBackwardTask,
+      .f32 = KernelsOf<Floats>(),
+      .bf16 = KernelsOf<Unpacked>(),
       .matrix_product_transposed = MatrixProductTransposedRows,
       .matrix_product = MatrixProductTiles,
       .update = UpdateRange,
       .sum_parts = SumParts,
       .sum_of_squares = SumOfSquares,
       .all_finite = AllFinite,
-      .multiply_add_burst = MultiplyAddBurst,
   };
   return &table;
 }
+
+#endif
 
 }  // namespace riffle

@@ -23,8 +23,29 @@ constexpr int kVecs = 2;
 constexpr int kDotColumns = 4;
 constexpr int kPanel = kVecs * kLanes;  // columns of a row tile
 
+// What tiles multiply: floats, or pairs of bf16, two steps of the depth in a lane.
+template <bool kPairs>
+RIFFLE_INLINE Vec Spread(const float* a) {
+#if defined(__AVX512BF16__)
+  if constexpr (kPairs) return _mm512_set1_ps(*a);
+#endif
+  return Set(*a);
+}
+
+template <bool kPairs>
+RIFFLE_INLINE void MultiplyAdd(Vec& sum, Vec a, Vec b) {
+#if defined(__AVX512BF16__)
+  if constexpr (kPairs) {
+    sum = Dot(sum, a, b);
+    return;
+  }
+#endif
+  sum += a * b;
+}
+
 // c[r][v] = sum over k of a[k*kRows + r] * b[k*ldb + v*kLanes ..].
-static RIFFLE_INLINE void RowTile(long depth, const float* __restrict a, const float* __restrict b, long ldb,
+template <bool kPairs = false>
+RIFFLE_INLINE void RowTile(long depth, const float* __restrict a, const float* __restrict b, long ldb,
                                   Vec (&c)[kRows][kVecs]) {
 #pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r)
@@ -34,9 +55,9 @@ static RIFFLE_INLINE void RowTile(long depth, const float* __restrict a, const f
     const Vec b0 = Load(b), b1 = Load(b + kLanes);
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) {
-      const Vec ar = Set(a[r]);
-      c[r][0] += ar * b0;
-      c[r][1] += ar * b1;
+      const Vec ar = Spread<kPairs>(a + r);
+      MultiplyAdd<kPairs>(c[r][0], ar, b0);
+      MultiplyAdd<kPairs>(c[r][1], ar, b1);
     }
     a += kRows;
     b += ldb;
@@ -45,7 +66,8 @@ static RIFFLE_INLINE void RowTile(long depth, const float* __restrict a, const f
 
 // Two row tiles of the packed matrix, one above the other, times one vector of columns: for the end of a row where
 // the second vector of RowTile would be padding. c[t][r] = sum over k of a[t*depth*kRows + k*kRows + r] * b[k*ldb ..].
-static RIFFLE_INLINE void NarrowTiles(long depth, const float* __restrict a, const float* __restrict b, long ldb,
+template <bool kPairs = false>
+RIFFLE_INLINE void NarrowTiles(long depth, const float* __restrict a, const float* __restrict b, long ldb,
                                       Vec (&c)[2][kRows]) {
   const float* __restrict below = a + depth * kRows;
 #pragma GCC unroll 16
@@ -55,8 +77,8 @@ static RIFFLE_INLINE void NarrowTiles(long depth, const float* __restrict a, con
     RIFFLE_KEEP(bk);
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) {
-      c[0][r] += Set(a[r]) * bk;
-      c[1][r] += Set(below[r]) * bk;
+      MultiplyAdd<kPairs>(c[0][r], Spread<kPairs>(a + r), bk);
+      MultiplyAdd<kPairs>(c[1][r], Spread<kPairs>(below + r), bk);
     }
     a += kRows;
     below += kRows;
@@ -65,7 +87,8 @@ static RIFFLE_INLINE void NarrowTiles(long depth, const float* __restrict a, con
 }
 
 // c[r][q] = sum over k < depth of a[r*lda + k] * b[q*ldb + k]; depth is a multiple of kLanes.
-static RIFFLE_INLINE void DotTile(long depth, const float* __restrict a, long lda, const float* __restrict b,
+template <bool kPairs = false>
+RIFFLE_INLINE void DotTile(long depth, const float* __restrict a, long lda, const float* __restrict b,
                                   long ldb, Vec4 (&c)[kDotRows]) {
   Vec sum[kDotRows][kDotColumns];
 #pragma GCC unroll 8
@@ -82,10 +105,10 @@ static RIFFLE_INLINE void DotTile(long depth, const float* __restrict a, long ld
     for (int r = 0; r < kDotRows; ++r) {
       Vec ar = Load(a + r * lda + k);
       RIFFLE_KEEP(ar);
-      sum[r][0] += ar * b0;
-      sum[r][1] += ar * b1;
-      sum[r][2] += ar * b2;
-      sum[r][3] += ar * b3;
+      MultiplyAdd<kPairs>(sum[r][0], ar, b0);
+      MultiplyAdd<kPairs>(sum[r][1], ar, b1);
+      MultiplyAdd<kPairs>(sum[r][2], ar, b2);
+      MultiplyAdd<kPairs>(sum[r][3], ar, b3);
     }
   }
 #pragma GCC unroll 8

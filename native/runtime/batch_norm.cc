@@ -52,9 +52,7 @@ void BatchNorm::NormaliseByMoving(const float* statistics, const float* paramete
 
 // With zhat = (z - mean) / sigma:  dbeta = sum g,  dgamma = sum g * zhat,
 //   dz = gamma / sigma * (g - dbeta / n - zhat * dgamma / n) = a g + b z + c.
-void BatchNorm::OutputGradients(const StepInfo& s, float* arena, const Weights& w,
-                                std::vector<OutputGradient>& out) {
-  out.resize(s.count);
+const std::vector<BatchNorm::Coefficients>& BatchNorm::OutputGradients(const StepInfo& s, const Weights& w) {
   coefficients_.resize(s.count);
   // dgamma and dbeta stay those of this process' loss, for gradients are added up later; dz wants the sums over all.
   shared_.assign(gradient_sum_.begin() + s.first, gradient_sum_.begin() + s.first + s.count);
@@ -73,9 +71,8 @@ void BatchNorm::OutputGradients(const StepInfo& s, float* arena, const Weights& 
     const double b = -a * inverse * dgamma / n;
     const double c = -a * dbeta / n - b * mean_[plane];
     coefficients_[i] = {a, b, c};
-    out[i] = {AtByte(arena, info.gradient), AtByte(arena, info.value), static_cast<float>(a), static_cast<float>(b),
-              static_cast<float>(c)};
   }
+  return coefficients_;
 }
 
 void BatchNorm::ReadStatistics(double* out) const {

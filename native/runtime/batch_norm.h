@@ -34,9 +34,8 @@ class BatchNorm {
   struct Coefficients {
     double a, b, c;
   };
-  // dgamma and dbeta of the step's outputs into the gradients; their dz, in `out`, and in `coefficients` until the next call.
-  void OutputGradients(const StepInfo& step, float* arena, const Weights& weights, std::vector<OutputGradient>& out);
-  const Coefficients& coefficients(int output) const { return coefficients_[output]; }
+  // dgamma and dbeta of the step's outputs into the gradients; their dz, valid until the next call.
+  const std::vector<Coefficients>& OutputGradients(const StepInfo& step, const Weights& weights);
   void SetGradientSums(int plane, double sum, double dot) {
     gradient_sum_[plane] = sum;
     gradient_dot_[plane] = dot;

@@ -1,5 +1,7 @@
 #include "executor.h"
 
+#include <algorithm>
+#include <bit>
 #include <chrono>
 #include <stdexcept>
 #include <utility>
@@ -78,17 +80,44 @@ void Executor::Infer(const uint8_t* images, int count, float* logits) {
 }
 
 void Executor::ReadMap(const int32_t* planes, long count, int images, float* out) const {
+  std::vector<double> z;
   for (long c = 0; c < count; ++c) {
     const int id = planes[c];
     const PlaneInfo& plane = program().planes[id];
     const long pixels = plane.height * plane.width;
     const float scale = ws_.norm.scale(id), shift = ws_.norm.shift(id);
-    const float* z = ws_.plane(id, false);
+    z.resize(program().batch * pixels);
+    ReadPlane(id, false, z.data());
     for (long n = 0; n < images; ++n)
       for (long i = 0; i < pixels; ++i) {
-        const float y = scale * z[n * pixels + i] + shift;
+        const float y = scale * static_cast<float>(z[n * pixels + i]) + shift;
         out[(n * count + c) * pixels + i] = plane.relu && !(y > 0) ? 0 : y;
       }
+  }
+}
+
+void Executor::ReadPlane(int id, bool gradient, double* out) const {
+  const PlaneInfo& plane = program().planes[id];
+  const long count = program().batch * plane.height * plane.width;
+  if (program().storage == Storage::kF32) {
+    std::copy_n(ws_.plane<float>(id, gradient), count, out);
+  } else {
+    const Bf16* from = ws_.plane<Bf16>(id, gradient);
+    for (long i = 0; i < count; ++i) out[i] = std::bit_cast<float>(static_cast<uint32_t>(from[i].bits) << 16);
+  }
+}
+
+void Executor::WritePlane(int id, bool gradient, const double* in) {
+  const PlaneInfo& plane = program().planes[id];
+  const long count = program().batch * plane.height * plane.width;
+  if (program().storage == Storage::kF32) {
+    float* to = ws_.plane<float>(id, gradient);
+    for (long i = 0; i < count; ++i) to[i] = static_cast<float>(in[i]);
+  } else {
+    // What is written is a bf16 already.
+    Bf16* to = ws_.plane<Bf16>(id, gradient);
+    for (long i = 0; i < count; ++i)
+      to[i].bits = static_cast<uint16_t>(std::bit_cast<uint32_t>(static_cast<float>(in[i])) >> 16);
   }
 }
 

@@ -39,7 +39,10 @@ class Executor {
   long features() const { return static_cast<long>(program().steps.back().inputs.size()); }
   // Planes of one size as their readers see them: out [images, planes, height, width].
   void ReadMap(const int32_t* planes, long count, int images, float* out) const;
-  float* plane(int id, bool gradient) { return ws_.plane(id, gradient); }
+  bool HasPlane(int id, bool gradient) const { return !gradient || ws_.HasGradient(id); }
+  // The numbers of a plane as they are stored (tests): [batch, height, width].
+  void ReadPlane(int id, bool gradient, double* out) const;
+  void WritePlane(int id, bool gradient, const double* in);
   BatchNorm& norm() { return ws_.norm; }
   ThreadPool& pool() { return ws_.pool; }
   const Weights& weights() const { return weights_; }

@@ -11,7 +11,11 @@ namespace riffle {
 // From plainest to widest; the last is the one to use. Never empty.
 std::vector<const KernelTable*> AvailableKernels();
 
-// By name; "" is the widest. Throws std::invalid_argument listing what there is.
-const KernelTable& ChooseKernels(const std::string& name);
+// By name; "" is the widest. `products` says how those of bf16 are made: "dot", "unpack", or "" for the faster one, which is
+// measured once. Throws std::invalid_argument listing what there is.
+const KernelTable& ChooseKernels(const std::string& name, const std::string& products = "");
+
+// The table with its bf16 products made by the instruction for two of them; null where the machine or this build has none.
+const KernelTable* WithDot(const KernelTable& table);
 
 }  // namespace riffle

@@ -26,7 +26,7 @@ Peak MeasurePeak(const KernelTable& kernels, int threads) {
   for (int burst = 0; burst < kBursts; ++burst) {
     std::vector<double> work(threads);
     const double start = Now();
-    pool.Run(threads, [&](long t, int) { work[t] = kernels.multiply_add_burst(kRounds, &sinks[t * 32]); });
+    pool.Run(threads, [&](long t, int) { work[t] = kernels.f32.product_burst(kRounds, &sinks[t * 32]); });
     const double seconds = Now() - start;
     double total = 0;
     for (double w : work) total += w;

@@ -33,8 +33,8 @@ StepInfo ReadStep(Words& words, const ProgramInfo& p) {
 
 }  // namespace
 
-long PlaneBytes(const PlaneInfo& plane, int batch) {
-  const long bytes = batch * plane.height * plane.width * static_cast<long>(sizeof(float));
+long PlaneBytes(const PlaneInfo& plane, int batch, Storage storage) {
+  const long bytes = batch * plane.height * plane.width * (storage == Storage::kBf16 ? 2L : 4L);
   return (bytes + 2 * kLine - 1) / (2 * kLine) * (2 * kLine) + kLine;
 }
 
@@ -70,9 +70,11 @@ ProgramInfo DecodeProgram(const double* numbers, size_t count) {
     PlaneInfo plane;
     plane.height = words.Whole("plane height", 1, kLongestSide);
     plane.width = words.Whole("plane width", 1, kLongestSide);
-    words.Whole("plane storage", 0, 0);  // f32
+    const auto storage = static_cast<Storage>(words.Whole("plane storage", 0, 1));
+    Expect(i == 0 || storage == p.storage, "planes are stored alike");
+    p.storage = storage;
     plane.relu = words.Flag("plane relu");
-    const long last = p.arena - PlaneBytes(plane, p.batch);
+    const long last = p.arena - PlaneBytes(plane, p.batch, p.storage);
     plane.value = words.Whole("plane value", 0, last);
     plane.gradient = words.Whole("plane gradient", -1, last);
     Expect(plane.value % kLine == 0 && (plane.gradient < 0 || plane.gradient % kLine == 0), "planes start on lines");

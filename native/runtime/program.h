@@ -10,6 +10,9 @@
 
 namespace riffle {
 
+// How all planes of a program are stored.
+enum class Storage { kF32 = 0, kBf16 = 1 };
+
 struct PlaneInfo {
   long height, width;
   bool relu;
@@ -53,6 +56,7 @@ struct ProgramInfo {
   long trained_count;  // of their beginning; what is frozen lies behind
   double epsilon, momentum;
   long arena;  // bytes
+  Storage storage = Storage::kF32;
   std::vector<PlaneInfo> planes;
   std::vector<Segment> segments;
   std::vector<StepInfo> steps;
@@ -65,10 +69,13 @@ struct ProgramInfo {
 ProgramInfo DecodeProgram(const double* words, size_t count);
 
 // Bytes that a plane owns from its place on: values and what kernels may touch behind them. program.ts has the same.
-long PlaneBytes(const PlaneInfo& plane, int batch);
+long PlaneBytes(const PlaneInfo& plane, int batch, Storage storage);
 
 // What lies so many bytes into the arena.
-inline float* AtByte(float* arena, long bytes) { return arena + bytes / static_cast<long>(sizeof(float)); }
+template <class T>
+T* AtByte(float* arena, long bytes) {
+  return reinterpret_cast<T*>(arena + bytes / static_cast<long>(sizeof(float)));
+}
 
 // What steps of several kinds are checked for.
 void ExpectOutputSize(const ProgramInfo& program, const StepInfo& step, long height, long width);

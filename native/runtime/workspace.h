@@ -2,6 +2,8 @@
 #pragma once
 
 #include <algorithm>
+#include <tuple>
+#include <type_traits>
 #include <vector>
 
 #include "../kernels/kernels.h"
@@ -63,8 +65,18 @@ class Workspace {
   float* partials() const { return partials_.data(); }  // sums of tasks
   float* filters() const { return filters_.data(); }    // filter gradients of tasks
   float* scratch(int thread) const { return scratch_.data() + static_cast<size_t>(thread) * scratch_floats_; }
+  // Kernels for planes of this type.
+  template <class T>
+  const PlaneKernels<T>& planes() const {
+    if constexpr (std::is_same_v<T, float>) return kernels.f32;
+    else return kernels.bf16;
+  }
   // Null where the plane has none.
-  float* plane(int id, bool gradient) const;
+  template <class T>
+  T* plane(int id, bool gradient) const {
+    const long offset = gradient ? program.planes[id].gradient : program.planes[id].value;
+    return offset < 0 ? nullptr : AtByte<T>(arena(), offset);
+  }
   bool HasGradient(int plane) const { return program.planes[plane].gradient >= 0; }
   // Whether anything goes backward through a step, or it makes dW only.
   bool PassesGradients(const StepInfo& step) const {
@@ -72,11 +84,40 @@ class Workspace {
   }
 
   // A step's planes as kernels want them; until the next call.
-  const InputPlane* Inputs(const StepInfo& step);
-  float* const* Outputs(const StepInfo& step);
-  const OutputGradient* OutputGradients(const StepInfo& step, const Weights& weights);
+  template <class T>
+  const InputPlane<T>* Inputs(const StepInfo& step) {
+    std::vector<InputPlane<T>>& out = Of<T>().inputs;
+    out.clear();
+    for (int i : step.inputs) out.push_back({plane<T>(i, false), norm.scale(i), norm.shift(i), program.planes[i].relu});
+    return out.data();
+  }
+  template <class T>
+  T* const* Outputs(const StepInfo& step) {
+    std::vector<T*>& out = Of<T>().outputs;
+    out.clear();
+    for (int i = step.first; i < step.first + step.count; ++i) out.push_back(plane<T>(i, false));
+    return out.data();
+  }
+  template <class T>
+  const OutputGradient<T>* OutputGradients(const StepInfo& step, const Weights& weights) {
+    std::vector<OutputGradient<T>>& out = Of<T>().output_gradients;
+    out.clear();
+    int i = step.first;
+    for (const auto& [a, b, c] : norm.OutputGradients(step, weights)) {
+      out.push_back({plane<T>(i, true), plane<T>(i, false), static_cast<float>(a), static_cast<float>(b), static_cast<float>(c)});
+      ++i;
+    }
+    return out.data();
+  }
   // Null where no input has one; else an input without has a null place.
-  const InputGradient* InputGradients(const StepInfo& step);
+  template <class T>
+  const InputGradient<T>* InputGradients(const StepInfo& step) {
+    if (!PassesGradients(step)) return nullptr;
+    std::vector<InputGradient<T>>& out = Of<T>().input_gradients;
+    out.clear();
+    for (size_t i = 0; i < step.inputs.size(); ++i) out.push_back({plane<T>(step.inputs[i], true), step.accumulates[i] != 0});
+    return out.data();
+  }
 
   // Sums of g and g * z over each input, from partials [inputs][groups][2].
   void SumInputGradients(const StepInfo& step, long groups);
@@ -90,10 +131,19 @@ class Workspace {
  private:
   Arena arena_, packed_, scratch_, partials_, filters_;
   size_t scratch_floats_ = 0;
-  std::vector<InputPlane> inputs_;
-  std::vector<float*> outputs_;
-  std::vector<OutputGradient> output_gradients_;
-  std::vector<InputGradient> input_gradients_;
+  template <class T>
+  struct Tables {
+    std::vector<InputPlane<T>> inputs;
+    std::vector<T*> outputs;
+    std::vector<OutputGradient<T>> output_gradients;
+    std::vector<InputGradient<T>> input_gradients;
+  };
+  template <class T>
+  Tables<T>& Of() {
+    return std::get<Tables<T>>(tables_);
+  }
+
+  std::tuple<Tables<float>, Tables<Bf16>> tables_;
 };
 
 }  // namespace riffle

@@ -11,6 +11,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "bf16.h"
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -34,6 +36,128 @@ typedef float VecAnywhere __attribute__((vector_size(kLanes * 4), aligned(4), ma
 
 static RIFFLE_INLINE Vec Load(const float* p) { return *reinterpret_cast<const VecAnywhere*>(p); }
 static RIFFLE_INLINE void Store(float* p, Vec v) { *reinterpret_cast<VecAnywhere*>(p) = v; }
+
+// --- bf16: the upper half of a float. Rounding is that of VCVTNEPS2BF16: to the nearest, ties to even; numbers below the
+// smallest normal one become zero, NaN stays NaN. ---
+
+typedef uint32_t VecBits __attribute__((vector_size(kLanes * 4)));
+typedef uint16_t VecHalf __attribute__((vector_size(kLanes * 2)));
+typedef uint16_t VecHalfAnywhere __attribute__((vector_size(kLanes * 2), aligned(2), may_alias));
+
+// As bits of a float whose lower half is zero.
+template <class Bits, class Floats>
+RIFFLE_INLINE Bits RoundedBits(Floats v) {
+  const Bits u = __builtin_bit_cast(Bits, v), magnitude = u & 0x7fffffffu;
+  Bits rounded = u + 0x7fffu + ((u >> 16) & 1u);
+  rounded = magnitude > 0x7f800000u ? u | 0x400000u : rounded;
+  rounded = magnitude < 0x800000u ? u & 0x80000000u : rounded;
+  return rounded & 0xffff0000u;
+}
+
+static RIFFLE_INLINE Vec Load(const Bf16* p) {
+#if RIFFLE_LANES == 16 && defined(__AVX512F__)
+  return _mm512_castsi512_ps(
+      _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))), 16));
+#elif RIFFLE_LANES == 8 && defined(__AVX2__)
+  return _mm256_castsi256_ps(
+      _mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))), 16));
+#elif RIFFLE_LANES == 4 && defined(__SSE2__)
+  return _mm_castsi128_ps(_mm_unpacklo_epi16(_mm_setzero_si128(), _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+#else
+  const VecHalf half = *reinterpret_cast<const VecHalfAnywhere*>(p);
+  return __builtin_bit_cast(Vec, __builtin_convertvector(half, VecBits) << 16);
+#endif
+}
+
+// v as a bf16 and back.
+static RIFFLE_INLINE Vec Rounded(Vec v) {
+#if RIFFLE_LANES == 16 && defined(__AVX512BF16__)
+  const __m256i half = reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(v));
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
+#else
+  return __builtin_bit_cast(Vec, RoundedBits<VecBits>(v));
+#endif
+}
+
+static RIFFLE_INLINE void Store(Bf16* p, Vec v) {
+#if RIFFLE_LANES == 16 && defined(__AVX512BF16__)
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(v)));
+#elif RIFFLE_LANES == 16 && defined(__AVX512F__)
+  const VecBits bits = RoundedBits<VecBits>(v);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
+                      _mm512_cvtepi32_epi16(_mm512_srli_epi32(__builtin_bit_cast(__m512i, bits), 16)));
+#elif RIFFLE_LANES == 8 && defined(__AVX2__)
+  const VecBits bits = RoundedBits<VecBits>(v);
+  const __m256i upper = _mm256_srli_epi32(__builtin_bit_cast(__m256i, bits), 16);
+  const __m128i half = _mm_packus_epi32(_mm256_castsi256_si128(upper), _mm256_extracti128_si256(upper, 1));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), half);
+#else
+  *reinterpret_cast<VecHalfAnywhere*>(p) = __builtin_convertvector(RoundedBits<VecBits>(v) >> 16, VecHalf);
+#endif
+}
+
+// Two vectors behind each other.
+template <class T>
+RIFFLE_INLINE void StoreTwo(T* p, Vec v0, Vec v1) {
+#if RIFFLE_LANES == 16 && defined(__AVX512BF16__)
+  if constexpr (sizeof(T) == 2) {
+    _mm512_storeu_si512(p, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(v1, v0)));
+    return;
+  }
+#endif
+  Store(p, v0);
+  Store(p + kLanes, v1);
+}
+
+// One number.
+static RIFFLE_INLINE float ToFloat(float x) { return x; }
+static RIFFLE_INLINE float ToFloat(Bf16 x) { return __builtin_bit_cast(float, static_cast<uint32_t>(x.bits) << 16); }
+static RIFFLE_INLINE uint32_t RoundedBitsOf(float x) {
+  const uint32_t u = __builtin_bit_cast(uint32_t, x), magnitude = u & 0x7fffffffu;
+  const uint32_t rounded = magnitude > 0x7f800000u ? u | 0x400000u
+                           : magnitude < 0x800000u ? u & 0x80000000u
+                                                   : u + 0x7fffu + ((u >> 16) & 1u);
+  return rounded & 0xffff0000u;
+}
+static RIFFLE_INLINE void Put(float* p, float x) { *p = x; }
+static RIFFLE_INLINE void Put(Bf16* p, float x) { p->bits = static_cast<uint16_t>(RoundedBitsOf(x) >> 16); }
+
+#if defined(__AVX512BF16__)
+// { lo, hi } as bf16, lane by lane: what Dot multiplies.
+static RIFFLE_INLINE Vec Pair(Vec hi, Vec lo) {
+  alignas(64) static constexpr uint16_t kOrder[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
+                                                     8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+  const __m512i both = reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(hi, lo));
+  return _mm512_castsi512_ps(_mm512_permutexvar_epi16(_mm512_load_si512(kOrder), both));
+}
+
+// sum + a.hi * b.hi, then + a.lo * b.lo, each rounded once; denormals count as zero.
+static RIFFLE_INLINE Vec Dot(Vec sum, Vec a, Vec b) {
+  return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
+}
+#endif
+
+// While it lives, arithmetic of this thread takes denormals for zero and makes none, as Dot does.
+class DenormalsAreZero {
+ public:
+#if defined(__SSE__)
+  DenormalsAreZero() : before_(_mm_getcsr()) { _mm_setcsr(before_ | 0x8040); }
+  ~DenormalsAreZero() { _mm_setcsr(before_); }
+
+ private:
+  const unsigned before_;
+#elif defined(__aarch64__)
+  DenormalsAreZero() {
+    asm volatile("mrs %0, fpcr" : "=r"(before_));
+    asm volatile("msr fpcr, %0" : : "r"(before_ | uint64_t{1} << 24));
+  }
+  ~DenormalsAreZero() { asm volatile("msr fpcr, %0" : : "r"(before_)); }
+
+ private:
+  uint64_t before_;
+#endif
+};
+
 // x - 0 is x for every x, so nothing but the broadcast is left (0 + x would turn -0 round).
 static RIFFLE_INLINE Vec Set(float x) { return x - Vec{}; }
 
@@ -102,7 +226,8 @@ static RIFFLE_INLINE Vec KeepFirst(Vec v, long count) {
 }
 
 // The first `count` lanes of v to p; what stands behind is read and written back (faster than AMD's masked store).
-static RIFFLE_INLINE void StoreFirst(float* p, Vec v, long count) {
+template <class T>
+RIFFLE_INLINE void StoreFirst(T* p, Vec v, long count) {
   const VecInt limit = VecInt{} + static_cast<int32_t>(count);
   Store(p, LaneNumbers() < limit ? v : Load(p));
 }

@@ -144,6 +144,11 @@ export interface BackendOptions {
   readonly threads: number;
   /** Instruction set of the native engine; absent for the one that RIFFLE_ISA names, or the widest. */
   readonly isa?: string | undefined;
+  /**
+   * How the native engine makes products of bf16: by the instruction for two of them, or unpacked to f32. The bits are the
+   * same. Absent for the one that RIFFLE_PRODUCTS names, or the faster on this machine.
+   */
+  readonly products?: "dot" | "unpack" | undefined;
   /** Of a training run; "none" when absent. */
   readonly exchange?: ExchangeKind | undefined;
   /** One batch norm over the batches of all processes, each of which then runs one shard. */

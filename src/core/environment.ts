@@ -9,6 +9,8 @@ export type EnvironmentVariable =
   | "RIFFLE_BACKEND"
   /** The engine's instruction set. */
   | "RIFFLE_ISA"
+  /** How the engine makes products of bf16: "dot" or "unpack". */
+  | "RIFFLE_PRODUCTS"
   /** Threads that read and decode, which libuv starts. */
   | "UV_THREADPOOL_SIZE"
   /** The MPI library that ranks open: a path, where the usual names do not find it. */

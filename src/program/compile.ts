@@ -24,6 +24,7 @@ import {
   type PlaneId,
   type Program,
   type Step,
+  type Storage,
 } from "./program.js";
 import { verify } from "./verify.js";
 
@@ -33,6 +34,11 @@ export interface CompileOptions {
   /** Height and width of the network's input, in pixels. */
   readonly imageSize: number;
   readonly mode: "train" | "infer";
+  /**
+   * How planes and their gradients are stored; f32 unless told. Of bf16 planes both factors of a 1x1 convolution's products
+   * are rounded to bf16, too; sums, statistics, weights and what lies behind the average stay as they are.
+   */
+  readonly storage?: Storage | undefined;
   /**
    * In training: everything up to this layer, as the network names it ("conv1", "stage4", "stage2.unit1"), runs as
    * inference does and keeps its bits; backward ends behind it.
@@ -49,7 +55,7 @@ export interface CompileOptions {
 export function compile(network: Network, options: CompileOptions): Program {
   checkOptions(network, options);
   const { batch, imageSize, mode } = options;
-  const bound = bind(network, imageSize);
+  const bound = bind(network, imageSize, options.storage ?? "f32");
   const marked = markTraining(bound, options);
   const laidOut = layOutParameters(network, marked, options);
   const steps = markAccumulation(laidOut.steps);
@@ -111,8 +117,8 @@ function checkStatistics(planes: readonly Plane[], batch: number): void {
 }
 
 /** Each kind in turn takes the layers that begin a step of its own. */
-function bind(network: Network, imageSize: number): Bound {
-  const scope = new Scope(network, imageSize);
+function bind(network: Network, imageSize: number, storage: Storage): Bound {
+  const scope = new Scope(network, imageSize, storage);
   const steps: Step[] = [];
   while (scope.next !== undefined) {
     const { kind, name } = scope.next;

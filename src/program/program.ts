@@ -18,9 +18,9 @@
 export type PlaneId = number;
 
 /** How a plane's values are stored in the arena. Tables, parameters and logits are always f32 or f64. */
-export type Storage = "f32";
+export type Storage = "f32" | "bf16";
 
-export const bytesPerElement: { readonly [S in Storage]: number } = { f32: 4 };
+export const bytesPerElement: { readonly [S in Storage]: number } = { f32: 4, bf16: 2 };
 
 export interface Plane {
   readonly height: number;

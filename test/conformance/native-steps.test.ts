@@ -9,14 +9,15 @@
 import assert from "node:assert/strict";
 import { after, suite, test } from "node:test";
 
-import type { Batch, LossSettings, TrainingArrays } from "../../src/backends/backend.js";
+import type { BackendOptions, Batch, LossSettings, TrainingArrays } from "../../src/backends/backend.js";
+import { engine } from "../../src/backends/native/engine.js";
 import { nativeBackend } from "../../src/backends/native/index.js";
 import { referenceBackend } from "../../src/backends/reference/reference.js";
 import { Draws, streams } from "../../src/core/random.js";
 import type { Padding } from "../../src/models/layers.js";
 import { channelsOf, normalised } from "../../src/models/layers.js";
 import { compile } from "../../src/program/compile.js";
-import type { Program, Step } from "../../src/program/program.js";
+import type { Program, Step, Storage } from "../../src/program/program.js";
 import { assertClose } from "../support/compare.js";
 import { stateInDoubles, tinyNetwork } from "../support/tiny-network.js";
 import { type MirroredRun, tables, trainOn } from "../support/run.js";
@@ -49,6 +50,8 @@ const cases: readonly Case[] = [
 
 const loss: LossSettings = { labelSmoothing: 0.1, weightDecay: 1e-3 };
 const EPSILON = 2 ** -23;
+/** Of planes in bf16: where f32 and f64 round to different sides, the numbers are one place apart, half of it each way. */
+const PLACE: { readonly [S in Storage]: number } = { f32: 0, bf16: 2 ** -7 };
 
 const unset = process.env["RIFFLE_ISA"];
 after(() => {
@@ -58,24 +61,31 @@ after(() => {
 
 const { available } = nativeBackend.machine();
 const sets = [...available, ...(available.includes("avx2") ? ["wide"] : [])];
-for (const isa of sets) {
-  suite(`kernels on ${isa}`, () => {
+const ways = sets.flatMap((isa) => [
+  { isa, storage: "f32", products: undefined } as const,
+  ...engine()
+    .products(isa)
+    .map((products) => ({ isa, storage: "bf16", products }) as const),
+]);
+for (const { isa, storage, products } of ways) {
+  const how = { storage, products: products as BackendOptions["products"] };
+  suite(`kernels on ${isa}, ${storage}${products === undefined ? "" : `, ${products}`}`, () => {
     for (const c of cases) {
       const name = `batch ${c.batch}, ${c.image} px, channels ${c.stem}/${c.channels.join("/")}, padding ${c.padding}`;
       test(`${name}: every step gives what its f64 twin gives`, async () => {
         process.env["RIFFLE_ISA"] = isa;
-        await compareSteps(c);
+        await compareSteps(c, how);
       });
       test(`${name}: inference of 1 and 3 pictures gives what the f64 twin gives`, async () => {
         process.env["RIFFLE_ISA"] = isa;
-        for (const batch of [1, 3]) await compareInference(c, batch);
+        for (const batch of [1, 3]) await compareInference(c, batch, how);
       });
       // A map read by frozen steps and by such as train; a step with inputs of both; the classifier alone. With two values
       // a plane that nothing normalised, a variance is all cancellation.
       for (const through of c.image === 4 ? [] : ["first", "halved", "third"]) {
         test(`${name}, frozen through "${through}": every step gives what its f64 twin gives`, async () => {
           process.env["RIFFLE_ISA"] = isa;
-          await compareSteps(c, through);
+          await compareSteps(c, how, through);
         });
       }
     }
@@ -83,28 +93,31 @@ for (const isa of sets) {
 }
 
 /** Inference cuts its work differently: few columns, rows of one block shared out. */
-async function compareInference(c: Case, batch: number): Promise<void> {
-  const program = compile(network(c), { batch, imageSize: c.image, mode: "infer" });
+async function compareInference(c: Case, batch: number, { storage, products }: How): Promise<void> {
+  const program = compile(network(c), { batch, imageSize: c.image, mode: "infer", storage });
   const draws = new Draws(8, streams.initialise, batch, c.image);
   const parameters = Float32Array.from({ length: program.parameterCount }, () => 0.4 * draws.normal());
   const statistics = Float32Array.from({ length: 2 * program.planes.length }, () => draws.uniform(0.5, 1.5));
   const { images } = randomBatch(program, draws);
   const reference = referenceBackend.infer(program, { threads: 1 });
-  const native = nativeBackend.infer(program, { threads: 2 });
+  const native = nativeBackend.infer(program, { threads: 2, products });
   try {
     await reference.load({ parameters, statistics });
     await native.load({ parameters, statistics });
     const truth = await reference.infer(images, batch);
-    assertClose("logits", await native.infer(images, batch), truth, { ofScale: 1e-5 });
+    // A whole network deep: flips of one place have spread.
+    const ofScale = storage === "f32" ? 1e-5 : 4 * PLACE.bf16;
+    assertClose("logits", await native.infer(images, batch), truth, { ofScale });
   } finally {
     native.close();
     reference.close();
   }
 }
 
-async function compareSteps(c: Case, through?: string): Promise<void> {
+async function compareSteps(c: Case, { storage, products }: How, through?: string): Promise<void> {
   const freeze = through === undefined ? undefined : { through };
-  const program = compile(network(c), { batch: c.batch, imageSize: c.image, mode: "train", freeze });
+  const program = compile(network(c), { batch: c.batch, imageSize: c.image, mode: "train", freeze, storage });
+  const place = PLACE[storage];
   const draws = new Draws(7, streams.initialise, c.batch, c.image);
   const parameters = Float32Array.from({ length: program.parameterCount }, () => 0.4 * draws.normal());
   for (const { gamma } of program.planes) {
@@ -115,7 +128,7 @@ async function compareSteps(c: Case, through?: string): Promise<void> {
   const exact = stateInDoubles(program, parameters);
   const state = stateInFloats(program, parameters);
   const reference = trainOn(referenceBackend, program, exact, { threads: 1 });
-  const native = trainOn(nativeBackend, program, state, { threads: 2 });
+  const native = trainOn(nativeBackend, program, state, { threads: 2, products });
   try {
     const expected = await reference.computeGradients(batch, loss);
     const result = await native.computeGradients(batch, loss);
@@ -124,7 +137,7 @@ async function compareSteps(c: Case, through?: string): Promise<void> {
       [result.crossEntropy, result.decayLoss],
       [expected.crossEntropy, expected.decayLoss],
       {
-        ofScale: 1e-3, // the whole chain's: ReLUs near zero may fall on either side
+        ofScale: 1e-3 + 4 * place, // the whole chain's: ReLUs near zero may fall on either side
       },
     );
     for (const [index, step] of program.steps.entries()) await compareForward(index, step);
@@ -141,7 +154,7 @@ async function compareSteps(c: Case, through?: string): Promise<void> {
     for (const p of outputs) native.inspect.writePlane(p, "value", nans(program, p));
     await reference.inspect.runStep(index, "forward");
     await native.inspect.runStep(index, "forward", batch.images);
-    const tolerance = { ofScale: EPSILON * (16 + 4 * Math.sqrt(depthOf(step))) };
+    const tolerance = { ofScale: place + EPSILON * (16 + 4 * Math.sqrt(depthOf(step))) };
     for (const p of outputs) {
       const truth = reference.inspect.readPlane(p, "value");
       assertClose(`${step.name}: plane ${p}`, native.inspect.readPlane(p, "value"), truth, tolerance);
@@ -161,7 +174,7 @@ async function compareSteps(c: Case, through?: string): Promise<void> {
               ? variance + square // the mean of squares, which it is the small rest of
               : Math.abs(truth[p] ?? 0) + (table === "shift" ? 1 : 0);
         const cancelled = table === "variance" ? 1 : 1 + square / (variance + 1e-3);
-        const allowed = EPSILON * 64 * cancelled * (scale + 1e-6);
+        const allowed = (place + EPSILON * 64) * cancelled * (scale + 1e-6);
         const off = Math.abs((actual[p] ?? NaN) - (truth[p] ?? NaN));
         assert.ok(
           off <= allowed,
@@ -186,7 +199,7 @@ async function compareSteps(c: Case, through?: string): Promise<void> {
     await reference.inspect.runStep(index, "backward");
     await native.inspect.runStep(index, "backward", batch.images);
     // The head's gradients begin at the logits, which each backend has from its own whole chain.
-    const extra = step.kind === "head" ? 1e-3 : 0;
+    const extra = place + (step.kind === "head" ? 1e-3 + 4 * place : 0);
     const tolerance = {
       ofScale: extra + EPSILON * (16 + 8 * Math.sqrt(outputsOf(step).length + 9)),
       absolute: 1e-9,
@@ -228,6 +241,11 @@ async function compareSteps(c: Case, through?: string): Promise<void> {
       });
     }
   }
+}
+
+interface How {
+  readonly storage: Storage;
+  readonly products: BackendOptions["products"];
 }
 
 function network(c: Case) {

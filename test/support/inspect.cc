@@ -38,14 +38,12 @@ napi_value Plane(napi_env env, napi_callback_info info) {
     const bool write = Boolean(env, args[3]);
     const size_t count = p.batch * p.planes[id].height * p.planes[id].width;
     double* values = Array<double>(env, args[4], napi_float64_array, count, "values");
-    float* data = run.executor->plane(id, Boolean(env, args[2]));
-    if (!data) throw std::invalid_argument("the plane has no gradient here");
-    for (size_t i = 0; i < count; ++i) {
-      if (write) {
-        data[i] = static_cast<float>(values[i]);
-      } else {
-        values[i] = data[i];
-      }
+    const bool gradient = Boolean(env, args[2]);
+    if (!run.executor->HasPlane(id, gradient)) throw std::invalid_argument("the plane has no gradient here");
+    if (write) {
+      run.executor->WritePlane(id, gradient, values);
+    } else {
+      run.executor->ReadPlane(id, gradient, values);
     }
     return Undefined(env);
   });

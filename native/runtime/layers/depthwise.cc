@@ -5,6 +5,7 @@
 namespace riffle {
 namespace {
 
+template <class T>
 class Depthwise : public Layer {
  public:
   Depthwise(Workspace& workspace, const StepInfo& step, Needs& needs)
@@ -24,16 +25,16 @@ class Depthwise : public Layer {
 
   void Forward(const Weights& w) override {
     float* sums = s_.trains ? ws_.partials() : nullptr;
-    const DepthwiseForward work = {.images = ws_.program.batch,
+    const DepthwiseForward<T> work = {.images = ws_.program.batch,
                                    .window = s_.window,
-                                   .x = ws_.Inputs(s_),
-                                   .z = ws_.Outputs(s_),
+                                   .x = ws_.Inputs<T>(s_),
+                                   .z = ws_.Outputs<T>(s_),
                                    .weights = w.parameters + s_.weights,
                                    .group = images_per_sum_,
                                    .sums = sums};
     ws_.pool.Run((s_.count + planes_per_task_ - 1) / planes_per_task_, [&](long t, int thread) {
       for (long i = t * planes_per_task_; i < std::min<long>((t + 1) * planes_per_task_, s_.count); ++i)
-        ws_.kernels.depthwise_forward(work, i, ws_.scratch(thread));
+        ws_.planes<T>().depthwise_forward(work, i, ws_.scratch(thread));
     });
     if (!sums) return;
     for (int i = 0; i < s_.count; ++i) {
@@ -48,16 +49,16 @@ class Depthwise : public Layer {
   }
 
   void Backward(const Weights& w) override {
-    const DepthwiseBackward work = {.images = ws_.program.batch,
+    const DepthwiseBackward<T> work = {.images = ws_.program.batch,
                                     .window = s_.window,
-                                    .x = ws_.Inputs(s_),
-                                    .dz = ws_.OutputGradients(s_, w),
-                                    .gx = ws_.InputGradients(s_),
+                                    .x = ws_.Inputs<T>(s_),
+                                    .dz = ws_.OutputGradients<T>(s_, w),
+                                    .gx = ws_.InputGradients<T>(s_),
                                     .weights = w.parameters + s_.weights,
                                     .group = images_per_sum_,
                                     .sums = ws_.partials(),
                                     .dw = ws_.filters()};
-    ws_.pool.Run(s_.count, [&](long t, int thread) { ws_.kernels.depthwise_backward(work, t, ws_.scratch(thread)); });
+    ws_.pool.Run(s_.count, [&](long t, int thread) { ws_.planes<T>().depthwise_backward(work, t, ws_.scratch(thread)); });
     ws_.SumInputGradients(s_, groups_);
     for (int i = 0; i < s_.count; ++i)
       for (int tap = 0; tap < 9; ++tap) {
@@ -85,7 +86,7 @@ void ReadDepthwise(Words& words, const ProgramInfo& p, StepInfo& s) {
 }
 
 std::unique_ptr<Layer> MakeDepthwise(Workspace& workspace, const StepInfo& step, Needs& needs) {
-  return std::make_unique<Depthwise>(workspace, step, needs);
+  return Stored<Depthwise>(workspace, step, needs);
 }
 
 }  // namespace riffle

@@ -6,6 +6,7 @@
 namespace riffle {
 namespace {
 
+template <class T>
 class Head : public Layer {
  public:
   Head(Workspace& workspace, const StepInfo& step, Needs& needs)
@@ -15,18 +16,18 @@ class Head : public Layer {
     if (!ws_.program.training) return;
     needs.Partials(2L * count_ * batch);
     dfeatures_.assign(features_.size(), 0);
-    packed_dlogits_.assign(PackedSize(batch, classes, ws_.kernels.tile_rows), 0);
-    packed_dlogits_transposed_.assign(PackedSize(classes, batch, ws_.kernels.tile_rows), 0);
+    packed_dlogits_.assign(ws_.kernels.f32.packed_size(batch, classes), 0);
+    packed_dlogits_transposed_.assign(ws_.kernels.f32.packed_size(classes, batch), 0);
   }
 
   void Forward(const Weights& w) override {
     const long batch = ws_.program.batch, classes = ws_.program.classes;
-    const GlobalAverage average = {.images = ws_.program.batch,
+    const GlobalAverage<T> average = {.images = ws_.program.batch,
                                    .pixels = Pixels(),
-                                   .x = ws_.Inputs(s_),
+                                   .x = ws_.Inputs<T>(s_),
                                    .features = features_.data(),
                                    .stride = count_};
-    EachFeature([&](long i) { ws_.kernels.global_average(average, i); });
+    EachFeature([&](long i) { ws_.planes<T>().global_average(average, i); });
     DropOut(features_);
     const MatrixProductTransposed product = {.rows = batch,
                                              .columns = classes,
@@ -65,8 +66,8 @@ class Head : public Layer {
         for (long n = 0; n < batch; ++n) sum += dlogits[n * classes + c];
         w.gradients[s_.bias + c] = static_cast<float>(sum);
       }
-    ws_.kernels.pack_weights(dlogits, classes, batch, 1, classes, packed_dlogits_transposed_.data());
-    ws_.kernels.pack_weights(dlogits, batch, classes, classes, 1, packed_dlogits_.data());
+    ws_.kernels.f32.pack_weights(dlogits, classes, batch, 1, classes, packed_dlogits_transposed_.data());
+    ws_.kernels.f32.pack_weights(dlogits, batch, classes, classes, 1, packed_dlogits_.data());
     const MatrixProduct dw = {.rows = classes,
                               .columns = count_,
                               .depth = batch,
@@ -88,17 +89,17 @@ class Head : public Layer {
     ws_.pool.Run((batch + tile - 1) / tile, [&](long t, int) { ws_.kernels.matrix_product(dfeatures, t, t + 1); });
     DropOut(dfeatures_);
 
-    std::vector<float*> gradients;
-    for (int i : s_.inputs) gradients.push_back(ws_.plane(i, true));
-    const GlobalAverageBackward average = {.images = ws_.program.batch,
+    std::vector<T*> gradients;
+    for (int i : s_.inputs) gradients.push_back(ws_.plane<T>(i, true));
+    const GlobalAverageBackward<T> average = {.images = ws_.program.batch,
                                            .pixels = Pixels(),
-                                           .x = ws_.Inputs(s_),
+                                           .x = ws_.Inputs<T>(s_),
                                            .g = gradients.data(),
                                            .gradient = dfeatures_.data(),
                                            .stride = count_,
                                            .sums = ws_.partials()};
     EachFeature([&](long i) {
-      if (gradients[i]) ws_.kernels.global_average_backward(average, i);
+      if (gradients[i]) ws_.planes<T>().global_average_backward(average, i);
     });
     ws_.SumInputGradients(s_, batch);
   }
@@ -137,7 +138,7 @@ void ReadHead(Words&, const ProgramInfo& p, StepInfo& s) {
 }
 
 std::unique_ptr<Layer> MakeHead(Workspace& workspace, const StepInfo& step, Needs& needs) {
-  return std::make_unique<Head>(workspace, step, needs);
+  return Stored<Head>(workspace, step, needs);
 }
 
 }  // namespace riffle

@@ -42,6 +42,13 @@ struct LayerRow {
   std::unique_ptr<Layer> (*make)(Workspace& workspace, const StepInfo& step, Needs& needs);
 };
 
+// A layer over planes as the program stores them.
+template <template <class> class L>
+std::unique_ptr<Layer> Stored(Workspace& workspace, const StepInfo& step, Needs& needs) {
+  if (workspace.program.storage == Storage::kBf16) return std::make_unique<L<Bf16>>(workspace, step, needs);
+  return std::make_unique<L<float>>(workspace, step, needs);
+}
+
 const LayerRow& RowOf(StepKind kind);
 
 }  // namespace riffle

@@ -35,6 +35,7 @@ long BlockColumns(long columns, long inputs, long outputs, int lanes, bool train
   return best;
 }
 
+template <class T>
 class Pointwise : public Layer {
  public:
   Pointwise(Workspace& workspace, const StepInfo& step, Needs& needs)
@@ -43,6 +44,7 @@ class Pointwise : public Layer {
         outputs_(step.count),
         columns_(ws_.norm.count(step.first)) {
     const KernelTable& k = ws_.kernels;
+    const PlaneKernels<T>& planes = ws_.planes<T>();
     const bool training = s_.trains;
     block_columns_ = BlockColumns(columns_, inputs_, outputs_, k.lanes, training);
     blocks_ = (columns_ + block_columns_ - 1) / block_columns_;
@@ -50,12 +52,12 @@ class Pointwise : public Layer {
     // With few columns, threads share a block's rows; each normalises the block for itself.
     const long tiles = (outputs_ + k.tile_rows - 1) / k.tile_rows;
     row_parts_ = training ? 1 : static_cast<int>(std::min(std::max(4 / blocks_, 1L), tiles));
-    packed_ = needs.Packed(PackedSize(outputs_, inputs_, k.tile_rows));
-    needs.Scratch(k.pointwise_forward_scratch(inputs_, outputs_, block_columns_));
+    packed_ = needs.Packed(planes.packed_size(outputs_, inputs_));
+    needs.Scratch(planes.pointwise_forward_scratch(inputs_, outputs_, block_columns_));
     needs.Partials(2 * blocks_ * std::max(inputs_, outputs_));
     if (!training) return;
-    if (ws_.PassesGradients(s_)) packed_transposed_ = needs.Packed(PackedSize(inputs_, outputs_, k.tile_rows));
-    needs.Scratch(k.pointwise_backward_scratch(inputs_, outputs_, block_columns_));
+    if (ws_.PassesGradients(s_)) packed_transposed_ = needs.Packed(planes.packed_size(inputs_, outputs_));
+    needs.Scratch(planes.pointwise_backward_scratch(inputs_, outputs_, block_columns_));
     needs.Filters(static_cast<size_t>(groups_) * k.dw_rows(outputs_) * k.dw_columns(inputs_));
   }
 
@@ -63,25 +65,25 @@ class Pointwise : public Layer {
     const float* weights = parameters + s_.weights;
     if (backward && !ws_.PassesGradients(s_)) return;
     if (backward) {
-      ws_.kernels.pack_weights(weights, inputs_, outputs_, 1, inputs_, ws_.packed() + packed_transposed_);
+      ws_.planes<T>().pack_weights(weights, inputs_, outputs_, 1, inputs_, ws_.packed() + packed_transposed_);
     } else {
-      ws_.kernels.pack_weights(weights, outputs_, inputs_, inputs_, 1, ws_.packed() + packed_);
+      ws_.planes<T>().pack_weights(weights, outputs_, inputs_, inputs_, 1, ws_.packed() + packed_);
     }
   }
 
   void Forward(const Weights& w) override {
     float* sums = s_.trains ? ws_.partials() : nullptr;
-    const PointwiseForward work = {.columns = columns_,
+    const PointwiseForward<T> work = {.columns = columns_,
                                    .inputs = inputs_,
                                    .outputs = outputs_,
-                                   .x = ws_.Inputs(s_),
-                                   .z = ws_.Outputs(s_),
+                                   .x = ws_.Inputs<T>(s_),
+                                   .z = ws_.Outputs<T>(s_),
                                    .weights = ws_.packed() + packed_,
                                    .sums = sums,
                                    .block_columns = block_columns_,
                                    .row_parts = row_parts_};
     ws_.pool.Run(blocks_ * row_parts_,
-                 [&](long t, int thread) { ws_.kernels.pointwise_forward(work, t, ws_.scratch(thread)); });
+                 [&](long t, int thread) { ws_.planes<T>().pointwise_forward(work, t, ws_.scratch(thread)); });
     if (!sums) return;
     for (int i = 0; i < outputs_; ++i) {
       double sum = 0, squares = 0;
@@ -96,18 +98,18 @@ class Pointwise : public Layer {
 
   void Backward(const Weights& w) override {
     const float* partials = ws_.partials();
-    const PointwiseBackward work = {.columns = columns_,
+    const PointwiseBackward<T> work = {.columns = columns_,
                                     .inputs = inputs_,
                                     .outputs = outputs_,
-                                    .x = ws_.Inputs(s_),
-                                    .dz = ws_.OutputGradients(s_, w),
-                                    .gx = ws_.InputGradients(s_),
+                                    .x = ws_.Inputs<T>(s_),
+                                    .dz = ws_.OutputGradients<T>(s_, w),
+                                    .gx = ws_.InputGradients<T>(s_),
                                     .weights = ws_.packed() + packed_transposed_,
                                     .sums = ws_.partials(),
                                     .dw = ws_.filters(),
                                     .block_columns = block_columns_,
                                     .groups = groups_};
-    ws_.pool.Run(groups_, [&](long t, int thread) { ws_.kernels.pointwise_backward(work, t, ws_.scratch(thread)); });
+    ws_.pool.Run(groups_, [&](long t, int thread) { ws_.planes<T>().pointwise_backward(work, t, ws_.scratch(thread)); });
     for (int i = 0; i < inputs_; ++i) {
       if (!ws_.HasGradient(s_.inputs[i])) continue;
       double sum = 0, dot = 0;
@@ -144,7 +146,7 @@ void ReadPointwise(Words&, const ProgramInfo& p, StepInfo& s) {
 }
 
 std::unique_ptr<Layer> MakePointwise(Workspace& workspace, const StepInfo& step, Needs& needs) {
-  return std::make_unique<Pointwise>(workspace, step, needs);
+  return Stored<Pointwise>(workspace, step, needs);
 }
 
 }  // namespace riffle

@@ -9,6 +9,7 @@ namespace {
 
 constexpr int kTaps = kStemPatch * kStemPatchPadded;  // of filters tap by tap: [27][32]
 
+template <class T>
 class StemLayer : public Layer {
  public:
   StemLayer(Workspace& workspace, const StepInfo& step, Needs& needs)
@@ -33,26 +34,26 @@ class StemLayer : public Layer {
       for (int o = 0; o < kStemPatchPadded; ++o)
         signed_weights_[tap * kStemPatchPadded + o] = weights_[tap * kStemPatchPadded + o] * sign[o];
     const int batch = ws_.program.batch;
-    const StemForward work = {.stem = Description(signed_weights_),
+    const StemForward<T> work = {.stem = Description(signed_weights_),
                               .sign = sign,
-                              .z = ws_.Outputs(s_),
+                              .z = ws_.Outputs<T>(s_),
                               .winners = s_.trains ? winners_.data() : nullptr,
                               .parts = batch >= 8 ? 1 : std::min(8 / batch, s_.pooling.out_h)};
     ws_.pool.Run(static_cast<long>(batch) * work.parts,
-                 [&](long t, int thread) { ws_.kernels.stem_forward(work, t, ws_.scratch(thread)); });
+                 [&](long t, int thread) { ws_.planes<T>().stem_forward(work, t, ws_.scratch(thread)); });
   }
 
   void Backward(const Weights& w) override {
-    ws_.OutputGradients(s_, w);  // dgamma, dbeta and the coefficients of dz, which is made below
-    std::vector<const float*> gradients;
-    for (int o = 0; o < s_.count; ++o) gradients.push_back(ws_.plane(s_.first + o, true));
-    const StemBackward work = {
+    const std::vector<BatchNorm::Coefficients>& dz = ws_.norm.OutputGradients(s_, w);
+    std::vector<const T*> gradients;
+    for (int o = 0; o < s_.count; ++o) gradients.push_back(ws_.plane<T>(s_.first + o, true));
+    const StemBackward<T> work = {
         .stem = Description(weights_), .g = gradients.data(), .winners = winners_.data(), .dw = ws_.filters()};
-    ws_.pool.Run(ws_.program.batch, [&](long t, int thread) { ws_.kernels.stem_backward(work, t, ws_.scratch(thread)); });
+    ws_.pool.Run(ws_.program.batch, [&](long t, int thread) { ws_.planes<T>().stem_backward(work, t, ws_.scratch(thread)); });
     // dW = a * (sum over winners) + b * W G + c * s. The numbers a, b, c are wanted in full here: the two large
     // terms cancel in part.
     for (int o = 0; o < s_.count; ++o) {
-      const auto [a, b, c] = ws_.norm.coefficients(o);
+      const auto [a, b, c] = dz[o];
       for (int tap = 0; tap < kStemPatch; ++tap) {
         double winners = 0, product = 0;
         for (long image = 0; image < ws_.program.batch; ++image)
@@ -144,7 +145,7 @@ void ReadStem(Words& words, const ProgramInfo& p, StepInfo& s) {
 }
 
 std::unique_ptr<Layer> MakeStem(Workspace& workspace, const StepInfo& step, Needs& needs) {
-  return std::make_unique<StemLayer>(workspace, step, needs);
+  return Stored<StemLayer>(workspace, step, needs);
 }
 
 }  // namespace riffle

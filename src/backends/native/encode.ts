@@ -8,7 +8,7 @@ import type { Program, Step, Storage } from "../../program/program.js";
 /** Changes whenever the order below does; the engine refuses any other. */
 const FORMAT = 5;
 
-const STORAGE: { readonly [S in Storage]: number } = { f32: 0 };
+const STORAGE: { readonly [S in Storage]: number } = { f32: 0, bf16: 1 };
 
 export function encodeProgram(program: Program): Float64Array {
   const words: number[] = [

@@ -28,6 +28,7 @@ export interface Engine {
     team: boolean,
     exchange: ExchangeKind,
     synchronised: boolean,
+    products: string,
   ): Run;
   closeRun(run: Run): void;
   /** The arrays of a training run themselves, in the order above; to be asked for once. */
@@ -56,6 +57,8 @@ export interface Engine {
   /** The planes as their readers see them: [images, planes, height, width]. */
   map(run: Run, planes: Int32Array, images: number, out: Float32Array): void;
   seconds(run: Run, backward: boolean, out: Float64Array): void;
+  /** How this machine makes products of bf16: "unpack", "dot"; the fastest last. */
+  products(isa: string): string[];
   machine(): { available: string[]; compiler: string };
   measurePeak(threads: number, isa: string): Promise<[number, number]>;
 }

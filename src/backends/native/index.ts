@@ -5,6 +5,7 @@
  * threads.
  */
 
+import { environment } from "../../core/environment.js";
 import { planMemory } from "../../program/plan-memory.js";
 import { keptPlanes, type Plane, type Program } from "../../program/program.js";
 import type {
@@ -56,6 +57,7 @@ export class NativeRun {
         team,
         program.mode === "train" ? (options.exchange ?? "none") : "none",
         options.synchronised ?? false,
+        options.products ?? environment("RIFFLE_PRODUCTS") ?? "",
       );
     } catch (error) {
       throw engineError(error, plan(program));

@@ -16,7 +16,7 @@ import {
   type HeadMemory,
   type LossAndGradient,
 } from "./head-passes.js";
-import type { Machine } from "./planes.js";
+import { type Machine, storeValues } from "./planes.js";
 import { pointwiseBackward, pointwiseForward } from "./pointwise-passes.js";
 import { stemBackward, stemForward, type StemMemory } from "./stem-passes.js";
 
@@ -56,6 +56,7 @@ const passes: { readonly [K in Step["kind"]]: Passes<StepOf<K>> } = {
     forward(run, step) {
       pointwiseForward(run.machine, step, run.weights().parameters);
       normaliseOutputs(run, step);
+      for (const plane of outputsOf(step)) storeValues(run.machine, plane);
     },
     backward(run, step) {
       pointwiseBackward(
@@ -71,6 +72,8 @@ const passes: { readonly [K in Step["kind"]]: Passes<StepOf<K>> } = {
   depthwise: {
     forward(run, step) {
       depthwiseForward(run.machine, step, run.weights().parameters);
+      // The engine adds up what it has stored.
+      for (const plane of outputsOf(step)) storeValues(run.machine, plane);
       normaliseOutputs(run, step);
     },
     backward(run, step) {

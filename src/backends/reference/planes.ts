@@ -7,6 +7,7 @@
  * A plane is [batch, height, width], contiguous. Only the first `images` images of it are in use.
  */
 
+import { toBf16 } from "../../core/bf16.js";
 import { firstTraining, type Plane, type PlaneId, type Program } from "../../program/program.js";
 
 /**
@@ -59,6 +60,18 @@ export function planeOf(machine: Machine, plane: PlaneId): Plane & { readonly pi
   return { ...found, pixels: found.height * found.width };
 }
 
+/** What storing a number in a plane does to it. */
+export function roundingOf({ program }: Machine, plane: PlaneId): (x: number) => number {
+  return program.planes[plane]?.storage === "bf16" ? toBf16 : (x) => x;
+}
+
+/** What a plane holds once its z is stored. */
+export function storeValues(machine: Machine, plane: PlaneId): void {
+  const values = machine.values[plane] as Float64Array;
+  const round = roundingOf(machine, plane);
+  for (let i = 0; i < values.length; i++) values[i] = round(values[i] as number);
+}
+
 /** y = relu?(scale * z + shift) of a plane, as its readers see it: [images, height, width]. */
 export function readNormalised(machine: Machine, plane: PlaneId): Float64Array {
   const { pixels, relu } = planeOf(machine, plane);
@@ -93,12 +106,13 @@ export function writeGradient(
   const g = machine.gradients[plane] as Float64Array;
   const scale = machine.tables.scale[plane] as number;
   const shift = machine.tables.shift[plane] as number;
+  const round = roundingOf(machine, plane);
   let sum = 0;
   let dot = 0;
   for (let i = 0; i < dy.length; i++) {
     const passes = !relu || scale * (z[i] as number) + shift > 0;
     const value = (accumulates ? (g[i] as number) : 0) + (passes ? (dy[i] as number) : 0);
-    g[i] = value;
+    g[i] = round(value);
     sum += value;
     dot += value * (z[i] as number);
   }

@@ -15,7 +15,7 @@ import type { Weights } from "../backend.js";
 import type { StemStep } from "../../program/program.js";
 import { convolutionGradient, normaliseByBatch } from "./batch-norm.js";
 import { forEachTap } from "./depthwise-passes.js";
-import { planeOf, type Machine } from "./planes.js";
+import { planeOf, storeValues, type Machine } from "./planes.js";
 
 /** What the backward half needs of the forward half. */
 export interface StemMemory {
@@ -44,6 +44,7 @@ export function stemForward(
     const won = findWinners(machine, step, whole, machine.tables.scale[plane] as number);
     const values = machine.values[plane] as Float64Array;
     won.forEach((at, position) => (values[position] = whole[at] as number));
+    storeValues(machine, plane);
     z.push(whole);
     winners.push(won);
   }

@@ -6,7 +6,7 @@
 
 import { ShapeError } from "../../core/error.js";
 import type { Layer, Network } from "../../models/layers.js";
-import type { Plane, PlaneId } from "../program.js";
+import type { Plane, PlaneId, Storage } from "../program.js";
 
 type LayerOf<K extends Layer["kind"]> = Extract<Layer, { kind: K }>;
 
@@ -26,6 +26,7 @@ export class Scope {
   constructor(
     readonly network: Network,
     readonly imageSize: number,
+    private readonly storage: Storage,
   ) {}
 
   get next(): Layer | undefined {
@@ -71,7 +72,7 @@ export class Scope {
     const first = this.planes.length;
     const planes = Array.from({ length: count }, (_, i) => first + i);
     // Gamma and beta have no place yet.
-    const plane: Plane = { height: size, width: size, storage: "f32", relu, gamma: 0, beta: 0 };
+    const plane: Plane = { height: size, width: size, storage: this.storage, relu, gamma: 0, beta: 0 };
     for (let i = 0; i < count; i++) this.planes.push({ ...plane });
     this.define(name, { planes, size });
     return first;
