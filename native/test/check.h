@@ -176,7 +176,7 @@ struct RandomPlane {
   }
   // Whether a gradient passes: not where y is 0.
   bool open(long i) const { return !relu || y(i) > 0; }
-  InputPlane In(Memory& memory) const { return {memory.InputPlane(z), scale, shift, relu}; }
+  InputPlane<float> In(Memory& memory) const { return {memory.InputPlane(z), scale, shift, relu}; }
 };
 
 // A plane's gradient dz = a*g + b*z + c.
@@ -192,7 +192,7 @@ struct RandomGradient {
     }
   }
   double dz(long i) const { return static_cast<double>(a) * g[i] + static_cast<double>(b) * z[i] + c; }
-  OutputGradient In(Memory& memory) const { return {memory.InputPlane(g), memory.InputPlane(z), a, b, c}; }
+  OutputGradient<float> In(Memory& memory) const { return {memory.InputPlane(g), memory.InputPlane(z), a, b, c}; }
 };
 
 // The gradient plane of an input: NaN to be written, or values to be added to.
@@ -204,7 +204,7 @@ struct RandomSum {
     if (accumulate)
       for (float& v : before) v = numbers.Fraction(64, 2);
   }
-  InputGradient In(Memory& memory) const {
+  InputGradient<float> In(Memory& memory) const {
     float* plane = memory.OutputPlane(static_cast<long>(before.size()));
     if (accumulate) std::copy(before.begin(), before.end(), plane);
     return {plane, accumulate};
@@ -212,6 +212,7 @@ struct RandomSum {
 };
 
 void TestPointwise(const KernelTable& kernels);
+void TestBf16Products(const KernelTable& kernels);
 void TestDepthwise(const KernelTable& kernels);
 void TestStem(const KernelTable& kernels);
 void TestHead(const KernelTable& kernels);

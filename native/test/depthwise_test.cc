@@ -73,7 +73,7 @@ void TestForward(const KernelTable& k) {
     Numbers numbers(seed++);
     Memory memory;
     std::vector<RandomPlane> x;
-    std::vector<InputPlane> inputs;
+    std::vector<InputPlane<float>> inputs;
     std::vector<float*> z;
     std::vector<float> filters;
     for (int p = 0; p < kPlanes; ++p) {
@@ -83,14 +83,14 @@ void TestForward(const KernelTable& k) {
     }
     float* sums = with_sums ? memory.Output(kPlanes * c.groups() * 2) : nullptr;
     float* scratch = memory.Scratch(k.depthwise_scratch(c.window));
-    const DepthwiseForward work = {.images = c.images,
+    const DepthwiseForward<float> work = {.images = c.images,
                                    .window = c.window,
                                    .x = inputs.data(),
                                    .z = z.data(),
                                    .weights = memory.Input(filters),
                                    .group = c.group,
                                    .sums = sums};
-    for (long plane = kPlanes; plane-- > 0;) k.depthwise_forward(work, plane, scratch);
+    for (long plane = kPlanes; plane-- > 0;) k.f32.depthwise_forward(work, plane, scratch);
 
     for (int p = 0; p < kPlanes; ++p) {
       std::vector<BoundedSum> sum(c.groups()), squares(c.groups());
@@ -126,9 +126,9 @@ void TestBackward(const KernelTable& k) {
     std::vector<RandomPlane> x;
     std::vector<RandomGradient> dz;
     std::vector<RandomSum> before;
-    std::vector<InputPlane> inputs;
-    std::vector<OutputGradient> output_gradients;
-    std::vector<InputGradient> input_gradients;
+    std::vector<InputPlane<float>> inputs;
+    std::vector<OutputGradient<float>> output_gradients;
+    std::vector<InputGradient<float>> input_gradients;
     std::vector<float> filters;
     for (int p = 0; p < kPlanes; ++p) {
       inputs.push_back(x.emplace_back(numbers, c.images * c.in_pixels()).In(memory));
@@ -139,7 +139,7 @@ void TestBackward(const KernelTable& k) {
     float* sums = memory.Output(kPlanes * c.groups() * 2);
     float* dw = memory.Output(kPlanes * c.groups() * kTaps);
     float* scratch = memory.Scratch(k.depthwise_scratch(c.window));
-    const DepthwiseBackward work = {.images = c.images,
+    const DepthwiseBackward<float> work = {.images = c.images,
                                     .window = c.window,
                                     .x = inputs.data(),
                                     .dz = output_gradients.data(),
@@ -148,7 +148,7 @@ void TestBackward(const KernelTable& k) {
                                     .group = c.group,
                                     .sums = sums,
                                     .dw = dw};
-    for (long plane = kPlanes; plane-- > 0;) k.depthwise_backward(work, plane, scratch);
+    for (long plane = kPlanes; plane-- > 0;) k.f32.depthwise_backward(work, plane, scratch);
 
     for (int p = 0; p < kPlanes; ++p) {
       std::vector<BoundedSum> sum(c.groups()), dot(c.groups()), filter(c.groups() * kTaps);

@@ -16,7 +16,7 @@ void TestAverage(const KernelTable& k) {
       Numbers numbers(seed++);
       Memory memory;
       std::vector<RandomPlane> x;
-      std::vector<InputPlane> inputs;
+      std::vector<InputPlane<float>> inputs;
       std::vector<float*> g;
       for (int p = 0; p < kPlanes; ++p) {
         inputs.push_back(x.emplace_back(numbers, images * pixels).In(memory));
@@ -26,9 +26,9 @@ void TestAverage(const KernelTable& k) {
       std::vector<float> gradient;
       for (long i = 0; i < images * kStride; ++i) gradient.push_back(numbers.Uniform());
       float* sums = memory.Output(kPlanes * images * 2);
-      const GlobalAverage average = {
+      const GlobalAverage<float> average = {
           .images = images, .pixels = pixels, .x = inputs.data(), .features = features, .stride = kStride};
-      const GlobalAverageBackward spread = {.images = images,
+      const GlobalAverageBackward<float> spread = {.images = images,
                                             .pixels = pixels,
                                             .x = inputs.data(),
                                             .g = g.data(),
@@ -36,8 +36,8 @@ void TestAverage(const KernelTable& k) {
                                             .stride = kStride,
                                             .sums = sums};
       for (long plane = kPlanes; plane-- > 0;) {
-        k.global_average(average, plane);
-        k.global_average_backward(spread, plane);
+        k.f32.global_average(average, plane);
+        k.f32.global_average_backward(spread, plane);
       }
       for (int n = 0; n < images; ++n) {
         for (long unused = kPlanes; unused < kStride; ++unused)
@@ -137,8 +137,8 @@ void TestProduct(const KernelTable& k) {
           const long ld = columns + slack;
           const std::vector<float> a = RandomValues(numbers, rows * depth);
           const std::vector<float> b = RandomValues(numbers, (depth - 1) * ld + columns);
-          float* packed = memory.Output(PackedSize(rows, depth, k.tile_rows));
-          k.pack_weights(memory.Input(a), rows, depth, depth, 1, packed);
+          float* packed = memory.Output(k.f32.packed_size(rows, depth));
+          k.f32.pack_weights(memory.Input(a), rows, depth, depth, 1, packed);
           float* c = memory.Output((rows - 1) * ld + columns);
           const MatrixProduct work = {.rows = rows,
                                       .columns = columns,

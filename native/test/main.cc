@@ -48,6 +48,7 @@ int main(int argc, char** argv) {
     if (only != "" && only != "threads" && only != table->name) continue;
     if (only != "threads") {
       TestPointwise(*table);
+      TestBf16Products(*table);
       TestDepthwise(*table);
       TestStem(*table);
       TestHead(*table);

@@ -39,11 +39,11 @@ Matrix RandomMatrix(const KernelTable& k, const Shape& s, bool transposed, Numbe
   for (int i = 0; i < s.outputs * s.inputs; ++i) m.values.push_back(numbers.Uniform());
   const float* matrix = memory.Input(m.values);
   if (transposed) {
-    m.packed = memory.Output(PackedSize(s.inputs, s.outputs, k.tile_rows));
-    k.pack_weights(matrix, s.inputs, s.outputs, 1, s.inputs, m.packed);
+    m.packed = memory.Output(k.f32.packed_size(s.inputs, s.outputs));
+    k.f32.pack_weights(matrix, s.inputs, s.outputs, 1, s.inputs, m.packed);
   } else {
-    m.packed = memory.Output(PackedSize(s.outputs, s.inputs, k.tile_rows));
-    k.pack_weights(matrix, s.outputs, s.inputs, s.inputs, 1, m.packed);
+    m.packed = memory.Output(k.f32.packed_size(s.outputs, s.inputs));
+    k.f32.pack_weights(matrix, s.outputs, s.inputs, s.inputs, 1, m.packed);
   }
   return m;
 }
@@ -66,13 +66,13 @@ void TestForward(const KernelTable& k) {
     Memory memory;
     const std::vector<RandomPlane> x = RandomPlanes(numbers, s.inputs, s.columns);
     const Matrix w = RandomMatrix(k, s, false, numbers, memory);
-    std::vector<InputPlane> inputs;
+    std::vector<InputPlane<float>> inputs;
     for (const RandomPlane& plane : x) inputs.push_back(plane.In(memory));
     std::vector<float*> z;
     for (int o = 0; o < s.outputs; ++o) z.push_back(memory.OutputPlane(s.columns));
     float* sums = with_sums ? memory.Output(s.blocks() * 2 * s.outputs) : nullptr;
-    float* scratch = memory.Scratch(k.pointwise_forward_scratch(s.inputs, s.outputs, s.block_columns));
-    const PointwiseForward work = {.columns = s.columns,
+    float* scratch = memory.Scratch(k.f32.pointwise_forward_scratch(s.inputs, s.outputs, s.block_columns));
+    const PointwiseForward<float> work = {.columns = s.columns,
                                    .inputs = s.inputs,
                                    .outputs = s.outputs,
                                    .x = inputs.data(),
@@ -82,7 +82,7 @@ void TestForward(const KernelTable& k) {
                                    .block_columns = s.block_columns,
                                    .row_parts = row_parts};
     // Tasks in any order: here the last first.
-    for (long task = s.blocks() * row_parts; task-- > 0;) k.pointwise_forward(work, task, scratch);
+    for (long task = s.blocks() * row_parts; task-- > 0;) k.f32.pointwise_forward(work, task, scratch);
 
     for (int o = 0; o < s.outputs; ++o)
       for (long block = 0; block < s.blocks(); ++block) {
@@ -116,9 +116,9 @@ void TestBackward(const KernelTable& k) {
     const Matrix w = RandomMatrix(k, s, true, numbers, memory);
     std::vector<RandomGradient> dz;
     std::vector<RandomSum> before;
-    std::vector<InputPlane> inputs;
-    std::vector<OutputGradient> output_gradients;
-    std::vector<InputGradient> input_gradients;
+    std::vector<InputPlane<float>> inputs;
+    std::vector<OutputGradient<float>> output_gradients;
+    std::vector<InputGradient<float>> input_gradients;
     for (int o = 0; o < s.outputs; ++o) output_gradients.push_back(dz.emplace_back(numbers, s.columns).In(memory));
     for (int i = 0; i < s.inputs; ++i) {
       inputs.push_back(x[i].In(memory));
@@ -127,8 +127,8 @@ void TestBackward(const KernelTable& k) {
     const long dw_rows = k.dw_rows(s.outputs), dw_columns = k.dw_columns(s.inputs);
     float* sums = memory.Output(s.blocks() * 2 * s.inputs);
     float* dw = memory.Output(groups * dw_rows * dw_columns);
-    float* scratch = memory.Scratch(k.pointwise_backward_scratch(s.inputs, s.outputs, s.block_columns));
-    const PointwiseBackward work = {.columns = s.columns,
+    float* scratch = memory.Scratch(k.f32.pointwise_backward_scratch(s.inputs, s.outputs, s.block_columns));
+    const PointwiseBackward<float> work = {.columns = s.columns,
                                     .inputs = s.inputs,
                                     .outputs = s.outputs,
                                     .x = inputs.data(),
@@ -139,7 +139,7 @@ void TestBackward(const KernelTable& k) {
                                     .dw = dw,
                                     .block_columns = s.block_columns,
                                     .groups = groups};
-    for (long task = groups; task-- > 0;) k.pointwise_backward(work, task, scratch);
+    for (long task = groups; task-- > 0;) k.f32.pointwise_backward(work, task, scratch);
 
     for (int i = 0; i < s.inputs; ++i)
       for (long block = 0; block < s.blocks(); ++block) {
@@ -179,9 +179,9 @@ void TestPack(const KernelTable& k) {
         std::vector<float> matrix;
         for (long i = 0; i < rows * columns; ++i) matrix.push_back(numbers.Uniform());
         const long row_stride = transposed ? 1 : columns, column_stride = transposed ? rows : 1;
-        const size_t size = PackedSize(rows, columns, k.tile_rows);
+        const size_t size = k.f32.packed_size(rows, columns);
         float* packed = memory.Output(size);
-        k.pack_weights(memory.Input(matrix), rows, columns, row_stride, column_stride, packed);
+        k.f32.pack_weights(memory.Input(matrix), rows, columns, row_stride, column_stride, packed);
         for (size_t at = 0; at < size; ++at) {
           const long row = static_cast<long>(at) / (columns * k.tile_rows) * k.tile_rows + static_cast<long>(at) % k.tile_rows;
           const long column = static_cast<long>(at) / k.tile_rows % columns;

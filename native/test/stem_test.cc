@@ -150,12 +150,12 @@ void TestForward(const KernelTable& k) {
     for (int channel = 0; channel < c.channels; ++channel) z.push_back(memory.OutputPlane(c.images * c.pixels()));
     uint8_t* winners = with_winners ? memory.Output<uint8_t>(c.images * c.pixels() * kStemPatchPadded) : nullptr;
     float* scratch = memory.Scratch(k.stem_scratch(twin.stem));
-    const StemForward work = {.stem = twin.Signed(sign, memory),
+    const StemForward<float> work = {.stem = twin.Signed(sign, memory),
                               .sign = memory.Input(sign),
                               .z = z.data(),
                               .winners = winners,
                               .parts = parts};
-    for (long task = c.images * parts; task-- > 0;) k.stem_forward(work, task, scratch);
+    for (long task = c.images * parts; task-- > 0;) k.f32.stem_forward(work, task, scratch);
 
     for (int image = 0; image < c.images; ++image) {
       const std::vector<double> map = twin.Map(image);
@@ -213,8 +213,8 @@ void TestBackward(const KernelTable& k) {
     for (int channel = 0; channel < c.channels; ++channel) gradients.push_back(memory.InputPlane(g[channel]));
     float* dw = memory.Output(c.images * kStemPatchPadded * kStemPatchPadded);
     float* scratch = memory.Scratch(k.stem_scratch(twin.stem));
-    const StemBackward work = {.stem = twin.stem, .g = gradients.data(), .winners = memory.Input(winners), .dw = dw};
-    for (long image = c.images; image-- > 0;) k.stem_backward(work, image, scratch);
+    const StemBackward<float> work = {.stem = twin.stem, .g = gradients.data(), .winners = memory.Input(winners), .dw = dw};
+    for (long image = c.images; image-- > 0;) k.f32.stem_backward(work, image, scratch);
 
     for (int image = 0; image < c.images; ++image)
       for (int channel = 0; channel < c.channels; ++channel)

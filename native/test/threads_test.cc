@@ -41,10 +41,10 @@ ProgramInfo SmallProgram(bool training, int frozen = 0) {
     const int first = static_cast<int>(p.planes.size());
     for (int i = 0; i < count; ++i) {
       PlaneInfo plane{.height = size, .width = size, .relu = relu, .value = p.arena, .gradient = -1, .gamma = 0, .beta = 0};
-      p.arena += PlaneBytes(plane, kBatch);
+      p.arena += PlaneBytes(plane, kBatch, p.storage);
       if (training && p.planes.size() >= frozen_planes) {
         plane.gradient = p.arena;
-        p.arena += PlaneBytes(plane, kBatch);
+        p.arena += PlaneBytes(plane, kBatch, p.storage);
       }
       p.planes.push_back(plane);
     }
