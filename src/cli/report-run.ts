@@ -27,6 +27,7 @@ import type {
 } from "../run/events.js";
 import { passedOverText, passes } from "../run/plain-lines.js";
 import { rateAt, type ResolvedSettings } from "../settings/resolve-settings.js";
+import { precisionWords } from "../settings/precision.js";
 import type { Settings } from "../settings/settings.js";
 import { count, duration, millions, percent, rate } from "./format.js";
 import { type ProgressState, startProgress } from "./progress.js";
@@ -212,7 +213,7 @@ function heading(event: StartEvent): string[] {
         : [titled("Shards", shardWords(s))]),
     titled(
       "Machine",
-      machineLine(event.backend, event.ranks?.threads ?? s.threads) + precision(s.precision_mode),
+      `${machineLine(event.backend, event.ranks?.threads ?? s.threads)} · ${precisionWords(s.precision_mode)}`,
     ),
     titled("Recipe", `${event.recipe}: ${learning.join(", ")}`),
     ...event.notes.map((note, i) => titled(i === 0 ? "Note" : "", note)),
@@ -288,12 +289,6 @@ function cacheLines(cache: Settings["cache"] | undefined, folder: string | null)
   if (cache === undefined || cache === "none") return [];
   const where = folder === null ? "in memory" : `in ${shortPath(folder)}`;
   return [titled("Cache", `${cache} pictures ${where} · trained on in place of the originals`)];
-}
-
-/** An "allow_…" mode permits f16 and is met without it; that is said. */
-function precision(mode: Settings["precision_mode"] | undefined): string {
-  if (mode === undefined || mode === "must_keep_origin_dtype") return " · f32";
-  return ` · f32 (${mode} would permit f16, which this engine does not have)`;
 }
 
 function machineLine(backend: string, threads: number | undefined): string {

@@ -141,7 +141,7 @@ export const chineseSettings: Readonly<Record<SettingName, ChineseSetting>> = {
   iterations_per_loop: { help: "两次报告之间的步数：日志行、进度和摘要都在一个循环结束时产生" },
   save_summary_steps: { help: "两次写 TensorBoard 摘要之间的步数；0 表示不写" },
   precision_mode: {
-    help: "允许使用的数值格式；本引擎以 f32 计算，除 force_fp16 外的各模式都允许 f32",
+    help: "允许使用的数值格式：allow_mix_precision（以及 force_fp16）以 bf16 存储特征图，其余各模式以 f32 计算",
   },
   threads: { help: "引擎的线程数；不影响结果", unset: "每个可用核心一个线程" },
   rank_size: {

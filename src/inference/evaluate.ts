@@ -51,6 +51,7 @@ import {
   recordsEvent,
 } from "../run/run-data.js";
 import { checkDrawn, type RememberedSplit, rememberedSplit } from "../run/split-record.js";
+import { storageOf } from "../settings/precision.js";
 import { readSettings } from "../settings/read-settings.js";
 import { type GivenSettings, settings as table } from "../settings/settings.js";
 import { importTfCheckpoint, type TfCheckpoint } from "../weights/tf-checkpoint.js";
@@ -123,7 +124,7 @@ async function evaluateOn(
   signal: AbortSignal | undefined,
 ): Promise<Scores> {
   const { dataDir, dataset, model, part, unused } = await openScored(trained, given, atEnd, report);
-  const network = await loadNetwork(model, given.eval_batch_size, given.threads);
+  const network = await loadNetwork(model, given);
   atEnd(() => network.run.close());
   report({
     event: "start",
@@ -153,12 +154,16 @@ async function evaluateOn(
 /** Compiles the network for inference and loads it into the engine. */
 export async function loadNetwork(
   model: ModelDescription,
-  batch: number = table.eval_batch_size.default,
-  threads = 0,
+  {
+    eval_batch_size: batch = table.eval_batch_size.default,
+    threads = 0,
+    precision_mode,
+  }: Pick<GivenSettings, "eval_batch_size" | "threads" | "precision_mode">,
 ): Promise<LoadedNetwork> {
   const backend = await chooseBackend();
   const network = shuffleNetV2({ variant: model.variant, width: model.width, classes: model.classes });
-  const program = compile(network, { batch, imageSize: model.image_size, mode: "infer" });
+  const storage = storageOf(precision_mode);
+  const program = compile(network, { batch, imageSize: model.image_size, mode: "infer", storage });
   return { program, run: backend.infer(program, { threads }) };
 }
 

@@ -17,7 +17,7 @@ import type { CheckpointState, ModelDescription } from "../run/checkpoint-state.
 import { findNetwork, type WeightsOrigin } from "../weights/find-network.js";
 import { imagesOf, type LoadedNetwork, loadNetwork, pictureBatches } from "./evaluate.js";
 import { softmax } from "./metrics.js";
-import { type GivenSettings, settings as table } from "../settings/settings.js";
+import type { GivenSettings } from "../settings/settings.js";
 
 export interface Guess {
   /** The network's output. */
@@ -82,8 +82,7 @@ export async function openPredictor(checkpointPath: string, given: GivenSettings
     eval_resize: given.eval_resize ?? recorded.eval_resize,
     exif_orientation: given.exif_orientation ?? recorded.exif_orientation ?? unsaid(checkpoint?.state),
   };
-  const batch = given.eval_batch_size ?? table.eval_batch_size.default;
-  const network = await loadNetwork(model, batch, given.threads);
+  const network = await loadNetwork(model, given);
   await network.run.load(weights);
   return {
     model,

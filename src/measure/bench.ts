@@ -14,6 +14,7 @@ import {
   compileNetwork,
   type MeasuredNetwork,
   type Mode,
+  programDefaults,
   type ProgramSettings,
   timeSteps,
 } from "./workload.js";
@@ -91,6 +92,7 @@ export async function bench(
     network: compiled.name,
     image_size: program.imageSize,
     batch_size: program.batch,
+    precision_mode: network.precision_mode ?? programDefaults.precision_mode,
     steps,
     images_per_second: { min: rates[0] ?? 0, median, max: rates.at(-1) ?? 0 },
     peak_memory_mb: peakMemory,

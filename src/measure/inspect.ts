@@ -9,6 +9,7 @@ import {
   type MeasuredNetwork,
   type Mode,
   type ProgramSettings,
+  programDefaults,
   timeSteps,
 } from "./workload.js";
 
@@ -63,6 +64,7 @@ export async function inspect(options: InspectOptions = {}): Promise<NetworkRepo
     num_classes: program.classes,
     image_size: program.imageSize,
     batch_size: program.batch,
+    precision_mode: given.precision_mode ?? programDefaults.precision_mode,
     mode,
     parameters: total.parameters,
     multiply_adds: total.multiplyAdds,

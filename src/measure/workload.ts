@@ -16,6 +16,7 @@ import { variants } from "../models/variants.js";
 import { compile, type CompileOptions } from "../program/compile.js";
 import type { Program } from "../program/program.js";
 import { chooseBackend } from "../backends/registry.js";
+import { storageOf } from "../settings/precision.js";
 import { readSettings } from "../settings/read-settings.js";
 import {
   type GivenSettings,
@@ -34,6 +35,7 @@ export const programSettings = [
   "num_classes",
   "image_size",
   "batch_size",
+  "precision_mode",
 ] as const satisfies readonly SettingName[];
 
 /** Their values here where none is given. */
@@ -43,6 +45,7 @@ export const programDefaults = {
   num_classes: 1000,
   image_size: table.image_size.default,
   batch_size: 32,
+  precision_mode: table.precision_mode.default,
 } as const satisfies GivenSettings;
 
 export type ProgramSettings = Pick<GivenSettings, (typeof programSettings)[number]>;
@@ -56,6 +59,7 @@ export interface MeasuredNetwork {
   readonly image_size: number;
   /** Images a step. */
   readonly batch_size: number;
+  readonly precision_mode: Settings["precision_mode"];
 }
 
 /** A program and what the measurements need to know of its network. */
@@ -78,9 +82,12 @@ export function compileNetwork(
     num_classes: classes = programDefaults.num_classes,
     batch_size: batch = programDefaults.batch_size,
     image_size: imageSize = programDefaults.image_size,
+    precision_mode,
   } = readSettings(given);
   const network = shuffleNetV2({ variant, width, classes });
-  return { name: network.name, variant, program: compile(network, { batch, imageSize, mode, bucketBytes }) };
+  const storage = storageOf(precision_mode);
+  const program = compile(network, { batch, imageSize, mode, bucketBytes, storage });
+  return { name: network.name, variant, program };
 }
 
 /** Steps run before any is timed. */

@@ -139,14 +139,6 @@ export function refuseUnsupported(given: GivenSettings): void {
       hint,
     });
   };
-  if (given.precision_mode === "force_fp16") {
-    refuse(
-      "the engine computes in f32 and has no f16",
-      "precision_mode",
-      "must_keep_origin_dtype, or allow_mix_precision or allow_fp32_to_fp16, which permit f32",
-      "Leave --precision_mode out",
-    );
-  }
   if (given.mode === "evaluate") {
     refuse("evaluating is not training", "mode", "train or train_and_evaluate", "riffle evaluate RUN");
   }

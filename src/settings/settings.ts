@@ -390,9 +390,10 @@ export const settings = {
     precision_mode: choice(
       ["must_keep_origin_dtype", "allow_mix_precision", "allow_fp32_to_fp16", "force_fp16"],
       {
-        help: "which number formats may be used; this engine computes in f32, which all but force_fp16 permit",
+        commands: all,
+        help: "which number formats may be used: allow_mix_precision (and force_fp16) store maps in bf16, the others compute in f32",
         default: "must_keep_origin_dtype",
-        source: "what the engine does",
+        source: "f32 is exact on every machine",
         mayChange: true,
       },
     ),

@@ -8,6 +8,7 @@ import { resolve } from "node:path";
 import type { Backend, TrainingRun, TrainingState, ExchangeKind } from "../backends/backend.js";
 import type { LoadedNetwork } from "../inference/evaluate.js";
 import { decodingMemoryOf, DEFAULT_PREFETCH } from "../data/loader.js";
+import { storageOf } from "../settings/precision.js";
 import { initialise, initialStatistics } from "../models/initialise.js";
 import type { Network } from "../models/layers.js";
 import { shuffleNetV2 } from "../models/shufflenet-v2.js";
@@ -131,6 +132,7 @@ export function programsOf({ settings, model, data }: Plan): {
         mode: "train",
         classifierRate: settings.classifier_rate,
         bucketBytes: settings.bucket_size * 1024,
+        storage: storageOf(settings.precision_mode),
       }),
     evaluated:
       data.validation === undefined || settings.mode === "train"

@@ -276,7 +276,6 @@ suite("what a launch script refuses", () => {
     ["a folder without shards", "train_full_1p", ["--data_path=photos"], {}, 3, /no train_shards\//],
     ["an option that nobody has", "train_full_1p", [data, "--data_pth=x"], {}, 2, /unknown option/],
     ["a device that is a path", "train_full_1p", [data], { ASCEND_DEVICE_ID: "../x" }, 2, /ASCEND_DEVICE_ID/],
-    ["f16 by force", "train_full_1p", [data, "--precision_mode=force_fp16"], {}, 2, /f32/],
   ] as const) {
     test(`${title}: exit code ${status}, and no figures`, () => {
       const cwd = join(folder, `refused-${title.replaceAll(/\W/g, "-")}`);

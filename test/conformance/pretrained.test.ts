@@ -108,7 +108,7 @@ suite("the pretrained 1.0x", needs(...pretrained), () => {
     const bytes = Buffer.from(golden.logits, "base64");
     const expected = new Float32Array(new Uint8Array(bytes).buffer);
     const { weights, model } = await importWeights(path);
-    const { run } = await loadNetwork(model, golden.images);
+    const { run } = await loadNetwork(model, { eval_batch_size: golden.images });
     try {
       await run.load(weights);
       const logits = await run.infer(picturesByRule(golden), golden.images);

@@ -330,9 +330,16 @@ const rows: { readonly [K in SettingName]: () => Promise<void> } = {
     return name === undefined ? 0 : readFileSync(join(run, name)).length;
   }),
   precision_mode: async () => {
-    await refused({ precision_mode: "force_fp16" })();
-    // A mode that permits f16 is met in f32, to the same numbers.
-    await observe({ precision_mode: "allow_mix_precision" });
+    await differs({ precision_mode: "allow_mix_precision" }, numbers)();
+    assert.deepEqual(
+      numbers(await observe({ precision_mode: "allow_fp32_to_fp16" })),
+      numbers(await observe()),
+    );
+    const [mixed, forced] = [
+      await observe({ precision_mode: "allow_mix_precision" }),
+      await observe({ precision_mode: "force_fp16" }),
+    ];
+    assert.deepEqual(numbers(mixed), numbers(forced));
   },
   // It changes no result, but how many threads there are.
   threads: async () => {
@@ -396,7 +403,7 @@ suite("the documented command line", () => {
       ...["--synthetic=False", "--precision_mode=allow_mix_precision"],
     );
     assert.equal(trained.status, 0, trained.stderr);
-    assert.match(trained.stderr, /f32 \(allow_mix_precision would permit f16/);
+    assert.match(trained.stderr, /^Machine .* · mixed \(bf16 maps, f32 sums and weights\)$/m);
     assert.match(trained.stderr, /^Recipe +documented: /m);
     assert.ok(existsSync(join(run, "step-2")) && !existsSync(join(run, "best")));
     for (const command of [["--mode", "evaluate"], ["train", "--mode=evaluate"], ["evaluate"]]) {
