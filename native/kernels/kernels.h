@@ -46,7 +46,7 @@ struct InputGradient {
 
 // 1x1 convolution, forward: z[o] = sum over i of W[o,i] * y[i], over `columns` = images * height * width.
 //
-// Task t computes column block t / row_parts, output rows of part t % row_parts.
+// Task t computes column blocks [r*blocks/runs, (r+1)*blocks/runs) of run r = t / row_parts, output rows of part t % row_parts.
 template <class T>
 struct PointwiseForward {
   long columns;
@@ -56,6 +56,7 @@ struct PointwiseForward {
   const float* weights;  // packed by pack_weights from [outputs, inputs]
   float* sums;           // [blocks][2][outputs]: sum of z, sum of z*z over the block; null: not wanted
   long block_columns;    // a multiple of 16 and of 2 * lanes
+  long runs;
   int row_parts;
 };
 

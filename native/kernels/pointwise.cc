@@ -194,19 +194,93 @@ size_t PointwiseForwardScratch(int inputs, int outputs, long block_columns) {
   return (RowCount<Mode>(inputs) + 1) * RowStride(block_columns) + 2 * RoundUp(outputs, kRows) * kLanes + kLanes;
 }
 
-template <class Mode>
-void PointwiseForwardTask(const PointwiseForward<typename Mode::Plane>& p, long task, float* scratch) {
-  using T = typename Mode::Plane;
-  [[maybe_unused]] const Arithmetic<T> arithmetic;
-  const Block block = BlockAt(task / p.row_parts, p.block_columns, p.columns);
-  const long tiles = (p.outputs + kRows - 1) / kRows;
-  const long part = task % p.row_parts;
-  const long row_begin = tiles * part / p.row_parts * kRows;
-  const long row_end = tiles * (part + 1) / p.row_parts * kRows;
+namespace {
 
-  const long ld = RowStride(p.block_columns), depth = RowCount<Mode>(p.inputs);
-  float* y = scratch;
-  float* sums = scratch + (depth + 1) * ld;  // [rows][2] vectors
+// Brings planes' columns of the next block closer, a few lines at a time, while the block at hand is being multiplied: the
+// memory would rest meanwhile.
+template <class PlaneAt>
+class NextBlock {
+ public:
+  // Of `count` columns in each of so many planes, to be brought in about `calls` calls.
+  RIFFLE_INLINE NextBlock(const PlaneAt& at, long planes, long bytes, long calls)
+      : at_(at), planes_(bytes > 0 ? planes : 0), lines_((bytes + 63) / 64), each_(calls > 0 ? planes * lines_ / calls + 1 : 0) {}
+
+  RIFFLE_INLINE void Bring() {
+    for (long i = 0; i < each_ && plane_ < planes_; ++i) {
+      __builtin_prefetch(at_(plane_) + 64 * line_, 0, 2);
+      if (++line_ < lines_) continue;
+      line_ = 0;
+      ++plane_;
+    }
+  }
+
+ private:
+  const PlaneAt& at_;
+  const long planes_, lines_, each_;
+  long plane_ = 0, line_ = 0;
+};
+
+// One tile of the output, of kCount rows, and what it adds to the sums.
+template <class Mode, int kCount>
+RIFFLE_INLINE void ForwardTile(const PointwiseForward<typename Mode::Plane>& p, const float* a, const float* y, long ld, long depth,
+                               long row, long column, float* sums) {
+  Vec c[kCount][kVecs];
+  RowTile<Mode::kPairs, kCount>(depth, a, y, ld, c);
+  // The columns behind the last are zero here, so they do not count in the sums.
+  if (sums) {
+#pragma GCC unroll 16
+    for (int r = 0; r < kCount; ++r) {
+      Store(sums, Load(sums) + (c[r][0] + c[r][1]));
+      Store(sums + kLanes, Load(sums + kLanes) + (c[r][0] * c[r][0] + c[r][1] * c[r][1]));
+      sums += 2 * kLanes;
+    }
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < kCount; ++r) StoreTwo(p.z[row + r] + column, c[r][0], c[r][1]);
+}
+
+// Calls body(std-like constant) with how many rows a tile has: all, or what is left, rounded up to an even number where a tile
+// is so large that rows of zeros cost.
+template <int kCount>
+struct Rows {
+  static constexpr int value = kCount;
+};
+template <class Body>
+RIFFLE_INLINE void WithRows(long rows, const Body& body) {
+  if (rows >= kRows) return body(Rows<kRows>{});
+  if constexpr (kRows == 12) {
+    if (rows == 10) return body(Rows<10>{});
+    if (rows == 8) return body(Rows<8>{});
+    if (rows == 4) return body(Rows<4>{});
+  } else {
+    if (rows == 4) return body(Rows<4>{});
+    if (rows == 2) return body(Rows<2>{});
+  }
+  body(Rows<0>{});
+}
+
+// The same for a number of rows that has no tile of its own: those behind the last are zero, and not stored.
+template <class Mode>
+RIFFLE_INLINE void OddForwardTile(const PointwiseForward<typename Mode::Plane>& p, const float* a, const float* y, long ld,
+                                  long depth, long row, long rows, long column, float* sums) {
+  Vec c[kRows][kVecs];
+  RowTile<Mode::kPairs>(depth, a, y, ld, c);
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; ++r) {
+    if (r >= rows) break;
+    if (sums) {
+      Store(sums, Load(sums) + (c[r][0] + c[r][1]));
+      Store(sums + kLanes, Load(sums + kLanes) + (c[r][0] * c[r][0] + c[r][1] * c[r][1]));
+      sums += 2 * kLanes;
+    }
+    StoreTwo(p.z[row + r] + column, c[r][0], c[r][1]);
+  }
+}
+
+// All inputs of a block, as rows of the product.
+template <class Mode>
+RIFFLE_INLINE void PutForwardInputs(const PointwiseForward<typename Mode::Plane>& p, const Block& block, float* y) {
+  const long ld = RowStride(p.block_columns);
   const auto ahead = [&](int k) {
     if (k + kAhead < p.inputs) Prefetch(p.x[k + kAhead].z + block.begin, block.count);
   };
@@ -230,62 +304,74 @@ void PointwiseForwardTask(const PointwiseForward<typename Mode::Plane>& p, long 
       WithNormal(p.x[k], block.begin,
                  [&](const auto& source) { PutRow<Mode>(source, block.count, block.padded, y + k * ld); });
     }
-  if (p.sums)
-    for (long i = 2 * row_begin * kLanes; i < 2 * row_end * kLanes; i += kLanes) Store(sums + i, Vec{});
+}
 
-  // At inference a last panel that is half padding is made by pairs of row tiles; a batch of one has few panels.
-  const long narrow = block.padded - block.count >= kLanes && !p.sums ? block.padded - kPanel : -1;
-  const long group = GroupColumns(depth, block.padded);
-  for (long g = 0; g < block.padded; g += group) {
-    const long g_end = Smaller(g + group, block.padded);
-    for (long row = row_begin; row < row_end; row += kRows) {
-      const float* a = p.weights + row * depth;
-      for (long j = g; j < g_end; j += kPanel) {
-        if (j == narrow && (row - row_begin) / kRows % 2 == 1) continue;  // made with the tile above
-        if (j == narrow && row + kRows < row_end) {
-          Vec c[2][kRows];
-          NarrowTiles<Mode::kPairs>(depth, a, y + j, ld, c);
-          const long rows = Smaller(2 * kRows, p.outputs - row);
+}  // namespace
+
+template <class Mode>
+void PointwiseForwardTask(const PointwiseForward<typename Mode::Plane>& p, long task, float* scratch) {
+  using T = typename Mode::Plane;
+  [[maybe_unused]] const Arithmetic<T> arithmetic;
+  const long tiles = (p.outputs + kRows - 1) / kRows;
+  const long part = task % p.row_parts;
+  const long row_begin = tiles * part / p.row_parts * kRows;
+  const long row_end = Smaller(tiles * (part + 1) / p.row_parts * kRows, p.outputs);
+
+  const long ld = RowStride(p.block_columns), depth = RowCount<Mode>(p.inputs);
+  float* y = scratch;
+  float* sums = scratch + (depth + 1) * ld;  // [rows][2] vectors
+  const long blocks = (p.columns + p.block_columns - 1) / p.block_columns;
+  const long run = task / p.row_parts, first = run * blocks / p.runs, last = (run + 1) * blocks / p.runs;
+  for (long index = first; index < last; ++index) {
+    const Block block = BlockAt(index, p.block_columns, p.columns);
+    PutForwardInputs<Mode>(p, block, y);
+    if (p.sums)
+      for (long i = 2 * row_begin * kLanes; i < 2 * RoundUp(row_end, kRows) * kLanes; i += kLanes) Store(sums + i, Vec{});
+
+    const Block next = BlockAt(index + 1, p.block_columns, p.columns);
+    const auto next_plane = [&](long k) { return reinterpret_cast<const char*>(p.x[k].z + next.begin); };
+    NextBlock ahead(next_plane, p.inputs, index + 1 < last ? next.count * static_cast<long>(sizeof(T)) : 0,
+                    (row_end - row_begin + kRows - 1) / kRows * (block.padded / kPanel));
+
+    // At inference a last panel that is half padding is made by pairs of row tiles; a batch of one has few panels.
+    const long narrow = block.padded - block.count >= kLanes && !p.sums ? block.padded - kPanel : -1;
+    const long group = GroupColumns(depth, block.padded);
+    for (long g = 0; g < block.padded; g += group) {
+      const long g_end = Smaller(g + group, block.padded);
+      for (long row = row_begin; row < row_end; row += kRows) {
+        const float* a = p.weights + row * depth;
+        const long rows = Smaller(kRows, row_end - row);
+        float* s = p.sums ? sums + 2 * row * kLanes : nullptr;
+        for (long j = g; j < g_end; j += kPanel) {
+          if (j == narrow && (row - row_begin) / kRows % 2 == 1) continue;  // made with the tile above
+          ahead.Bring();
+          if (j == narrow && row + kRows < row_end) {
+            Vec c[2][kRows];
+            NarrowTiles<Mode::kPairs>(depth, a, y + j, ld, c);
+            const long both = Smaller(2 * kRows, row_end - row);
 #pragma GCC unroll 32
-          for (int r = 0; r < 2 * kRows; ++r) {
-            if (r >= rows) break;
-            Store(p.z[row + r] + block.begin + j, c[r / kRows][r % kRows]);
+            for (int r = 0; r < 2 * kRows; ++r) {
+              if (r >= both) break;
+              Store(p.z[row + r] + block.begin + j, c[r / kRows][r % kRows]);
+            }
+            continue;
           }
-          continue;
-        }
-        Vec c[kRows][kVecs];
-        RowTile<Mode::kPairs>(depth, a, y + j, ld, c);
-        // The columns behind the last are zero here, so they do not count in the sums.
-        if (p.sums) {
-          float* s = sums + 2 * row * kLanes;
-#pragma GCC unroll 16
-          for (int r = 0; r < kRows; ++r) {
-            Store(s, Load(s) + (c[r][0] + c[r][1]));
-            Store(s + kLanes, Load(s + kLanes) + (c[r][0] * c[r][0] + c[r][1] * c[r][1]));
-            s += 2 * kLanes;
-          }
-        }
-        const long rows = Smaller(kRows, p.outputs - row);
-        if (rows == kRows) {
-#pragma GCC unroll 16
-          for (int r = 0; r < kRows; ++r) {
-            StoreTwo(p.z[row + r] + block.begin + j, c[r][0], c[r][1]);
-          }
-        } else {
-#pragma GCC unroll 16
-          for (int r = 0; r < kRows; ++r) {
-            if (r >= rows) break;
-            StoreTwo(p.z[row + r] + block.begin + j, c[r][0], c[r][1]);
-          }
+          WithRows(rows, [&](auto count) {
+            if constexpr (count.value > 0) {
+              ForwardTile<Mode, count.value>(p, a, y + j, ld, depth, row, block.begin + j, s);
+            } else {
+              OddForwardTile<Mode>(p, a, y + j, ld, depth, row, rows, block.begin + j, s);
+            }
+          });
         }
       }
     }
-  }
-  if (p.sums) {
-    float* out = p.sums + task / p.row_parts * 2 * p.outputs;
-    for (long row = row_begin; row < row_end && row < p.outputs; ++row) {
-      out[row] = Sum(Load(sums + 2 * row * kLanes));
-      out[p.outputs + row] = Sum(Load(sums + (2 * row + 1) * kLanes));
+    if (p.sums) {
+      float* out = p.sums + index * 2 * p.outputs;
+      for (long row = row_begin; row < row_end; ++row) {
+        out[row] = Sum(Load(sums + 2 * row * kLanes));
+        out[p.outputs + row] = Sum(Load(sums + (2 * row + 1) * kLanes));
+      }
     }
   }
 }
@@ -303,22 +389,25 @@ size_t PointwiseBackwardScratch(int inputs, int outputs, long block_columns) {
 
 namespace {
 
-// dw[rows][columns] += dz y^T over one block. Rows of dz stay in the first-level cache while y streams by.
-template <class Mode>
-void FilterGradients(long rows, long columns, long depth, const float* dz, const float* y, long ld, float* dw) {
+// dw[rows][columns] += dz y^T over one block, or = where it is the `first`. Rows of dz stay in the first-level cache while y
+// streams by.
+template <class Mode, class Ahead>
+void FilterGradients(long rows, long columns, long depth, const float* dz, const float* y, long ld, bool first, float* dw,
+                     Ahead& ahead) {
   const long fitting = kGroupFloats / ld / kDotRows * kDotRows;
   const long rows_in_cache = fitting < kDotRows ? kDotRows : fitting;
   for (long i_begin = 0; i_begin < rows; i_begin += rows_in_cache) {
     const long i_end = Smaller(i_begin + rows_in_cache, rows);
     for (long q = 0; q < columns; q += kDotColumns)
       for (long i = i_begin; i < i_end; i += kDotRows) {
+        ahead.Bring();
         Vec4 c[kDotRows];
         DotTile<Mode::kPairs>(depth, dz + i * ld, ld, y + q * ld, ld, c);
         typedef float Vec4Anywhere __attribute__((vector_size(16), aligned(4), may_alias));
 #pragma GCC unroll 8
         for (int r = 0; r < kDotRows; ++r) {
           Vec4Anywhere* out = reinterpret_cast<Vec4Anywhere*>(dw + (i + r) * columns + q);
-          *out = *out + c[r];
+          *out = first ? c[r] : *out + c[r];
         }
       }
   }
@@ -337,52 +426,63 @@ RIFFLE_INLINE void KeepPositive(const float* y, long j, Vec& v0, Vec& v1) {
   }
 }
 
-// Gradients of the inputs of one block: gx (+)= mask * W^T dz, and their sums. Frozen inputs have no place for theirs.
-template <class Mode, bool kFrozen>
-void InputGradients(const PointwiseBackward<typename Mode::Plane>& p, const Block& block, const float* dz, const float* y,
-                    float* sums) {
+// One tile of the inputs' gradients: rows [row, row + rows) at a column of the block.
+template <class Mode, int kCount, bool kFrozen>
+RIFFLE_INLINE void BackwardTile(const PointwiseBackward<typename Mode::Plane>& p, const Block& block, const float* a,
+                                const float* dz, const float* y, long depth, long row, long rows, long j, float* s) {
   using T = typename Mode::Plane;
-  const long ld = RowStride(p.block_columns), y_ld = DotStride<Mode>(p.block_columns), depth = RowCount<Mode>(p.outputs);
+  const long y_ld = DotStride<Mode>(p.block_columns);
+  Vec c[kCount][kVecs];
+  RowTile<Mode::kPairs, kCount>(depth, a, dz + j, RowStride(p.block_columns), c);
+  const long valid = block.count - j;  // columns from here on; fewer than a panel only at the end
+#pragma GCC unroll 16
+  for (int r = 0; r < kCount; ++r) {
+    if (r >= rows) break;
+    const InputPlane<T>& x = p.x[row + r];
+    const InputGradient<T>& gx = p.gx[row + r];
+    if (kFrozen && !gx.g) {
+      s += 2 * kLanes;
+      continue;
+    }
+    T* out = gx.g + block.begin + j;
+    const T* z = x.z + block.begin + j;
+    Vec v0 = c[r][0], v1 = c[r][1];
+    if (x.relu) KeepPositive<Mode>(y + (row + r) * y_ld, j, v0, v1);
+    if (gx.accumulate) {
+      v0 += Load(out);
+      v1 += Load(out + kLanes);
+    }
+    Vec z0 = Load(z), z1 = Load(z + kLanes);
+    if (valid < kPanel) {
+      v0 = KeepFirst(v0, valid);
+      v1 = KeepFirst(v1, valid - kLanes);
+      z0 = KeepFirst(z0, valid);
+      z1 = KeepFirst(z1, valid - kLanes);
+    }
+    StoreTwo(out, v0, v1);
+    Store(s, Load(s) + (v0 + v1));
+    Store(s + kLanes, Load(s + kLanes) + (v0 * z0 + v1 * z1));
+    s += 2 * kLanes;
+  }
+}
+
+// Gradients of the inputs of one block: gx (+)= mask * W^T dz, and their sums. Frozen inputs have no place for theirs.
+template <class Mode, bool kFrozen, class Ahead>
+void InputGradients(const PointwiseBackward<typename Mode::Plane>& p, const Block& block, const float* dz, const float* y,
+                    float* sums, Ahead& ahead) {
+  const long depth = RowCount<Mode>(p.outputs);
   const long group = GroupColumns(depth, block.padded);
   for (long g = 0; g < block.padded; g += group) {
     const long g_end = Smaller(g + group, block.padded);
     for (long row = 0; row < p.inputs; row += kRows) {
       const float* a = p.weights + row * depth;
+      const long rows = Smaller(kRows, p.inputs - row);
       for (long j = g; j < g_end; j += kPanel) {
-        Vec c[kRows][kVecs];
-        RowTile<Mode::kPairs>(depth, a, dz + j, ld, c);
-        const long valid = block.count - j;  // columns from here on; fewer than a panel only at the end
-        const long rows = Smaller(kRows, p.inputs - row);
-        float* s = sums + 2 * row * kLanes;
-#pragma GCC unroll 16
-        for (int r = 0; r < kRows; ++r) {
-          if (r >= rows) break;
-          const InputPlane<T>& x = p.x[row + r];
-          const InputGradient<T>& gx = p.gx[row + r];
-          if (kFrozen && !gx.g) {
-            s += 2 * kLanes;
-            continue;
-          }
-          T* out = gx.g + block.begin + j;
-          const T* z = x.z + block.begin + j;
-          Vec v0 = c[r][0], v1 = c[r][1];
-          if (x.relu) KeepPositive<Mode>(y + (row + r) * y_ld, j, v0, v1);
-          if (gx.accumulate) {
-            v0 += Load(out);
-            v1 += Load(out + kLanes);
-          }
-          Vec z0 = Load(z), z1 = Load(z + kLanes);
-          if (valid < kPanel) {
-            v0 = KeepFirst(v0, valid);
-            v1 = KeepFirst(v1, valid - kLanes);
-            z0 = KeepFirst(z0, valid);
-            z1 = KeepFirst(z1, valid - kLanes);
-          }
-          StoreTwo(out, v0, v1);
-          Store(s, Load(s) + (v0 + v1));
-          Store(s + kLanes, Load(s + kLanes) + (v0 * z0 + v1 * z1));
-          s += 2 * kLanes;
-        }
+        ahead.Bring();
+        WithRows(rows, [&](auto count) {
+          constexpr int kCount = count.value > 0 ? count.value : kRows;
+          BackwardTile<Mode, kCount, kFrozen>(p, block, a, dz, y, depth, row, rows, j, sums + 2 * row * kLanes);
+        });
       }
     }
   }
@@ -451,10 +551,12 @@ void PointwiseBackwardTask(const PointwiseBackward<typename Mode::Plane>& p, lon
   float* dw = p.dw + task * dw_rows * dw_columns;
   bool frozen = false;
   for (int i = 0; p.gx && i < p.inputs; ++i) frozen = frozen || !p.gx[i].g;
-  for (long i = 0; i < dw_rows * dw_columns; ++i) dw[i] = 0.0f;
 
-  for (long index = task * blocks / p.groups; index < (task + 1) * blocks / p.groups; ++index) {
+  const long first = task * blocks / p.groups, last = (task + 1) * blocks / p.groups;
+  for (long index = first; index < last; ++index) {
     const Block block = BlockAt(index, p.block_columns, p.columns);
+    const Block next = BlockAt(index + 1, p.block_columns, p.columns);
+    const long next_bytes = index + 1 < last ? next.count * static_cast<long>(sizeof(typename Mode::Plane)) : 0;
     const long depth = Mode::kPairs ? block.padded / 2 : block.padded;
     PutOutputGradients<Mode>(p, block, dz, pairs);
     for (long o = p.outputs; o < dw_rows; ++o)
@@ -465,12 +567,19 @@ void PointwiseBackwardTask(const PointwiseBackward<typename Mode::Plane>& p, lon
     for (long i = 0; i < 2 * RoundUp(p.inputs, kRows) * kLanes; i += kLanes) Store(sums + i, Vec{});
 
     const float* rows = Mode::kPairs ? pairs : dz;
+    const auto next_input = [&](long i) { return reinterpret_cast<const char*>(p.x[i].z + next.begin); };
+    NextBlock inputs_ahead(next_input, p.inputs, next_bytes, (p.inputs + kRows - 1) / kRows * (block.padded / kPanel));
     if (frozen) {
-      InputGradients<Mode, true>(p, block, rows, y, sums);
+      InputGradients<Mode, true>(p, block, rows, y, sums, inputs_ahead);
     } else if (p.gx) {
-      InputGradients<Mode, false>(p, block, rows, y, sums);
+      InputGradients<Mode, false>(p, block, rows, y, sums, inputs_ahead);
     }
-    FilterGradients<Mode>(dw_rows, dw_columns, depth, dz, y, ld, dw);
+    const auto next_output = [&](long i) {
+      const auto& d = p.dz[i / 2];
+      return reinterpret_cast<const char*>((i % 2 ? d.z : d.g) + next.begin);
+    };
+    NextBlock outputs_ahead(next_output, 2L * p.outputs, next_bytes, dw_rows / kDotRows * (dw_columns / kDotColumns));
+    FilterGradients<Mode>(dw_rows, dw_columns, depth, dz, y, ld, index == first, dw, outputs_ahead);
 
     float* out = p.sums + index * 2 * p.inputs;
     for (int i = 0; i < p.inputs; ++i) {

@@ -43,18 +43,18 @@ RIFFLE_INLINE void MultiplyAdd(Vec& sum, Vec a, Vec b) {
   sum += a * b;
 }
 
-// c[r][v] = sum over k of a[k*kRows + r] * b[k*ldb + v*kLanes ..].
-template <bool kPairs = false>
+// c[r][v] = sum over k of a[k*kRows + r] * b[k*ldb + v*kLanes ..], of the first kCount rows.
+template <bool kPairs = false, int kCount = kRows>
 RIFFLE_INLINE void RowTile(long depth, const float* __restrict a, const float* __restrict b, long ldb,
-                                  Vec (&c)[kRows][kVecs]) {
+                           Vec (&c)[kCount][kVecs]) {
 #pragma GCC unroll 16
-  for (int r = 0; r < kRows; ++r)
+  for (int r = 0; r < kCount; ++r)
 #pragma GCC unroll 4
     for (int v = 0; v < kVecs; ++v) c[r][v] = Vec{};
   for (long k = 0; k < depth; ++k) {
     const Vec b0 = Load(b), b1 = Load(b + kLanes);
 #pragma GCC unroll 16
-    for (int r = 0; r < kRows; ++r) {
+    for (int r = 0; r < kCount; ++r) {
       const Vec ar = Spread<kPairs>(a + r);
       MultiplyAdd<kPairs>(c[r][0], ar, b0);
       MultiplyAdd<kPairs>(c[r][1], ar, b1);

@@ -101,9 +101,9 @@ struct Case {
     const size_t dw_size = k.dw_rows(outputs) * k.dw_columns(inputs);
     float* dw = memory.Output(dw_size);
     const PointwiseForward<Bf16> forward = {.columns = columns, .inputs = inputs, .outputs = outputs, .x = x.data(), .z = z.data(),
-                                            .weights = packed, .sums = sums, .block_columns = block_columns, .row_parts = 1};
+                                            .weights = packed, .sums = sums, .block_columns = block_columns, .runs = 1, .row_parts = 1};
     float* scratch = memory.Scratch(k.bf16.pointwise_forward_scratch(inputs, outputs, block_columns));
-    for (long task = blocks; task-- > 0;) k.bf16.pointwise_forward(forward, task, scratch);
+    k.bf16.pointwise_forward(forward, 0, scratch);
     const PointwiseBackward<Bf16> backward = {.columns = columns, .inputs = inputs, .outputs = outputs, .x = x.data(), .dz = dz.data(),
                                               .gx = gx.data(), .weights = transposed, .sums = gradient_sums, .dw = dw,
                                               .block_columns = block_columns, .groups = 1};

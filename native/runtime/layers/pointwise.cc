@@ -49,6 +49,8 @@ class Pointwise : public Layer {
     block_columns_ = BlockColumns(columns_, inputs_, outputs_, k.lanes, training);
     blocks_ = (columns_ + block_columns_ - 1) / block_columns_;
     groups_ = static_cast<int>(std::min(blocks_, MostGroups(columns_)));
+    // In training planes come from memory: neighbouring blocks are one task, so that the next is brought closer meanwhile.
+    runs_ = training ? groups_ : blocks_;
     // With few columns, threads share a block's rows; each normalises the block for itself.
     const long tiles = (outputs_ + k.tile_rows - 1) / k.tile_rows;
     row_parts_ = training ? 1 : static_cast<int>(std::min(std::max(4 / blocks_, 1L), tiles));
@@ -81,8 +83,9 @@ class Pointwise : public Layer {
                                    .weights = ws_.packed() + packed_,
                                    .sums = sums,
                                    .block_columns = block_columns_,
+                                   .runs = runs_,
                                    .row_parts = row_parts_};
-    ws_.pool.Run(blocks_ * row_parts_,
+    ws_.pool.Run(runs_ * row_parts_,
                  [&](long t, int thread) { ws_.planes<T>().pointwise_forward(work, t, ws_.scratch(thread)); });
     if (!sums) return;
     for (int i = 0; i < outputs_; ++i) {
@@ -130,7 +133,7 @@ class Pointwise : public Layer {
  private:
   const int inputs_, outputs_;
   const long columns_;
-  long block_columns_ = 0, blocks_ = 0;
+  long block_columns_ = 0, blocks_ = 0, runs_ = 0;
   int groups_ = 0, row_parts_ = 1;
   size_t packed_ = 0, packed_transposed_ = 0;
 };
