@@ -261,6 +261,7 @@ constexpr long kStagedAhead = 32 * 32;
 
 template <class T>
 void DepthwiseForwardTask(const DepthwiseForward<T>& p, long plane, float* scratch) {
+  [[maybe_unused]] const Arithmetic<T> arithmetic;
   const Window w = p.window;  // a copy: for all the compiler knows, stores to planes could change the other
   const Stage stage = StageOf(w);
   const long one = StageFloats(stage), pitch = stage.pitch;
@@ -475,6 +476,7 @@ void BackwardStride2(const DepthwiseBackward<T>& p, long plane, float* scratch) 
 
 template <class T>
 void DepthwiseBackwardTask(const DepthwiseBackward<T>& p, long plane, float* scratch) {
+  [[maybe_unused]] const Arithmetic<T> arithmetic;
   if (p.window.stride == 1) {
     BackwardStride1(p, plane, scratch);
   } else {

@@ -6,6 +6,7 @@ namespace riffle::RIFFLE_ISA {
 
 template <class T>
 void GlobalAverageTask(const GlobalAverage<T>& p, long plane) {
+  [[maybe_unused]] const Arithmetic<T> arithmetic;
   const InputPlane<T>& x = p.x[plane];
   const Vec scale = Set(x.scale), shift = Set(x.shift);
   for (int n = 0; n < p.images; ++n) {
@@ -22,6 +23,7 @@ void GlobalAverageTask(const GlobalAverage<T>& p, long plane) {
 
 template <class T>
 void GlobalAverageBackwardTask(const GlobalAverageBackward<T>& p, long plane) {
+  [[maybe_unused]] const Arithmetic<T> arithmetic;
   const InputPlane<T>& x = p.x[plane];
   const Vec scale = Set(x.scale), shift = Set(x.shift);
   for (int n = 0; n < p.images; ++n) {

@@ -49,12 +49,6 @@ struct Pairs {
 };
 #endif
 
-// What a task of bf16 planes computes with: as Dot does, also where nothing else would.
-template <class T>
-struct Arithmetic {};
-template <>
-struct Arithmetic<Bf16> : DenormalsAreZero {};
-
 // Rows of a block as the filters' product reads them: one per plane, of floats, or of pairs (column j, column j + lanes).
 // Rows of the other products: the same floats, or a row for two planes, of pairs.
 template <class Mode>

@@ -254,6 +254,7 @@ void StemStatisticsTask(const StemStatistics& p, long image, float* scratch) {
 
 template <class T>
 void StemForwardTask(const StemForward<T>& p, long task, float* scratch) {
+  [[maybe_unused]] const Arithmetic<T> arithmetic;
   const Stem& s = p.stem;
   const long image = task / p.parts, part = task % p.parts;
   const long q_begin = s.pool.out_h * part / p.parts, q_end = s.pool.out_h * (part + 1) / p.parts;
@@ -320,6 +321,7 @@ void StemForwardTask(const StemForward<T>& p, long task, float* scratch) {
 
 template <class T>
 void StemBackwardTask(const StemBackward<T>& p, long image, float* scratch) {
+  [[maybe_unused]] const Arithmetic<T> arithmetic;
   const Stem& s = p.stem;
   const Sizes sizes = SizesOf(s);
   InputRows input(s, image, scratch);

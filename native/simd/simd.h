@@ -44,13 +44,15 @@ typedef uint32_t VecBits __attribute__((vector_size(kLanes * 4)));
 typedef uint16_t VecHalf __attribute__((vector_size(kLanes * 2)));
 typedef uint16_t VecHalfAnywhere __attribute__((vector_size(kLanes * 2), aligned(2), may_alias));
 
-// As bits of a float whose lower half is zero.
+// As bits of a float whose lower half is zero. What is rounded was computed while denormals are zero (below), so none comes.
 template <class Bits, class Floats>
 RIFFLE_INLINE Bits RoundedBits(Floats v) {
   const Bits u = __builtin_bit_cast(Bits, v), magnitude = u & 0x7fffffffu;
   Bits rounded = u + 0x7fffu + ((u >> 16) & 1u);
   rounded = magnitude > 0x7f800000u ? u | 0x400000u : rounded;
+#if !defined(__SSE__) && !defined(__aarch64__)
   rounded = magnitude < 0x800000u ? u & 0x80000000u : rounded;
+#endif
   return rounded & 0xffff0000u;
 }
 
@@ -157,6 +159,12 @@ class DenormalsAreZero {
   uint64_t before_;
 #endif
 };
+
+// What a task over planes of this type computes with: of bf16, the same with and without Dot.
+template <class T>
+struct Arithmetic {};
+template <>
+struct Arithmetic<Bf16> : DenormalsAreZero {};
 
 // x - 0 is x for every x, so nothing but the broadcast is left (0 + x would turn -0 round).
 static RIFFLE_INLINE Vec Set(float x) { return x - Vec{}; }
