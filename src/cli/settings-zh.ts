@@ -149,7 +149,7 @@ export const chineseSettings: Readonly<Record<SettingName, ChineseSetting>> = {
   },
   profile_steps: {
     help: "--profiling 剖析哪些步，一步或一个区间：7、5-14",
-    unset: "本次命令的第 5 至第 14 步",
+    unset: "本次命令的第 5 至第 14 步；不足 10 步时为全部",
   },
   over_dump: {
     help: "损失或梯度出现非有限值时，指出最先出现的层和张量，并把全部张量的统计写入 log_dir/dump；不影响结果",

@@ -412,7 +412,7 @@ export const settings = {
     }),
     profile_steps: text({
       help: "the steps that --profiling profiles, one or a range: 7, 5-14",
-      source: "the 5th to the 14th that the command makes",
+      source: "the 5th to the 14th that the command makes; of fewer than 10 all",
       mayChange: true,
     }),
     over_dump: flag({

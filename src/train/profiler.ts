@@ -28,6 +28,9 @@ import { type RankProfile, traceFile } from "../run/profile/trace.js";
 /** Steps of a command that are profiled unless told: caches and threads are warm by then. */
 const USUAL: StepRange = { first: 5, last: 14 };
 
+/** A command that makes fewer is profiled from its first step on. */
+const FEW = 10;
+
 /** Of more ranks the first so many are in the trace. */
 const RANKS_SHOWN = 16;
 
@@ -50,9 +53,7 @@ export class Profiler {
     }
     this.#window = windowOf(plan, prepared.standing.step);
     if (this.#window === undefined)
-      journal.warn(
-        `--profile_steps ${plan.settings.profile_steps}: the run is past them, so none is profiled`,
-      );
+      journal.warn("the run is past the steps that are to be profiled, so none is");
   }
 
   /** A step is about to begin. */
@@ -136,7 +137,7 @@ function eventOf({ layers, ...times }: StepTimes, folder: string): ProfileEvent 
 function windowOf({ settings, length }: Plan, done: number): StepRange | undefined {
   const { profile_steps: told } = settings;
   const [given] = told === undefined ? [] : parseSteps(told, "profile_steps", 1);
-  const few = length.steps - done < USUAL.first;
+  const few = length.steps - done < FEW;
   const { first, last } = given ?? {
     first: done + (few ? 1 : USUAL.first),
     last: done + USUAL.last,

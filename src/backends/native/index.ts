@@ -112,6 +112,9 @@ class Running {
   }
 }
 
+/** Of a thread in a profile, 128 MB; those beyond are counted as lost. */
+const MOST_SPANS = 4_000_000;
+
 /** A step of one batch, as it was before there were shards. */
 const ONLY_SHARD: Shard = { index: 0, count: 1 };
 
@@ -193,7 +196,8 @@ export class NativeTraining extends Running implements TrainingRun {
 
   startProfile(steps: number): void {
     // A layer is a few jobs of the pool, each of them two spans where the caller's thread waits for others.
-    engine().startProfile(this.run.handle, steps * (16 * this.run.program.steps.length + 256));
+    const room = steps * (16 * this.run.program.steps.length + 256);
+    engine().startProfile(this.run.handle, Math.min(room, MOST_SPANS));
   }
 
   takeProfile(): RunProfile {
