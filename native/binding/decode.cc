@@ -24,6 +24,7 @@
 #include "../decode/read_record.h"
 #include "../decode/resize.h"
 #include "../decode/turned.h"
+#include "../runtime/profile.h"
 #include "addon.h"
 #include "door.h"
 
@@ -161,6 +162,7 @@ struct Transforming {
   float* floats = nullptr;
 
   void Run() {
+    const PictureJobSpan recorded(true);
     for (size_t i = 0; i < pictures.size(); ++i) {
       try {
         const std::unique_ptr<decode::RowSource> source = Upright(pictures[i]);
@@ -239,6 +241,7 @@ napi_value ReadFiles(napi_env env, napi_callback_info info) {
     return Promise(
         env, {},
         [job, limit] {
+          const PictureJobSpan recorded(false);
           for (size_t i = 0; i < job->paths.size(); ++i) {
             try {
               job->outcomes[i] = decode::ReadFile(job->paths[i], limit, &job->contents[i]);
@@ -291,6 +294,7 @@ napi_value ReadRecords(napi_env env, napi_callback_info info) {
     return Promise(
         env, {args[1]},
         [records = std::move(records), damaged] {
+          const PictureJobSpan recorded(false);
           for (size_t i = 0; i < records.size(); ++i)
             if (!decode::ReadRecord(records[i].file, records[i].offset, records[i].size, records[i].framed))
               damaged->push_back(i);

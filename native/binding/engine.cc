@@ -1,5 +1,6 @@
 // Runs: programs loaded, trained, used for inference; and what the machine can do. src/backends/native/engine.ts has the
 // other side.
+#include <chrono>
 #include <cstring>
 #include <memory>
 #include <stdexcept>
@@ -30,6 +31,31 @@ int Threads(napi_env env, napi_value value) { return static_cast<int>(Number(env
 UpdateSettings UpdateFrom(napi_env env, napi_value value) {
   const double* u = Array<double>(env, value, napi_float64_array, 5, "update");
   return {.learning_rate = u[0], .momentum = u[1], .weight_decay = u[2], .average_decay = u[3], .nesterov = u[4] != 0};
+}
+
+// What a step of training is given, checked.
+struct Given {
+  const uint8_t* images;
+  const int32_t* labels;
+  LossSettings loss;
+};
+
+Given GivenFrom(napi_env env, const Run& run, napi_value images, napi_value labels, napi_value loss, napi_value mask) {
+  const ProgramInfo& p = run.program();
+  const size_t batch = p.batch;
+  Given given = {.images = Array<uint8_t>(env, images, napi_uint8_array, batch * p.image_size * p.image_size * 3, "images"),
+                 .labels = Array<int32_t>(env, labels, napi_int32_array, batch, "labels"),
+                 .loss = {}};
+  for (size_t i = 0; i < batch; ++i)
+    if (given.labels[i] < 0 || given.labels[i] >= p.classes)
+      throw std::invalid_argument("label " + std::to_string(given.labels[i]) + " of sample " + std::to_string(i) +
+                                  " is not one of " + std::to_string(p.classes) + " classes");
+  const double* l = Array<double>(env, loss, napi_float64_array, 2, "loss");
+  given.loss = {.label_smoothing = l[0], .weight_decay = l[1]};
+  if (!IsNullish(env, mask))
+    given.loss.dropout_mask =
+        Array<float>(env, mask, napi_float32_array, batch * run.executor->features(), "dropout mask");
+  return given;
 }
 
 // createRun(words: Float64Array, threads: number, isa: string, team: boolean, exchange: string, synchronised: boolean,
@@ -150,28 +176,16 @@ napi_value TrainStep(napi_env env, napi_callback_info info) {
     if (!p.training) throw std::invalid_argument("an inference program cannot train");
     const int count = static_cast<int>(Number(env, args[7], 1, 65536, "count of shards"));
     const int index = static_cast<int>(Number(env, args[6], 0, count - 1, "shard"));
-    const size_t batch = p.batch;
-    const uint8_t* images =
-        Array<uint8_t>(env, args[1], napi_uint8_array, batch * p.image_size * p.image_size * 3, "images");
-    const int32_t* labels = Array<int32_t>(env, args[2], napi_int32_array, batch, "labels");
-    for (size_t i = 0; i < batch; ++i)
-      if (labels[i] < 0 || labels[i] >= p.classes)
-        throw std::invalid_argument("label " + std::to_string(labels[i]) + " of sample " + std::to_string(i) +
-                                    " is not one of " + std::to_string(p.classes) + " classes");
-    const double* l = Array<double>(env, args[3], napi_float64_array, 2, "loss");
-    LossSettings loss = {.label_smoothing = l[0], .weight_decay = l[1]};
-    if (!IsNullish(env, args[4]))
-      loss.dropout_mask =
-          Array<float>(env, args[4], napi_float32_array, batch * run.executor->features(), "dropout mask");
+    const Given given = GivenFrom(env, run, args[1], args[2], args[3], args[4]);
     const bool updates = !IsNullish(env, args[5]);
     const UpdateSettings update = updates ? UpdateFrom(env, args[5]) : UpdateSettings{};
     auto result = std::make_shared<StepResult>();
     auto turn = std::make_shared<Turn>(run);
     return Promise(
         env, {args[0], args[1], args[2], args[4]},
-        [turn, images, labels, loss, updates, update, result, index, count] {
+        [turn, given, updates, update, result, index, count] {
           TrainingStep& step = *(*turn)->step;
-          *result = step.Compute(images, labels, loss, index, count);
+          *result = step.Compute(given.images, given.labels, given.loss, index, count);
           if (updates && result->finite && index + 1 == count) step.Update(update);
         },
         [result](napi_env e) {
@@ -236,10 +250,87 @@ napi_value Logits(napi_env env, napi_callback_info info) {
   });
 }
 
-// map(run, planes Int32Array, images, out Float32Array [images, planes, height, width]): planes as their readers see them.
+// runTime(run, time, images, labels, loss, dropoutMask | null): Promise<[crossEntropy, decayLoss]>. Executor::RunTime; the loss is that of
+// the last step forward, else zeros. Nothing is exchanged or updated.
+napi_value RunTime(napi_env env, napi_callback_info info) {
+  return Guard(env, [&] {
+    const auto args = Arguments(env, info, 6);
+    Run& run = SingleRun(env, args[0]);
+    const ProgramInfo& p = run.program();
+    if (!p.training) throw std::invalid_argument("an inference program has no steps of training");
+    const int times = 2 * static_cast<int>(p.steps.size()) - p.first_training;
+    const int time = static_cast<int>(Number(env, args[1], 0, times - 1, "time"));
+    const Given given = GivenFrom(env, run, args[2], args[3], args[4], args[5]);
+    auto result = std::make_shared<StepResult>();
+    auto turn = std::make_shared<Turn>(run);
+    return Promise(
+        env, {args[0], args[2], args[3], args[5]},
+        [turn, time, given, result] {
+          *result = (*turn)->executor->RunTime(time, given.images, given.labels, given.loss);
+        },
+        [result](napi_env e) { return MakeNumbers(e, {result->cross_entropy, result->decay_loss}); });
+  });
+}
+
+// startProfile(run, room): what threads do in the steps that follow is written down, and reading and decoding of pictures.
+napi_value StartProfile(napi_env env, napi_callback_info info) {
+  return Guard(env, [&] {
+    const auto args = Arguments(env, info, 2);
+    Run& run = SingleRun(env, args[0]);
+    const auto room = static_cast<size_t>(Number(env, args[1], 1, 1e7, "room"));
+    run.profile = std::make_unique<Profile>(run.executor->pool().threads(), room);
+    run.executor->pool().set_profile(run.profile.get());
+    StartPictureJobs(room);
+    return Undefined(env);
+  });
+}
+
+napi_value MakeDoubles(napi_env env, const std::vector<double>& values) {
+  void* data = nullptr;
+  napi_value buffer, array;
+  Check(env, napi_create_arraybuffer(env, values.size() * sizeof(double), &data, &buffer));
+  if (!values.empty()) std::memcpy(data, values.data(), values.size() * sizeof(double));
+  Check(env, napi_create_typedarray(env, napi_float64_array, values.size(), buffer, 0, &array));
+  return array;
+}
+
+// takeProfile(run): { threads: Float64Array[], jobs: Float64Array, lost, now, wall }, and nothing is written down any more. A span is
+// [begin, end, layer or -1, Doing, waits], a job [begin, end, thread, decodes]; times are nanoseconds, `now` among them, `wall` that
+// moment in microseconds since 1970.
+napi_value TakeProfile(napi_env env, napi_callback_info info) {
+  return Guard(env, [&] {
+    Run& run = SingleRun(env, Arguments(env, info, 1)[0]);
+    if (!run.profile) throw std::invalid_argument("no profile was started");
+    run.executor->pool().set_profile(nullptr);
+    const std::unique_ptr<Profile> profile = std::move(run.profile);
+    std::vector<napi_value> threads;
+    for (int t = 0; t < profile->threads(); ++t) {
+      std::vector<double> spans;
+      for (const TimeSpan& s : profile->spans(t))
+        spans.insert(spans.end(), {static_cast<double>(s.begin), static_cast<double>(s.end), static_cast<double>(s.layer),
+                                   static_cast<double>(s.doing), s.waits ? 1.0 : 0.0});
+      threads.push_back(MakeDoubles(env, spans));
+    }
+    std::vector<double> jobs;
+    for (const PictureJob& j : TakePictureJobs())
+      jobs.insert(jobs.end(), {static_cast<double>(j.begin), static_cast<double>(j.end), static_cast<double>(j.thread),
+                               j.decodes ? 1.0 : 0.0});
+    const auto wall = std::chrono::duration<double, std::micro>(std::chrono::system_clock::now().time_since_epoch());
+    napi_value object;
+    Check(env, napi_create_object(env, &object));
+    SetProperty(env, object, "now", MakeNumber(env, static_cast<double>(SteadyNow())));
+    SetProperty(env, object, "wall", MakeNumber(env, wall.count()));
+    SetProperty(env, object, "threads", MakeArray(env, threads));
+    SetProperty(env, object, "jobs", MakeDoubles(env, jobs));
+    SetProperty(env, object, "lost", MakeNumber(env, static_cast<double>(profile->lost())));
+    return object;
+  });
+}
+
+// map(run, planes Int32Array, images, view, out Float32Array [images, planes, height, width]): planes as MapView says.
 napi_value Map(napi_env env, napi_callback_info info) {
   return Guard(env, [&] {
-    const auto args = Arguments(env, info, 4);
+    const auto args = Arguments(env, info, 5);
     const Run& run = SingleRun(env, args[0]);
     const ProgramInfo& p = run.program();
     const Span planes = TypedArray(env, args[1], napi_int32_array, "planes");
@@ -251,8 +342,11 @@ napi_value Map(napi_env env, napi_callback_info info) {
         throw std::invalid_argument("planes of one size are expected");
     if (planes.length == 0) throw std::invalid_argument("a map has planes");
     const size_t count = planes.length * images * p.planes[ids[0]].height * p.planes[ids[0]].width;
-    run.executor->ReadMap(ids, static_cast<long>(planes.length), images,
-                          Array<float>(env, args[3], napi_float32_array, count, "map"));
+    const auto view = static_cast<MapView>(static_cast<int>(Number(env, args[3], 0, 2, "view")));
+    for (size_t i = 0; view == MapView::kGradient && i < planes.length; ++i)
+      if (p.planes[ids[i]].gradient < 0) throw std::invalid_argument("the plane has no gradient here");
+    run.executor->ReadMap(ids, static_cast<long>(planes.length), images, view,
+                          Array<float>(env, args[4], napi_float32_array, count, "map"));
     return Undefined(env);
   });
 }
@@ -365,6 +459,9 @@ void RegisterEngine(napi_env env, napi_value exports) {
   Export(env, exports, "requestStop", RequestStop);
   Export(env, exports, "infer", Infer);
   Export(env, exports, "logits", Logits);
+  Export(env, exports, "runTime", RunTime);
+  Export(env, exports, "startProfile", StartProfile);
+  Export(env, exports, "takeProfile", TakeProfile);
   Export(env, exports, "map", Map);
   Export(env, exports, "seconds", Seconds);
   Export(env, exports, "products", Products);

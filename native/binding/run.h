@@ -21,6 +21,7 @@ struct Run {
   std::unique_ptr<Executor> executor;
   std::unique_ptr<TrainingStep> step;  // of a training program
   std::unique_ptr<Team> team;
+  std::unique_ptr<Profile> profile;  // while steps are profiled
   bool loaded = false;
   std::atomic<bool> busy{false};
 

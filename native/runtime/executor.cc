@@ -48,16 +48,19 @@ Executor::Executor(ProgramInfo program, const KernelTable& kernels, int threads,
 StepResult Executor::ComputeGradients(const uint8_t* images, const int32_t* labels, const LossSettings& loss,
                                       GradientSink* sink) {
   const Lent lent(ws_, images, loss.dropout_mask);
-  PackAll();
-  ws_.norm.NormaliseByMoving(weights_.statistics, weights_.parameters, program().frozen_planes);
+  ws_.pool.Enter(Doing::kPacking);
+  Begin();
   Forward();
+  ws_.pool.Enter(Doing::kLoss);
   const StepResult result = Loss(ws_, labels, weights_.parameters, loss);
   const std::vector<Bucket>& buckets = program().buckets;
   size_t announced = 0;
   for (int i = static_cast<int>(layers_.size()); i-- > program().first_training;) {
+    ws_.pool.Enter(Doing::kBackward, i);
     backward_seconds_[i] = Seconds([&] { layers_[i]->Backward(weights_); });
     if (!sink || announced == buckets.size() || buckets[announced].after_step != i) continue;
     const Bucket& b = buckets[announced];
+    ws_.pool.Enter(Doing::kSumming);
     sink->Ready(static_cast<int>(announced++), weights_.gradients + b.begin, b.end - b.begin);
   }
   if (sink) sink->Wait();
@@ -79,7 +82,7 @@ void Executor::Infer(const uint8_t* images, int count, float* logits) {
   std::copy_n(ws_.logits.data(), static_cast<size_t>(count) * program().classes, logits);
 }
 
-void Executor::ReadMap(const int32_t* planes, long count, int images, float* out) const {
+void Executor::ReadMap(const int32_t* planes, long count, int images, MapView view, float* out) const {
   std::vector<double> z;
   for (long c = 0; c < count; ++c) {
     const int id = planes[c];
@@ -87,12 +90,17 @@ void Executor::ReadMap(const int32_t* planes, long count, int images, float* out
     const long pixels = plane.height * plane.width;
     const float scale = ws_.norm.scale(id), shift = ws_.norm.shift(id);
     z.resize(program().batch * pixels);
-    ReadPlane(id, false, z.data());
-    for (long n = 0; n < images; ++n)
+    ReadPlane(id, view == MapView::kGradient, z.data());
+    for (long n = 0; n < images; ++n) {
+      if (view != MapView::kNormalised) {
+        std::copy_n(z.data() + n * pixels, pixels, out + (n * count + c) * pixels);
+        continue;
+      }
       for (long i = 0; i < pixels; ++i) {
         const float y = scale * static_cast<float>(z[n * pixels + i]) + shift;
         out[(n * count + c) * pixels + i] = plane.relu && !(y > 0) ? 0 : y;
       }
+    }
   }
 }
 
@@ -121,6 +129,18 @@ void Executor::WritePlane(int id, bool gradient, const double* in) {
   }
 }
 
+StepResult Executor::RunTime(int time, const uint8_t* images, const int32_t* labels, const LossSettings& loss) {
+  const Lent lent(ws_, images, loss.dropout_mask);
+  const int steps = static_cast<int>(layers_.size());
+  if (time == 0) Begin();
+  if (time >= steps) {
+    layers_[2 * steps - 1 - time]->Backward(weights_);
+  } else {
+    layers_[time]->Forward(weights_);
+  }
+  return time + 1 == steps ? Loss(ws_, labels, weights_.parameters, loss) : StepResult{};
+}
+
 void Executor::RunStep(int index, bool backward, const uint8_t* images) {
   if (program().steps[index].kind == StepKind::kStem && !images) throw std::invalid_argument("the stem wants images");
   const Lent lent(ws_, images, nullptr);
@@ -130,6 +150,12 @@ void Executor::RunStep(int index, bool backward, const uint8_t* images) {
   } else {
     layers_[index]->Forward(weights_);
   }
+}
+
+// What a step of training needs before its first layer.
+void Executor::Begin() {
+  PackAll();
+  ws_.norm.NormaliseByMoving(weights_.statistics, weights_.parameters, program().frozen_planes);
 }
 
 void Executor::PackAll() {
@@ -143,8 +169,10 @@ void Executor::PackAll() {
 }
 
 void Executor::Forward() {
-  for (size_t i = 0; i < layers_.size(); ++i)
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    ws_.pool.Enter(Doing::kForward, static_cast<int>(i));
     forward_seconds_[i] = Seconds([&] { layers_[i]->Forward(weights_); });
+  }
 }
 
 }  // namespace riffle

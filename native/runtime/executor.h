@@ -13,6 +13,9 @@
 
 namespace riffle {
 
+// In the order of `views` (src/backends/native/engine.ts).
+enum class MapView { kNormalised, kValue, kGradient };
+
 class Executor {
  public:
   // Works on `state`, which outlives it and may be shared by executors that only infer.
@@ -34,11 +37,14 @@ class Executor {
 
   // One step on what stands in planes and tables; only the stem wants `images` (tests).
   void RunStep(int index, bool backward, const uint8_t* images);
+  // ComputeGradients piece by piece, for who looks at planes before their places are used again: times 0 .. 2 S - 1 in
+  // their order, step i forward at time i, the last with the loss, and backward at time 2 S - 1 - i.
+  StepResult RunTime(int time, const uint8_t* images, const int32_t* labels, const LossSettings& loss);
 
   const float* logits() const { return ws_.logits.data(); }
   long features() const { return static_cast<long>(program().steps.back().inputs.size()); }
-  // Planes of one size as their readers see them: out [images, planes, height, width].
-  void ReadMap(const int32_t* planes, long count, int images, float* out) const;
+  // Planes of one size, as their readers see them, or z or g as it is: out [images, planes, height, width].
+  void ReadMap(const int32_t* planes, long count, int images, MapView view, float* out) const;
   bool HasPlane(int id, bool gradient) const { return !gradient || ws_.HasGradient(id); }
   // The numbers of a plane as they are stored (tests): [batch, height, width].
   void ReadPlane(int id, bool gradient, double* out) const;
@@ -50,6 +56,7 @@ class Executor {
 
  private:
   void PackAll();
+  void Begin();
   void Forward();
 
   Workspace ws_;

@@ -77,9 +77,11 @@ void ThreadPool::Start(long tasks, Call call, const void* body) {
       wake_.notify_all();
     }
     TakeTasks(0);
+    const int64_t idle = profile_ ? SteadyNow() : 0;
     for (int spins = 0; spins < kSpins && unfinished_.load(std::memory_order_acquire) != 0; ++spins) Pause();
     // Somebody else has the other cores: sleep rather than burn this one.
     for (long left; (left = unfinished_.load(std::memory_order_acquire)) != 0;) unfinished_.wait(left);
+    if (profile_) profile_->Waited(idle);
     if (thrown_) std::rethrow_exception(std::exchange(thrown_, nullptr));
   }
 }
@@ -87,6 +89,8 @@ void ThreadPool::Start(long tasks, Call call, const void* body) {
 // Runs tasks of the job at hand until none is left; whether it ran any.
 bool ThreadPool::TakeTasks(int thread) {
   bool any = false;
+  TimeSpan* part = nullptr;
+  uint64_t job = 0;  // that it is a part of
   for (;;) {
     const uint64_t seen = ticket_.load(std::memory_order_acquire);
     if ((seen & kTaskMask) >= (seen >> kTaskBits & kTaskMask)) return any;
@@ -94,6 +98,11 @@ bool ThreadPool::TakeTasks(int thread) {
     const uint64_t task = ticket & kTaskMask;
     if (task >= (ticket >> kTaskBits & kTaskMask)) return any;
     // This task is unfinished, so its job is still the current one.
+    const bool is_profiled = profile_ && thread != 0;
+    if (is_profiled && (!part || job != ticket >> (2 * kTaskBits))) {
+      part = profile_->Join(thread);
+      job = ticket >> (2 * kTaskBits);
+    }
     try {
       call_(body_, static_cast<long>(task), thread);
       if (thread == 0 && between_) between_(between_data_);
@@ -101,6 +110,7 @@ bool ThreadPool::TakeTasks(int thread) {
       std::lock_guard lock(thrown_mutex_);
       if (!thrown_) thrown_ = std::current_exception();
     }
+    if (is_profiled) part->end = SteadyNow();  // now, for once the job has ended it may be read
     if (unfinished_.fetch_sub(1, std::memory_order_acq_rel) == 1 && thread != 0) unfinished_.notify_one();
     any = true;
   }

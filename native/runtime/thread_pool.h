@@ -11,6 +11,8 @@
 #include <thread>
 #include <vector>
 
+#include "profile.h"
+
 namespace riffle {
 
 // The system has no thread to give; those that were started have ended.
@@ -32,6 +34,16 @@ class ThreadPool {
   void set_between(void (*call)(void* data), void* data) {
     between_ = call;
     between_data_ = data;
+  }
+
+  // Where spans go while steps are profiled, else null. To be set while nothing runs.
+  void set_profile(Profile* profile) { profile_ = profile; }
+  // For a profile: what the caller's thread does from here on, and that it does nothing of a step any more.
+  void Enter(Doing doing, int layer = -1) {
+    if (profile_) profile_->Enter(doing, layer);
+  }
+  void Leave() {
+    if (profile_) profile_->Leave();
   }
 
   int threads() const { return static_cast<int>(workers_.size()) + 1; }
@@ -68,6 +80,7 @@ class ThreadPool {
   const void* body_ = nullptr;
   void (*between_)(void* data) = nullptr;
   void* between_data_ = nullptr;
+  Profile* profile_ = nullptr;
   std::exception_ptr thrown_;  // by a task of the job at hand
   std::mutex thrown_mutex_;
 

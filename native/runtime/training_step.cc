@@ -6,6 +6,21 @@
 #include <stdexcept>
 
 namespace riffle {
+namespace {
+
+// What a profile is told when the caller's thread is done, whichever way.
+class Leaving {
+ public:
+  explicit Leaving(ThreadPool& pool) : pool_(pool) {}
+  ~Leaving() { pool_.Leave(); }
+  Leaving(const Leaving&) = delete;
+  Leaving& operator=(const Leaving&) = delete;
+
+ private:
+  ThreadPool& pool_;
+};
+
+}  // namespace
 
 TrainingStep::TrainingStep(Executor& executor, Exchange* exchange)
     : executor_(executor), exchange_(exchange), tail_(kStatistics + 2 * executor.program().planes.size()) {
@@ -18,14 +33,17 @@ TrainingStep::~TrainingStep() = default;
 StepResult TrainingStep::Compute(const uint8_t* images, const int32_t* labels, const LossSettings& loss, int index,
                                  int count) {
   if (index != 0 && (index != next_ || count != count_)) throw std::invalid_argument("shards of a step come in their order");
+  const Leaving leaving(executor_.pool());
   const bool last = index + 1 == count;
   next_ = last ? 0 : index + 1;
   count_ = count;
   index_ = index;
   shards_ = count * (exchange_ ? exchange_->size() : 1);
   // Before any of the step's gradients is written: others may still read those of the step before.
+  if (index == 0 && exchange_) executor_.pool().Enter(Doing::kExchanging);
   if (index == 0 && exchange_) exchange_->Begin(executor_.pool(), 1.0f / static_cast<float>(shards_));
   StepResult result = executor_.ComputeGradients(images, labels, loss, last ? this : nullptr);
+  executor_.pool().Enter(Doing::kSumming);
   FillTail(result);
   if (!last) {
     PutAside(index);
@@ -36,6 +54,7 @@ StepResult TrainingStep::Compute(const uint8_t* images, const int32_t* labels, c
   for (std::vector<double>& level : tails_aside_) levels.push_back(level.data());
   AddLevels(tail_.data(), 0, static_cast<long>(tail_.size()), levels, index);
   if (exchange_) result.exchange_seconds = Finish();
+  executor_.pool().Enter(Doing::kChecking);
   const double shards = shards_;
   result.cross_entropy = tail_[kCrossEntropy] / shards;
   result.correct1 = static_cast<long>(tail_[kCorrect1]);
@@ -63,12 +82,15 @@ void TrainingStep::Abandon() {
 
 // Returns the seconds that it took.
 double TrainingStep::Finish() {
+  executor_.pool().Enter(Doing::kExchanging);
   const auto start = std::chrono::steady_clock::now();
   exchange_->Finish(tail_.data(), static_cast<long>(tail_.size()));
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
 void TrainingStep::Update(const UpdateSettings& update) {
+  const Leaving leaving(executor_.pool());
+  executor_.pool().Enter(Doing::kUpdating);
   executor_.ApplyUpdate(update, tail_.data() + kStatistics);
 }
 
@@ -86,7 +108,9 @@ void TrainingStep::Ready(int bucket, float* begin, long count) {
     if (scale != 1)
       for (long i = from; i < to; ++i) gradients[i] *= scale;
   });
-  if (exchange_) exchange_->Ready(bucket, begin, count);
+  if (!exchange_) return;
+  executor_.pool().Enter(Doing::kExchanging);
+  exchange_->Ready(bucket, begin, count);
 }
 
 void TrainingStep::Wait() {}

@@ -222,6 +222,7 @@ void TestProgram();
 void TestThreadPool();
 void TestThreadPoolErrors();
 void TestExecutor(const KernelTable& kernels);
+void TestProfile(const KernelTable& kernels);
 void TestGradientSink(const KernelTable& kernels);
 
 }  // namespace riffle::test

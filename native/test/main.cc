@@ -55,6 +55,7 @@ int main(int argc, char** argv) {
       TestUpdate(*table);
     }
     TestExecutor(*table);
+    TestProfile(*table);
     TestGradientSink(*table);
   }
   std::printf("%d passed, %d failed, %d skipped\n", Test::passed, Test::failed, Test::skipped);

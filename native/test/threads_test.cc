@@ -144,7 +144,7 @@ struct Beginning {
   }
 };
 
-Outcome Train(const KernelTable& kernels, int threads) {
+Outcome Train(const KernelTable& kernels, int threads, Profile* profile = nullptr) {
   const ProgramInfo program = SmallProgram(true);
   const Beginning beginning(program);
   Outcome o;
@@ -167,6 +167,7 @@ Outcome Train(const KernelTable& kernels, int threads) {
   write(state, StateArray::kAverages, o.averages);
   Executor training(program, kernels, threads, state);
   TrainingStep training_step(training, nullptr);
+  training.pool().set_profile(profile);
   for (int step = 0; step < 3; ++step) {
     const StepResult result = training_step.Compute(images.data(), labels.data(), {.label_smoothing = 0.1, .weight_decay = 1e-3}, 0, 1);
     o.losses.push_back(result.finite ? result.cross_entropy + result.decay_loss : NAN);
@@ -316,6 +317,45 @@ void TestExecutor(const KernelTable& kernels) {
     same(one.statistics, other.statistics, "the statistics have other bits");
     same(one.inferred, other.inferred, "inference has other bits");
   }
+}
+
+// A profile has each thread's spans one after another, the caller's without a gap in a step, and changes no bit.
+void TestProfile(const KernelTable& kernels) {
+  Test test(kernels.name, "a profile of 1, 2, 3, 4 and 7 threads");
+  const Outcome plain = Train(kernels, 1);
+  const int steps = static_cast<int>(SmallProgram(true).steps.size());
+  for (int threads : kThreadCounts) {
+    test.Case("%d threads", threads);
+    Profile profile(threads, 10000);
+    const int64_t before = SteadyNow();
+    const Outcome profiled = Train(kernels, threads, &profile);
+    const int64_t after = SteadyNow();
+    test.True(profiled.parameters == plain.parameters, "the parameters have other bits");
+    test.Same("spans lost", 0, profile.lost(), 0);
+    for (int t = 0; t < threads; ++t) {
+      int64_t last = before;
+      for (const TimeSpan& span : profile.spans(t)) {
+        test.True(span.begin >= last && span.end >= span.begin && span.end <= after, "spans come one after another");
+        last = span.end;
+      }
+    }
+    long gaps = 0;
+    const std::vector<TimeSpan>& caller = profile.spans(0);
+    for (size_t i = 1; i < caller.size(); ++i) gaps += caller[i].begin != caller[i - 1].end;
+    // Between a step and its update, and between that and the next step.
+    test.True(gaps <= 5, "a step has no gaps");
+    for (int layer = 0; layer < steps; ++layer)
+      for (const Doing doing : {Doing::kForward, Doing::kBackward}) {
+        const long found = std::count_if(caller.begin(), caller.end(), [&](const TimeSpan& span) {
+          return span.layer == layer && span.doing == doing && !span.waits;
+        });
+        test.True(found >= 3, "a layer has a span in each step and direction");
+      }
+  }
+  test.Case("no room");
+  Profile narrow(2, 4);
+  Train(kernels, 2, &narrow);
+  test.True(narrow.spans(0).size() >= 4 && narrow.lost() > 0, "what has no room is counted");
 }
 
 // A sink hears of each bucket that trains once, in order, when nothing will change it again, and has the last word.

@@ -4,7 +4,7 @@
  * A run owns its weights and all that training carries, wherever the backend keeps them. Backends: `reference` (TypeScript, f64, slow and plain) and `native` (C++).
  */
 
-import type { Program } from "../program/program.js";
+import { firstTraining, type PlaneId, type Program } from "../program/program.js";
 
 /** The trained numbers, f32, laid out as the program's parameter table says. */
 export interface Weights {
@@ -111,8 +111,73 @@ export interface TrainingRun {
   logits(): Float32Array;
   /** What readers of a kept layer saw in the last step, normalised and clipped: [batch, channels, height, width]. */
   kept(layer: string): Float32Array;
+  /**
+   * Forward and backward of a shard, one layer at a time: for who looks at each before the places of its planes are used
+   * again (program/plan-memory.ts). Fills `gradients`; nothing is exchanged or updated, and the next `step` begins anew.
+   */
+  walk(batch: Batch, loss: LossSettings, visit: WalkVisitor): Promise<void>;
+  /** Planes of one size, all of whose values stand at this time of a walk: [batch, planes, height, width]. */
+  planes(planes: readonly PlaneId[], view: PlaneView): Float32Array;
+  /** Writes down what threads do in the next steps, so many of them at most; absent where the backend cannot. */
+  startProfile?(steps: number): void;
+  /** What was written down since, and no more is. */
+  takeProfile?(): RunProfile;
   stepSeconds(): StepSeconds;
   close(): void;
+}
+
+/** The moment right after a step of the program has run, as the memory plan counts: forward in order, then backward. */
+export interface WalkTime {
+  readonly step: number;
+  readonly direction: "forward" | "backward";
+}
+
+/** With the loss once the last layer has run forward; zeros before and after. */
+export type WalkVisitor = (
+  time: WalkTime,
+  loss: Pick<StepResult, "crossEntropy" | "decayLoss">,
+) => void | Promise<void>;
+
+/** All times of a walk; backward ends at the first step that trains. */
+export function walkTimes(program: Program): WalkTime[] {
+  const steps = program.steps.map((_, step) => step);
+  const backward = steps.slice(firstTraining(program)).reverse();
+  return [
+    ...steps.map((step) => ({ step, direction: "forward" as const })),
+    ...backward.map((step) => ({ step, direction: "backward" as const })),
+  ];
+}
+
+/** A plane as its readers see it, its z, or its g. */
+export type PlaneView = "normalised" | "value" | "gradient";
+
+/** What a thread of the engine does: a layer in a direction, or what lies between layers. */
+export type Doing =
+  "forward" | "backward" | "packing" | "loss" | "summing" | "exchanging" | "checking" | "updating";
+
+/** A stretch of time in milliseconds of `performance.now()`. */
+export interface Stretch {
+  readonly begin: number;
+  readonly end: number;
+}
+
+export interface EngineSpan extends Stretch {
+  /** Index of the program's step; absent for what belongs to none. */
+  readonly layer: number | undefined;
+  readonly doing: Doing;
+  /** For the other threads' part in it. */
+  readonly waits: boolean;
+}
+
+export interface RunProfile {
+  /** Of each thread, in order of time; the first is in a span all through a step, another in its part of each job. */
+  readonly threads: readonly (readonly EngineSpan[])[];
+  /** Reading and decoding of a few pictures each, in the whole process; threads are numbered as they come. */
+  readonly jobs: readonly (Stretch & { readonly thread: number; readonly what: "reading" | "decoding" })[];
+  /** Spans that there was no room for. */
+  readonly lost: number;
+  /** Milliseconds since 1970 at 0 of `performance.now()`, by the clock of now. */
+  readonly epoch: number;
 }
 
 /** A loaded inference program. Calls must not overlap. */

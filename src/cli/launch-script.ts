@@ -46,10 +46,6 @@ const EIGHT = 8;
 export const scriptOptions: OwnOptions = {
   Script: {
     data_path: { value: "<path>", help: "folder of train_shards/ and eval_shards/" },
-    over_dump: { value: "[bool]", help: "detects overflow on an NPU; means nothing here" },
-    data_dump_flag: { value: "[bool]", help: "dumps an NPU's tensors; means nothing here" },
-    data_dump_step: { value: "<n>", help: "the step dumped; means nothing here" },
-    profiling: { value: "[bool]", help: "one log line for every step, with its time" },
     autotune: { value: "[bool]", help: "tunes an NPU's kernels; means nothing here" },
     bind_core: { value: "[bool]", help: "binds the process to its cores with taskset" },
   },
@@ -206,7 +202,8 @@ async function plan(invocation: Invocation): Promise<Script> {
     recipe: "original",
     precision_mode: "allow_mix_precision",
     ...(kind === "performance" ? { max_train_steps: PERFORMANCE_STEPS } : {}),
-    ...(isOn(invocation, "profiling") ? { log_steps: 1, iterations_per_loop: 1 } : {}),
+    // And a log line for every step, with its time.
+    ...(invocation.settings.profiling === true ? { log_steps: 1, iterations_per_loop: 1 } : {}),
     ...invocation.settings,
     mode: kind === "performance" ? "train" : "train_and_evaluate",
     train_data_dir: join(dataPath, "train_shards"),
@@ -299,11 +296,9 @@ function moveAside(output: string, terminal: Terminal): void {
   terminal.print(`The output of an earlier run is now ${shortPath(aside)}`);
 }
 
-/** A line for each option and variable that has nothing to act on. */
+/** A line for what of options and environment has nothing to act on. */
 function environmentLines({ devices, rank }: Script, invocation: Invocation): string[] {
   const [job, id, device] = [environment("JOB_ID"), environment("RANK_ID"), environment("ASCEND_DEVICE_ID")];
-  const idle = ["over_dump", "data_dump_flag", "autotune"].filter((name) => isOn(invocation, name));
-  if (invocation.own.has("data_dump_step")) idle.push("data_dump_step");
   const isAlone = devices.length === 1;
   return [
     ...(job ? [`job ${job}`] : []),
@@ -316,7 +311,7 @@ function environmentLines({ devices, rank }: Script, invocation: Invocation): st
     ...(isAlone && environment("RANK_TABLE_FILE")
       ? ["RANK_TABLE_FILE is not read: there is one process"]
       : []),
-    ...idle.map((name) => `--${name} is for an NPU and does nothing on a processor`),
+    ...(isOn(invocation, "autotune") ? ["--autotune is for an NPU and does nothing on a processor"] : []),
   ];
 }
 

@@ -25,7 +25,7 @@ import type {
   StepEvent,
   TrainEvent,
 } from "../run/events.js";
-import { passedOverText, passes } from "../run/plain-lines.js";
+import { dumpLine, passedOverText, passes, profileLines } from "../run/plain-lines.js";
 import { rateAt, type ResolvedSettings } from "../settings/resolve-settings.js";
 import { precisionWords } from "../settings/precision.js";
 import type { Settings } from "../settings/settings.js";
@@ -119,6 +119,12 @@ export function reportRun(terminal: Terminal): RunReport {
         return;
       case "warning":
         progress.note(`warning: ${event.what}`);
+        return;
+      case "profile":
+        for (const line of profileLines(event, shortPath)) progress.note(line);
+        return;
+      case "dump":
+        progress.note(dumpLine(event, shortPath));
         return;
       case "save":
       case "stopped":

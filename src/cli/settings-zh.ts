@@ -144,6 +144,23 @@ export const chineseSettings: Readonly<Record<SettingName, ChineseSetting>> = {
     help: "允许使用的数值格式：allow_mix_precision（以及 force_fp16）以 bf16 存储特征图，其余各模式以 f32 计算",
   },
   threads: { help: "引擎的线程数；不影响结果", unset: "每个可用核心一个线程" },
+  profiling: {
+    help: "对若干步做性能剖析：各层耗时、roofline 图、所有线程与进程的时间线，写入 log_dir/profile；不影响结果",
+  },
+  profile_steps: {
+    help: "--profiling 剖析哪些步，一步或一个区间：7、5-14",
+    unset: "本次命令的第 5 至第 14 步；不足 10 步时为全部",
+  },
+  over_dump: {
+    help: "损失或梯度出现非有限值时，指出最先出现的层和张量，并把全部张量的统计写入 log_dir/dump；不影响结果",
+  },
+  data_dump_flag: {
+    help: "把某一步的图像、各层、logits、梯度和权重以 .npy 写入 log_dir/dump；不影响结果",
+  },
+  data_dump_step: {
+    help: "--data_dump_flag 写哪些步：10、10|20、5-7",
+    unset: "第 10 步；总步数不足时为最后一步",
+  },
   rank_size: {
     help: "共同训练的进程数，须与实际启动的进程数（riffle launch --ranks）一致，否则拒绝运行",
     unset: "实际启动的进程数",

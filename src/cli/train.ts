@@ -1,7 +1,8 @@
 /** `riffle train`: trains a network on a folder of pictures, or goes on with a run. */
 
 import { shortPath } from "../core/printable.js";
-import type { TrainEvent } from "../run/events.js";
+import type { ProfileEvent, TrainEvent } from "../run/events.js";
+import { COLUMNS } from "../run/profile/roofline-page.js";
 import { settingsOf } from "../settings/settings.js";
 import { train, type TrainResult } from "../train/trainer.js";
 import type { CliCommand } from "./command.js";
@@ -25,13 +26,16 @@ export const trainCommand: CliCommand = {
     const run = reportRun(terminal);
     const stop = listenForStop(terminal, () => (run.started ? stopping(run.step) : "Stopping."));
     let heldOut = 0;
+    let profile: ProfileEvent | undefined;
     const report = (event: TrainEvent): void => {
       if (event.event === "start") heldOut = event.validation_images;
+      if (event.event === "profile") profile = event;
       run.report(event);
     };
     try {
       const result = await train(settings, report, stop.signal);
       run.end();
+      if (profile !== undefined) printProfile(profile, terminal);
       printResult(result, heldOut > 0, terminal);
       return result.stopped ? stop.exitCode : 0;
     } catch (error) {
@@ -52,6 +56,21 @@ export const trainCommand: CliCommand = {
 /** What the first Ctrl-C prints. */
 export function stopping(step: number): string {
   return `Stopping after step ${count(step + 1)} and saving; press Ctrl-C again to quit at once.`;
+}
+
+/** The longest layers of the profiled steps, and what to open. */
+function printProfile({ layers, layers_in_all, folder }: ProfileEvent, terminal: Terminal): void {
+  terminal.table({
+    head: COLUMNS.map(({ title }) => title),
+    align: COLUMNS.map((_, i) => (i < 2 ? "left" : "right")),
+    rows: layers.map((layer) => COLUMNS.map(({ text }) => text(layer))),
+  });
+  const path = shortPath(folder);
+  const more = layers_in_all - layers.length;
+  terminal.print(
+    titled("Profile", `${path}/roofline.html, a page${more > 0 ? ` with the ${more} other rows` : ""}`),
+  );
+  terminal.print(titled("", `${path}/trace.json, open it at https://ui.perfetto.dev or chrome://tracing`));
 }
 
 /** Where everything is, and the commands that come next. */

@@ -7,7 +7,7 @@
 
 import { chooseBackend } from "../backends/registry.js";
 import { UsageError } from "../core/error.js";
-import { describe, type StepRow } from "../program/print.js";
+import { costsOf } from "../program/costs.js";
 import type { Program } from "../program/program.js";
 import { median as medianOf } from "./median.js";
 import {
@@ -86,7 +86,11 @@ export async function bench(
 
   const rates = timings.stepSeconds.map((s) => program.batch / s).sort((a, b) => a - b);
   const median = medianOf(rates);
-  const gflops = (median * operations(program)) / 1e9;
+  const operations = costsOf(program).reduce(
+    (sum, { forward, backward }) => sum + forward.operations + backward.operations,
+    0,
+  );
+  const gflops = (median * operations) / program.batch / 1e9;
   return {
     mode,
     network: compiled.name,
@@ -106,28 +110,15 @@ export async function bench(
 
 function layerTimings(program: Program, seconds: readonly number[]): LayerTiming[] {
   const all = seconds.reduce((sum, s) => sum + s, 0);
-  return describe(program).map((row, i) => {
+  return costsOf(program).map(({ forward, backward }, i) => {
     const s = seconds[i] ?? 0;
     const perSecond = (amount: number): number => (s > 0 ? amount / s / 1e9 : 0);
     return {
-      name: row.name,
+      name: program.steps[i]?.name ?? "",
       seconds: s,
       share: all > 0 ? s / all : 0,
-      gflops: perSecond(operationsOf(row, program.mode) * program.batch),
-      gb_per_second: perSecond(row.bytes),
+      gflops: perSecond(forward.operations + backward.operations),
+      gb_per_second: perSecond(forward.bytes + backward.bytes),
     };
   });
-}
-
-/** Floating-point operations on one image. */
-function operations(program: Program): number {
-  return describe(program).reduce((sum, row) => sum + operationsOf(row, program.mode), 0);
-}
-
-/**
- * Training computes each product three times (output, input's gradient, filters' gradient), but the stem's
- * input has no gradient.
- */
-function operationsOf(row: StepRow, mode: Mode): number {
-  return 2 * row.multiplyAdds * (mode === "infer" ? 1 : row.kind === "stem" ? 2 : 3);
 }

@@ -10,6 +10,7 @@ import type { Scored } from "../data/sets.js";
 import type { Origin } from "../settings/resolve-settings.js";
 import type { SettingName } from "../settings/settings.js";
 import type { Scores } from "./checkpoint-state.js";
+import type { StepTimes } from "./profile/layer-times.js";
 
 /** Before the start, while pictures are looked at, or an index of records or a cache is made. */
 export interface PreparingEvent {
@@ -146,6 +147,25 @@ export interface PassedOverEvent {
   readonly others: readonly string[];
 }
 
+/** A window of steps was profiled. */
+export interface ProfileEvent extends StepTimes {
+  readonly event: "profile";
+  /** Of trace.json, layers.json, roofline.html. */
+  readonly folder: string;
+  /** The longest first, not all. */
+  readonly layers: StepTimes["layers"];
+  readonly layers_in_all: number;
+}
+
+/** Something of a step was written for whoever looks for a fault: its tensors, or where a number that is not finite began. */
+export interface DumpEvent {
+  readonly event: "dump";
+  readonly step: number;
+  readonly path: string;
+  /** "412 arrays", or where it began, in words. */
+  readonly what: string;
+}
+
 /** Something that went wrong and did not stop the run. */
 export interface WarningEvent {
   readonly event: "warning";
@@ -185,6 +205,8 @@ export type TrainEvent =
   | SaveEvent
   | BadImageEvent
   | PassedOverEvent
+  | ProfileEvent
+  | DumpEvent
   | WarningEvent
   | StoppedEvent
   | EndEvent;

@@ -9,7 +9,15 @@
  */
 
 import type { Scores } from "./checkpoint-state.js";
-import type { PassedOverEvent, StartEvent, StepEvent, TrainEvent } from "./events.js";
+import { rangeWords } from "../settings/step-list.js";
+import type {
+  DumpEvent,
+  PassedOverEvent,
+  ProfileEvent,
+  StartEvent,
+  StepEvent,
+  TrainEvent,
+} from "./events.js";
 
 /** Turns events into lines; keeps what a line needs of the events before. */
 export class PlainLines {
@@ -32,6 +40,10 @@ export class PlainLines {
         return [`saved ${event.checkpoint}`];
       case "passed_over":
         return [`left out: ${passedOverText(event)}`];
+      case "profile":
+        return profileLines(event);
+      case "dump":
+        return [dumpLine(event)];
       case "warning":
         return [`warning: ${event.what}`];
       case "bad_image":
@@ -86,6 +98,30 @@ const NAMED = 3;
 /** Whether a multiple of `interval` lies after `before` and not after `step`. */
 export function passes(before: number, step: number, interval: number): boolean {
   return Math.floor(step / interval) > Math.floor(before / interval);
+}
+
+/** "profile of steps 5 to 14: 812.3 ms a step, 41.2 GFLOP/s; backward 58.1 %, ...", and where it lies. */
+export function profileLines(
+  { first_step, last_step, seconds, gflops, parts, folder }: ProfileEvent,
+  shortened: (path: string) => string = (path) => path,
+): string[] {
+  const shares = Object.entries(parts)
+    .filter(([, part]) => part >= seconds / 1000)
+    .sort(([, a], [, b]) => b - a)
+    .map(([name, part]) => `${name} ${((100 * part) / seconds).toFixed(1)} %`);
+  return [
+    `profile of ${rangeWords({ first: first_step, last: last_step })}: ${(1000 * seconds).toFixed(1)} ms a step, ` +
+      `${gflops.toFixed(1)} GFLOP/s; ${shares.join(", ")}`,
+    `profile in ${shortened(folder)}: roofline.html, layers.json, trace.json (for https://ui.perfetto.dev)`,
+  ];
+}
+
+/** "dumped step 10: 412 arrays in runs/a/dump/step-10" */
+export function dumpLine(
+  { step, what, path }: DumpEvent,
+  shortened: (path: string) => string = (path) => path,
+): string {
+  return `dumped step ${step}: ${what} in ${shortened(path)}`;
 }
 
 function startLines(event: StartEvent): string[] {

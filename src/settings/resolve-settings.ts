@@ -6,6 +6,7 @@
 
 import { UsageError } from "../core/error.js";
 import { type RecipeName, recipes, smallSetLimit } from "./recipe.js";
+import { parseSteps } from "./step-list.js";
 import { settingNames, settings, type GivenSettings, type SettingName, type Settings } from "./settings.js";
 
 /** Who decided a setting's value; "weights": the file that training starts from. */
@@ -142,6 +143,19 @@ export function refuseUnsupported(given: GivenSettings): void {
   if (given.mode === "evaluate") {
     refuse("evaluating is not training", "mode", "train or train_and_evaluate", "riffle evaluate RUN");
   }
+  const { profile_steps, data_dump_step } = given;
+  if (profile_steps !== undefined) {
+    const steps = parseSteps(profile_steps, "profile_steps", 1).map(({ first, last }) => last - first + 1);
+    if ((steps[0] ?? 0) > MOST_PROFILED) {
+      refuse(
+        "a trace of so many steps is more than viewers open",
+        "profile_steps",
+        `at most ${MOST_PROFILED} steps`,
+        "--profile_steps 5-14",
+      );
+    }
+  }
+  if (data_dump_step !== undefined) parseSteps(data_dump_step, "data_dump_step");
   if (given.log_name !== undefined && (/[\\/]/.test(given.log_name) || OUR_FILES.test(given.log_name))) {
     refuse(
       "the log needs a file name of its own",
@@ -152,8 +166,12 @@ export function refuseUnsupported(given: GivenSettings): void {
   }
 }
 
+/** Steps in a profile. */
+const MOST_PROFILED = 1000;
+
 /** Names that mean something in a run's folder. */
-const OUR_FILES = /^(\..*|events\.jsonl|recipe\.json|split\.json|best|step-\d+|checkpoint|model\.ckpt.*)$/;
+const OUR_FILES =
+  /^(\..*|events\.jsonl|recipe\.json|split\.json|best|profile|dump|step-\d+|checkpoint|model\.ckpt.*)$/;
 
 /** Combinations that no single setting's range can refuse. */
 function refuseContradictions(s: Settings): void {

@@ -405,6 +405,34 @@ export const settings = {
       range: [1, 1024],
       mayChange: true,
     }),
+    profiling: flag({
+      help: "profile some steps: where time goes by layer, a roofline, a trace of all threads and ranks, in log_dir/profile; changes no result",
+      default: false,
+      source: "the original's scripts",
+      mayChange: true,
+    }),
+    profile_steps: text({
+      help: "the steps that --profiling profiles, one or a range: 7, 5-14",
+      source: "the 5th to the 14th that the command makes; of fewer than 10 all",
+      mayChange: true,
+    }),
+    over_dump: flag({
+      help: "where a loss or gradient is not finite, name the first layer and tensor that is not, and keep statistics of all in log_dir/dump; changes no result",
+      default: false,
+      source: "the original's scripts",
+      mayChange: true,
+    }),
+    data_dump_flag: flag({
+      help: "write a step's pictures, layers, logits, gradients and weights as .npy into log_dir/dump; changes no result",
+      default: false,
+      source: "the original's scripts",
+      mayChange: true,
+    }),
+    data_dump_step: text({
+      help: "the steps that --data_dump_flag dumps: 10, 10|20, 5-7",
+      source: "10, or the last of a shorter run",
+      mayChange: true,
+    }),
   }),
 
   ...inGroup("ranks", {

@@ -39,6 +39,7 @@ import {
   withCache,
 } from "../run/run-data.js";
 import { readSettings } from "../settings/read-settings.js";
+import { parseSteps, rangeWords } from "../settings/step-list.js";
 import {
   type GivenSettings,
   type SettingName,
@@ -117,6 +118,7 @@ export async function planRun(
     const length = runLength(plan.settings, data.train.size);
     const content = plan.settings.synthetic ? undefined : await contentOf(data.train);
     if (content !== undefined) refuseReplaced(plan, content);
+    if (plan.checkpoint === undefined) refuseStepsBeyond(plan.settings, length);
     const turned = turnedData(data, plan.settings);
     return {
       ...plan,
@@ -184,6 +186,34 @@ function refuseReplaced({ checkpoint, data, runDir }: Decided, now: Content): vo
     safe: "The checkpoint is untouched",
     hint: `Put them back, or start a new run from its weights: --init_from ${shellWord(runDir)} --log_dir NEW`,
   });
+}
+
+/** Steps that a run does not make are neither profiled nor dumped. @throws UsageError */
+function refuseStepsBeyond(settings: ResolvedSettings["settings"], { steps }: RunLength): void {
+  const { profile_steps, profiling, data_dump_flag } = settings;
+  if (profile_steps !== undefined && !profiling) {
+    throw new UsageError({
+      what: "steps to profile are named, but not that any is to be",
+      where: "option --profile_steps",
+      expected: "--profiling beside it",
+      found: `--profile_steps ${profile_steps}`,
+      safe: "Nothing was trained",
+    });
+  }
+  for (const name of ["profile_steps", "data_dump_step"] as const) {
+    const text = settings[name];
+    // The original's scripts name a step whether anything is dumped or not.
+    if (text === undefined || (name === "data_dump_step" && !data_dump_flag)) continue;
+    const beyond = parseSteps(text, name).find(({ last }) => last > steps);
+    if (beyond === undefined) continue;
+    throw new UsageError({
+      what: "the run does not make these steps",
+      where: `option --${name}`,
+      expected: `steps 1 to ${steps}`,
+      found: rangeWords(beyond),
+      safe: "Nothing was trained",
+    });
+  }
 }
 
 interface CheckedNew {

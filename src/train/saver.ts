@@ -185,7 +185,8 @@ export class Saver {
         `Start a new run with a lower --lr than ${settings.lr}` +
         (saved === undefined
           ? ""
-          : `, from these weights if you like: --init_from ${shellWord(saved)} --recipe ${settings.recipe} --log_dir NEW`),
+          : `, from these weights if you like: --init_from ${shellWord(saved)} --recipe ${settings.recipe} --log_dir NEW`) +
+        (settings.over_dump ? "" : "; with --over_dump it says in which layer such a number comes first"),
     });
   }
 

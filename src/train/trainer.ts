@@ -12,6 +12,8 @@
  *     RUN/events.out.*    summaries for TensorBoard (summaries.ts)
  *     RUN/model.ckpt-N.*  the same for TensorFlow, with --checkpoint_format tf
  *     RUN/<log_name>      a plain log, where it is asked for
+ *     RUN/dump/step-N/    what is written of a step for who looks for a fault (tensor-dump.ts, overflow.ts)
+ *     RUN/profile/        what a window of steps consists of, with --profiling (profiler.ts)
  */
 
 import { join, resolve } from "node:path";
@@ -45,9 +47,12 @@ import { foreseePlan } from "./foresee.js";
 import { notesOn } from "./notes.js";
 import { cachedPlan, type Plan, planRun } from "./plan.js";
 import { type Prepared, prefetchOf, prepare, ranksEvent } from "./prepare.js";
+import { Overflows, type ShardInput } from "./overflow.js";
+import { Profiler } from "./profiler.js";
 import { Saver } from "./saver.js";
 import { averageDecay, learningRate, type Schedule, scheduleOf } from "./schedule.js";
 import { StepClock } from "./step-clock.js";
+import { TensorDump } from "./tensor-dump.js";
 
 export interface TrainResult {
   readonly run: string;
@@ -140,6 +145,11 @@ class Training {
   readonly #evaluations: Evaluations;
   readonly #schedule: Schedule;
   readonly #clock: StepClock;
+  readonly #profiler: Profiler;
+  readonly #dump: TensorDump;
+  readonly #overflows: Overflows | undefined;
+  /** What the shards of the step at hand were given, for `#overflows`. */
+  #given: ShardInput[] = [];
   #lastStep: StepResult | undefined;
   #badImages = 0;
   /** While an update is made the weights may be half of it. */
@@ -171,6 +181,9 @@ class Training {
     this.#evaluations = new Evaluations(plan, prepared, journal, this.#summaries, this.#saver);
     this.#schedule = scheduleOf(settings, length);
     this.#clock = new StepClock(this.#stepImages);
+    this.#profiler = new Profiler(plan, prepared, journal);
+    this.#dump = new TensorDump(plan, prepared, journal);
+    this.#overflows = settings.over_dump ? new Overflows(plan, prepared, journal) : undefined;
   }
 
   async run(signal: AbortSignal | undefined): Promise<TrainResult> {
@@ -286,25 +299,33 @@ class Training {
     const { count } = this.#plan.shards;
     const batches = source[Symbol.asyncIterator]();
     for (let index = 0; ; index = (index + 1) % count) {
+      if (index === 0) this.#profiler.begin(standing.step + 1);
       ranks.place("loading", standing.step);
+      this.#profiler.enter("waiting");
       const batch = await this.#next(batches);
       ranks.place("computing", standing.step);
+      this.#profiler.enter("computing");
       let result: StepResult;
       try {
         result = await this.#trainOn(batch, { index, count });
         if (index < count - 1) continue;
+        this.#profiler.enter("reporting");
         await this.#stepped(result, source);
       } finally {
         batch.release();
       }
       this.#reportBadImages(source);
+      if (this.#evaluations.isDue) this.#profiler.enter("evaluating");
       const isWhole = await this.#evaluate(signal);
       // Ranks stop where all of them have heard of it: with the step's sum, or in the evaluation.
       const stops = ranks.size === 1 ? signal?.aborted === true : result.stops > 0;
       const last = standing.step >= length.steps || stops || !isWhole;
-      if (last || standing.step % settings.save_checkpoints_steps === 0)
+      if (last || standing.step % settings.save_checkpoints_steps === 0) {
+        this.#profiler.enter("saving");
         await this.#saver.save(last ? "last" : "between");
+      }
       await this.#journal.flush();
+      await this.#profiler.end(standing.step, last);
       this.#clock.resume(source.waited);
       if (last) return;
     }
@@ -354,6 +375,7 @@ class Training {
     const input: Batch = { images: batch.images, labels: batch.labels };
     const step = standing.step + 1;
     if (shard.index === 0) await this.#summaries.before(step, batch.images);
+    await this.#look(step, shard, { batch: input, loss });
     const update = {
       learningRate: this.#rate,
       momentum: settings.momentum,
@@ -367,6 +389,21 @@ class Training {
     return result;
   }
 
+  /** Dumps a step that is due, and keeps what a shard is given for as long as its step may turn out not to be finite. */
+  async #look(step: number, { index, count }: Shard, input: ShardInput): Promise<void> {
+    if (index === 0 && this.#dump.isDue(step)) {
+      this.#profiler.enter("dumping");
+      await this.#dump.write(step, input);
+      this.#profiler.enter("computing");
+    }
+    if (this.#overflows === undefined) return;
+    if (index === 0) this.#given = [];
+    // A batch is held until the end of its step only where it is the last.
+    const { images, labels } = input.batch;
+    const batch = index === count - 1 ? input.batch : { images: images.slice(), labels: labels.slice() };
+    this.#given.push({ ...input, batch });
+  }
+
   /** A step was made: where the run stands, and what it reports. */
   async #stepped(result: StepResult, source: BatchSource): Promise<void> {
     const { settings, length } = this.#plan;
@@ -378,7 +415,10 @@ class Training {
       throw new FailedElsewhere();
     }
     if (!result.finite) {
-      const found = `loss ${result.crossEntropy + result.decayLoss} at learning rate ${rate}`;
+      const origin = await this.#overflows?.look(step, this.#given);
+      const found =
+        `loss ${result.crossEntropy + result.decayLoss} at learning rate ${rate}` +
+        (origin === undefined ? "" : `; ${origin}`);
       throw this.#saver.diverged("the loss or a gradient is not finite", step, found);
     }
     standing.step = step;

@@ -177,7 +177,7 @@ suite("train_full_1p.sh", () => {
     const cwd = join(folder, "test");
     mkdirSync(cwd);
     const options = ["--data_path=../data", "--max_train_steps=2", "--profiling=True", ...small];
-    const idle = ["--over_dump=True", "--data_dump_flag=False", "--data_dump_step=10", "--autotune=True"];
+    const idle = ["--autotune=True", "--data_dump_flag=False", "--data_dump_step=10"];
     const env = { ASCEND_DEVICE_ID: "3", JOB_ID: "10087", RANK_ID: "0", RANK_SIZE: "1" };
     const { status, stdout, stderr } = script("train_full_1p", [...options, ...idle, "--bind_core=1"], {
       cwd,
@@ -185,20 +185,38 @@ suite("train_full_1p.sh", () => {
     });
     assert.equal(status, 0, stderr);
     assert.ok(existsSync(join(cwd, "output", "3", "train_3.log")));
-    for (const name of ["over_dump", "data_dump_step", "autotune"])
-      assert.match(stdout, new RegExp(`^--${name} is for an NPU`, "m"));
-    assert.doesNotMatch(stdout, /--data_dump_flag is/);
+    assert.match(stdout, /^--autotune is for an NPU/m);
+    assert.doesNotMatch(stdout, /--(over|data)_dump\w* is/);
+    assert.ok(!existsSync(join(cwd, "output", "3", "ckpt", "dump")));
     assert.match(stdout, /^job 10087$/m);
     assert.match(stdout, /cores/);
   });
 
-  test("--profiling gives every step a line with its time", () => {
+  test("--over_dump, --data_dump_flag and --data_dump_step are those of the run", () => {
+    const cwd = join(folder, "dumped");
+    mkdirSync(cwd);
+    const options = ["--data_path=../data", "--max_train_steps=3", ...small, "--over_dump=True"];
+    const dump = ["--data_dump_flag=True", "--data_dump_step=2|3"];
+    const { status, stdout, stderr } = script("train_full_1p", [...options, ...dump], { cwd });
+    assert.equal(status, 0, stderr);
+    const run = join(cwd, "output", "0", "ckpt");
+    assert.deepEqual(readdirSync(join(run, "dump")).sort(), ["step-2", "step-3"]);
+    assert.match(stdout, /^dumped step 2: \d+ arrays in .*step-2$/m);
+    const { settings } = JSON.parse(readFileSync(join(run, "recipe.json"), "utf8")) as {
+      settings: { over_dump: boolean };
+    };
+    assert.equal(settings.over_dump, true);
+  });
+
+  test("--profiling gives every step a line with its time, and a profile", () => {
     const cwd = join(folder, "profiled");
     mkdirSync(cwd);
     const options = ["--data_path", "../data", "--max_train_steps", "3", "--profiling", "--width=0.5"];
     const sizes = ["--image_size=32", "--batch_size=8"];
     const { stdout } = script("train_full_1p", [...options, ...sizes], { cwd });
     assert.equal(stdout.match(/^loss = .*, step = \d+ \([\d.]+ sec\)$/gm)?.length, 3);
+    assert.match(stdout, /^profile of steps 1 to 3: [\d.]+ ms a step/m);
+    assert.ok(existsSync(join(cwd, "output", "0", "ckpt", "profile", "trace.json")));
   });
 });
 

@@ -8,7 +8,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 
-import { stateArrays } from "../../src/backends/native/engine.js";
+import { doings, stateArrays, views } from "../../src/backends/native/engine.js";
 import { phases } from "../../src/distributed/ranks.js";
 import { kinds } from "../../src/program/kinds/kinds.js";
 import { repository } from "../support/paths.js";
@@ -24,6 +24,11 @@ test("the arrays of a run's state", () => {
 
 test("the tables of batch norm", () => {
   assert.deepEqual(enumerators(read("native", "runtime", "batch_norm.h"), "Table"), [...tables]);
+});
+
+test("how planes are looked at, and what threads do in a profile", () => {
+  assert.deepEqual(enumerators(read("native", "runtime", "executor.h"), "MapView"), [...views]);
+  assert.deepEqual(enumerators(read("native", "runtime", "profile.h"), "Doing"), [...doings]);
 });
 
 test("what a rank is doing", () => {

@@ -160,6 +160,9 @@ function heldPhotos(): string {
   return held;
 }
 
+/** What a run of the base settings leaves. */
+const ofThreeSteps = ["best", "events.jsonl", "recipe.json", "split.json", "step-0", "step-3"];
+
 const foreign: GivenSettings = { data_dir: records, keys: "image=jpg,label=cls", label_offset: 1 };
 
 const rows: { readonly [K in SettingName]: () => Promise<void> } = {
@@ -350,6 +353,11 @@ const rows: { readonly [K in SettingName]: () => Promise<void> } = {
     if (threads.length === 0) return;
     assert.ok(Math.max(...(await observe({ threads: 6 })).threads) > Math.max(...threads));
   },
+  profiling: shows({ profiling: true }, files, [...ofThreeSteps, "profile"].sort()),
+  profile_steps: shows({ profiling: true, profile_steps: "2-3" }, profiledSteps, [[2, 3]]),
+  over_dump: shownIn("test/system/dumps.test.ts", "over_dump"),
+  data_dump_flag: shows({ data_dump_flag: true }, dumped, ["step-3"]),
+  data_dump_step: shows({ data_dump_flag: true, data_dump_step: "1|3" }, dumped, ["step-1", "step-3"]),
 
   rank_size: refused({ rank_size: 2 }),
   shards: differs({ shards: 2 }, ({ start }) => start.steps_per_epoch),
@@ -368,6 +376,14 @@ const rows: { readonly [K in SettingName]: () => Promise<void> } = {
 /** What shows among several processes only, and is tested among them. */
 function shownIn(file: string, name: SettingName): () => Promise<void> {
   return async () => assert.match(await readFile(join(root, file), "utf8"), new RegExp(`\\b${name}\\b`));
+}
+
+function profiledSteps({ events }: Observed): unknown {
+  return events.flatMap((event) => (event.event === "profile" ? [[event.first_step, event.last_step]] : []));
+}
+
+function dumped({ run }: Observed): string[] {
+  return existsSync(join(run, "dump")) ? readdirSync(join(run, "dump")).sort() : [];
 }
 
 function stepsOf(events: readonly TrainEvent[]): number[] {

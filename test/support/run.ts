@@ -58,6 +58,8 @@ export function trainOn(
     computeGradients: (batch, loss) => mirrored(() => run.computeGradients(batch, loss)),
     applyUpdate: (update) => mirrored(() => run.applyUpdate(update)),
     logits: () => run.logits(),
+    walk: (batch, loss, visit) => mirrored(() => run.walk(batch, loss, visit)),
+    planes: (planes, view) => run.planes(planes, view),
     kept: (layer) => run.kept(layer),
     stepSeconds: () => run.stepSeconds(),
     close: () => run.close(),

@@ -3,7 +3,7 @@
  */
 
 import { addonError, loadAddon } from "../../core/addon.js";
-import type { ExchangeKind, TrainingArrays } from "../backend.js";
+import type { Doing, ExchangeKind, PlaneView, TrainingArrays } from "../backend.js";
 
 /** A loaded program inside the addon. */
 export interface Run {
@@ -18,6 +18,33 @@ export const stateArrays = [
   "averages",
   "gradients",
 ] as const satisfies (keyof TrainingArrays)[];
+
+/** What layers are looked at as, in the order of `enum class MapView` (native/runtime/executor.h). */
+export const views = ["normalised", "value", "gradient"] as const satisfies PlaneView[];
+
+/** In the order of `enum class Doing` (native/runtime/profile.h). */
+export const doings = [
+  "forward",
+  "backward",
+  "packing",
+  "loss",
+  "summing",
+  "exchanging",
+  "checking",
+  "updating",
+] as const satisfies Doing[];
+
+/** Times in nanoseconds of the engine's clock. */
+interface NativeProfile {
+  /** Of each thread its spans: [begin, end, layer or -1, index in `doings`, waits]. */
+  readonly threads: readonly Float64Array[];
+  /** [begin, end, thread, decodes] */
+  readonly jobs: Float64Array;
+  readonly lost: number;
+  readonly now: number;
+  /** The same moment in microseconds since 1970. */
+  readonly wall: number;
+}
 
 export interface Engine {
   /** As a team, each thread runs the (inference) program alone, on portions of its batch. */
@@ -54,8 +81,20 @@ export interface Engine {
   applyUpdate(run: Run, update: Float64Array): Promise<void>;
   infer(run: Run, images: Uint8Array, count: number, logits: Float32Array): Promise<void>;
   logits(run: Run, out: Float32Array): void;
-  /** The planes as their readers see them: [images, planes, height, width]. */
-  map(run: Run, planes: Int32Array, images: number, out: Float32Array): void;
+  /** The planes as the view (of `views`) says: [images, planes, height, width]. */
+  map(run: Run, planes: Int32Array, images: number, view: number, out: Float32Array): void;
+  /** One layer of a step in one direction: see `WalkTime`. Resolves to [crossEntropy, decayLoss], zeros but after the last forward. */
+  runTime(
+    run: Run,
+    time: number,
+    images: Uint8Array,
+    labels: Int32Array,
+    loss: Float64Array,
+    dropoutMask: Float32Array | null,
+  ): Promise<[number, number]>;
+  /** Room for so many spans a thread, and for so many jobs. */
+  startProfile(run: Run, room: number): void;
+  takeProfile(run: Run): NativeProfile;
   seconds(run: Run, backward: boolean, out: Float64Array): void;
   /** How this machine makes products of bf16: "unpack", "dot"; the fastest last. */
   products(isa: string): string[];

@@ -7,23 +7,28 @@
 
 import { environment } from "../../core/environment.js";
 import { planMemory } from "../../program/plan-memory.js";
-import { keptPlanes, type Plane, type Program } from "../../program/program.js";
-import type {
-  Backend,
-  BackendOptions,
-  Batch,
-  InferenceRun,
-  LossSettings,
-  Shard,
-  StepResult,
-  StepSeconds,
-  TrainingArrays,
-  TrainingRun,
-  UpdateSettings,
-  Weights,
+import { keptPlanes, type Plane, type PlaneId, type Program } from "../../program/program.js";
+import {
+  type Backend,
+  type BackendOptions,
+  type Batch,
+  type Doing,
+  type InferenceRun,
+  type LossSettings,
+  type PlaneView,
+  type RunProfile,
+  type Shard,
+  type StepResult,
+  type StepSeconds,
+  type TrainingArrays,
+  type TrainingRun,
+  type UpdateSettings,
+  walkTimes,
+  type WalkVisitor,
+  type Weights,
 } from "../backend.js";
 import { encodeProgram } from "./encode.js";
-import { ask, type Engine, engine, engineError, type Run, stateArrays } from "./engine.js";
+import { ask, doings, type Engine, engine, engineError, type Run, stateArrays, views } from "./engine.js";
 import { machine, peak } from "./machine.js";
 
 export const nativeBackend: Backend = {
@@ -77,7 +82,7 @@ export class NativeRun {
     const planes = keptPlanes(this.program, layer);
     const { height, width } = this.program.planes[planes[0] as number] as Plane;
     const map = new Float32Array(images * planes.length * height * width);
-    engine().map(this.handle, Int32Array.from(planes), images, map);
+    engine().map(this.handle, Int32Array.from(planes), images, views.indexOf("normalised"), map);
     return map;
   }
 
@@ -108,6 +113,9 @@ class Running {
     this.run.close();
   }
 }
+
+/** Of a thread in a profile, 128 MB; those beyond are counted as lost. */
+const MOST_SPANS = 4_000_000;
 
 /** A step of one batch, as it was before there were shards. */
 const ONLY_SHARD: Shard = { index: 0, count: 1 };
@@ -167,13 +175,66 @@ export class NativeTraining extends Running implements TrainingRun {
     return this.run.kept(layer, this.run.program.batch);
   }
 
+  async walk(batch: Batch, loss: LossSettings, visit: WalkVisitor): Promise<void> {
+    const { program, handle } = this.run;
+    const { images, labels } = batch;
+    const settings = encodeLoss(loss);
+    const mask = loss.dropoutMask ?? null;
+    for (const time of walkTimes(program)) {
+      const at = time.direction === "forward" ? time.step : 2 * program.steps.length - 1 - time.step;
+      const losses = await this.run.ask((addon) => addon.runTime(handle, at, images, labels, settings, mask));
+      const [crossEntropy, decayLoss] = losses;
+      await visit(time, { crossEntropy, decayLoss });
+    }
+  }
+
+  planes(planes: readonly PlaneId[], view: PlaneView): Float32Array {
+    const { program, handle } = this.run;
+    const { height, width } = program.planes[planes[0] as number] as Plane;
+    const map = new Float32Array(program.batch * planes.length * height * width);
+    engine().map(handle, Int32Array.from(planes), program.batch, views.indexOf(view), map);
+    return map;
+  }
+
+  startProfile(steps: number): void {
+    // A layer is a few jobs of the pool, each of them two spans where the caller's thread waits for others.
+    const room = steps * (16 * this.run.program.steps.length + 256);
+    engine().startProfile(this.run.handle, Math.min(room, MOST_SPANS));
+  }
+
+  takeProfile(): RunProfile {
+    const { threads, jobs, lost, now, wall } = engine().takeProfile(this.run.handle);
+    // From the engine's clock, in nanoseconds, to that of `performance.now()`.
+    const ahead = performance.now() - now / 1e6;
+    const at = (time: number): number => time / 1e6 + ahead;
+    return {
+      threads: threads.map((spans) =>
+        inRows(spans, 5).map(([begin = 0, end = 0, layer = -1, doing = 0, waits = 0]) => ({
+          begin: at(begin),
+          end: at(end),
+          layer: layer < 0 ? undefined : layer,
+          doing: doings[doing] as Doing,
+          waits: waits === 1,
+        })),
+      ),
+      jobs: inRows(jobs, 4).map(([begin = 0, end = 0, thread = 0, decodes = 0]) => ({
+        begin: at(begin),
+        end: at(end),
+        thread,
+        what: decodes === 1 ? "decoding" : "reading",
+      })),
+      lost,
+      epoch: wall / 1000 - (now / 1e6 + ahead),
+    };
+  }
+
   async #step(
     batch: Batch,
     loss: LossSettings,
     update: Float64Array | null,
     { index, count }: Shard,
   ): Promise<StepResult> {
-    const settings = Float64Array.of(loss.labelSmoothing, loss.weightDecay);
+    const settings = encodeLoss(loss);
     const { images, labels } = batch;
     const mask = loss.dropoutMask ?? null;
     const [crossEntropy, decayLoss, correct1, correct5, finite, stops, failures, exchangeSeconds] =
@@ -245,6 +306,16 @@ export class NativeInference extends Running implements InferenceRun {
 
 function inPortions(program: Program, batch: number): Program {
   return { ...program, batch, memory: planMemory({ ...program, batch }) };
+}
+
+function encodeLoss(loss: LossSettings): Float64Array {
+  return Float64Array.of(loss.labelSmoothing, loss.weightDecay);
+}
+
+function inRows(numbers: Float64Array, length: number): Float64Array[] {
+  return Array.from({ length: numbers.length / length }, (_, i) =>
+    numbers.subarray(i * length, (i + 1) * length),
+  );
 }
 
 function encodeUpdate(u: UpdateSettings): Float64Array {

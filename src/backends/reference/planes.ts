@@ -8,6 +8,7 @@
  */
 
 import { toBf16 } from "../../core/bf16.js";
+import type { PlaneView } from "../backend.js";
 import { firstTraining, type Plane, type PlaneId, type Program } from "../../program/program.js";
 
 /**
@@ -130,12 +131,19 @@ function pixelsBehind({ steps, planes }: Program, plane: PlaneId): number {
   return height * width;
 }
 
-/** A map as its readers see it, normalised and, where they do, clipped: [images, planes, height, width]. */
-export function readMap(machine: Machine, planes: readonly PlaneId[]): Float32Array {
+/** A map as its readers see it, normalised and, where they do, clipped, or its z or g: [images, planes, height, width]. */
+export function readMap(
+  machine: Machine,
+  planes: readonly PlaneId[],
+  view: PlaneView = "normalised",
+): Float32Array {
   const { pixels } = planeOf(machine, planes[0] as PlaneId);
   const map = new Float32Array(machine.images * planes.length * pixels);
   planes.forEach((plane, channel) => {
-    const y = readNormalised(machine, plane);
+    const y =
+      view === "normalised"
+        ? readNormalised(machine, plane)
+        : (machine[view === "value" ? "values" : "gradients"][plane] as Float64Array);
     for (let n = 0; n < machine.images; n++)
       map.set(y.subarray(n * pixels, (n + 1) * pixels), (n * planes.length + channel) * pixels);
   });

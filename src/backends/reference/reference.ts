@@ -6,19 +6,29 @@
  */
 
 import { UsageError } from "../../core/error.js";
-import { firstTraining, keptPlanes, outputsOf, type Plane, type Program } from "../../program/program.js";
-import type {
-  Backend,
-  Batch,
-  InferenceRun,
-  LossSettings,
-  Shard,
-  StepResult,
-  StepSeconds,
-  TrainingArrays,
-  TrainingRun,
-  UpdateSettings,
-  Weights,
+import {
+  firstTraining,
+  keptPlanes,
+  outputsOf,
+  type Plane,
+  type PlaneId,
+  type Program,
+} from "../../program/program.js";
+import {
+  type Backend,
+  type Batch,
+  type InferenceRun,
+  type LossSettings,
+  type PlaneView,
+  type Shard,
+  type StepResult,
+  type StepSeconds,
+  type TrainingArrays,
+  type TrainingRun,
+  type UpdateSettings,
+  walkTimes,
+  type WalkVisitor,
+  type Weights,
 } from "../backend.js";
 import { batchNormGradients, normaliseByMoving } from "./batch-norm.js";
 import type { HeadMemory, LossAndGradient } from "./head-passes.js";
@@ -192,14 +202,36 @@ export class ReferenceTraining extends ReferenceRun implements TrainingRun {
     return Float32Array.from((this.execution.head as HeadMemory).logits);
   }
 
+  async walk(batch: Batch, loss: LossSettings, visit: WalkVisitor): Promise<void> {
+    const { execution } = this;
+    const { program } = execution.machine;
+    this.#take(batch, loss);
+    for (const time of walkTimes(program)) {
+      execution.runStep(time.step, time.direction);
+      const isLoss = time.direction === "forward" && time.step === program.steps.length - 1;
+      const crossEntropy = isLoss ? (execution.outcome as LossAndGradient).crossEntropy : 0;
+      const decay = isLoss ? decayLoss(program, execution.arrays.parameters, loss.weightDecay) : 0;
+      await visit(time, { crossEntropy, decayLoss: decay });
+    }
+  }
+
+  planes(planes: readonly PlaneId[], view: PlaneView): Float32Array {
+    return readMap(this.execution.machine, planes, view);
+  }
+
+  #take(batch: Batch, loss: LossSettings): void {
+    const { execution } = this;
+    checkBatch(execution.machine.program, batch);
+    execution.images = batch.images;
+    execution.labels = batch.labels;
+    execution.loss = loss;
+  }
+
   #computeGradients(batch: Batch, loss: LossSettings): StepResult {
     const { execution } = this;
     const { machine, arrays } = execution;
     const { program } = machine;
-    checkBatch(program, batch);
-    execution.images = batch.images;
-    execution.labels = batch.labels;
-    execution.loss = loss;
+    this.#take(batch, loss);
     execution.forward();
     execution.backward();
     const { crossEntropy, correct1, correct5 } = execution.outcome as LossAndGradient;
