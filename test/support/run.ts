@@ -53,6 +53,8 @@ export function trainOn(
     readState: () => run.readState(),
     writeState: (from) => run.writeState(from),
     step: (batch, loss, update) => mirrored(() => run.step(batch, loss, update)),
+    steps: (loop) => mirrored(() => run.steps(loop)),
+    scaleLoss: (scale) => run.scaleLoss(scale),
     abandonStep: () => run.abandonStep(),
     requestStop: () => run.requestStop(),
     computeGradients: (batch, loss) => mirrored(() => run.computeGradients(batch, loss)),

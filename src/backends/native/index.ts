@@ -12,6 +12,7 @@ import type {
   BackendOptions,
   Batch,
   InferenceRun,
+  Loop,
   LossSettings,
   Shard,
   StepResult,
@@ -21,8 +22,9 @@ import type {
   UpdateSettings,
   Weights,
 } from "../backend.js";
+import { type LossScale, lossScalings } from "../loss-scale.js";
 import { encodeProgram } from "./encode.js";
-import { ask, type Engine, engine, engineError, type Run, stateArrays } from "./engine.js";
+import { ask, type Engine, engine, engineError, type Run, stateArrays, type StepNumbers } from "./engine.js";
 import { machine, peak } from "./machine.js";
 
 export const nativeBackend: Backend = {
@@ -135,7 +137,28 @@ export class NativeTraining extends Running implements TrainingRun {
     update: UpdateSettings,
     shard: Shard = ONLY_SHARD,
   ): Promise<StepResult> {
-    return this.#step(batch, loss, encodeUpdate(update), shard);
+    return this.#step(batch, loss, shard.index === shard.count - 1 ? [update] : [], shard);
+  }
+
+  async steps({ batches, first, loss, dropoutMasks, updates }: Loop): Promise<StepResult[]> {
+    const rows = await this.run.ask((addon) =>
+      addon.trainSteps(
+        this.run.handle,
+        batches.map(({ images }) => images),
+        batches.map(({ labels }) => labels),
+        Float64Array.of(loss.labelSmoothing, loss.weightDecay),
+        dropoutMasks ?? null,
+        encodeUpdates(updates),
+        first.index,
+        first.count,
+      ),
+    );
+    return rows.map(decodeResult);
+  }
+
+  scaleLoss({ kind, scale, good, bad, consecutive }: LossScale): void {
+    const words = Float64Array.of(lossScalings.indexOf(kind), scale, good, bad, consecutive);
+    engine().setLossScale(this.run.handle, words);
   }
 
   abandonStep(): Promise<void> {
@@ -151,7 +174,7 @@ export class NativeTraining extends Running implements TrainingRun {
   }
 
   applyUpdate(update: UpdateSettings): Promise<void> {
-    return this.run.ask((addon) => addon.applyUpdate(this.run.handle, encodeUpdate(update)));
+    return this.run.ask((addon) => addon.applyUpdate(this.run.handle, encodeUpdates([update])));
   }
 
   logits(): Float32Array {
@@ -165,29 +188,29 @@ export class NativeTraining extends Running implements TrainingRun {
     return this.run.kept(layer, this.run.program.batch);
   }
 
+  /** Without updates one shard is computed only. */
   async #step(
     batch: Batch,
     loss: LossSettings,
-    update: Float64Array | null,
+    updates: readonly UpdateSettings[] | null,
     { index, count }: Shard,
   ): Promise<StepResult> {
     const settings = Float64Array.of(loss.labelSmoothing, loss.weightDecay);
-    const { images, labels } = batch;
-    const mask = loss.dropoutMask ?? null;
-    const [crossEntropy, decayLoss, correct1, correct5, finite, stops, failures, exchangeSeconds] =
-      await this.run.ask((addon) =>
-        addon.trainStep(this.run.handle, images, labels, settings, mask, update, index, count),
-      );
-    return {
-      crossEntropy,
-      decayLoss,
-      correct1,
-      correct5,
-      finite: finite === 1,
-      stops,
-      failures,
-      exchangeSeconds,
-    };
+    const masks = loss.dropoutMask === undefined ? null : [loss.dropoutMask];
+    const encoded = updates === null ? null : encodeUpdates(updates);
+    const [row] = await this.run.ask((addon) =>
+      addon.trainSteps(
+        this.run.handle,
+        [batch.images],
+        [batch.labels],
+        settings,
+        masks,
+        encoded,
+        index,
+        count,
+      ),
+    );
+    return decodeResult(row as StepNumbers);
   }
 }
 
@@ -245,6 +268,26 @@ function inPortions(program: Program, batch: number): Program {
   return { ...program, batch, memory: planMemory({ ...program, batch }) };
 }
 
-function encodeUpdate(u: UpdateSettings): Float64Array {
-  return Float64Array.of(u.learningRate, u.momentum, u.weightDecay, u.averageDecay, Number(u.nesterov));
+function encodeUpdates(updates: readonly UpdateSettings[]): Float64Array {
+  return Float64Array.from(
+    updates.flatMap((u) => [u.learningRate, u.momentum, u.weightDecay, u.averageDecay, Number(u.nesterov)]),
+  );
+}
+
+function decodeResult(row: StepNumbers): StepResult {
+  const [crossEntropy, decayLoss, correct1, correct5, finite, stops, failures, exchangeSeconds] = row;
+  const [scale, good, bad, consecutive] = row.slice(8) as [number, number, number, number];
+  return {
+    ...{
+      crossEntropy,
+      decayLoss,
+      correct1,
+      correct5,
+      finite: finite === 1,
+      stops,
+      failures,
+      exchangeSeconds,
+    },
+    lossScale: { scale, good, bad, consecutive },
+  };
 }
