@@ -25,7 +25,7 @@ import type {
   StepEvent,
   TrainEvent,
 } from "../run/events.js";
-import { passedOverText, passes } from "../run/plain-lines.js";
+import { passedOverText, passes, skippedText } from "../run/plain-lines.js";
 import { rateAt, type ResolvedSettings } from "../settings/resolve-settings.js";
 import type { Settings } from "../settings/settings.js";
 import { count, duration, millions, percent, rate } from "./format.js";
@@ -66,6 +66,7 @@ export function reportRun(terminal: Terminal): RunReport {
         `top-1 ${percent(epoch.top1 / epoch.steps)}`,
         `waiting ${percent(event.waiting)}`,
         ...(event.exchanging > 0 ? [`exchange ${percent(event.exchanging)}`] : []),
+        ...(event.skipped > 0 ? [`skipped ${count(event.skipped)}`] : []),
         ...(event.seconds_left > 0 ? [`left ${duration(event.seconds_left)}`] : []),
       ],
     });
@@ -109,6 +110,9 @@ export function reportRun(terminal: Terminal): RunReport {
             ...(event.best ? ["best so far"] : []),
           ],
         });
+        return;
+      case "skipped":
+        progress.note(skippedText(event));
         return;
       case "bad_image":
         progress.note(`left out: ${event.file}: ${event.reason}`);

@@ -60,7 +60,7 @@ function begin(options: Partial<SummaryOptions> = {}) {
 const images = Uint8Array.from({ length: 4 * 32 * 32 * 3 }, (_, i) => (i * 7) % 256);
 
 function stepEvent(step: number): StepEvent {
-  const rest = { epoch: 0, seconds_left: 0, waiting: 0, exchanging: 0 };
+  const rest = { epoch: 0, seconds_left: 0, waiting: 0, exchanging: 0, loss_scale: null, skipped: 0 };
   const scores = { loss: 2.5, cross_entropy: 2, decay_loss: 0.5, top1: 0.25, top5: 0.5 };
   return { event: "step", step, ...rest, ...scores, learning_rate: 0.125, images_per_second: 8 };
 }

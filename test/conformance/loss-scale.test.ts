@@ -109,7 +109,7 @@ suite("the rule of the loss scale", () => {
     for (let trial = 0; trial < 10_000; trial++) {
       const draws = new Draws(5, streams.draw, 0, trial);
       const beginnings = [2 ** 32, LARGEST, 2e38, 1, 1.2, 1.5];
-      const begin = initialLossScale("dynamic", beginnings[trial % beginnings.length] as number);
+      const begin = initialLossScale("dynamic", beginnings[trial % beginnings.length]);
       const finite = pattern(draws);
       const model = new Model(begin.scale);
       const engineSaid = countedByEngine(begin, finite);
@@ -377,8 +377,8 @@ function ofEachKind({ parameters }: Program): readonly Program["parameters"][num
   });
 }
 
-function withoutTimes({ exchangeSeconds: _, ...result }: StepResult): Omit<StepResult, "exchangeSeconds"> {
-  return result;
+function withoutTimes(result: StepResult): StepResult {
+  return { ...result, exchangeSeconds: 0 };
 }
 
 async function onRun<T>(
@@ -425,8 +425,8 @@ async function stateOf(run: TrainingRun): Promise<TrainingArrays> {
 
 /** What a skipped step must not change. */
 async function learnt(run: TrainingRun): Promise<Omit<TrainingArrays, "gradients">> {
-  const { gradients: _, ...rest } = await stateOf(run);
-  return rest;
+  const { parameters, statistics, momentum, averages } = await stateOf(run);
+  return { parameters, statistics, momentum, averages };
 }
 
 function assertAlike(actual: TrainingArrays, expected: TrainingArrays): void {
