@@ -72,7 +72,10 @@ StepResult TrainingStep::Compute(const ShardBatch& batch, const LossSettings& lo
   result.stops = static_cast<long>(tail_[kStops]);
   result.failures = static_cast<long>(tail_[kFailures]);
   result.finite = IsFinite(result);
-  if (loss_scale_.scale != 1) executor_.DivideGradients(loss_scale_.scale);
+  if (result.failures == 0 && loss_scale_.scale != 1) {
+    if (exchange_) exchange_->AwaitTaken();
+    executor_.DivideGradients(loss_scale_.scale);
+  }
   return result;
 }
 

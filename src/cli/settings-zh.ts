@@ -146,7 +146,7 @@ export const chineseSettings: Readonly<Record<SettingName, ChineseSetting>> = {
     help: "允许使用的数值格式；本引擎以 f32 计算，除 force_fp16 外的各模式都允许 f32",
   },
   loss_scale: {
-    help: "把损失乘以一个倍数，再把梯度除以同一倍数，使梯度不致小于窄数值格式的范围；数值非有限的步会被跳过：dynamic 自动寻找最大的倍数，fixed 保持不变，none 遇到这样的步即结束训练",
+    help: "损失所乘的倍数，使梯度不致小于窄数值格式的范围：dynamic 自动寻找最大的倍数，fixed 保持不变，二者都跳过数值非有限的步；none 遇到这样的步即结束训练",
     unset: "混合精度时为 dynamic，f32 时为 none",
   },
   loss_scale_value: {

@@ -397,7 +397,7 @@ export const settings = {
       },
     ),
     loss_scale: choice(["dynamic", "fixed", "none"], {
-      help: "multiply the loss, and divide the gradients by as much, so that none is too small for a narrow format; steps that are not finite are skipped: dynamic finds the largest scale, fixed keeps one, none ends the run at such a step",
+      help: "what the loss is multiplied by, so that gradients are not too small for a narrow format: dynamic finds the largest scale, fixed keeps one, both pass over steps that are not finite; none ends the run at such a step",
       source: "dynamic in mixed precision, none in f32",
       mayChange: true,
     }),

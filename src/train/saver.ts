@@ -175,7 +175,8 @@ export class Saver {
     return state;
   }
 
-  diverged(what: string, step: number, found: string): DivergedError {
+  /** @param instead what to do rather than learn more slowly */
+  diverged(what: string, step: number, found: string, instead?: string): DivergedError {
     const { runDir, settings, length } = this.#plan;
     const saved = this.#saved.step < 0 ? undefined : join(runDir, stepFolder(this.#saved.step));
     return new DivergedError({
@@ -185,10 +186,11 @@ export class Saver {
       found,
       safe: `Nothing of it was saved${saved === undefined ? "" : `; the last good checkpoint is ${saved}`}`,
       hint:
+        instead ??
         `Start a new run with a lower --lr than ${settings.lr}` +
-        (saved === undefined
-          ? ""
-          : `, from these weights if you like: --init_from ${shellWord(saved)} --recipe ${settings.recipe} --log_dir NEW`),
+          (saved === undefined
+            ? ""
+            : `, from these weights if you like: --init_from ${shellWord(saved)} --recipe ${settings.recipe} --log_dir NEW`),
     });
   }
 

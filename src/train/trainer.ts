@@ -414,7 +414,7 @@ class Training {
 
   /** A step was not finite. Where the loss is scaled another scale or batch may be; else, or where none was for long, the run ends. */
   async #skip(result: StepResult): Promise<void> {
-    const { settings } = this.#plan;
+    const { settings, runDir } = this.#plan;
     const { standing } = this.#prepared;
     const { kind } = lossScaling(settings);
     const loss = result.crossEntropy + result.decayLoss;
@@ -433,12 +433,12 @@ class Training {
     if (!isStuck({ kind, ...result.lossScale })) return;
     await this.#saver.rescue();
     const { scale, consecutive } = result.lossScale;
-    const what = `the loss or a gradient was not finite in ${consecutive} steps in a row, whatever the loss scale`;
-    throw this.#saver.diverged(
-      kind === "fixed" ? `${what.slice(0, what.indexOf(","))}, and the loss scale is fixed` : what,
-      step,
-      `${found}, loss scale ${scale}`,
-    );
+    const what = `the loss or a gradient was not finite in ${consecutive} steps in a row`;
+    const at = `${found}, loss scale ${scale}`;
+    if (kind === "dynamic") throw this.#saver.diverged(`${what}, whatever the loss scale`, step, at);
+    const resume = settings.do_checkpoint ? ` --resume ${shellWord(runDir)}` : "";
+    const instead = `Let the scale be found: riffle train${resume} --loss_scale dynamic; or give a smaller --loss_scale_value`;
+    throw this.#saver.diverged(`${what}, at a loss scale that is fixed`, step, at, instead);
   }
 
   /** A step was made: where the run stands, and what it reports. */
