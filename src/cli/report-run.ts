@@ -26,6 +26,7 @@ import type {
   TrainEvent,
 } from "../run/events.js";
 import { passedOverText, passes, skippedText } from "../run/plain-lines.js";
+import { lossScaling } from "../settings/loss-scaling.js";
 import { rateAt, type ResolvedSettings } from "../settings/resolve-settings.js";
 import type { Settings } from "../settings/settings.js";
 import { count, duration, millions, percent, rate } from "./format.js";
@@ -216,7 +217,9 @@ function heading(event: StartEvent): string[] {
         : [titled("Shards", shardWords(s))]),
     titled(
       "Machine",
-      machineLine(event.backend, event.ranks?.threads ?? s.threads) + precision(s.precision_mode),
+      machineLine(event.backend, event.ranks?.threads ?? s.threads) +
+        precision(s.precision_mode) +
+        scaling(s),
     ),
     titled("Recipe", `${event.recipe}: ${learning.join(", ")}`),
     ...event.notes.map((note, i) => titled(i === 0 ? "Note" : "", note)),
@@ -298,6 +301,12 @@ function cacheLines(cache: Settings["cache"] | undefined, folder: string | null)
 function precision(mode: Settings["precision_mode"] | undefined): string {
   if (mode === undefined || mode === "must_keep_origin_dtype") return " · f32";
   return ` · f32 (${mode} would permit f16, which this engine does not have)`;
+}
+
+/** " · loss scale dynamic from 4294967296" */
+function scaling(settings: Settings): string {
+  const { kind, value } = lossScaling(settings);
+  return kind === "none" ? "" : ` · loss scale ${kind === "fixed" ? "" : "dynamic from "}${value}`;
 }
 
 function machineLine(backend: string, threads: number | undefined): string {

@@ -114,6 +114,18 @@ suite("Summaries of a run", () => {
     assert.deepEqual(data, Buffer.from(images.subarray(32 * 32 * 3, 2 * 32 * 32 * 3)));
   });
 
+  test("hold the loss scale where there is one", async () => {
+    const { runDir, summaries } = begin();
+    await summaries.before(1, images);
+    await summaries.before(1, images); // the step was skipped, and is made again
+    await summaries.step({ ...stepEvent(1), loss_scale: 1024, skipped: 1 });
+    await summaries.close();
+    const written = await eventsIn(runDir);
+    assert.deepEqual(stepsOf(written), [1]);
+    const scalars = scalarsOf(valuesOf(written[2] as TfEvent));
+    assert.deepEqual([scalars.get("loss_scale"), scalars.get("skipped_steps")], [1024, 1]);
+  });
+
   test("count the weights before the update, and gradients of the whole loss, decay included", async () => {
     const { runDir, summaries, step } = begin();
     await step(1);

@@ -70,7 +70,7 @@ for (const shards of [1, 2]) {
       const scale = Math.fround(2 * largest);
       editState(at, { loss_scale: { scale, good: 998, bad: 0, consecutive: 0 } });
       const run = onTheEdge();
-      const { events } = await trainAndWatch({ resume: run, max_train_steps: steps });
+      const { events } = await trainAndWatch({ resume: run, max_train_steps: steps, log_name: "plain.log" });
       straight = { run, events };
     });
 
@@ -86,6 +86,12 @@ for (const shards of [1, 2]) {
       const { skipped: before = 0, loss_scale: begun } = stateIn(join(base, "step-4"));
       const state = stateIn(join(run, `step-${steps}`));
       assert.equal(state.skipped, before + skipped);
+      const log = readFileSync(join(run, "plain.log"), "utf8");
+      assert.equal(
+        log.match(/^skipped a step after step \d+: not finite; loss scale now /gm)?.length,
+        skipped,
+      );
+      assert.match(log, new RegExp(`^ended after step ${steps}, .*, ${state.skipped} steps skipped$`, "m"));
       const end = events.at(-1);
       assert.ok(end?.event === "end" && end.skipped === state.skipped);
       assert.ok((state.loss_scale?.scale ?? NaN) < 2 * (begun?.scale ?? NaN));
