@@ -122,7 +122,7 @@ void ThrowCurrent(napi_env env) noexcept {
   if (!pending) napi_throw(env, ErrorOf(env, failure));
 }
 
-napi_value Promise(napi_env env, std::initializer_list<napi_value> hold, std::function<void()> run,
+napi_value Promise(napi_env env, const std::vector<napi_value>& hold, std::function<void()> run,
                    std::function<napi_value(napi_env)> finish) {
   auto job = std::make_unique<Job>(env);
   job->run = std::move(run);

@@ -34,7 +34,7 @@ napi_value Guard(napi_env env, Body&& body) noexcept {
 
 // Work on a thread of libuv's pool. `run` touches no JavaScript value; `finish` makes the promise's value of what it
 // left. `hold` keeps the objects alive whose memory it reads and writes; what is no object needs no holding.
-napi_value Promise(napi_env env, std::initializer_list<napi_value> hold, std::function<void()> run,
+napi_value Promise(napi_env env, const std::vector<napi_value>& hold, std::function<void()> run,
                    std::function<napi_value(napi_env)> finish);
 
 void Export(napi_env env, napi_value exports, const char* name, napi_callback function);

@@ -9,6 +9,7 @@
 #include "../runtime/isa.h"
 #include "../runtime/peak.h"
 #include "addon.h"
+#include "loss_scale_numbers.h"
 #include "ranks.h"
 #include "run.h"
 
@@ -28,34 +29,25 @@ constexpr napi_type_tag kRunTag = {0x5269666c65527531ULL, 0x9c1f3b7a2d4e6f80ULL}
 
 int Threads(napi_env env, napi_value value) { return static_cast<int>(Number(env, value, 1, 1024, "threads")); }
 
-UpdateSettings UpdateFrom(napi_env env, napi_value value) {
-  const double* u = Array<double>(env, value, napi_float64_array, 5, "update");
+constexpr size_t kUpdateNumbers = 5;
+
+UpdateSettings UpdateFrom(const double* u) {
   return {.learning_rate = u[0], .momentum = u[1], .weight_decay = u[2], .average_decay = u[3], .nesterov = u[4] != 0};
 }
 
-// What a step of training is given, checked.
-struct Given {
-  const uint8_t* images;
-  const int32_t* labels;
-  LossSettings loss;
-};
-
-Given GivenFrom(napi_env env, const Run& run, napi_value images, napi_value labels, napi_value loss, napi_value mask) {
-  const ProgramInfo& p = run.program();
+// A batch as the program wants it; the mask may be null.
+ShardBatch BatchFrom(napi_env env, const Executor& executor, napi_value images, napi_value labels, napi_value mask) {
+  const ProgramInfo& p = executor.program();
   const size_t batch = p.batch;
-  Given given = {.images = Array<uint8_t>(env, images, napi_uint8_array, batch * p.image_size * p.image_size * 3, "images"),
-                 .labels = Array<int32_t>(env, labels, napi_int32_array, batch, "labels"),
-                 .loss = {}};
+  ShardBatch b{};
+  b.images = Array<uint8_t>(env, images, napi_uint8_array, batch * p.image_size * p.image_size * 3, "images");
+  b.labels = Array<int32_t>(env, labels, napi_int32_array, batch, "labels");
   for (size_t i = 0; i < batch; ++i)
-    if (given.labels[i] < 0 || given.labels[i] >= p.classes)
-      throw std::invalid_argument("label " + std::to_string(given.labels[i]) + " of sample " + std::to_string(i) +
+    if (b.labels[i] < 0 || b.labels[i] >= p.classes)
+      throw std::invalid_argument("label " + std::to_string(b.labels[i]) + " of sample " + std::to_string(i) +
                                   " is not one of " + std::to_string(p.classes) + " classes");
-  const double* l = Array<double>(env, loss, napi_float64_array, 2, "loss");
-  given.loss = {.label_smoothing = l[0], .weight_decay = l[1]};
-  if (!IsNullish(env, mask))
-    given.loss.dropout_mask =
-        Array<float>(env, mask, napi_float32_array, batch * run.executor->features(), "dropout mask");
-  return given;
+  if (mask) b.dropout_mask = Array<float>(env, mask, napi_float32_array, batch * executor.features(), "dropout mask");
+  return b;
 }
 
 // createRun(words: Float64Array, threads: number, isa: string, team: boolean, exchange: string, synchronised: boolean,
@@ -165,10 +157,11 @@ napi_value WriteState(napi_env env, napi_callback_info info) {
   });
 }
 
-// trainStep(run, images, labels, loss [labelSmoothing, weightDecay], dropoutMask | null, update | null, index, count):
-// Promise<[crossEntropy, decayLoss, correct1, correct5, finite, stops, failures, exchangeSeconds]>. The shard `index` of the `count` that this process
-// runs in a step; after the last the numbers are the whole step's, and `update` is applied.
-napi_value TrainStep(napi_env env, napi_callback_info info) {
+// trainSteps(run, images[], labels[], loss [labelSmoothing, weightDecay], dropoutMasks[] | null, updates [5 each], index, count):
+// Promise<[crossEntropy, decayLoss, correct1, correct5, finite, stops, failures, exchangeSeconds, scale, good, bad, consecutive][]>.
+// Batches of consecutive shards, of which this process runs `count` in a step, the first being shard `index`. A row for each step;
+// the n-th of the updates is of the n-th step that is finite. Without updates one shard is computed only.
+napi_value TrainSteps(napi_env env, napi_callback_info info) {
   return Guard(env, [&] {
     const auto args = Arguments(env, info, 8);
     Run& run = SingleRun(env, args[0]);
@@ -176,24 +169,60 @@ napi_value TrainStep(napi_env env, napi_callback_info info) {
     if (!p.training) throw std::invalid_argument("an inference program cannot train");
     const int count = static_cast<int>(Number(env, args[7], 1, 65536, "count of shards"));
     const int index = static_cast<int>(Number(env, args[6], 0, count - 1, "shard"));
-    const Given given = GivenFrom(env, run, args[1], args[2], args[3], args[4]);
-    const bool updates = !IsNullish(env, args[5]);
-    const UpdateSettings update = updates ? UpdateFrom(env, args[5]) : UpdateSettings{};
-    auto result = std::make_shared<StepResult>();
+    const uint32_t batches = ArrayLength(env, args[1]);
+    const bool masked = !IsNullish(env, args[4]);
+    if (batches == 0 || ArrayLength(env, args[2]) != batches || (masked && ArrayLength(env, args[4]) != batches))
+      throw std::invalid_argument("pictures, labels and dropout masks of as many batches are expected");
+    std::vector<napi_value> held = {args[0]};
+    std::vector<ShardBatch> shards;
+    for (uint32_t i = 0; i < batches; ++i) {
+      shards.push_back(BatchFrom(env, *run.executor, Element(env, args[1], i), Element(env, args[2], i),
+                                 masked ? Element(env, args[4], i) : nullptr));
+      for (const napi_value array : {args[1], args[2]}) held.push_back(Element(env, array, i));
+      if (masked) held.push_back(Element(env, args[4], i));
+    }
+    const double* l = Array<double>(env, args[3], napi_float64_array, 2, "loss");
+    const LossSettings loss = {.label_smoothing = l[0], .weight_decay = l[1]};
+    const bool updating = !IsNullish(env, args[5]);
+    if (!updating && (batches != 1 || count != 1)) throw std::invalid_argument("only a step of one shard goes without its update");
+    std::vector<UpdateSettings> updates;
+    if (updating) {
+      const Span all = TypedArray(env, args[5], napi_float64_array, "updates");
+      const double* u = static_cast<const double*>(all.data);
+      if (all.length != kUpdateNumbers * ((index + batches) / count))
+        throw std::invalid_argument("an update for each whole step is expected");
+      for (size_t i = 0; i < all.length; i += kUpdateNumbers) updates.push_back(UpdateFrom(u + i));
+    }
+    auto results = std::make_shared<std::vector<StepResult>>();
     auto turn = std::make_shared<Turn>(run);
     return Promise(
-        env, {args[0], args[1], args[2], args[4]},
-        [turn, given, updates, update, result, index, count] {
+        env, held,
+        [turn, shards, loss, updating, updates, results, index, count] {
           TrainingStep& step = *(*turn)->step;
-          *result = step.Compute(given.images, given.labels, given.loss, index, count);
-          if (updates && result->finite && index + 1 == count) step.Update(update);
+          if (updating) *results = step.Run(shards, loss, updates, index, count);
+          else results->push_back(step.Compute(shards[0], loss, 0, 1));
         },
-        [result](napi_env e) {
-          return MakeNumbers(e, {result->cross_entropy, result->decay_loss, static_cast<double>(result->correct1),
-                                 static_cast<double>(result->correct5), result->finite ? 1.0 : 0.0,
-                                 static_cast<double>(result->stops), static_cast<double>(result->failures),
-                                 result->exchange_seconds});
+        [results](napi_env e) {
+          std::vector<napi_value> rows;
+          for (const StepResult& r : *results)
+            rows.push_back(MakeNumbers(
+                e, {r.cross_entropy, r.decay_loss, static_cast<double>(r.correct1), static_cast<double>(r.correct5),
+                    r.finite ? 1.0 : 0.0, static_cast<double>(r.stops), static_cast<double>(r.failures), r.exchange_seconds,
+                    r.scale.scale, static_cast<double>(r.scale.good), static_cast<double>(r.scale.bad),
+                    static_cast<double>(r.scale.consecutive)}));
+          return MakeArray(e, rows);
         });
+  });
+}
+
+// setLossScale(run, [kind, scale, good, bad, consecutive]): of the steps that follow.
+napi_value SetLossScale(napi_env env, napi_callback_info info) {
+  return Guard(env, [&] {
+    const auto args = Arguments(env, info, 2);
+    Run& run = SingleRun(env, args[0]);
+    if (!run.step) throw std::invalid_argument("an inference program has no steps of training");
+    run.step->set_loss_scale(LossScaleFrom(Array<double>(env, args[1], napi_float64_array, 5, "loss scale")));
+    return Undefined(env);
   });
 }
 
@@ -203,7 +232,7 @@ napi_value ApplyUpdateTo(napi_env env, napi_callback_info info) {
     const auto args = Arguments(env, info, 2);
     Run& run = SingleRun(env, args[0]);
     if (!run.program().training) throw std::invalid_argument("an inference program cannot train");
-    const UpdateSettings update = UpdateFrom(env, args[1]);
+    const UpdateSettings update = UpdateFrom(Array<double>(env, args[1], napi_float64_array, kUpdateNumbers, "update"));
     auto turn = std::make_shared<Turn>(run);
     return Promise(env, {args[0]}, [turn, update] { (*turn)->step->Update(update); }, Undefined);
   });
@@ -250,7 +279,7 @@ napi_value Logits(napi_env env, napi_callback_info info) {
   });
 }
 
-// runTime(run, time, images, labels, loss, dropoutMask | null): Promise<[crossEntropy, decayLoss]>. Executor::RunTime; the loss is that of
+// runTime(run, time, images, labels, loss [labelSmoothing, weightDecay, scale], dropoutMask | null): Promise<[crossEntropy, decayLoss]>. Executor::RunTime; the loss is that of
 // the last step forward, else zeros. Nothing is exchanged or updated.
 napi_value RunTime(napi_env env, napi_callback_info info) {
   return Guard(env, [&] {
@@ -260,13 +289,17 @@ napi_value RunTime(napi_env env, napi_callback_info info) {
     if (!p.training) throw std::invalid_argument("an inference program has no steps of training");
     const int times = 2 * static_cast<int>(p.steps.size()) - p.first_training;
     const int time = static_cast<int>(Number(env, args[1], 0, times - 1, "time"));
-    const Given given = GivenFrom(env, run, args[2], args[3], args[4], args[5]);
+    const ShardBatch batch =
+        BatchFrom(env, *run.executor, args[2], args[3], IsNullish(env, args[5]) ? nullptr : args[5]);
+    const double* l = Array<double>(env, args[4], napi_float64_array, 3, "loss");
+    const LossSettings loss = {
+        .label_smoothing = l[0], .weight_decay = l[1], .scale = l[2], .dropout_mask = batch.dropout_mask};
     auto result = std::make_shared<StepResult>();
     auto turn = std::make_shared<Turn>(run);
     return Promise(
         env, {args[0], args[2], args[3], args[5]},
-        [turn, time, given, result] {
-          *result = (*turn)->executor->RunTime(time, given.images, given.labels, given.loss);
+        [turn, time, batch, loss, result] {
+          *result = (*turn)->executor->RunTime(time, batch.images, batch.labels, loss);
         },
         [result](napi_env e) { return MakeNumbers(e, {result->cross_entropy, result->decay_loss}); });
   });
@@ -453,7 +486,8 @@ void RegisterEngine(napi_env env, napi_value exports) {
   Export(env, exports, "closeRun", CloseRun);
   Export(env, exports, "stateOf", StateOf);
   Export(env, exports, "writeState", WriteState);
-  Export(env, exports, "trainStep", TrainStep);
+  Export(env, exports, "trainSteps", TrainSteps);
+  Export(env, exports, "setLossScale", SetLossScale);
   Export(env, exports, "applyUpdate", ApplyUpdateTo);
   Export(env, exports, "abandonStep", AbandonStep);
   Export(env, exports, "requestStop", RequestStop);

@@ -60,8 +60,11 @@ class WindowExchange : public Exchange {
   void Begin(ThreadPool& pool, float scale) override {
     pool_ = &pool;
     scale_ = scale;
+    AwaitTaken();  // the gradients are written anew now
+  }
+
+  void AwaitTaken() override {
     if (!leaves_) return;
-    // The gradients are written anew now: everybody must have taken the sums of the step before.
     const Watch::Waiting waiting(ranks_.watch(), Common::kBegin, false, Phase::kExchanging);
     Pass(first().taken, leaving_);
     leaves_ = false;

@@ -25,6 +25,8 @@ class Exchange {
   // Returns when the gradients of all buckets are the sums, and adds up `tail`, which is not scaled. Sums are made in a binary
   // tree over the processes' numbers, so they are the same bits everywhere.
   virtual void Finish(double* tail, long count) = 0;
+  // Returns when no other process reads the sums here any more: before they are changed, other than by the next step.
+  virtual void AwaitTaken() {}
   // The sum of `values` at once, in the same order.
   virtual void Sum(double* values, long count) = 0;
 };

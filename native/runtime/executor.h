@@ -28,6 +28,7 @@ class Executor {
   StepResult ComputeGradients(const uint8_t* images, const int32_t* labels, const LossSettings& loss,
                               GradientSink* sink = nullptr);
   bool GradientsAreFinite() { return AllFinite(ws_, weights_.gradients); }
+  void DivideGradients(float divisor) { Divide(ws_, weights_.gradients, divisor); }
   void ApplyUpdate(const UpdateSettings& update, const double* statistics);
 
   // Inference: makes the state as it is now the one used, then logits [count, classes] of `images`, which are always a

@@ -3,12 +3,14 @@
 
 #include <cstdint>
 
+#include "loss_scale.h"
 #include "workspace.h"
 
 namespace riffle {
 
 struct LossSettings {
   double label_smoothing = 0, weight_decay = 0;
+  double scale = 1;  // of dlogits and all gradients after them
   const float* dropout_mask = nullptr;  // [batch, features]
 };
 
@@ -19,6 +21,7 @@ struct StepResult {
   // Of a whole step: processes that had asked to stop, that abandoned it, and seconds spent in the exchange with them.
   long stops = 0, failures = 0;
   double exchange_seconds = 0;
+  LossScale scale;  // after the step
 };
 
 // From the logits; leaves dlogits. `finite` is the caller's to fill.

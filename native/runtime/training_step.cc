@@ -30,8 +30,32 @@ TrainingStep::TrainingStep(Executor& executor, Exchange* exchange)
 
 TrainingStep::~TrainingStep() = default;
 
-StepResult TrainingStep::Compute(const uint8_t* images, const int32_t* labels, const LossSettings& loss, int index,
-                                 int count) {
+std::vector<StepResult> TrainingStep::Run(const std::vector<ShardBatch>& batches, LossSettings loss,
+                                          const std::vector<UpdateSettings>& updates, int index, int count) {
+  std::vector<StepResult> results;
+  size_t applied = 0;
+  for (size_t i = 0; i < batches.size(); ++i, index = (index + 1) % count) {
+    StepResult result = Compute(batches[i], loss, index, count);
+    const bool whole = index + 1 == count;
+    if (whole && result.failures == 0) {
+      if (result.finite) Update(updates.at(applied++));
+      loss_scale_.Count(result.finite);
+    }
+    result.scale = loss_scale_;
+    if (whole || i + 1 == batches.size()) results.push_back(result);
+    if (whole && Ends(result)) break;
+  }
+  return results;
+}
+
+// Where other processes share the step, a stop is theirs as well, and known to them by its sum alone.
+bool TrainingStep::Ends(const StepResult& result) const {
+  if (result.failures > 0 || result.stops > 0 || (!exchange_ && stop_requested_)) return true;
+  // Weights that are not finite, or too large, stay so.
+  return !result.finite && (!loss_scale_.on() || loss_scale_.IsStuck() || !std::isfinite(result.decay_loss));
+}
+
+StepResult TrainingStep::Compute(const ShardBatch& batch, const LossSettings& loss, int index, int count) {
   if (index != 0 && (index != next_ || count != count_)) throw std::invalid_argument("shards of a step come in their order");
   const Leaving leaving(executor_.pool());
   const bool last = index + 1 == count;
@@ -42,8 +66,12 @@ StepResult TrainingStep::Compute(const uint8_t* images, const int32_t* labels, c
   // Before any of the step's gradients is written: others may still read those of the step before.
   if (index == 0 && exchange_) executor_.pool().Enter(Doing::kExchanging);
   if (index == 0 && exchange_) exchange_->Begin(executor_.pool(), 1.0f / static_cast<float>(shards_));
-  StepResult result = executor_.ComputeGradients(images, labels, loss, last ? this : nullptr);
+  LossSettings own = loss;
+  own.dropout_mask = batch.dropout_mask;
+  own.scale = loss_scale_.scale;
+  StepResult result = executor_.ComputeGradients(batch.images, batch.labels, own, last ? this : nullptr);
   executor_.pool().Enter(Doing::kSumming);
+  result.scale = loss_scale_;
   FillTail(result);
   if (!last) {
     PutAside(index);
@@ -62,9 +90,21 @@ StepResult TrainingStep::Compute(const uint8_t* images, const int32_t* labels, c
   std::for_each(tail_.begin() + kStatistics, tail_.end(), [shards](double& v) { v /= shards; });
   result.stops = static_cast<long>(tail_[kStops]);
   result.failures = static_cast<long>(tail_[kFailures]);
-  result.finite = result.failures == 0 && std::isfinite(result.cross_entropy) && std::isfinite(result.decay_loss) &&
-                  executor_.GradientsAreFinite();
+  result.finite = IsFinite(result);
+  if (result.failures == 0 && loss_scale_.scale != 1) {
+    if (exchange_) exchange_->AwaitTaken();
+    executor_.DivideGradients(loss_scale_.scale);
+  }
   return result;
+}
+
+// The same in all processes: they have the sums of all.
+bool TrainingStep::IsFinite(const StepResult& result) {
+  if (result.failures > 0 || !std::isfinite(result.cross_entropy) || !std::isfinite(result.decay_loss)) return false;
+  // A step that is skipped leaves nothing behind, so what would be left in the statistics counts as well.
+  const auto finite = [](double v) { return std::isfinite(static_cast<float>(v)); };  // as it is kept
+  if (loss_scale_.on() && !std::all_of(tail_.begin() + kStatistics, tail_.end(), finite)) return false;
+  return executor_.GradientsAreFinite();
 }
 
 void TrainingStep::Abandon() {

@@ -35,4 +35,12 @@ bool AllFinite(Workspace& ws, const float* gradients) {
   return std::all_of(finite.begin(), finite.end(), [](char f) { return f; });
 }
 
+void Divide(Workspace& ws, float* gradients, float divisor) {
+  const long count = ws.program.trained_count;
+  ws.pool.Run(Chunks(count), [&](long t, int) {
+    const long end = std::min((t + 1) * kChunk, count);
+    for (long i = t * kChunk; i < end; ++i) gradients[i] /= divisor;
+  });
+}
+
 }  // namespace riffle

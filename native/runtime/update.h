@@ -17,4 +17,7 @@ void ApplyUpdate(Workspace& workspace, const Weights& weights, const UpdateSetti
 // Whether every gradient is a number.
 bool AllFinite(Workspace& workspace, const float* gradients);
 
+// All gradients, each rounded once.
+void Divide(Workspace& workspace, float* gradients, float divisor);
+
 }  // namespace riffle

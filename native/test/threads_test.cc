@@ -169,7 +169,7 @@ Outcome Train(const KernelTable& kernels, int threads, Profile* profile = nullpt
   TrainingStep training_step(training, nullptr);
   training.pool().set_profile(profile);
   for (int step = 0; step < 3; ++step) {
-    const StepResult result = training_step.Compute(images.data(), labels.data(), {.label_smoothing = 0.1, .weight_decay = 1e-3}, 0, 1);
+    const StepResult result = training_step.Compute({images.data(), labels.data(), nullptr}, {.label_smoothing = 0.1, .weight_decay = 1e-3}, 0, 1);
     o.losses.push_back(result.finite ? result.cross_entropy + result.decay_loss : NAN);
     training_step.Update({.learning_rate = 0.1, .momentum = 0.9, .weight_decay = 1e-3, .average_decay = 0.9, .nesterov = true});
   }

@@ -5,6 +5,7 @@
  */
 
 import { firstTraining, type PlaneId, type Program } from "../program/program.js";
+import type { LossScale, LossScaleCounts } from "./loss-scale.js";
 
 /** The trained numbers, f32, laid out as the program's parameter table says. */
 export interface Weights {
@@ -83,6 +84,20 @@ export interface StepResult {
   readonly failures: number;
   /** Seconds that went into waiting for other processes and adding up what they sent. */
   readonly exchangeSeconds: number;
+  /** After the step. */
+  readonly lossScale: LossScaleCounts;
+}
+
+/** Steps of training that are made in one call. */
+export interface Loop {
+  /** Of consecutive shards, `first` that of the first; a step has one for each shard of this process. */
+  readonly batches: readonly Batch[];
+  readonly first: Shard;
+  readonly loss: Omit<LossSettings, "dropoutMask">;
+  /** As many as batches; absent without dropout. */
+  readonly dropoutMasks?: readonly Float32Array[] | undefined;
+  /** As many as whole steps: the n-th belongs to the n-th step that is finite. */
+  readonly updates: readonly UpdateSettings[];
 }
 
 /** A loaded training program; all of its arrays are zero until they are written. Calls must not overlap. */
@@ -99,6 +114,18 @@ export interface TrainingRun {
    * shard begins a step, whatever another has left.
    */
   step(batch: Batch, loss: LossSettings, update: UpdateSettings, shard?: Shard): Promise<StepResult>;
+  /**
+   * Steps one after the other, each as `step` makes it; a result for each, and the own one of a shard whose step goes on.
+   *
+   * Ends early after a step that a process asked to stop at or abandoned, and after one that is not finite where no loss
+   * scale can mend that.
+   */
+  steps(loop: Loop): Promise<StepResult[]>;
+  /**
+   * What the loss of the steps that follow is multiplied by; 1 before. Gradients are divided by it again when they have been
+   * added and are known to be finite; statistics count among what has to be.
+   */
+  scaleLoss(scale: LossScale): void;
   /** In place of the shards that are left of a step, so that the other processes learn of a failure with its result. */
   abandonStep(): Promise<void>;
   /** Asks all processes of the run to stop: the next result of a whole step tells them. May come while a step runs. */
@@ -113,9 +140,10 @@ export interface TrainingRun {
   kept(layer: string): Float32Array;
   /**
    * Forward and backward of a shard, one layer at a time: for who looks at each before the places of its planes are used
-   * again (program/plan-memory.ts). Fills `gradients`; nothing is exchanged or updated, and the next `step` begins anew.
+   * again (program/plan-memory.ts). Fills `gradients`, `scale` times as large; nothing is exchanged or updated, and the next
+   * `step` begins anew.
    */
-  walk(batch: Batch, loss: LossSettings, visit: WalkVisitor): Promise<void>;
+  walk(batch: Batch, loss: LossSettings, scale: number, visit: WalkVisitor): Promise<void>;
   /** Planes of one size, all of whose values stand at this time of a walk: [batch, planes, height, width]. */
   planes(planes: readonly PlaneId[], view: PlaneView): Float32Array;
   /** Writes down what threads do in the next steps, so many of them at most; absent where the backend cannot. */

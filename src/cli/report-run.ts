@@ -25,7 +25,8 @@ import type {
   StepEvent,
   TrainEvent,
 } from "../run/events.js";
-import { dumpLine, passedOverText, passes, profileLines } from "../run/plain-lines.js";
+import { dumpLine, passedOverText, passes, profileLines, skippedText } from "../run/plain-lines.js";
+import { lossScaling } from "../settings/loss-scaling.js";
 import { rateAt, type ResolvedSettings } from "../settings/resolve-settings.js";
 import { precisionWords } from "../settings/precision.js";
 import type { Settings } from "../settings/settings.js";
@@ -67,6 +68,7 @@ export function reportRun(terminal: Terminal): RunReport {
         `top-1 ${percent(epoch.top1 / epoch.steps)}`,
         `waiting ${percent(event.waiting)}`,
         ...(event.exchanging > 0 ? [`exchange ${percent(event.exchanging)}`] : []),
+        ...(event.skipped > 0 ? [`skipped ${count(event.skipped)}`] : []),
         ...(event.seconds_left > 0 ? [`left ${duration(event.seconds_left)}`] : []),
       ],
     });
@@ -110,6 +112,9 @@ export function reportRun(terminal: Terminal): RunReport {
             ...(event.best ? ["best so far"] : []),
           ],
         });
+        return;
+      case "skipped":
+        progress.note(skippedText(event));
         return;
       case "bad_image":
         progress.note(`left out: ${event.file}: ${event.reason}`);
@@ -219,7 +224,7 @@ function heading(event: StartEvent): string[] {
         : [titled("Shards", shardWords(s))]),
     titled(
       "Machine",
-      `${machineLine(event.backend, event.ranks?.threads ?? s.threads)} · ${precisionWords(s.precision_mode)}`,
+      `${machineLine(event.backend, event.ranks?.threads ?? s.threads)} · ${precisionWords(s.precision_mode)}${scaling(s)}`,
     ),
     titled("Recipe", `${event.recipe}: ${learning.join(", ")}`),
     ...event.notes.map((note, i) => titled(i === 0 ? "Note" : "", note)),
@@ -295,6 +300,12 @@ function cacheLines(cache: Settings["cache"] | undefined, folder: string | null)
   if (cache === undefined || cache === "none") return [];
   const where = folder === null ? "in memory" : `in ${shortPath(folder)}`;
   return [titled("Cache", `${cache} pictures ${where} · trained on in place of the originals`)];
+}
+
+/** " · loss scale dynamic from 4294967296" */
+function scaling(settings: Settings): string {
+  const { kind, value } = lossScaling(settings);
+  return kind === "none" ? "" : ` · loss scale ${kind === "fixed" ? "" : "dynamic from "}${value}`;
 }
 
 function machineLine(backend: string, threads: number | undefined): string {

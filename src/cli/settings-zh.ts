@@ -138,10 +138,20 @@ export const chineseSettings: Readonly<Record<SettingName, ChineseSetting>> = {
   epochs_between_evals: { help: "两次在验证集上评估之间的轮数；最后一步总会评估" },
   eval_batch_size: { help: "评估或预测时每批的图像数；不影响结果" },
   log_steps: { help: "events.jsonl 中两行训练记录之间的步数" },
-  iterations_per_loop: { help: "两次报告之间的步数：日志行、进度和摘要都在一个循环结束时产生" },
+  iterations_per_loop: {
+    help: "引擎一次调用所做的步数，各步的批次须同时放在内存中；日志行、进度和摘要都在一个循环结束时产生；不影响结果",
+  },
   save_summary_steps: { help: "两次写 TensorBoard 摘要之间的步数；0 表示不写" },
   precision_mode: {
     help: "允许使用的数值格式：allow_mix_precision（以及 force_fp16）以 bf16 存储特征图，其余各模式以 f32 计算",
+  },
+  loss_scale: {
+    help: "损失所乘的倍数，使梯度不致小于窄数值格式的范围：dynamic 自动寻找最大的倍数，fixed 保持不变，二者都跳过数值非有限的步；none 遇到这样的步即结束训练",
+    unset: "混合精度时为 dynamic，f32 时为 none",
+  },
+  loss_scale_value: {
+    help: "fixed 保持的倍数，也是 dynamic 的初始倍数",
+    unset: "2^32，与原系统一致",
   },
   threads: { help: "引擎的线程数；不影响结果", unset: "每个可用核心一个线程" },
   profiling: {

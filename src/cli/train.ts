@@ -73,9 +73,16 @@ function printProfile({ layers, layers_in_all, folder }: ProfileEvent, terminal:
   terminal.print(titled("", `${path}/trace.json, open it at https://ui.perfetto.dev or chrome://tracing`));
 }
 
+/** "3 steps that were not finite; their pictures were passed over" */
+function skippedWords(steps: number): string {
+  const many = steps === 1 ? "1 step that was" : `${count(steps)} steps that were`;
+  return `${many} not finite; their pictures were passed over`;
+}
+
 /** Where everything is, and the commands that come next. */
 function printResult(result: TrainResult, isEvaluable: boolean, terminal: Terminal): void {
   const run = shellWord(shortPath(result.run));
+  if (result.skipped > 0) terminal.print(titled("Skipped", skippedWords(result.skipped)));
   if (result.checkpoint === null) {
     terminal.print(titled("Saved", `no checkpoint · log ${shortPath(`${result.run}/events.jsonl`)}`));
     return;

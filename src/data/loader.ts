@@ -2,7 +2,7 @@
  * Batches of pictures, decoded ahead of the reader, the same whatever order the work completes in.
  *
  * A batch lies in a buffer that is reused once released; as many buffers exist as batches are prefetched, plus
- * the one being read, so memory is constant. Decoding runs on libuv's thread pool; this file only plans.
+ * those being read, so memory is constant. Decoding runs on libuv's thread pool; this file only plans.
  *
  * Step s of training belongs to epoch floor(s / stepsPerEpoch), as data/epoch.ts counts: each epoch is a new permutation
  * of the whole set, of which the last size mod (shards * batch) samples are left out. A step is a batch for each shard,
@@ -109,6 +109,8 @@ interface LoadingOptions {
   readonly maxBadImages: number;
   /** Batches decoded ahead; with 0, one is decoded when the one before it is released. */
   readonly prefetch?: number | undefined;
+  /** Batches that the reader holds at a time; 1 when absent. */
+  readonly held?: number | undefined;
   readonly decoder?: Decoder | undefined;
 }
 
@@ -116,7 +118,7 @@ export interface TrainingOptions extends LoadingOptions {
   /** Those of this process; a step is one batch when absent. */
   readonly shards?: ShardShare;
   readonly seed: number;
-  /** The step of the first batch; a resumed run gives the one it stopped at. */
+  /** The step of the first batch, those that were skipped counted; a resumed run gives the one it stopped at. */
   readonly firstStep: number;
   readonly augmentation: Augmentation;
   /** False: file order in every epoch. */
@@ -280,7 +282,7 @@ class Loader implements BatchSource {
     this.badImages.push(...(plan.known ?? []));
     const pixels = plan.batch * plan.imageSize * plan.imageSize * 3;
     this.#free = Array.from(
-      { length: Math.min(plan.prefetch ?? DEFAULT_PREFETCH, plan.batches) + 1 },
+      { length: Math.min(plan.prefetch ?? DEFAULT_PREFETCH, plan.batches) + (plan.held ?? 1) },
       () => ({
         images: new Uint8Array(pixels),
         labels: new Int32Array(plan.batch),

@@ -8,6 +8,7 @@ import { join } from "node:path";
 
 import { z } from "zod";
 
+import type { LossScaleCounts } from "../backends/loss-scale.js";
 import { CheckpointError } from "../core/error.js";
 import { evaluationDecodings } from "../data/pictures/augment.js";
 import { type OrientationRule, orientationRules } from "../data/pictures/orientation.js";
@@ -97,6 +98,10 @@ export interface CheckpointState {
   readonly split?: SplitState | undefined;
   /** Files of the training set that were bad so far: one that is removed later keeps its place. */
   readonly bad_images?: readonly PictureFile[] | undefined;
+  /** Steps whose numbers were not finite, and whose batches were passed over; absent for none. */
+  readonly skipped?: number | undefined;
+  /** Where the loss is scaled. */
+  readonly loss_scale?: LossScaleCounts | undefined;
   /** Sizes of the other files, in bytes. */
   readonly bytes: Readonly<Record<string, number>>;
 }
@@ -178,6 +183,18 @@ const stateSchema: z.ZodType<CheckpointState> = z.strictObject({
       share: z.number().nullable(),
       held_out: z.int().nonnegative(),
       sha256: z.string().regex(/^[0-9a-f]{64}$/),
+    })
+    .optional(),
+  skipped: z.int().nonnegative().optional(),
+  loss_scale: z
+    .strictObject({
+      scale: z
+        .number()
+        .min(1)
+        .refine((scale) => scale === Math.fround(scale), "is no f32"),
+      good: z.int().min(0).max(999),
+      bad: z.int().min(0).max(1),
+      consecutive: z.int().nonnegative(),
     })
     .optional(),
   bytes: z.record(z.string(), z.int().nonnegative()),

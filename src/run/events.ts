@@ -107,6 +107,23 @@ export interface StepEvent {
   /** The share spent waiting for other ranks and adding up what they sent. */
   readonly exchanging: number;
   readonly seconds_left: number;
+  /** What the loss of the next step is multiplied by; null where it is not scaled. */
+  readonly loss_scale: number | null;
+  /** Steps that were not finite, since the run's beginning. */
+  readonly skipped: number;
+}
+
+/** A step was not finite where the loss is scaled: nothing changed but the scale, and its pictures are passed over. */
+export interface SkippedEvent {
+  readonly event: "skipped";
+  /** Updates made; this is none. */
+  readonly step: number;
+  /** null where it was not finite either. */
+  readonly loss: number | null;
+  /** After it. */
+  readonly loss_scale: number;
+  /** Since the run's beginning, this one counted. */
+  readonly skipped: number;
 }
 
 /** While evaluating. */
@@ -192,6 +209,8 @@ export interface EndEvent {
   readonly top5: number;
   /** Training alone, waiting for pictures counted; evaluation and saving are not. */
   readonly images_per_second: number;
+  /** Steps that were not finite. */
+  readonly skipped: number;
   /** null where none was to be written. */
   readonly checkpoint: string | null;
 }
@@ -200,6 +219,7 @@ export type TrainEvent =
   | PreparingEvent
   | StartEvent
   | StepEvent
+  | SkippedEvent
   | EvaluatingEvent
   | EvaluationEvent
   | SaveEvent

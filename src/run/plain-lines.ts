@@ -14,6 +14,7 @@ import type {
   DumpEvent,
   PassedOverEvent,
   ProfileEvent,
+  SkippedEvent,
   StartEvent,
   StepEvent,
   TrainEvent,
@@ -32,6 +33,8 @@ export class PlainLines {
         return startLines(event);
       case "step":
         return this.#stepLines(event);
+      case "skipped":
+        return [skippedText(event)];
       case "evaluation":
         // The first of an evaluation is of the weights that count.
         if (event.weights === "parameters" && Number(this.#start?.settings["average_decay"]) > 0) return [];
@@ -51,7 +54,10 @@ export class PlainLines {
       case "stopped":
         return [`stopped after step ${event.step}`];
       case "end":
-        return [`ended after step ${event.step}, ${event.images_per_second.toFixed(2)} images/sec`];
+        return [
+          `ended after step ${event.step}, ${event.images_per_second.toFixed(2)} images/sec` +
+            (event.skipped === 0 ? "" : `, ${event.skipped} steps skipped`),
+        ];
       case "preparing":
       case "evaluating":
         return [];
@@ -78,6 +84,11 @@ export function evaluationLine({ top1, top5, loss }: Omit<Scores, "images">, ste
     `evaluation: accuracy = ${top1.toPrecision(6)}, top5_accuracy = ${top5.toPrecision(6)}, ` +
     `global_step = ${step}, loss = ${loss.toPrecision(8)}`
   );
+}
+
+/** "skipped a step after step 12: not finite; loss scale now 6.87195e+9 (3 skipped so far)" */
+export function skippedText({ step, loss_scale, skipped }: SkippedEvent): string {
+  return `skipped a step after step ${step}: not finite; loss scale now ${loss_scale.toPrecision(6)} (${skipped} skipped so far)`;
 }
 
 /** "3 system files · 1 file that is no picture: bees/notes.txt" */

@@ -60,7 +60,7 @@ function begin(options: Partial<SummaryOptions> = {}) {
 const images = Uint8Array.from({ length: 4 * 32 * 32 * 3 }, (_, i) => (i * 7) % 256);
 
 function stepEvent(step: number): StepEvent {
-  const rest = { epoch: 0, seconds_left: 0, waiting: 0, exchanging: 0 };
+  const rest = { epoch: 0, seconds_left: 0, waiting: 0, exchanging: 0, loss_scale: null, skipped: 0 };
   const scores = { loss: 2.5, cross_entropy: 2, decay_loss: 0.5, top1: 0.25, top5: 0.5 };
   return { event: "step", step, ...rest, ...scores, learning_rate: 0.125, images_per_second: 8 };
 }
@@ -112,6 +112,18 @@ suite("Summaries of a run", () => {
       .toBuffer({ resolveWithObject: true });
     assert.deepEqual([info.width, info.height, info.channels], [32, 32, 3]);
     assert.deepEqual(data, Buffer.from(images.subarray(32 * 32 * 3, 2 * 32 * 32 * 3)));
+  });
+
+  test("hold the loss scale where there is one", async () => {
+    const { runDir, summaries } = begin();
+    await summaries.before(1, images);
+    await summaries.before(1, images); // the step was skipped, and is made again
+    await summaries.step({ ...stepEvent(1), loss_scale: 1024, skipped: 1 });
+    await summaries.close();
+    const written = await eventsIn(runDir);
+    assert.deepEqual(stepsOf(written), [1]);
+    const scalars = scalarsOf(valuesOf(written[2] as TfEvent));
+    assert.deepEqual([scalars.get("loss_scale"), scalars.get("skipped_steps")], [1024, 1]);
   });
 
   test("count the weights before the update, and gradients of the whole loss, decay included", async () => {

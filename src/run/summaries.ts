@@ -80,9 +80,12 @@ export class Summaries {
       .map(({ name, offset, size }) => ({ tag: name, offset, size, decay: decays.get(offset) === true }));
   }
 
-  /** Call before `step` is made, with its first batch: keeps weights and pictures if the step gets a summary. */
+  /**
+   * Call before `step` is made, with its first batch: keeps weights and pictures if the step gets a summary. One that is
+   * skipped is made again with others.
+   */
   async before(step: number, images: Uint8Array): Promise<void> {
-    if (!this.#isDue(step)) return;
+    if (!this.isDue(step)) return;
     const { batch, imageSize } = this.#options.program;
     const bytes = imageSize ** 2 * 3;
     const shown = Array.from({ length: Math.min(PICTURES, batch) }, (_, i) =>
@@ -106,6 +109,12 @@ export class Summaries {
       ["train_accuracy", event.top1],
       ["train_top5_accuracy", event.top5],
       ["global_step/sec", event.images_per_second / stepImages],
+      ...(event.loss_scale === null
+        ? []
+        : ([
+            ["loss_scale", event.loss_scale],
+            ["skipped_steps", event.skipped],
+          ] satisfies [string, number][])),
     ];
     const values: SummaryValue[] = [
       ...scalars.map(([tag, value]) => ({ tag, kind: "scalar" as const, value })),
@@ -143,7 +152,7 @@ export class Summaries {
   }
 
   /** At the end of the first loop, and of each in which a multiple of the interval lies. */
-  #isDue(step: number): boolean {
+  isDue(step: number): boolean {
     const { interval, loop, lastStep } = this.#options;
     if (interval === 0 || (step % loop !== 0 && step !== lastStep)) return false;
     const begin = Math.floor((step - 1) / loop) * loop;

@@ -6,6 +6,7 @@
 
 import { UsageError } from "../core/error.js";
 import { type RecipeName, recipes, smallSetLimit } from "./recipe.js";
+import { lossScaling } from "./loss-scaling.js";
 import { parseSteps } from "./step-list.js";
 import { settingNames, settings, type GivenSettings, type SettingName, type Settings } from "./settings.js";
 
@@ -190,6 +191,13 @@ function refuseContradictions(s: Settings): void {
       "the learning rate would rise instead of fall",
       `--end_learning_rate at most --lr ${s.lr}`,
       `--end_learning_rate ${s.end_learning_rate}`,
+    );
+  }
+  if (s.loss_scale_value !== undefined && lossScaling(s).kind === "none") {
+    refuse(
+      "the loss is not scaled, so a scale means nothing",
+      "--loss_scale dynamic or fixed with --loss_scale_value",
+      `--loss_scale_value ${s.loss_scale_value} without it`,
     );
   }
   if (s.checkpoint_format === "tf" && s.variant !== "tensorflow") {

@@ -372,7 +372,7 @@ export const settings = {
       mayChange: true,
     }),
     iterations_per_loop: integer({
-      help: "steps between reports: log lines, progress and summaries come at the end of a loop",
+      help: "steps that the engine makes in one call, their batches ready in memory; log lines, progress and summaries come at the end of a loop; changes no result",
       unit: "steps",
       default: 1,
       source: "every step is reported",
@@ -397,6 +397,17 @@ export const settings = {
         mayChange: true,
       },
     ),
+    loss_scale: choice(["dynamic", "fixed", "none"], {
+      help: "what the loss is multiplied by, so that gradients are not too small for a narrow format: dynamic finds the largest scale, fixed keeps one, both pass over steps that are not finite; none ends the run at such a step",
+      source: "dynamic in mixed precision, none in f32",
+      mayChange: true,
+    }),
+    loss_scale_value: number({
+      help: "the scale that fixed keeps and dynamic begins with",
+      source: "2^32, as the original",
+      range: [1, 3.4e38],
+      mayChange: true,
+    }),
     threads: integer({
       commands: all,
       help: "threads of the engine; does not change the result",

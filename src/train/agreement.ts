@@ -7,6 +7,7 @@ import { type Agreed, agree } from "../distributed/handshake.js";
 import type { Ranks } from "../distributed/ranks.js";
 import type { Program } from "../program/program.js";
 import { riffleVersion } from "../core/version.js";
+import type { CheckpointState } from "../run/checkpoint-state.js";
 import { valuesOf } from "../settings/read-settings.js";
 import { type SettingName, settings as table } from "../settings/settings.js";
 import type { Plan } from "./plan.js";
@@ -37,10 +38,15 @@ export async function agreeOnPlan(ranks: Ranks, plan: Plan, backend: Backend): P
         : `${data.validation.size}, ${data.validation.fingerprint.slice(0, 16)}`,
     steps: `${length.steps} of ${length.scheduled}`,
     shards: String(shards.of),
-    "goes on from": checkpoint === undefined ? "the start" : `step ${checkpoint.state.step}`,
+    "goes on from": checkpoint === undefined ? "the start" : placeOf(checkpoint.state),
     ...Object.fromEntries(named),
   };
   await agree(ranks, said);
+}
+
+function placeOf({ step, skipped = 0, loss_scale: scale }: CheckpointState): string {
+  const scaled = scale === undefined ? "" : `, loss scale ${Object.values(scale).join(" ")}`;
+  return `step ${step}${skipped === 0 ? "" : `, ${skipped} skipped`}${scaled}`;
 }
 
 /** What is loaded: the table of parameters and the numbers that training begins with. @throws DistributedError */

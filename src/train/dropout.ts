@@ -3,7 +3,7 @@
 import { Draws, streams } from "../core/random.js";
 import type { HeadStep, Program } from "../program/program.js";
 
-/** What draws are a function of, `step` and `shard` (of all of the step's) counted from 0. */
+/** What draws are a function of, `step` and `shard` (of all of the step's) counted from 0, skipped steps among them. */
 interface Place {
   readonly seed: number;
   readonly step: number;

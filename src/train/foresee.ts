@@ -10,6 +10,7 @@ import { resolveSettings, type SettingsOfWeights } from "../settings/resolve-set
 import type { GivenSettings } from "../settings/settings.js";
 import { decodingMemoryOf } from "../data/loader.js";
 import { initialStatistics } from "../models/initialise.js";
+import { longestLoop } from "./loop.js";
 import { refuseTooLargeBatch } from "./memory.js";
 import type { Plan } from "./plan.js";
 import { fillState, memoryOf, programsOf } from "./prepare.js";
@@ -39,7 +40,9 @@ export async function foreseePlan(plan: Plan, backend: Backend): Promise<void> {
   const { programOf, evaluated } = programsOf(plan);
   // What decoding takes depends on the cache, where there is to be one.
   const decoding = settings.cache === "none" ? await decodingMemoryOf(data.train) : 0;
-  refuseTooLargeBatch(settings, (batch) => memoryOf(plan, backend, programOf(batch), evaluated, decoding));
+  refuseTooLargeBatch({ ...settings, loop: longestLoop(settings, plan.length) }, (batch, loop) =>
+    memoryOf(plan, backend, programOf(batch), evaluated, decoding, loop),
+  );
   if (checkpoint !== undefined || settings.init_from === undefined) return;
   const program = programOf(settings.batch_size);
   const ofAll = (): Float32Array => new Float32Array(program.parameterCount);

@@ -33,6 +33,21 @@ suite("refuseTooLargeBatch", () => {
     assert.match(hintFor(142, (batch) => 500e6 + batch * 7e6) ?? "", /--batch_size 71 --lr 0.05$/);
   });
 
+  test("names the longest loop that fits where single steps would", () => {
+    assert.throws(
+      () =>
+        refuseTooLargeBatch(
+          { batch_size: 4, lr: 0.1, loop: 50 },
+          (batch, loop) => batch * (100e6 + loop * 10e6),
+          { bytes: 1000e6, source: "a test" },
+        ),
+      (error: unknown) =>
+        error instanceof ResourceError &&
+        error.problem.expected === "about 2,400 MB for loops of 50" &&
+        /--iterations_per_loop 15;/.test(error.problem.hint ?? ""),
+    );
+  });
+
   test("says so when not even one image fits", () => {
     assert.match(hintFor(2, () => 2000e6) ?? "", /smaller --image_size/);
   });
@@ -41,8 +56,14 @@ suite("refuseTooLargeBatch", () => {
 suite("estimateMemory", () => {
   const network = shuffleNetV2({ variant: "tensorflow", width: 0.5, classes: 10 });
   const program = compile(network, { batch: 4, imageSize: 64, mode: "train" });
-  const memoryOf = (needs: { shards?: number; prefetch?: number }): number =>
-    estimateMemory(nativeBackend, program, undefined, { decoding: 0, prefetch: 3, shards: 1, ...needs });
+  const memoryOf = (needs: { shards?: number; prefetch?: number; held?: number }): number =>
+    estimateMemory(nativeBackend, program, undefined, {
+      decoding: 0,
+      prefetch: 3,
+      held: 1,
+      shards: 1,
+      ...needs,
+    });
 
   test("counts one copy of the gradients for every sum that is put aside", () => {
     const gradients = 4 * program.parameterCount;
@@ -52,6 +73,7 @@ suite("estimateMemory", () => {
 
   test("counts the batches that are decoded ahead", () => {
     assert.equal(memoryOf({}) - memoryOf({ prefetch: 0 }), 3 * 4 * 64 * 64 * 3);
+    assert.equal(memoryOf({ held: 10 }) - memoryOf({}), 9 * 4 * 64 * 64 * 3);
   });
 });
 

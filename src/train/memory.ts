@@ -22,6 +22,8 @@ interface Needs {
   readonly decoding: number;
   /** Batches decoded ahead while training. */
   readonly prefetch: number;
+  /** Batches that the engine holds at a time. */
+  readonly held: number;
   /** That this process runs in a step. */
   readonly shards: number;
 }
@@ -31,14 +33,14 @@ export function estimateMemory(
   backend: Backend,
   training: Program,
   evaluation: Program | undefined,
-  { decoding, prefetch, shards }: Needs,
+  { decoding, prefetch, held, shards }: Needs,
 ): number {
   return (
     base +
     decoding +
     backend.plan(training) +
     sumsAside(shards) * 4 * training.parameterCount +
-    (prefetch + 1) * pictures(training) +
+    (prefetch + held) * pictures(training) +
     (evaluation === undefined ? 0 : backend.plan(evaluation) + (DEFAULT_PREFETCH + 1) * pictures(evaluation))
   );
 }
@@ -49,22 +51,28 @@ function sumsAside(shards: number): number {
 }
 
 /**
- * @throws ResourceError with the estimate, the largest batch that fits and the rate that belongs to it; `estimateFor` gives
- * the estimate of another batch size.
+ * @throws ResourceError with the estimate, the largest batch that fits and the rate that belongs to it, or the longest loop where
+ * that is what is too much; `estimateFor` gives the estimate of another batch size and of loops of other numbers of steps.
  */
 export function refuseTooLargeBatch(
-  { batch_size: batch, lr }: Pick<Settings, "batch_size" | "lr">,
-  estimateFor: (batch: number) => number,
+  { batch_size: batch, lr, loop = 1 }: Pick<Settings, "batch_size" | "lr"> & { readonly loop?: number },
+  estimateFor: (batch: number, loop: number) => number,
   limit: MemoryLimit = availableMemory(),
 ): void {
-  const needed = estimateFor(batch);
+  const needed = estimateFor(batch, loop);
   if (needed <= limit.bytes) return;
-  let fits = 0;
-  for (let tooLarge = batch; tooLarge - fits > 1;) {
-    const middle = Math.floor((fits + tooLarge) / 2);
-    if (estimateFor(middle) <= limit.bytes) fits = middle;
-    else tooLarge = middle;
+  if (loop > 1 && estimateFor(batch, 1) <= limit.bytes) {
+    const longest = largestBelow(loop, (steps) => estimateFor(batch, steps) <= limit.bytes);
+    throw new ResourceError({
+      what: "too little memory for the pictures of so many steps in one call",
+      where: "--iterations_per_loop",
+      expected: `about ${megabytes(needed)} for loops of ${loop}`,
+      found: `${megabytes(limit.bytes)} (${limit.source})`,
+      safe: "Nothing was trained or written",
+      hint: `The longest that fits is --iterations_per_loop ${longest}; it changes no result`,
+    });
   }
+  const fits = largestBelow(batch, (smaller) => estimateFor(smaller, loop) <= limit.bytes);
   throw new ResourceError({
     what: "too little memory for this batch",
     where: `--batch_size ${batch}`,
@@ -76,6 +84,17 @@ export function refuseTooLargeBatch(
         ? `The largest batch that fits is ${fits}, its rate in proportion: --batch_size ${fits} --lr ${rateAt(fits, { lr, batch_size: batch })}`
         : "Not even one image fits: try a smaller --image_size or --width",
   });
+}
+
+/** The largest whole number below `tooLarge` that fits; 0 where none does. */
+function largestBelow(tooLarge: number, fits: (number: number) => boolean): number {
+  let largest = 0;
+  while (tooLarge - largest > 1) {
+    const middle = Math.floor((largest + tooLarge) / 2);
+    if (fits(middle)) largest = middle;
+    else tooLarge = middle;
+  }
+  return largest;
 }
 
 function pictures(program: Program): number {

@@ -63,11 +63,12 @@ export class Overflows {
   ) {}
 
   /**
-   * After a step whose result is not finite, with what its shards of this process were given; all ranks call it.
+   * After a step whose result is not finite, with its loss scale and what its shards of this process were given; all ranks
+   * call it.
    *
    * @returns in words where it began, and the file; undefined where enough was told
    */
-  async look(step: number, shards: readonly ShardInput[]): Promise<string | undefined> {
+  async look(step: number, scale: number, shards: readonly ShardInput[]): Promise<string | undefined> {
     if (this.#reports++ >= MOST_REPORTS) return undefined;
     const { ranks, shards: share } = this.plan;
     const { run, program } = this.prepared;
@@ -89,20 +90,21 @@ export class Overflows {
     // Gradients may lie where the others still read them.
     await everybodys(ranks, "overflow", null);
     const own: ShardReport[] = [];
-    for (const [index, input] of shards.entries()) own.push(await this.#walk(share.first + index, input));
+    for (const [index, input] of shards.entries())
+      own.push(await this.#walk(share.first + index, scale, input));
     const all = (await everybodys(ranks, "overflow of shards", own)).flat();
     const report: OverflowReport = { step, first: firstOf(all, sum), shards: all, sum };
     const file = ranks.rank === 0 ? await this.#write(report) : undefined;
     return file === undefined ? undefined : `${wordsOf(report)} (${shortPath(file)})`;
   }
 
-  async #walk(shard: number, { batch, loss }: ShardInput): Promise<ShardReport> {
+  async #walk(shard: number, scale: number, { batch, loss }: ShardInput): Promise<ShardReport> {
     const { run, program } = this.prepared;
     const state = await run.readState();
     const tensors: SeenTensor[] = [];
     let [cross_entropy, decay_loss] = ["", ""];
     const last = program.steps.length - 1;
-    await run.walk(batch, loss, (time, { crossEntropy, decayLoss }) => {
+    await run.walk(batch, loss, scale, (time, { crossEntropy, decayLoss }) => {
       if (time.direction === "forward" && time.step === last)
         [cross_entropy, decay_loss] = [String(crossEntropy), String(decayLoss)];
       for (const { read, ...tensor } of tensorsAt(time, run, program, state))

@@ -18,13 +18,20 @@ import type { RanksEvent } from "../run/events.js";
 import type { CheckpointState, ModelDescription } from "../run/checkpoint-state.js";
 import { loadTraining } from "../run/checkpoint-tensors.js";
 import { initialiseFrom } from "../weights/initialise-from.js";
+import { initialLossScale, type LossScale } from "../backends/loss-scale.js";
+import { lossScaling } from "../settings/loss-scaling.js";
+import { readSettings } from "../settings/read-settings.js";
 import { agreeOnWeights } from "./agreement.js";
+import { longestLoop } from "./loop.js";
 import { estimateMemory, refuseTooLargeBatch } from "./memory.js";
 import type { Plan } from "./plan.js";
 
 /** Where a run stands, as its next checkpoint will say. */
 export type Standing = {
-  -readonly [K in "step" | "evaluated_step" | "scores" | "best"]: CheckpointState[K];
+  -readonly [K in "step" | "evaluated_step" | "scores" | "best" | "loss_scale"]: CheckpointState[K];
+} & {
+  /** Steps that were not finite: `step + skipped` batches have been used. */
+  skipped: number;
 };
 
 export interface Prepared {
@@ -45,8 +52,10 @@ export async function prepare(plan: Plan, backend: Backend): Promise<Prepared> {
   const { network, programOf, evaluated } = programsOf(plan);
   const sets = data.validation === undefined ? [data.train] : [data.train, data.validation];
   const decoding = Math.max(...(await Promise.all(sets.map(decodingMemoryOf))));
-  const memory = (training: Program): number => memoryOf(plan, backend, training, evaluated, decoding);
-  refuseTooLargeBatch(settings, (batch) => memory(programOf(batch)));
+  const loop = longestLoop(settings, plan.length);
+  const memory = (training: Program, steps: number): number =>
+    memoryOf(plan, backend, training, evaluated, decoding, steps);
+  refuseTooLargeBatch({ ...settings, loop }, (batch, steps) => memory(programOf(batch), steps));
   const program = programOf(settings.batch_size);
   const options = { threads: settings.threads ?? plan.ranks.threads };
   const run = backend.train(program, {
@@ -59,21 +68,43 @@ export async function prepare(plan: Plan, backend: Backend): Promise<Prepared> {
     const warnings = await fillState(state, plan, program);
     await run.writeState(state);
     await agreeOnWeights(plan.ranks, program, state);
-    const { step = 0, evaluated_step = -1, scores = null, best = null } = checkpoint?.state ?? {};
+    const {
+      step = 0,
+      evaluated_step = -1,
+      scores = null,
+      best = null,
+      skipped = 0,
+    } = checkpoint?.state ?? {};
+    const lossScale = lossScaleOf(plan);
+    run.scaleLoss(lossScale);
     return {
       network,
       program,
       run,
       evaluation:
         evaluated === undefined ? undefined : { program: evaluated, run: backend.infer(evaluated, options) },
-      memory: memory(program),
-      standing: { step, evaluated_step, scores, best },
+      memory: memory(program, loop),
+      standing: { step, evaluated_step, scores, best, skipped, ...standingOf(lossScale) },
       warnings: [...plan.warnings, ...warnings],
     };
   } catch (error) {
     run.close();
     throw error;
   }
+}
+
+/** As the checkpoint left it, where the loss was scaled the same way. */
+function lossScaleOf({ settings, checkpoint }: Plan): LossScale {
+  const { kind, value } = lossScaling(settings);
+  const held = checkpoint?.state.loss_scale;
+  if (checkpoint === undefined || held === undefined || kind === "none") return initialLossScale(kind, value);
+  const before = lossScaling(readSettings(checkpoint.state.settings));
+  return before.kind === kind && before.value === value ? { kind, ...held } : initialLossScale(kind, value);
+}
+
+/** Of a loss scale what a checkpoint says. */
+export function standingOf({ kind, ...counts }: LossScale): Pick<Standing, "loss_scale"> {
+  return { loss_scale: kind === "none" ? undefined : counts };
 }
 
 /** Inside a machine the memory that all see is the fastest; between machines backward hides what it can. */
@@ -106,14 +137,21 @@ export function memoryOf(
   training: Program,
   evaluated: Program | undefined,
   decoding: number,
+  /** Steps of the longest. */
+  loop: number,
 ): number {
-  const prefetch = prefetchOf(settings);
-  return estimateMemory(backend, training, evaluated, { decoding, prefetch, shards: shards.count });
+  const ahead = batchesAhead(settings, shards.count, loop);
+  return estimateMemory(backend, training, evaluated, { decoding, ...ahead, shards: shards.count });
 }
 
-/** Batches decoded ahead. */
-export function prefetchOf({ enable_data_pre_proc }: Plan["settings"]): number {
-  return enable_data_pre_proc ? DEFAULT_PREFETCH : 0;
+/** Batches decoded ahead, and those that the engine holds: all of a loop's; of a single step the shards come one by one. */
+export function batchesAhead(
+  { enable_data_pre_proc }: Plan["settings"],
+  shards: number,
+  loop: number,
+): { readonly prefetch: number; readonly held: number } {
+  const held = loop === 1 ? 1 : loop * shards;
+  return { held, prefetch: enable_data_pre_proc ? Math.max(DEFAULT_PREFETCH, loop === 1 ? 0 : held) : 0 };
 }
 
 /** The programs of a run, for any batch size. */

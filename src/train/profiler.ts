@@ -56,6 +56,11 @@ export class Profiler {
       journal.warn("the run is past the steps that are to be profiled, so none is");
   }
 
+  /** Whether a step is one of those profiled. */
+  isDue(step: number): boolean {
+    return this.#window !== undefined && this.#window.first <= step && step <= this.#window.last;
+  }
+
   /** A step is about to begin. */
   begin(step: number): void {
     if (this.#window === undefined) return;

@@ -13,7 +13,7 @@ import { shellWord, shortPath } from "../core/printable.js";
 import type { PictureFile } from "../data/dataset.js";
 import type { BadImage } from "../data/loader.js";
 import { openCheckpoint, pruneCheckpoints, saveCheckpoint, stepFolder } from "../run/checkpoint.js";
-import type { Best, Checkpoint, SplitState } from "../run/checkpoint-state.js";
+import type { Best, Checkpoint, CheckpointState, SplitState } from "../run/checkpoint-state.js";
 import { loadWeights, type Saved } from "../run/checkpoint-tensors.js";
 import type { Journal } from "../run/journal.js";
 import { splitStateOf } from "../run/split-record.js";
@@ -22,6 +22,9 @@ import { writeTfCheckpoint } from "../weights/tf-checkpoint.js";
 import { isBetter } from "./best.js";
 import type { Plan } from "./plan.js";
 import type { Prepared, Standing } from "./prepare.js";
+
+/** Where a run stands or stood, as a checkpoint says. */
+type Stood = Pick<CheckpointState, keyof Standing>;
 
 /** A failed save "between" others is tried again at the next interval; one of the "last" ends the run. */
 type When = "between" | "last";
@@ -172,7 +175,8 @@ export class Saver {
     return state;
   }
 
-  diverged(what: string, step: number, found: string): DivergedError {
+  /** @param instead what to do rather than learn more slowly */
+  diverged(what: string, step: number, found: string, instead?: string): DivergedError {
     const { runDir, settings, length } = this.#plan;
     const saved = this.#saved.step < 0 ? undefined : join(runDir, stepFolder(this.#saved.step));
     return new DivergedError({
@@ -182,11 +186,12 @@ export class Saver {
       found,
       safe: `Nothing of it was saved${saved === undefined ? "" : `; the last good checkpoint is ${saved}`}`,
       hint:
+        instead ??
         `Start a new run with a lower --lr than ${settings.lr}` +
-        (saved === undefined
-          ? ""
-          : `, from these weights if you like: --init_from ${shellWord(saved)} --recipe ${settings.recipe} --log_dir NEW`) +
-        (settings.over_dump ? "" : "; with --over_dump it says in which layer such a number comes first"),
+          (saved === undefined
+            ? ""
+            : `, from these weights if you like: --init_from ${shellWord(saved)} --recipe ${settings.recipe} --log_dir NEW`) +
+          (settings.over_dump ? "" : "; with --over_dump it says in which layer such a number comes first"),
     });
   }
 
@@ -194,7 +199,8 @@ export class Saver {
     return JSON.stringify([this.#prepared.standing, this.#bad.size]);
   }
 
-  #write(name: string, saved: Saved, { step, evaluated_step, scores, best }: Standing): Promise<string> {
+  #write(name: string, saved: Saved, at: Stood): Promise<string> {
+    const { step, evaluated_step, scores, best, skipped = 0, loss_scale } = at;
     const { runDir, model, data, content, settings, origins, length } = this.#plan;
     return saveCheckpoint(runDir, name, this.#prepared.program, saved, {
       step,
@@ -212,6 +218,8 @@ export class Saver {
       },
       ...(this.#split === undefined ? {} : { split: this.#split }),
       ...(this.#bad.size === 0 ? {} : { bad_images: [...this.#bad.values()] }),
+      ...(skipped === 0 ? {} : { skipped }),
+      ...(loss_scale === undefined ? {} : { loss_scale }),
     });
   }
 

@@ -8,7 +8,9 @@ import { performance } from "node:perf_hooks";
 
 import type { StepEvent } from "../run/events.js";
 
+/** Of one call of the engine. */
 interface Lap {
+  readonly steps: number;
   readonly seconds: number;
   readonly waited: number;
   readonly exchanged: number;
@@ -27,15 +29,15 @@ export class StepClock {
   constructor(private readonly batch: number) {}
 
   /**
-   * A step has ended; `waited` is the time its source has waited for pictures since it was opened, `exchanged` what the step
+   * Steps have ended; `waited` is the time their source has waited for pictures since it was opened, `exchanged` what they
    * spent on the exchange with other ranks.
    */
-  step(waited: number, exchanged: number): void {
+  step(waited: number, exchanged: number, steps = 1): void {
     const now = performance.now() / 1000;
-    const lap = { seconds: now - this.#begin, waited: waited - this.#waitedBefore, exchanged };
+    const lap = { steps, seconds: now - this.#begin, waited: waited - this.#waitedBefore, exchanged };
     this.#recent.push(lap);
     if (this.#recent.length > recentLaps) this.#recent.shift();
-    this.#steps++;
+    this.#steps += steps;
     this.#seconds += lap.seconds;
     this.resume(waited);
   }
@@ -53,7 +55,8 @@ export class StepClock {
     const seconds = this.#recent.reduce((sum, lap) => sum + lap.seconds, 0);
     const share = (part: "waited" | "exchanged"): number =>
       seconds > 0 ? Math.min(1, this.#recent.reduce((sum, lap) => sum + lap[part], 0) / seconds) : 0;
-    const perStep = seconds / Math.max(this.#recent.length, 1);
+    const steps = this.#recent.reduce((sum, lap) => sum + lap.steps, 0);
+    const perStep = seconds / Math.max(steps, 1);
     return {
       images_per_second: perStep > 0 ? this.batch / perStep : 0,
       waiting: share("waited"),

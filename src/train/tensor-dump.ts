@@ -72,7 +72,8 @@ export class TensorDump {
     }
     // Where batch norms are one, layers of all ranks run together.
     if (ranks.rank > 0) {
-      if (settings.sync_batch_norm) await this.#prepared.run.walk(input.batch, input.loss, () => undefined);
+      if (settings.sync_batch_norm)
+        await this.#prepared.run.walk(input.batch, input.loss, 1, () => undefined);
       return;
     }
     try {
@@ -112,7 +113,7 @@ export class TensorDump {
     await write("labels", [count], batch.labels);
     if (loss.dropoutMask !== undefined)
       await write("dropout", [count, loss.dropoutMask.length / count], loss.dropoutMask);
-    await run.walk(batch, loss, async (time) => {
+    await run.walk(batch, loss, 1, async (time) => {
       for (const { layer, tensor, shape, read } of tensorsAt(time, run, program, state)) {
         if (tensor === "z" || tensor === "g") continue; // each as large as y
         await write(`${layer}.${tensor}`, shape, read());

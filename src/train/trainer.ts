@@ -2,8 +2,8 @@
  * Training: from settings to a trained network in a run folder.
  *
  * Every number of step s (its batch, its draws, its rate) is a function of the settings and s, so a run
- * that was stopped or killed continues to the same bits. Nothing is reported, saved or changed by a step
- * whose loss is not finite.
+ * that was stopped or killed continues to the same bits. Nothing is changed by a step whose numbers are not finite: it
+ * ends the run or, where the loss is scaled, is passed over with its batch.
  *
  *     RUN/recipe.json     every setting and who decided it
  *     RUN/split.json      which pictures were held out, where the data fit to be remembered (split-record.ts)
@@ -18,7 +18,8 @@
 
 import { join, resolve } from "node:path";
 
-import type { Batch, Shard, StepResult } from "../backends/backend.js";
+import type { Batch, Shard, StepResult, UpdateSettings } from "../backends/backend.js";
+import { isStuck } from "../backends/loss-scale.js";
 import { chooseBackend } from "../backends/registry.js";
 import { anybody, FailedElsewhere, firstFailure } from "../distributed/duties.js";
 import { joinRanks } from "../distributed/join.js";
@@ -37,6 +38,7 @@ import { writeSplit } from "../run/split-record.js";
 import { lockRun } from "../run/run-lock.js";
 import { Summaries } from "../run/summaries.js";
 import { augmentationOf } from "../settings/augmentation.js";
+import { lossScaling } from "../settings/loss-scaling.js";
 import { scaledRate } from "../settings/resolve-settings.js";
 import { valuesOf } from "../settings/read-settings.js";
 import { type GivenSettings, settings as table } from "../settings/settings.js";
@@ -44,9 +46,10 @@ import { agreeOnPlan } from "./agreement.js";
 import { dropoutMask } from "./dropout.js";
 import { Evaluations } from "./evaluation.js";
 import { foreseePlan } from "./foresee.js";
+import { longestLoop, loopAfter } from "./loop.js";
 import { notesOn } from "./notes.js";
 import { cachedPlan, type Plan, planRun } from "./plan.js";
-import { type Prepared, prefetchOf, prepare, ranksEvent } from "./prepare.js";
+import { batchesAhead, type Prepared, prepare, ranksEvent } from "./prepare.js";
 import { Overflows, type ShardInput } from "./overflow.js";
 import { Profiler } from "./profiler.js";
 import { Saver } from "./saver.js";
@@ -63,6 +66,8 @@ export interface TrainResult {
   readonly epoch: number;
   /** True when the signal ended the run before its last step. */
   readonly stopped: boolean;
+  /** Steps that were not finite and were passed over, where the loss is scaled. */
+  readonly skipped: number;
   /** Of the last evaluation, on the averages where they are kept; null without a validation set. */
   readonly scores: Scores | null;
   readonly best: Best | null;
@@ -156,6 +161,8 @@ class Training {
   #isUpdating = false;
   /** Whether all ranks have learned that one of them cannot go on. */
   #endsTogether = false;
+  /** Why no more batches can be had. */
+  #unloaded: { readonly error: unknown } | undefined;
 
   constructor(plan: Plan, prepared: Prepared, backend: string, journal: Journal) {
     const { runDir, settings, model, length } = plan;
@@ -225,7 +232,7 @@ class Training {
     }
     this.#plan.ranks.place("ending", standing.step);
     if (!(await this.#saver.isSaved())) await this.#saver.save("last");
-    const { step, scores, best } = standing;
+    const { step, scores, best, skipped } = standing;
     const { checkpoint } = this.#saver;
     const epoch = this.#epoch();
     const images_per_second = this.#clock.overall();
@@ -233,10 +240,10 @@ class Training {
     this.#journal.emit(
       stopped
         ? { event: "stopped", step, epoch, checkpoint }
-        : { event: "end", step, epoch, ...this.#finalScores(), images_per_second, checkpoint },
+        : { event: "end", step, epoch, ...this.#finalScores(), images_per_second, skipped, checkpoint },
     );
     await this.#journal.flush();
-    return { run: runDir, checkpoint, step, epoch, stopped, scores, best, images_per_second };
+    return { run: runDir, checkpoint, step, epoch, stopped, skipped, scores, best, images_per_second };
   }
 
   close(): Promise<void> {
@@ -249,10 +256,10 @@ class Training {
     const source = trainingBatches(data.train, {
       batch: settings.batch_size,
       shards: this.#plan.shards,
-      prefetch: prefetchOf(settings),
+      ...batchesAhead(settings, this.#plan.shards.count, longestLoop(settings, this.#plan.length)),
       imageSize: model.image_size,
       seed: settings.seed,
-      firstStep: this.#prepared.standing.step,
+      firstStep: this.#prepared.standing.step + this.#prepared.standing.skipped,
       augmentation: augmentationOf(settings),
       shuffle: settings.shuffle,
       maxBadImages: badImageLimit(settings),
@@ -296,31 +303,26 @@ class Training {
     this.#clock.resume(0);
     const isStopped = await anybody(ranks, "begin", signal?.aborted === true);
     if (standing.step >= length.steps || isStopped) return;
-    const { count } = this.#plan.shards;
     const batches = source[Symbol.asyncIterator]();
-    for (let index = 0; ; index = (index + 1) % count) {
-      if (index === 0) this.#profiler.begin(standing.step + 1);
-      ranks.place("loading", standing.step);
-      this.#profiler.enter("waiting");
-      const batch = await this.#next(batches);
-      ranks.place("computing", standing.step);
-      this.#profiler.enter("computing");
-      let result: StepResult;
-      try {
-        result = await this.#trainOn(batch, { index, count });
-        if (index < count - 1) continue;
-        this.#profiler.enter("reporting");
-        await this.#stepped(result, source);
-      } finally {
-        batch.release();
-      }
+    for (;;) {
+      const before = standing.step;
+      this.#profiler.begin(before + 1);
+      const results = await this.#make(loopAfter(before, settings, length, this.#isAlone), batches);
+      const exchanged = results.reduce((sum, { exchangeSeconds }) => sum + exchangeSeconds, 0);
+      this.#clock.step(source.waited, exchanged, results.length);
+      this.#profiler.enter("reporting");
+      for (const result of results) await this.#stepped(result);
       this.#reportBadImages(source);
-      if (this.#evaluations.isDue) this.#profiler.enter("evaluating");
-      const isWhole = await this.#evaluate(signal);
+      // A step that was skipped makes nothing due anew.
+      const isNew = standing.step > before;
+      if (isNew && this.#evaluations.isDue) this.#profiler.enter("evaluating");
+      const isWhole = !isNew || (await this.#evaluate(signal));
       // Ranks stop where all of them have heard of it: with the step's sum, or in the evaluation.
-      const stops = ranks.size === 1 ? signal?.aborted === true : result.stops > 0;
-      const last = standing.step >= length.steps || stops || !isWhole;
-      if (last || standing.step % settings.save_checkpoints_steps === 0) {
+      const { stops = 0 } = results.at(-1) ?? {};
+      const isStopped = ranks.size === 1 ? signal?.aborted === true : stops > 0;
+      const last = standing.step >= length.steps || isStopped || !isWhole;
+      const isDue = isNew && standing.step % settings.save_checkpoints_steps === 0;
+      if (last || isDue) {
         this.#profiler.enter("saving");
         await this.#saver.save(last ? "last" : "between");
       }
@@ -342,55 +344,141 @@ class Training {
     }
   }
 
+  /** Steps that are not made in one call with others: something looks at the run before or after them. */
+  readonly #isAlone = (step: number): boolean =>
+    this.#summaries.isDue(step) ||
+    this.#profiler.isDue(step) ||
+    this.#dump.isDue(step) ||
+    this.#overflows !== undefined;
+
   /**
-   * A batch; where this rank cannot go on, the others learn of it with the step's sum. They wait elsewhere where their
-   * batch norms are one, and end with this rank.
+   * So many steps, or fewer where they end early. Those of a loop are one call of the engine; a single step of several shards
+   * is a call for each, whose pictures need not lie in memory together.
    */
-  async #next(batches: AsyncIterator<LoadedBatch>): Promise<LoadedBatch> {
+  async #make(steps: number, batches: AsyncIterator<LoadedBatch>): Promise<StepResult[]> {
+    const { count } = this.#plan.shards;
+    if (steps > 1) return this.#call({ index: 0, count }, steps * count, batches);
+    for (let index = 0; index < count - 1; index++) await this.#call({ index, count }, 1, batches);
+    return this.#call({ index: count - 1, count }, 1, batches);
+  }
+
+  /** The next shards, `first` the first of them; of a loop whose pictures end early the whole steps that there are. */
+  async #call(first: Shard, wanted: number, batches: AsyncIterator<LoadedBatch>): Promise<StepResult[]> {
+    const { settings, ranks } = this.#plan;
+    const { run, standing } = this.#prepared;
+    ranks.place("loading", standing.step);
+    this.#profiler.enter("waiting");
+    const loaded = await this.#load(wanted, batches);
+    ranks.place("computing", standing.step);
+    this.#profiler.enter("computing");
     try {
-      return ((await batches.next()) as IteratorYieldResult<LoadedBatch>).value;
-    } catch (error) {
-      if (!this.#plan.settings.sync_batch_norm) {
-        await this.#prepared.run.abandonStep();
-        this.#endsTogether = true;
+      const used = wanted === 1 ? loaded : loaded.slice(0, loaded.length - (loaded.length % first.count));
+      if (used.length === 0) return await this.#abandon();
+      const { images } = used[0] as LoadedBatch;
+      if (first.index === 0) await this.#summaries.before(standing.step + 1, images);
+      const loss = { labelSmoothing: settings.label_smoothing, weightDecay: settings.weight_decay };
+      const dropoutMasks = this.#masks(first, used.length);
+      if (used.length === 1) {
+        const [dropoutMask] = dropoutMasks ?? [];
+        const { images, labels } = used[0] as LoadedBatch;
+        const whole = { ...loss, ...(dropoutMask === undefined ? {} : { dropoutMask }) };
+        await this.#look(standing.step + 1, first, { batch: { images, labels }, loss: whole });
       }
-      throw error;
+      const steps = Math.floor((first.index + used.length) / first.count);
+      this.#isUpdating = steps > 0;
+      const results = await run.steps({
+        batches: used.map(({ images, labels }): Batch => ({ images, labels })),
+        first,
+        loss,
+        dropoutMasks,
+        updates: Array.from({ length: steps }, (_, ahead) => this.#update(standing.step + ahead)),
+      });
+      this.#isUpdating = false;
+      return results;
+    } finally {
+      for (const batch of loaded) batch.release();
     }
   }
 
-  /** One shard of a step; with the last one the update is made. */
-  async #trainOn(batch: LoadedBatch, shard: Shard): Promise<StepResult> {
+  /** As many batches as are wanted, or those before one that cannot be had. */
+  async #load(wanted: number, batches: AsyncIterator<LoadedBatch>): Promise<LoadedBatch[]> {
+    const loaded: LoadedBatch[] = [];
+    try {
+      while (loaded.length < wanted && this.#unloaded === undefined)
+        loaded.push(((await batches.next()) as IteratorYieldResult<LoadedBatch>).value);
+    } catch (error) {
+      this.#unloaded = { error };
+    }
+    return loaded;
+  }
+
+  /**
+   * This rank cannot go on; the others learn of it with the step's sum. They wait elsewhere where their batch norms are
+   * one, and end with this rank.
+   */
+  async #abandon(): Promise<never> {
+    if (!this.#plan.settings.sync_batch_norm) {
+      await this.#prepared.run.abandonStep();
+      this.#endsTogether = true;
+    }
+    throw this.#unloaded?.error;
+  }
+
+  /** Of consecutive shards; drawn by the batch's place in the data, which is the step's but for those that were skipped. */
+  #masks(first: Shard, batches: number): Float32Array[] | undefined {
     const { settings, shards } = this.#plan;
-    const { program, run, standing } = this.#prepared;
-    const mask = dropoutMask(program, {
-      seed: settings.seed,
-      step: standing.step,
-      shard: shards.first + shard.index,
-    });
-    const loss = {
-      labelSmoothing: settings.label_smoothing,
-      weightDecay: settings.weight_decay,
-      ...(mask === undefined ? {} : { dropoutMask: mask }),
-    };
-    const input: Batch = { images: batch.images, labels: batch.labels };
-    const step = standing.step + 1;
-    if (shard.index === 0) await this.#summaries.before(step, batch.images);
-    await this.#look(step, shard, { batch: input, loss });
-    const update = {
-      learningRate: this.#rate,
+    const { program, standing } = this.#prepared;
+    const masks = Array.from({ length: batches }, (_, i) => {
+      const index = first.index + i;
+      const step = standing.step + standing.skipped + Math.floor(index / first.count);
+      return dropoutMask(program, { seed: settings.seed, step, shard: shards.first + (index % first.count) });
+    }).filter((mask) => mask !== undefined);
+    return masks.length === 0 ? undefined : masks;
+  }
+
+  /** Of the step after so many. */
+  #update(steps: number): UpdateSettings {
+    const { settings } = this.#plan;
+    return {
+      learningRate: learningRate(this.#schedule, steps),
       momentum: settings.momentum,
       nesterov: settings.nesterov,
       weightDecay: settings.weight_decay,
-      averageDecay: settings.average_decay === 0 ? 0 : averageDecay(settings.average_decay, step),
+      averageDecay: settings.average_decay === 0 ? 0 : averageDecay(settings.average_decay, steps + 1),
     };
-    this.#isUpdating = shard.index === shard.count - 1;
-    const result = await run.step(input, loss, update, shard);
-    this.#isUpdating = false;
-    return result;
+  }
+
+  /** A step was not finite. Where the loss is scaled another scale or batch may be; else, or where none was for long, the run ends. */
+  async #skip(result: StepResult, origin: string | undefined): Promise<void> {
+    const { settings, runDir } = this.#plan;
+    const { standing } = this.#prepared;
+    const { kind } = lossScaling(settings);
+    const loss = result.crossEntropy + result.decayLoss;
+    const step = standing.step + 1;
+    const found = `loss ${loss} at learning rate ${this.#rate}${origin === undefined ? "" : `; ${origin}`}`;
+    if (kind === "none" || !Number.isFinite(result.decayLoss))
+      throw this.#saver.diverged("the loss or a gradient is not finite", step, found);
+    standing.skipped++;
+    this.#journal.emit({
+      event: "skipped",
+      step: standing.step,
+      loss: Number.isFinite(loss) ? loss : null,
+      loss_scale: result.lossScale.scale,
+      skipped: standing.skipped,
+    });
+    if (!isStuck({ kind, ...result.lossScale })) return;
+    await this.#saver.rescue();
+    const { scale, consecutive } = result.lossScale;
+    const what = `the loss or a gradient was not finite in ${consecutive} steps in a row`;
+    const at = `${found}, loss scale ${scale}`;
+    if (kind === "dynamic") throw this.#saver.diverged(`${what}, whatever the loss scale`, step, at);
+    const resume = settings.do_checkpoint ? ` --resume ${shellWord(runDir)}` : "";
+    const instead = `Let the scale be found: riffle train${resume} --loss_scale dynamic; or give a smaller --loss_scale_value`;
+    throw this.#saver.diverged(`${what}, at a loss scale that is fixed`, step, at, instead);
   }
 
   /** Dumps a step that is due, and keeps what a shard is given for as long as its step may turn out not to be finite. */
-  async #look(step: number, { index, count }: Shard, input: ShardInput): Promise<void> {
+  async #look(step: number, { index }: Shard, input: ShardInput): Promise<void> {
     if (index === 0 && this.#dump.isDue(step)) {
       this.#profiler.enter("dumping");
       await this.#dump.write(step, input);
@@ -398,14 +486,12 @@ class Training {
     }
     if (this.#overflows === undefined) return;
     if (index === 0) this.#given = [];
-    // A batch is held until the end of its step only where it is the last.
     const { images, labels } = input.batch;
-    const batch = index === count - 1 ? input.batch : { images: images.slice(), labels: labels.slice() };
-    this.#given.push({ ...input, batch });
+    this.#given.push({ ...input, batch: { images: images.slice(), labels: labels.slice() } });
   }
 
   /** A step was made: where the run stands, and what it reports. */
-  async #stepped(result: StepResult, source: BatchSource): Promise<void> {
+  async #stepped(result: StepResult): Promise<void> {
     const { settings, length } = this.#plan;
     const { standing } = this.#prepared;
     const rate = this.#rate;
@@ -414,16 +500,11 @@ class Training {
       this.#endsTogether = true;
       throw new FailedElsewhere();
     }
-    if (!result.finite) {
-      const origin = await this.#overflows?.look(step, this.#given);
-      const found =
-        `loss ${result.crossEntropy + result.decayLoss} at learning rate ${rate}` +
-        (origin === undefined ? "" : `; ${origin}`);
-      throw this.#saver.diverged("the loss or a gradient is not finite", step, found);
-    }
+    const { scale = 1 } = standing.loss_scale ?? {};
+    if (standing.loss_scale !== undefined) standing.loss_scale = result.lossScale;
+    if (!result.finite) return this.#skip(result, await this.#overflows?.look(step, scale, this.#given));
     standing.step = step;
     this.#lastStep = result;
-    this.#clock.step(source.waited, result.exchangeSeconds);
     if (step % settings.iterations_per_loop !== 0 && step !== length.steps) return;
     const event: StepEvent = {
       event: "step",
@@ -436,6 +517,8 @@ class Training {
       top5: result.correct5 / this.#stepImages,
       learning_rate: rate,
       ...this.#clock.recent(length.steps - step),
+      loss_scale: standing.loss_scale?.scale ?? null,
+      skipped: standing.skipped,
     };
     await this.#summaries.step(event);
     this.#journal.emit(event);

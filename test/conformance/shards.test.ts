@@ -194,6 +194,7 @@ async function compareWithTree(backend: Backend, program: Program, count: number
       stops: 0,
       failures: 0,
       exchangeSeconds: 0,
+      lossScale: { scale: 1, good: 0, bad: 0, consecutive: 0 },
     });
     assertClose("statistics", statistics, meanByLevels(moved), { ofScale: 1e-6 });
   });

@@ -346,6 +346,11 @@ const rows: { readonly [K in SettingName]: () => Promise<void> } = {
     assert.deepEqual(await of("allow_fp32_to_fp16"), exact);
     assert.deepEqual(await of("force_fp16"), mixed);
   },
+  loss_scale: shows({ loss_scale: "dynamic" }, ({ events }) => scalesOf(events), [2 ** 32, 2 ** 32, 2 ** 32]),
+  loss_scale_value: async () => {
+    await shows({ loss_scale: "fixed", loss_scale_value: 1024 }, ({ events }) => scalesOf(events), [1024, 1024, 1024])(); // prettier-ignore
+    await refused({ loss_scale_value: 1024 })();
+  },
   // It changes no result, but how many threads there are.
   threads: async () => {
     const { threads, run } = await observe({ threads: 1 });
@@ -388,6 +393,10 @@ function dumped({ run }: Observed): string[] {
 
 function stepsOf(events: readonly TrainEvent[]): number[] {
   return events.flatMap((event) => (event.event === "step" ? [event.step] : []));
+}
+
+function scalesOf(events: readonly TrainEvent[]): (number | null)[] {
+  return events.flatMap((event) => (event.event === "step" ? [event.loss_scale] : []));
 }
 
 suite("every parameter does something that shows", () => {

@@ -4,6 +4,7 @@
 #include <stdexcept>
 
 #include "../../native/binding/addon.h"
+#include "../../native/binding/loss_scale_numbers.h"
 #include "../../native/binding/run.h"
 
 namespace riffle {
@@ -65,12 +66,33 @@ napi_value TableValues(napi_env env, napi_callback_info info) {
   });
 }
 
+// countSteps(scale [kind, scale, good, bad, consecutive], finite Uint8Array, after Float64Array [steps][5]): the loss scale
+// after each step, the last of the five telling whether it is stuck.
+napi_value CountSteps(napi_env env, napi_callback_info info) {
+  return Guard(env, [&] {
+    const auto args = Arguments(env, info, 3);
+    LossScale scale = LossScaleFrom(Array<double>(env, args[0], napi_float64_array, 5, "loss scale"));
+    const Span finite = TypedArray(env, args[1], napi_uint8_array, "steps");
+    double* after = Array<double>(env, args[2], napi_float64_array, 5 * finite.length, "scales");
+    for (size_t i = 0; i < finite.length; ++i) {
+      scale.Count(static_cast<const uint8_t*>(finite.data)[i] != 0);
+      *after++ = scale.scale;
+      *after++ = static_cast<double>(scale.good);
+      *after++ = static_cast<double>(scale.bad);
+      *after++ = static_cast<double>(scale.consecutive);
+      *after++ = scale.IsStuck();
+    }
+    return Undefined(env);
+  });
+}
+
 }  // namespace
 
 void RegisterInspect(napi_env env, napi_value exports) {
   Export(env, exports, "runStep", RunStep);
   Export(env, exports, "plane", Plane);
   Export(env, exports, "table", TableValues);
+  Export(env, exports, "countSteps", CountSteps);
 }
 
 }  // namespace riffle

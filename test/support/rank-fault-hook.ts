@@ -14,7 +14,7 @@ import { phases } from "../../src/distributed/ranks.js";
 
 export interface RankFault {
   readonly rank: number;
-  /** "load", "place saving", "gather handshake", or a function of the addon: "joinRanks", "trainStep", "closeRanks". */
+  /** "load", "place saving", "gather handshake", or a function of the addon: "joinRanks", "trainSteps", "closeRanks". */
   readonly at: string;
   /** Only once the rank has come to this step. */
   readonly step?: number;
@@ -104,7 +104,7 @@ function arm(fault: RankFault): void {
     dlopen(...args);
     const addon = addonOf(args[0]);
     if (addon["joinRanks"] === undefined) return;
-    for (const name of ["joinRanks", "trainStep", "closeRanks"]) {
+    for (const name of ["joinRanks", "trainSteps", "closeRanks"]) {
       const original = addon[name] as Any;
       addon[name] = (...given) => {
         return here(name) ?? original(...given);

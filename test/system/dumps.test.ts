@@ -77,7 +77,7 @@ async function lookAt(
     mkdirSync(runDir);
     const plan = { runDir, ranks: ALONE, shards: { first: 0, count: 1, of: 1 } } as unknown as Plan;
     const prepared = { run, program } as unknown as Prepared;
-    const words = await new Overflows(plan, prepared, new Journal(() => undefined)).look(1, [
+    const words = await new Overflows(plan, prepared, new Journal(() => undefined)).look(1, 1, [
       { batch, loss },
     ]);
     assert.deepEqual((await run.readState()).parameters, before, "looking changed weights");
@@ -334,6 +334,7 @@ async function compareWithReference(
   await run.walk(
     batch,
     { labelSmoothing: label_smoothing, weightDecay: weight_decay },
+    1,
     ({ step: index, direction }) => {
       const step = program.steps[index];
       if (step === undefined || direction === "backward") return;

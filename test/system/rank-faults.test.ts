@@ -201,9 +201,9 @@ interface Stop {
 
 const timeout = 6;
 const stops: readonly Stop[] = [
-  { name: "rank 0 computing", family: "openmpi", ranks: 2, fault: { rank: 0, at: "trainStep", step: 3 }, said: /rank 0 has been silent for \d+ s \(step 3, exchange of gradients; last seen computing\)\./ },
-  { name: "rank 1 in the window, where it waits", family: "mpich", ranks: 3, fault: { rank: 1, at: "trainStep", step: 3, after: 700, othersWait: 1500 }, said: /rank 1 has been silent for \d+ s \(step 3, exchange of gradients; last seen exchanging gradients\)\./ },
-  { name: "rank 2 in messages, where it waits", family: "openmpi", ranks: 3, fault: { rank: 2, at: "trainStep", step: 3, after: 700, othersWait: 1500 }, more: { exchange: "messages" }, said: /rank 2 has been silent for \d+ s \(step 3, exchange of gradients; last seen exchanging gradients\)\./ },
+  { name: "rank 0 computing", family: "openmpi", ranks: 2, fault: { rank: 0, at: "trainSteps", step: 3 }, said: /rank 0 has been silent for \d+ s \(step 3, exchange of gradients; last seen computing\)\./ },
+  { name: "rank 1 in the window, where it waits", family: "mpich", ranks: 3, fault: { rank: 1, at: "trainSteps", step: 3, after: 700, othersWait: 1500 }, said: /rank 1 has been silent for \d+ s \(step 3, exchange of gradients; last seen exchanging gradients\)\./ },
+  { name: "rank 2 in messages, where it waits", family: "openmpi", ranks: 3, fault: { rank: 2, at: "trainSteps", step: 3, after: 700, othersWait: 1500 }, more: { exchange: "messages" }, said: /rank 2 has been silent for \d+ s \(step 3, exchange of gradients; last seen exchanging gradients\)\./ },
   { name: "rank 0 saving", family: "mpich", ranks: 2, fault: { rank: 0, at: "gather save", step: 2 }, said: /rank 0 has been silent for \d+ s \(step 2, saving; last seen saving\)\./ },
   { name: "rank 1 evaluating", family: "openmpi", ranks: 2, fault: { rank: 1, at: "place evaluating", step: 6 }, said: /rank 1 has been silent for \d+ s \(step 6, evaluation; last seen computing\)\./ },
   { name: "rank 1 in the handshake", family: "openmpi", ranks: 2, fault: { rank: 1, at: "gather handshake" }, said: /rank 1 has been silent for \d+ s \(step 0, start; last seen starting\)\./ },
@@ -247,7 +247,7 @@ suite("a rank that is stopped", { concurrency: 4 }, () => {
       const run = fresh();
       const hit = `${run}hit`;
       const given = settingsOf(run, { rank_timeout: 2 * timeout });
-      const fault = { rank: 1, at: "trainStep", step: 3, kind: "SIGSTOP", hit } as const;
+      const fault = { rank: 1, at: "trainSteps", step: 3, kind: "SIGSTOP", hit } as const;
       const started = launch({ family, ranks: 2, given, fault });
       const warning =
         /^riffle: rank 1 has been silent for \d+ s \(step 3, exchange of gradients; last seen .*\); it is waited for until 12 s/;
@@ -351,7 +351,7 @@ suite("ranks that exchange what is not the same", { concurrency: 2 }, () => {
   });
 
   for (const [at, said] of [
-    ["trainStep", /ranks are not at the same place: rank 0 adds gradients, rank 1 gathers/],
+    ["trainSteps", /ranks are not at the same place: rank 0 adds gradients, rank 1 gathers/],
     [
       "gather prune",
       /ranks are not at the same place: rank \d at "(?:prune|elsewhere)" \(\d+\), rank \d at "(?:prune|elsewhere)"/,
@@ -377,7 +377,7 @@ suite("a rank that fails by itself", { concurrency: 2 }, () => {
     ["gather handshake", 0],
     ["place loading", 3],
     ["place computing", 3],
-    ["trainStep", 3],
+    ["trainSteps", 3],
     ["place saving", 3],
     ["place evaluating", 6],
     ["place ending", 0],
@@ -407,7 +407,7 @@ suite("a rank that fails by itself", { concurrency: 2 }, () => {
       const isUnmet = family === "mpich" && ["load", "joinRanks"].includes(at);
       const given = settingsOf(run, { max_epochs: 1, rank_timeout: isUnmet ? 5 : 20 });
       // In the exchange, while the others are not there yet.
-      const late = at === "trainStep" && kind !== "allocation" ? { after: 300, othersWait: 700 } : {};
+      const late = at === "trainSteps" && kind !== "allocation" ? { after: 300, othersWait: 700 } : {};
       const started = launch({ family, ranks: 2, given, fault: { rank, at, step, kind, hit, ...late } });
       await until(() => existsSync(hit), `the fault in\n${started.said()}`);
       const { code, stderr } = await endOf(started, run, isUnmet ? 15 : 10);

@@ -46,6 +46,11 @@ interface NativeProfile {
   readonly wall: number;
 }
 
+export type StepNumbers = readonly [
+  ...[number, number, number, number, number, number, number, number],
+  ...[number, number, number, number],
+];
+
 export interface Engine {
   /** As a team, each thread runs the (inference) program alone, on portions of its batch. */
   createRun(
@@ -62,17 +67,22 @@ export interface Engine {
   stateOf(run: Run): Float32Array[];
   /** Copies into the run what is given; an inference run takes it into use. */
   writeState(run: Run, ...arrays: (Float32Array | null)[]): Promise<void>;
-  /** loss = [labelSmoothing, weightDecay]; resolves to [crossEntropy, decayLoss, correct1, correct5, finite, stops, failures, exchangeSeconds]. */
-  trainStep(
+  /**
+   * loss = [labelSmoothing, weightDecay], updates = those of applyUpdate, one after the other; resolves to rows
+   * [crossEntropy, decayLoss, correct1, correct5, finite, stops, failures, exchangeSeconds, scale, good, bad, consecutive].
+   */
+  trainSteps(
     run: Run,
-    images: Uint8Array,
-    labels: Int32Array,
+    images: readonly Uint8Array[],
+    labels: readonly Int32Array[],
     loss: Float64Array,
-    dropoutMask: Float32Array | null,
-    update: Float64Array | null,
+    dropoutMasks: readonly Float32Array[] | null,
+    updates: Float64Array | null,
     index: number,
     count: number,
-  ): Promise<[number, number, number, number, number, number, number, number]>;
+  ): Promise<StepNumbers[]>;
+  /** scale = [kind, scale, good, bad, consecutive], the kind's place in `lossScalings`. */
+  setLossScale(run: Run, scale: Float64Array): void;
   /** In place of the shards that are left of a step. */
   abandonStep(run: Run): Promise<void>;
   /** Asks all ranks to stop after the step in progress. */

@@ -14,6 +14,7 @@ import {
   type Batch,
   type Doing,
   type InferenceRun,
+  type Loop,
   type LossSettings,
   type PlaneView,
   type RunProfile,
@@ -27,8 +28,19 @@ import {
   type WalkVisitor,
   type Weights,
 } from "../backend.js";
+import { type LossScale, lossScalings } from "../loss-scale.js";
 import { encodeProgram } from "./encode.js";
-import { ask, doings, type Engine, engine, engineError, type Run, stateArrays, views } from "./engine.js";
+import {
+  ask,
+  doings,
+  type Engine,
+  engine,
+  engineError,
+  type Run,
+  stateArrays,
+  type StepNumbers,
+  views,
+} from "./engine.js";
 import { machine, peak } from "./machine.js";
 
 export const nativeBackend: Backend = {
@@ -145,7 +157,28 @@ export class NativeTraining extends Running implements TrainingRun {
     update: UpdateSettings,
     shard: Shard = ONLY_SHARD,
   ): Promise<StepResult> {
-    return this.#step(batch, loss, encodeUpdate(update), shard);
+    return this.#step(batch, loss, shard.index === shard.count - 1 ? [update] : [], shard);
+  }
+
+  async steps({ batches, first, loss, dropoutMasks, updates }: Loop): Promise<StepResult[]> {
+    const rows = await this.run.ask((addon) =>
+      addon.trainSteps(
+        this.run.handle,
+        batches.map(({ images }) => images),
+        batches.map(({ labels }) => labels),
+        Float64Array.of(loss.labelSmoothing, loss.weightDecay),
+        dropoutMasks ?? null,
+        encodeUpdates(updates),
+        first.index,
+        first.count,
+      ),
+    );
+    return rows.map(decodeResult);
+  }
+
+  scaleLoss({ kind, scale, good, bad, consecutive }: LossScale): void {
+    const words = Float64Array.of(lossScalings.indexOf(kind), scale, good, bad, consecutive);
+    engine().setLossScale(this.run.handle, words);
   }
 
   abandonStep(): Promise<void> {
@@ -161,7 +194,7 @@ export class NativeTraining extends Running implements TrainingRun {
   }
 
   applyUpdate(update: UpdateSettings): Promise<void> {
-    return this.run.ask((addon) => addon.applyUpdate(this.run.handle, encodeUpdate(update)));
+    return this.run.ask((addon) => addon.applyUpdate(this.run.handle, encodeUpdates([update])));
   }
 
   logits(): Float32Array {
@@ -175,10 +208,10 @@ export class NativeTraining extends Running implements TrainingRun {
     return this.run.kept(layer, this.run.program.batch);
   }
 
-  async walk(batch: Batch, loss: LossSettings, visit: WalkVisitor): Promise<void> {
+  async walk(batch: Batch, loss: LossSettings, scale: number, visit: WalkVisitor): Promise<void> {
     const { program, handle } = this.run;
     const { images, labels } = batch;
-    const settings = encodeLoss(loss);
+    const settings = Float64Array.of(loss.labelSmoothing, loss.weightDecay, scale);
     const mask = loss.dropoutMask ?? null;
     for (const time of walkTimes(program)) {
       const at = time.direction === "forward" ? time.step : 2 * program.steps.length - 1 - time.step;
@@ -228,29 +261,29 @@ export class NativeTraining extends Running implements TrainingRun {
     };
   }
 
+  /** Without updates one shard is computed only. */
   async #step(
     batch: Batch,
     loss: LossSettings,
-    update: Float64Array | null,
+    updates: readonly UpdateSettings[] | null,
     { index, count }: Shard,
   ): Promise<StepResult> {
-    const settings = encodeLoss(loss);
-    const { images, labels } = batch;
-    const mask = loss.dropoutMask ?? null;
-    const [crossEntropy, decayLoss, correct1, correct5, finite, stops, failures, exchangeSeconds] =
-      await this.run.ask((addon) =>
-        addon.trainStep(this.run.handle, images, labels, settings, mask, update, index, count),
-      );
-    return {
-      crossEntropy,
-      decayLoss,
-      correct1,
-      correct5,
-      finite: finite === 1,
-      stops,
-      failures,
-      exchangeSeconds,
-    };
+    const settings = Float64Array.of(loss.labelSmoothing, loss.weightDecay);
+    const masks = loss.dropoutMask === undefined ? null : [loss.dropoutMask];
+    const encoded = updates === null ? null : encodeUpdates(updates);
+    const [row] = await this.run.ask((addon) =>
+      addon.trainSteps(
+        this.run.handle,
+        [batch.images],
+        [batch.labels],
+        settings,
+        masks,
+        encoded,
+        index,
+        count,
+      ),
+    );
+    return decodeResult(row as StepNumbers);
   }
 }
 
@@ -308,16 +341,32 @@ function inPortions(program: Program, batch: number): Program {
   return { ...program, batch, memory: planMemory({ ...program, batch }) };
 }
 
-function encodeLoss(loss: LossSettings): Float64Array {
-  return Float64Array.of(loss.labelSmoothing, loss.weightDecay);
-}
-
 function inRows(numbers: Float64Array, length: number): Float64Array[] {
   return Array.from({ length: numbers.length / length }, (_, i) =>
     numbers.subarray(i * length, (i + 1) * length),
   );
 }
 
-function encodeUpdate(u: UpdateSettings): Float64Array {
-  return Float64Array.of(u.learningRate, u.momentum, u.weightDecay, u.averageDecay, Number(u.nesterov));
+function encodeUpdates(updates: readonly UpdateSettings[]): Float64Array {
+  return Float64Array.from(
+    updates.flatMap((u) => [u.learningRate, u.momentum, u.weightDecay, u.averageDecay, Number(u.nesterov)]),
+  );
+}
+
+function decodeResult(row: StepNumbers): StepResult {
+  const [crossEntropy, decayLoss, correct1, correct5, finite, stops, failures, exchangeSeconds] = row;
+  const [scale, good, bad, consecutive] = row.slice(8) as [number, number, number, number];
+  return {
+    ...{
+      crossEntropy,
+      decayLoss,
+      correct1,
+      correct5,
+      finite: finite === 1,
+      stops,
+      failures,
+      exchangeSeconds,
+    },
+    lossScale: { scale, good, bad, consecutive },
+  };
 }

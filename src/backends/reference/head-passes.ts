@@ -6,7 +6,8 @@
  *     p = softmax(logits)        target = (1 - s) * onehot(label) + s / classes      s = label smoothing
  *     crossEntropy = mean over n of -sum over k of target[n, k] * log p[n, k]
  *
- *     dlogits = (p - target) / images        dW[k, i] = sum over n of dlogits[n, k] * f[n, i]
+ *     dlogits = scale * (p - target) / images        scale: the loss scale
+ *     dW[k, i] = sum over n of dlogits[n, k] * f[n, i]
  *     dy[i][n, pixel] = mask[n, i] / pixels * sum over k of W[k, i] * dlogits[n, k]
  *
  * W is [classes, inputs].
@@ -65,6 +66,7 @@ export function softmaxCrossEntropy(
   logits: Float64Array,
   labels: Int32Array,
   { labelSmoothing }: Pick<LossSettings, "labelSmoothing">,
+  scale = 1,
 ): LossAndGradient {
   const images = labels.length;
   const classes = logits.length / images;
@@ -79,7 +81,7 @@ export function softmaxCrossEntropy(
     row.forEach((value, k) => {
       const target = (k === label ? 1 - labelSmoothing : 0) + labelSmoothing / classes;
       crossEntropy -= (target * (value - logSum)) / images;
-      dlogits[n * classes + k] = (Math.exp(value - logSum) - target) / images;
+      dlogits[n * classes + k] = ((Math.exp(value - logSum) - target) / images) * scale;
     });
     const rank = rankOf(row, label);
     if (rank.first) correct1++;

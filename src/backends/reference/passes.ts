@@ -30,6 +30,8 @@ export interface Passing {
   images: Uint8Array;
   labels: Int32Array;
   loss: LossSettings;
+  /** What dlogits are multiplied by. */
+  lossScale: number;
   stem: StemMemory | undefined;
   head: HeadMemory | undefined;
   outcome: LossAndGradient | undefined;
@@ -91,7 +93,7 @@ const passes: { readonly [K in Step["kind"]]: Passes<StepOf<K>> } = {
     forward(run, step) {
       run.head = headForward(run.machine, step, run.weights().parameters, run.loss.dropoutMask);
       if (run.machine.program.mode === "train")
-        run.outcome = softmaxCrossEntropy(run.head.logits, run.labels, run.loss);
+        run.outcome = softmaxCrossEntropy(run.head.logits, run.labels, run.loss, run.lossScale);
     },
     backward(run, step) {
       const [head, outcome] = [ran(run.head, step), ran(run.outcome, step)];

@@ -5,6 +5,8 @@
  * central differences. Weights and gradients are f32 arrays, unless a test writes others; all between is f64.
  */
 
+import { setImmediate } from "node:timers/promises";
+
 import { UsageError } from "../../core/error.js";
 import {
   firstTraining,
@@ -18,6 +20,7 @@ import {
   type Backend,
   type Batch,
   type InferenceRun,
+  type Loop,
   type LossSettings,
   type PlaneView,
   type Shard,
@@ -34,6 +37,13 @@ import { batchNormGradients, normaliseByMoving } from "./batch-norm.js";
 import type { HeadMemory, LossAndGradient } from "./head-passes.js";
 import { passesOf, type Passing } from "./passes.js";
 import { createMachine, type Machine, readMap } from "./planes.js";
+import {
+  initialLossScale,
+  isStuck,
+  type LossScale,
+  type LossScaleCounts,
+  nextLossScale,
+} from "../loss-scale.js";
 import { ShardSums } from "../../distributed/shard-sums.js";
 import type { StemMemory } from "./stem-passes.js";
 import { batchStatistics, decayLoss, updateParameters, updateStatistics } from "./update.js";
@@ -61,6 +71,7 @@ export class Execution implements Passing {
   images: Uint8Array = new Uint8Array(0);
   labels: Int32Array = new Int32Array(0);
   loss: LossSettings = NO_LOSS;
+  lossScale = 1;
   stem: StemMemory | undefined;
   head: HeadMemory | undefined;
   outcome: LossAndGradient | undefined;
@@ -154,6 +165,7 @@ export class ReferenceTraining extends ReferenceRun implements TrainingRun {
   /** Those of the step in progress that were put aside. */
   #shards = new StepOfShards();
   #stops = false;
+  #scale: LossScale = initialLossScale("none");
 
   readState(): Promise<TrainingArrays> {
     return Promise.resolve({ ...this.execution.arrays });
@@ -167,8 +179,8 @@ export class ReferenceTraining extends ReferenceRun implements TrainingRun {
     return promise(() => {
       const own = this.#computeGradients(batch, loss);
       if (shard.count === 1) {
-        if (own.finite) this.#applyUpdate(update, batchStatistics(this.execution.machine));
-        return own;
+        this.#unscale();
+        return this.#end(own, update, batchStatistics(this.execution.machine));
       }
       if (shard.index === 0) this.#shards = new StepOfShards();
       const { gradients } = this.execution.arrays;
@@ -176,10 +188,32 @@ export class ReferenceTraining extends ReferenceRun implements TrainingRun {
       if (shard.index < shard.count - 1) return own;
       const { mean, result, statistics } = this.#shards.end();
       gradients.set(mean);
-      const whole = { ...own, ...result, finite: isFinite(result, gradients) };
-      if (whole.finite) this.#applyUpdate(update, statistics);
-      return whole;
+      const finite = this.#isFinite(result, statistics);
+      this.#unscale();
+      return this.#end({ ...own, ...result, finite }, update, statistics);
     });
+  }
+
+  async steps({ batches, first, loss, dropoutMasks, updates }: Loop): Promise<StepResult[]> {
+    const results: StepResult[] = [];
+    let applied = 0;
+    for (const [i, batch] of batches.entries()) {
+      const shard = { index: (first.index + i) % first.count, count: first.count };
+      const isWhole = shard.index === shard.count - 1;
+      const dropoutMask = dropoutMasks?.[i];
+      const own = { ...loss, ...(dropoutMask === undefined ? {} : { dropoutMask }) };
+      const result = await this.step(batch, own, updates[applied] as UpdateSettings, shard);
+      if (isWhole || i === batches.length - 1) results.push(result);
+      if (!isWhole) continue;
+      if (result.finite) applied++;
+      await setImmediate(); // so that a request to stop is heard
+      if (this.#stops || this.#isHopeless(result)) break;
+    }
+    return results;
+  }
+
+  scaleLoss(scale: LossScale): void {
+    this.#scale = scale;
   }
 
   abandonStep(): Promise<void> {
@@ -191,7 +225,11 @@ export class ReferenceTraining extends ReferenceRun implements TrainingRun {
   }
 
   computeGradients(batch: Batch, loss: LossSettings): Promise<StepResult> {
-    return promise(() => this.#computeGradients(batch, loss));
+    return promise(() => {
+      const result = this.#computeGradients(batch, loss);
+      this.#unscale();
+      return result;
+    });
   }
 
   applyUpdate(update: UpdateSettings): Promise<void> {
@@ -202,10 +240,10 @@ export class ReferenceTraining extends ReferenceRun implements TrainingRun {
     return Float32Array.from((this.execution.head as HeadMemory).logits);
   }
 
-  async walk(batch: Batch, loss: LossSettings, visit: WalkVisitor): Promise<void> {
+  async walk(batch: Batch, loss: LossSettings, scale: number, visit: WalkVisitor): Promise<void> {
     const { execution } = this;
     const { program } = execution.machine;
-    this.#take(batch, loss);
+    this.#take(batch, loss, scale);
     for (const time of walkTimes(program)) {
       execution.runStep(time.step, time.direction);
       const isLoss = time.direction === "forward" && time.step === program.steps.length - 1;
@@ -219,19 +257,21 @@ export class ReferenceTraining extends ReferenceRun implements TrainingRun {
     return readMap(this.execution.machine, planes, view);
   }
 
-  #take(batch: Batch, loss: LossSettings): void {
+  #take(batch: Batch, loss: LossSettings, scale: number): void {
     const { execution } = this;
     checkBatch(execution.machine.program, batch);
     execution.images = batch.images;
     execution.labels = batch.labels;
     execution.loss = loss;
+    execution.lossScale = scale;
   }
 
+  /** Scaled. */
   #computeGradients(batch: Batch, loss: LossSettings): StepResult {
     const { execution } = this;
     const { machine, arrays } = execution;
     const { program } = machine;
-    this.#take(batch, loss);
+    this.#take(batch, loss, this.#scale.scale);
     execution.forward();
     execution.backward();
     const { crossEntropy, correct1, correct5 } = execution.outcome as LossAndGradient;
@@ -239,11 +279,40 @@ export class ReferenceTraining extends ReferenceRun implements TrainingRun {
     const result = { crossEntropy, decayLoss: decay, correct1, correct5 };
     return {
       ...result,
-      finite: isFinite(result, arrays.gradients),
+      finite: this.#isFinite(result, batchStatistics(machine)),
       stops: Number(this.#stops),
       failures: 0,
       exchangeSeconds: 0,
+      lossScale: countsOf(this.#scale),
     };
+  }
+
+  /** Of the scaled gradients; where a step can be skipped, what it would leave in the statistics counts as well. */
+  #isFinite({ crossEntropy, decayLoss: decay }: Outcome, statistics: Float64Array): boolean {
+    return (
+      Number.isFinite(crossEntropy + decay) &&
+      this.execution.arrays.gradients.every(Number.isFinite) &&
+      (this.#scale.kind === "none" || statistics.every((value) => Number.isFinite(Math.fround(value))))
+    );
+  }
+
+  #unscale(): void {
+    const { scale } = this.#scale;
+    if (scale === 1) return;
+    const { gradients } = this.execution.arrays;
+    for (let i = 0; i < gradients.length; i++) gradients[i] = (gradients[i] as number) / scale;
+  }
+
+  /** A whole step: its update, and what becomes of the loss scale. */
+  #end(result: StepResult, update: UpdateSettings, statistics: Float64Array): StepResult {
+    if (result.finite) this.#applyUpdate(update, statistics);
+    this.#scale = nextLossScale(this.#scale, result.finite);
+    return { ...result, lossScale: countsOf(this.#scale) };
+  }
+
+  /** Not finite, and no loss scale mends that: weights that are not finite, or too large, stay so. */
+  #isHopeless({ finite, decayLoss: decay }: StepResult): boolean {
+    return !finite && (this.#scale.kind === "none" || isStuck(this.#scale) || !Number.isFinite(decay));
   }
 
   #applyUpdate(update: UpdateSettings, statistics: Float64Array): void {
@@ -253,10 +322,10 @@ export class ReferenceTraining extends ReferenceRun implements TrainingRun {
   }
 }
 
-type Outcome = Omit<StepResult, "finite" | "stops" | "failures" | "exchangeSeconds">;
+type Outcome = Pick<StepResult, "crossEntropy" | "decayLoss" | "correct1" | "correct5">;
 
-function isFinite({ crossEntropy, decayLoss: decay }: Outcome, gradients: Float32Array): boolean {
-  return Number.isFinite(crossEntropy + decay) && gradients.every(Number.isFinite);
+function countsOf({ scale, good, bad, consecutive }: LossScale): LossScaleCounts {
+  return { scale, good, bad, consecutive };
 }
 
 /** Shards of one step, until the last of them is there. */
