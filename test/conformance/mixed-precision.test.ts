@@ -97,7 +97,7 @@ suite("pretrained weights on photographs", needs("imagenet-samples"), () => {
     const { weights, model } = await importWeights(sharedPath(...pretrained));
     const winners = async (precision_mode: "must_keep_origin_dtype" | "allow_mix_precision") => {
       const { program, run } = await loadNetwork(model, { eval_batch_size: 40, precision_mode });
-      const source = pictureBatches(await openImageFiles(files()), model, 40);
+      const source = pictureBatches(openImageFiles(files()), model, 40);
       const found: number[] = [];
       try {
         await run.load(weights);
@@ -142,7 +142,7 @@ suite("pretrained weights on photographs", needs("imagenet-samples"), () => {
       const program = compile(network, { batch, imageSize: model.image_size, mode: "train", storage });
       const run = nativeBackend.train(program, { threads: 0 });
       const some = files().filter((_, i) => i % 3 === 0);
-      const source = pictureBatches(await openImageFiles(some), model, batch);
+      const source = pictureBatches(openImageFiles(some), model, batch);
       try {
         const { value } = (await source[Symbol.asyncIterator]().next()) as IteratorYieldResult<{
           images: Uint8Array;

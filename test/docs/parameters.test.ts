@@ -346,10 +346,10 @@ const rows: { readonly [K in SettingName]: () => Promise<void> } = {
     assert.deepEqual(await of("allow_fp32_to_fp16"), exact);
     assert.deepEqual(await of("force_fp16"), mixed);
   },
-  loss_scale: shows({ loss_scale: "dynamic" }, ({ events }) => scalesOf(events), [2 ** 32, 2 ** 32, 2 ** 32]),
+  loss_scale: shows({ loss_scale: "none" }, ({ events }) => scalesOf(events), [null, null, null]),
   loss_scale_value: async () => {
     await shows({ loss_scale: "fixed", loss_scale_value: 1024 }, ({ events }) => scalesOf(events), [1024, 1024, 1024])(); // prettier-ignore
-    await refused({ loss_scale_value: 1024 })();
+    await refused({ loss_scale: "none", loss_scale_value: 1024 })();
   },
   // It changes no result, but how many threads there are.
   threads: async () => {
@@ -430,7 +430,10 @@ suite("the documented command line", () => {
       ...["--synthetic=False", "--precision_mode=allow_mix_precision"],
     );
     assert.equal(trained.status, 0, trained.stderr);
-    assert.match(trained.stderr, /^Machine .* · mixed \(bf16 maps, f32 sums and weights\)$/m);
+    assert.match(
+      trained.stderr,
+      /^Machine .* · mixed \(bf16 maps, f32 sums and weights\) · loss scale dynamic from 4294967296$/m,
+    );
     assert.match(trained.stderr, /^Recipe +documented: /m);
     assert.ok(existsSync(join(run, "step-2")) && !existsSync(join(run, "best")));
     for (const command of [["--mode", "evaluate"], ["train", "--mode=evaluate"], ["evaluate"]]) {
