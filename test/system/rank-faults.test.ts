@@ -403,8 +403,10 @@ suite("a rank that fails by itself", { concurrency: 2 }, () => {
     test(`${kind} at ${at}, rank ${rank}, ${family}`, needsMpi(family), async () => {
       const run = fresh();
       const hit = `${run}hit`;
-      // Hydra ends nobody for a rank that left before it met the others in MPI: they end by the time-out.
-      const isUnmet = family === "mpich" && ["load", "joinRanks"].includes(at);
+      // A rank that left before it met the others in MPI ends nobody with Hydra, nor with Open MPI where it said 0: the
+      // others end by the time-out.
+      const isUnmet =
+        (family === "mpich" && ["load", "joinRanks"].includes(at)) || (kind === "exit 0" && at === "load");
       const given = settingsOf(run, { max_epochs: 1, rank_timeout: isUnmet ? 5 : 20 });
       // In the exchange, while the others are not there yet.
       const late = at === "trainSteps" && kind !== "allocation" ? { after: 300, othersWait: 700 } : {};
@@ -413,8 +415,11 @@ suite("a rank that fails by itself", { concurrency: 2 }, () => {
       const { code, stderr } = await endOf(started, run, isUnmet ? 15 : 10);
       assert.notEqual(code, 0, stderr);
       const wanted = codes[kind];
-      // Before it joined nobody of ours makes an exit of 0 a failure; with Hydra the last to leave decides.
-      if (wanted !== undefined && at !== "load" && !isUnmet) assertCode(family, code, wanted, stderr);
+      // Before it joined nobody of ours makes an exit of 0 a failure; with Hydra the last to leave decides,
+      // and at the very end what becomes of itself: 255, or a signal.
+      const isHydras = family === "mpich" && at === "closeRanks";
+      if (wanted !== undefined && at !== "load" && !isUnmet && !isHydras)
+        assertCode(family, code, wanted, stderr);
       await assertWhole(run);
     });
   }
