@@ -35,6 +35,11 @@ UpdateSettings UpdateFrom(const double* u) {
   return {.learning_rate = u[0], .momentum = u[1], .weight_decay = u[2], .average_decay = u[3], .nesterov = u[4] != 0};
 }
 
+LossSettings LossFrom(napi_env env, napi_value value) {
+  const double* l = Array<double>(env, value, napi_float64_array, 3, "loss");
+  return {.label_smoothing = l[0], .weight_decay = l[1], .scale = l[2]};
+}
+
 // A batch as the program wants it; the mask may be null.
 ShardBatch BatchFrom(napi_env env, const Executor& executor, napi_value images, napi_value labels, napi_value mask) {
   const ProgramInfo& p = executor.program();
@@ -157,7 +162,7 @@ napi_value WriteState(napi_env env, napi_callback_info info) {
   });
 }
 
-// trainSteps(run, images[], labels[], loss [labelSmoothing, weightDecay], dropoutMasks[] | null, updates [5 each], index, count):
+// trainSteps(run, images[], labels[], loss [labelSmoothing, weightDecay, scale, which a step has of its own], dropoutMasks[] | null, updates [5 each], index, count):
 // Promise<[crossEntropy, decayLoss, correct1, correct5, finite, stops, failures, exchangeSeconds, scale, good, bad, consecutive][]>.
 // Batches of consecutive shards, of which this process runs `count` in a step, the first being shard `index`. A row for each step;
 // the n-th of the updates is of the n-th step that is finite. Without updates one shard is computed only.
@@ -181,8 +186,7 @@ napi_value TrainSteps(napi_env env, napi_callback_info info) {
       for (const napi_value array : {args[1], args[2]}) held.push_back(Element(env, array, i));
       if (masked) held.push_back(Element(env, args[4], i));
     }
-    const double* l = Array<double>(env, args[3], napi_float64_array, 2, "loss");
-    const LossSettings loss = {.label_smoothing = l[0], .weight_decay = l[1]};
+    const LossSettings loss = LossFrom(env, args[3]);
     const bool updating = !IsNullish(env, args[5]);
     if (!updating && (batches != 1 || count != 1)) throw std::invalid_argument("only a step of one shard goes without its update");
     std::vector<UpdateSettings> updates;
@@ -291,9 +295,8 @@ napi_value RunTime(napi_env env, napi_callback_info info) {
     const int time = static_cast<int>(Number(env, args[1], 0, times - 1, "time"));
     const ShardBatch batch =
         BatchFrom(env, *run.executor, args[2], args[3], IsNullish(env, args[5]) ? nullptr : args[5]);
-    const double* l = Array<double>(env, args[4], napi_float64_array, 3, "loss");
-    const LossSettings loss = {
-        .label_smoothing = l[0], .weight_decay = l[1], .scale = l[2], .dropout_mask = batch.dropout_mask};
+    LossSettings loss = LossFrom(env, args[4]);
+    loss.dropout_mask = batch.dropout_mask;
     auto result = std::make_shared<StepResult>();
     auto turn = std::make_shared<Turn>(run);
     return Promise(
@@ -443,15 +446,16 @@ napi_value Machine(napi_env env, napi_callback_info) {
   });
 }
 
-// measurePeak(threads, isa): Promise<[GFLOP/s of multiply-adds, GB/s of copying (read + written)]>
+// measurePeak(threads, isa, bf16): Promise<[GFLOP/s of multiply-adds, or of products of bf16, GB/s of copying (read + written)]>
 napi_value MeasurePeakOf(napi_env env, napi_callback_info info) {
   return Guard(env, [&] {
-    const auto args = Arguments(env, info, 2);
+    const auto args = Arguments(env, info, 3);
     const int threads = Threads(env, args[0]);
     const KernelTable& kernels = ChooseKernels(Text(env, args[1]));
+    const Storage storage = Boolean(env, args[2]) ? Storage::kBf16 : Storage::kF32;
     auto peak = std::make_shared<Peak>();
     return Promise(
-        env, {}, [&kernels, threads, peak] { *peak = MeasurePeak(kernels, threads); },
+        env, {}, [&kernels, storage, threads, peak] { *peak = MeasurePeak(kernels, storage, threads); },
         [peak](napi_env e) { return MakeNumbers(e, {peak->gflops, peak->copy_gigabytes}); });
   });
 }

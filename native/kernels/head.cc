@@ -55,12 +55,15 @@ void MatrixProductTransposedRows(const MatrixProductTransposed& p, long begin, l
     for (long k = depth; k < p.depth; ++k) total += a[k] * b[k];
     p.c[i * p.ldc + j] = total;
   };
-  // Four columns at once give four chains of multiply-adds; the same sums as `dot`.
+  // Four columns at once give four chains of multiply-adds; the same sums as `dot`. The four after them are asked for meanwhile:
+  // a row is about a page, at whose end the hardware stops looking ahead.
   const auto dot4 = [&](long i, long j) {
     const float *a = p.a + i * p.lda, *b = p.b + j * p.ldb;
+    const float* next = j + 8 <= p.columns ? b + 4 * p.ldb : b;
     Vec s0 = Vec{}, s1 = Vec{}, s2 = Vec{}, s3 = Vec{};
     for (long k = 0; k < depth; k += kLanes) {
       const Vec ak = Load(a + k);
+      for (int q = 0; q < 4; ++q) __builtin_prefetch(next + q * p.ldb + k);
       s0 += ak * Load(b + k);
       s1 += ak * Load(b + p.ldb + k);
       s2 += ak * Load(b + 2 * p.ldb + k);

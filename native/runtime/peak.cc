@@ -17,7 +17,8 @@ double Now() {
 
 }  // namespace
 
-Peak MeasurePeak(const KernelTable& kernels, int threads) {
+Peak MeasurePeak(const KernelTable& kernels, Storage storage, int threads) {
+  const auto burst_of = storage == Storage::kBf16 ? kernels.bf16.product_burst : kernels.f32.product_burst;
   ThreadPool pool(threads);
   Peak peak;
   constexpr long kRounds = 2'000'000;
@@ -26,7 +27,7 @@ Peak MeasurePeak(const KernelTable& kernels, int threads) {
   for (int burst = 0; burst < kBursts; ++burst) {
     std::vector<double> work(threads);
     const double start = Now();
-    pool.Run(threads, [&](long t, int) { work[t] = kernels.f32.product_burst(kRounds, &sinks[t * 32]); });
+    pool.Run(threads, [&](long t, int) { work[t] = burst_of(kRounds, &sinks[t * 32]); });
     const double seconds = Now() - start;
     double total = 0;
     for (double w : work) total += w;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "../kernels/kernels.h"
+#include "program.h"
 
 namespace riffle {
 
@@ -11,6 +12,6 @@ struct Peak {
 };
 
 // Takes about a second. The best of several short bursts: on a shared machine the others are disturbed.
-Peak MeasurePeak(const KernelTable& kernels, int threads);
+Peak MeasurePeak(const KernelTable& kernels, Storage storage, int threads);
 
 }  // namespace riffle

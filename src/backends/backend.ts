@@ -4,7 +4,7 @@
  * A run owns its weights and all that training carries, wherever the backend keeps them. Backends: `reference` (TypeScript, f64, slow and plain) and `native` (C++).
  */
 
-import { firstTraining, type PlaneId, type Program } from "../program/program.js";
+import { firstTraining, type PlaneId, type Program, type Storage } from "../program/program.js";
 import type { LossScale, LossScaleCounts } from "./loss-scale.js";
 
 /** The trained numbers, f32, laid out as the program's parameter table says. */
@@ -276,6 +276,6 @@ export interface Backend {
   plan(program: Program): number;
   /** @throws UsageError when the instruction set asked for is not here. */
   machine(isa?: string): Machine;
-  /** Measures it; takes about a second. */
-  peak(options: BackendOptions): Promise<Peak>;
+  /** Measures it, for the products of planes stored so; takes about a second. */
+  peak(options: BackendOptions, storage: Storage): Promise<Peak>;
 }

@@ -8,6 +8,7 @@
 import { UsageError } from "../core/error.js";
 import { bench, type BenchResult } from "../measure/bench.js";
 import { benchData, type DataBenchResult, dataBenchSettings } from "../measure/bench-data.js";
+import { precisionWords } from "../settings/precision.js";
 import { programDefaults, programSettings } from "../measure/workload.js";
 import { choice, type CliCommand, type Invocation, wholeNumber } from "./command.js";
 import { count, percent, rate } from "./format.js";
@@ -110,7 +111,7 @@ function printResult(result: BenchResult, terminal: Terminal): void {
   });
   const { min, median, max } = result.images_per_second;
   terminal.print(
-    `${rate(median)} images/s (${rate(min)} to ${rate(max)}), peak memory ${count(result.peak_memory_mb)} MB`,
+    `${precisionWords(result.precision_mode)}: ${rate(median)} images/s (${rate(min)} to ${rate(max)}), peak memory ${count(result.peak_memory_mb)} MB`,
   );
   terminal.print(
     `${count(result.gflops)} GFLOP/s of ${count(result.peak_gflops)} measured, ${percent(result.share_of_peak)}; ` +

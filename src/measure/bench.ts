@@ -9,6 +9,7 @@ import { chooseBackend } from "../backends/registry.js";
 import { UsageError } from "../core/error.js";
 import { costsOf } from "../program/costs.js";
 import type { Program } from "../program/program.js";
+import { storageOf } from "../settings/precision.js";
 import { median as medianOf } from "./median.js";
 import {
   compileNetwork,
@@ -36,7 +37,7 @@ export interface BenchResult extends MeasuredNetwork {
   readonly peak_memory_mb: number;
   /** Of the median step. */
   readonly gflops: number;
-  /** What multiply-adds alone reach on this machine, measured. */
+  /** What multiply-adds alone reach on this machine, or dot products of bf16 in mixed precision, measured. */
   readonly peak_gflops: number;
   /** gflops / peak_gflops. */
   readonly share_of_peak: number;
@@ -82,7 +83,7 @@ export async function bench(
   const timings = await timeSteps(compiled, steps, { threads, isa }, progress);
   // Before the peak is measured: that takes memory of its own.
   const peakMemory = process.resourceUsage().maxRSS / 1024;
-  const peak = await (await chooseBackend()).peak({ threads, isa });
+  const peak = await (await chooseBackend()).peak({ threads, isa }, storageOf(network.precision_mode));
 
   const rates = timings.stepSeconds.map((s) => program.batch / s).sort((a, b) => a - b);
   const median = medianOf(rates);

@@ -124,7 +124,7 @@ export async function planRanks(
         progress?.("rank", done, total),
       )
     : sharedOut(options.step, program);
-  const memory = options.memory ?? 1e9 * (await backend.peak({ threads: 0 })).copyGigabytes;
+  const memory = options.memory ?? 1e9 * (await backend.peak({ threads: 0 }, "f32")).copyGigabytes;
   const cores = measured ? here : together * threads;
   const reading = await readingOf(options, program, progress);
 

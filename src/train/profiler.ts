@@ -17,6 +17,7 @@ import { makeFolder, replaceFile } from "../core/durable.js";
 import { asRiffleError, RiffleError } from "../core/error.js";
 import type { ProfileEvent } from "../run/events.js";
 import type { Journal } from "../run/journal.js";
+import { precisionWords, storageOf } from "../settings/precision.js";
 import { parseSteps, rangeWords, type StepRange } from "../settings/step-list.js";
 import type { Plan } from "./plan.js";
 import type { Prepared } from "./prepare.js";
@@ -110,11 +111,16 @@ export class Profiler {
     const layers = program.steps.map(({ name }) => name);
     try {
       const backend = await chooseBackend();
-      const times = stepTimes(own, program, shards.count, await backend.peak({ threads }));
+      const times = stepTimes(
+        own,
+        program,
+        shards.count,
+        await backend.peak({ threads }, storageOf(settings.precision_mode)),
+      );
       const machine = backend.machine();
       const heading = {
         network: `${network.name}, ${model.classes} classes, ${model.image_size} px, batch ${settings.batch_size}`,
-        machine: `${threads || machine.threads} threads, ${machine.isa}`,
+        machine: `${threads || machine.threads} threads, ${machine.isa}, ${precisionWords(settings.precision_mode)}`,
       };
       const about = { ...heading, steps: rangeWords({ first: times.first_step, last: times.last_step }) };
       await makeFolder(folder);

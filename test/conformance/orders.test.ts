@@ -65,13 +65,16 @@ test("what a picture's decoding is told", () => {
 });
 
 test("the settings of a loss and of an update, and what a step resolves to", () => {
-  const [, update = ""] = found(backend, /function encodeUpdate[^]*?Float64Array\.of\((.*)\);/);
+  const [, update = ""] = found(backend, /updates\.flatMap\(\(u\) => \[(.*)\]\)/);
   assert.deepEqual(members(update, "u\\."), byIndex("u"));
   const [, loss = ""] = found(backend, /Float64Array\.of\((loss\..*)\);/);
   assert.deepEqual(members(loss, "loss\\."), byIndex("l"));
-  const [, result = ""] = found(backend, /const \[(.*)\] =\s+await this\.run\.ask/);
-  const [, numbers = ""] = found(engine, /MakeNumbers\(e, (\{result->[^]*?\})\)/);
-  assert.deepEqual(members(numbers, "result->"), result.split(", "));
+  const [, result = ""] = found(backend, /const \[(.*)\] = row;/);
+  const [, scale = ""] = found(backend, /const \[(.*)\] = row\.slice\(8\)/);
+  const [, numbers = ""] = found(engine, /MakeNumbers\(\s*e, (\{r\.[^]*?\})\)/);
+  const names = members(numbers, "\\br\\.");
+  assert.deepEqual(names.slice(0, 8), result.split(", "));
+  assert.deepEqual(members(numbers, "r\\.scale\\."), scale.split(", "));
 });
 
 /** The names of a C++ enum, in order, as TypeScript writes them. */

@@ -68,7 +68,7 @@ export interface Engine {
   /** Copies into the run what is given; an inference run takes it into use. */
   writeState(run: Run, ...arrays: (Float32Array | null)[]): Promise<void>;
   /**
-   * loss = [labelSmoothing, weightDecay], updates = those of applyUpdate, one after the other; resolves to rows
+   * loss = [labelSmoothing, weightDecay, scale], updates = those of applyUpdate, one after the other; resolves to rows
    * [crossEntropy, decayLoss, correct1, correct5, finite, stops, failures, exchangeSeconds, scale, good, bad, consecutive].
    */
   trainSteps(
@@ -109,7 +109,7 @@ export interface Engine {
   /** How this machine makes products of bf16: "unpack", "dot"; the fastest last. */
   products(isa: string): string[];
   machine(): { available: string[]; compiler: string };
-  measurePeak(threads: number, isa: string): Promise<[number, number]>;
+  measurePeak(threads: number, isa: string, bf16: boolean): Promise<[number, number]>;
 }
 
 export function engine(): Engine {

@@ -166,7 +166,7 @@ export class NativeTraining extends Running implements TrainingRun {
         this.run.handle,
         batches.map(({ images }) => images),
         batches.map(({ labels }) => labels),
-        Float64Array.of(loss.labelSmoothing, loss.weightDecay),
+        encodeLoss({ ...loss, scale: 1 }),
         dropoutMasks ?? null,
         encodeUpdates(updates),
         first.index,
@@ -211,7 +211,7 @@ export class NativeTraining extends Running implements TrainingRun {
   async walk(batch: Batch, loss: LossSettings, scale: number, visit: WalkVisitor): Promise<void> {
     const { program, handle } = this.run;
     const { images, labels } = batch;
-    const settings = Float64Array.of(loss.labelSmoothing, loss.weightDecay, scale);
+    const settings = encodeLoss({ ...loss, scale });
     const mask = loss.dropoutMask ?? null;
     for (const time of walkTimes(program)) {
       const at = time.direction === "forward" ? time.step : 2 * program.steps.length - 1 - time.step;
@@ -268,7 +268,7 @@ export class NativeTraining extends Running implements TrainingRun {
     updates: readonly UpdateSettings[] | null,
     { index, count }: Shard,
   ): Promise<StepResult> {
-    const settings = Float64Array.of(loss.labelSmoothing, loss.weightDecay);
+    const settings = encodeLoss({ ...loss, scale: 1 });
     const masks = loss.dropoutMask === undefined ? null : [loss.dropoutMask];
     const encoded = updates === null ? null : encodeUpdates(updates);
     const [row] = await this.run.ask((addon) =>
@@ -345,6 +345,11 @@ function inRows(numbers: Float64Array, length: number): Float64Array[] {
   return Array.from({ length: numbers.length / length }, (_, i) =>
     numbers.subarray(i * length, (i + 1) * length),
   );
+}
+
+/** `scale` counts where a walk is made; a step has its own. */
+function encodeLoss(loss: LossSettings & { readonly scale: number }): Float64Array {
+  return Float64Array.of(loss.labelSmoothing, loss.weightDecay, loss.scale);
 }
 
 function encodeUpdates(updates: readonly UpdateSettings[]): Float64Array {

@@ -6,6 +6,7 @@ import { availableParallelism } from "node:os";
 
 import { environment } from "../../core/environment.js";
 import { UsageError } from "../../core/error.js";
+import type { Storage } from "../../program/program.js";
 import type { BackendOptions, Machine, Peak } from "../backend.js";
 import { ask, engine } from "./engine.js";
 
@@ -40,10 +41,10 @@ export function machine(isa?: string): Machine {
 const COPIED_BYTES = 2 ** 28;
 
 /** The machine's two roofs, per second; takes about a second. */
-export async function peak(options: BackendOptions): Promise<Peak> {
+export async function peak(options: BackendOptions, storage: Storage): Promise<Peak> {
   const { threads, isa } = machine(options.isa);
   const [gflops, copyGigabytes] = await ask(COPIED_BYTES, (addon) =>
-    addon.measurePeak(options.threads || threads, isa),
+    addon.measurePeak(options.threads || threads, isa, storage === "bf16"),
   );
   return { gflops, copyGigabytes };
 }
