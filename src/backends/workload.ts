@@ -25,18 +25,29 @@ const UPDATE: UpdateSettings = {
   averageDecay: 0.995,
 };
 
+/** What a program works on; making it up takes longer than some steps do. */
+export interface MadeUp extends Batch {
+  /** Writes the parameters over zeros. */
+  readonly fill: (parameters: Float32Array) => void;
+}
+
+export function makeUp(program: Program, version: InitialisationVersion): MadeUp {
+  const fill = (parameters: Float32Array): void => void initialise(program, { version, seed: 0 }, parameters);
+  return { ...madeUpBatch(program), fill };
+}
+
 export async function openWorkload(
   backend: Backend,
   program: Program,
-  version: InitialisationVersion,
+  { images, labels, fill }: MadeUp,
   options: BackendOptions,
 ): Promise<Workload> {
-  const drawing = { version, seed: 0 } as const;
   const statistics = initialStatistics(program);
-  const { images, labels } = madeUpBatch(program);
   if (program.mode === "infer") {
     const run = backend.infer(program, options);
-    await run.load({ parameters: initialise(program, drawing), statistics });
+    const parameters = new Float32Array(program.parameterCount);
+    fill(parameters);
+    await run.load({ parameters, statistics });
     return {
       step: async () => void (await run.infer(images, program.batch)),
       get seconds() {
@@ -47,7 +58,7 @@ export async function openWorkload(
   }
   const run = backend.train(program, options);
   const { parameters, averages } = await run.readState();
-  initialise(program, drawing, parameters);
+  fill(parameters);
   averages.set(parameters);
   await run.writeState({ parameters, averages, statistics });
   return {

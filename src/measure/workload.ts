@@ -5,7 +5,7 @@
 
 import type { BackendOptions } from "../backends/backend.js";
 import { chooseBackend } from "../backends/registry.js";
-import { openWorkload as openProgram, type Workload } from "../backends/workload.js";
+import { makeUp, openWorkload as openProgram, type Workload } from "../backends/workload.js";
 import { shuffleNetV2 } from "../models/shufflenet-v2.js";
 import { variants } from "../models/variants.js";
 import { compile, type CompileOptions } from "../program/compile.js";
@@ -132,5 +132,6 @@ export async function openWorkload(
   { program, variant }: CompiledNetwork,
   options: BackendOptions,
 ): Promise<Workload> {
-  return openProgram(await chooseBackend(), program, variants[variant].initialisation, options);
+  const madeUp = makeUp(program, variants[variant].initialisation);
+  return openProgram(await chooseBackend(), program, madeUp, options);
 }
