@@ -8,11 +8,25 @@
 namespace riffle {
 namespace {
 
-constexpr double kFormat = 5;
+constexpr double kFormat = 6;
 constexpr long kManyElements = 1L << 40, kManyBytes = 1L << 46;
 constexpr long kLine = 64;
 
-// What all kinds have, then what the kind adds.
+Cut ReadCut(Words& words, const ProgramInfo& p, const StepInfo& s) {
+  Cut cut;
+  const bool pointwise = s.kind == StepKind::kPointwise, depthwise = s.kind == StepKind::kDepthwise;
+  const bool free = pointwise && !s.trains;
+  cut.block_columns = words.Whole("columns of a block", 0, free ? kWidestBlock : 0);
+  Expect(cut.block_columns % kCutColumns == 0, "columns of a block are a multiple of 32");
+  cut.row_parts = static_cast<int>(words.Whole("parts of a block's rows", 0, free ? s.count : 0));
+  long most = 0;
+  if (pointwise) most = p.batch * p.planes[s.first].height * p.planes[s.first].width;
+  if (depthwise) most = s.count;
+  cut.runs = words.Whole("runs of blocks or planes", 0, most);
+  return cut;
+}
+
+// What all kinds have, then what the kind adds, then how it is cut.
 StepInfo ReadStep(Words& words, const ProgramInfo& p) {
   StepInfo s;
   s.kind = static_cast<StepKind>(words.Whole("step kind", 0, kStepKinds - 1));
@@ -28,6 +42,7 @@ StepInfo ReadStep(Words& words, const ProgramInfo& p) {
   s.bias = words.Whole("bias offset", -1, p.parameter_count);
   s.trains = words.Flag("trains");
   RowOf(s.kind).read(words, p, s);
+  s.cut = ReadCut(words, p, s);
   return s;
 }
 
@@ -55,7 +70,7 @@ void ExpectWeights(const ProgramInfo& p, const StepInfo& s, long count) {
 ProgramInfo DecodeProgram(const double* numbers, size_t count) {
   Words words(numbers, count);
   ProgramInfo p;
-  if (words.Number("format") != kFormat) throw std::invalid_argument("program: format is not 5; rebuild the addon");
+  if (words.Number("format") != kFormat) throw std::invalid_argument("program: format is not 6; rebuild the addon");
   p.training = words.Flag("training");
   p.batch = static_cast<int>(words.Whole("batch", 1, 1 << 20));
   p.image_size = static_cast<int>(words.Whole("image size", 1, kLongestSide));

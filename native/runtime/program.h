@@ -24,6 +24,15 @@ struct PlaneInfo {
 enum class StepKind { kStem = 0, kPointwise = 1, kDepthwise = 2, kHead = 3 };
 constexpr int kStepKinds = 4;
 
+// How a step's forward pass is cut into tasks, 0 where its layer is to choose. No cut changes a bit of what is computed.
+struct Cut {
+  long block_columns = 0;  // pointwise steps that do not train: those that do add sums block by block
+  int row_parts = 0;       // likewise
+  long runs = 0;           // tasks of neighbouring blocks (pointwise) or planes (depthwise); runs beyond their number are empty
+};
+constexpr long kCutColumns = 32;  // blocks are a multiple of this on every instruction set
+constexpr long kWidestBlock = 2048;
+
 struct StepInfo {
   StepKind kind;
   std::vector<int> inputs;        // planes; empty for the stem
@@ -31,6 +40,7 @@ struct StepInfo {
   int first = 0, count = 0;       // output planes; none for the head
   long weights = 0, bias = -1;    // offsets into the parameters
   bool trains = false;            // else it runs as inference does, and nothing goes backward through it
+  Cut cut;
   Window window{};                // depthwise; the stem's convolution
   Window pooling{};               // the stem's
   int channel_order[3] = {0, 1, 2};

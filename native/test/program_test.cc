@@ -13,14 +13,16 @@ std::vector<double> Words(double arena, double place, const std::vector<double>&
   const double trains = buckets.empty() ? 0 : 1;
   const double weights = 0, bias = -1, gamma = 2, beta = 3, stem = 4, parameters = 31;
   std::vector<double> words = {
-      5, trains, 1, 8, 2, parameters, trains * parameters, 1, 1e-5, 0.9, arena,  // format .. arena
+      6, trains, 1, 8, 2, parameters, trains * parameters, 1, 1e-5, 0.9, arena,  // format .. arena
       2, 2, 0, 1, place, trains != 0 ? place + 192 : -1, gamma, beta,            // the plane
       1, trains * parameters, 1, 1,                                              // what trains decays, at the rate itself
       2,                                                        // steps
       0, 0, 0, 1, stem, -1, trains,                                 // the stem
       8, 8, 4, 4, 2, 0, 0, 4, 4, 2, 2, 2, 0, 0,                 // its windows
       0, 1, 2, 1, 1, 1, 0, 0, 0,                                // its input
+      0, 0, 0,                                                  // its cut
       3, 1, 0, 0, 1, 0, weights, bias, trains,                  // the head
+      0, 0, 0,                                                  // its cut
       static_cast<double>(buckets.size() / 2),                  // each its end and its step
   };
   words.insert(words.end(), buckets.begin(), buckets.end());
@@ -49,6 +51,14 @@ void TestProgram() {
     test.True(program.arena == static_cast<long>(arena) && program.planes[0].value == static_cast<long>(last),
               "places are taken as they are");
     test.True(Refused(Words(arena, last + 64)), "a plane that ends a line behind the arena is refused");
+  }
+  test.Case("cuts");
+  // The last three words before the number of buckets are the head's, which has nothing to cut.
+  const std::vector<double> uncut = Words(192, 0);
+  for (size_t back = 2; back <= 4; ++back) {
+    std::vector<double> cut = uncut;
+    cut[cut.size() - back] = 1;
+    test.True(Refused(cut), "a cut of a step that has none is refused");
   }
   test.Case("buckets");
   const std::vector<double> words = Words(384, 0, {2, 1, 31, 0});

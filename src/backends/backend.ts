@@ -246,6 +246,33 @@ export interface BackendOptions {
   readonly exchange?: ExchangeKind | undefined;
   /** One batch norm over the batches of all processes, each of which then runs one shard. */
   readonly synchronised?: boolean | undefined;
+  readonly tuning?: Tuning | undefined;
+}
+
+/** How a step's forward pass is cut into tasks; 0 where the engine is to choose (native/runtime/program.h). */
+export interface Cut {
+  /** Columns of a block of a pointwise step that does not train, a multiple of 32. */
+  readonly blockColumns: number;
+  /** Tasks that share the rows of such a block. */
+  readonly rowParts: number;
+  /** Tasks of neighbouring blocks of a pointwise step, or planes of a depthwise one. */
+  readonly runs: number;
+}
+
+/** Choices of the native engine that decide how long a program takes, and no bit of what it computes. */
+export interface Tuning {
+  /** Of each of the program's steps. */
+  readonly cuts: readonly Cut[];
+  /** Of inference: pictures that a thread takes at a time, 0 where all threads work on the same; absent as usual. */
+  readonly portion?: number | undefined;
+  /** Absent as usual; `products` of the options goes before it. */
+  readonly products?: "dot" | "unpack" | undefined;
+}
+
+export interface Tuned {
+  readonly tuning: Tuning;
+  /** How many times as fast the program is as without it, measured; 1 where nothing was faster. */
+  readonly speedup: number;
 }
 
 /** What a backend found on this machine. */
@@ -278,4 +305,15 @@ export interface Backend {
   machine(isa?: string): Machine;
   /** Measures it, for the products of planes stored so; takes about a second. */
   peak(options: BackendOptions, storage: Storage): Promise<Peak>;
+  /**
+   * Finds what is faster for this program on this machine, by running it for some seconds on made-up pictures; absent where
+   * there is nothing to choose. `progress` hears of every run, and ends it by throwing.
+   */
+  tune?(
+    program: Program,
+    options: BackendOptions,
+    progress?: (done: number, total: number) => void,
+  ): Promise<Tuned>;
+  /** Whether the engine would take it, for a tuning that was kept in a file. */
+  fits?(program: Program, options: BackendOptions, tuning: Tuning): boolean;
 }

@@ -5,7 +5,9 @@
  * measure/bench.ts and measure/bench-data.ts measure; this file parses and prints.
  */
 
+import { tuningText } from "../backends/autotune.js";
 import { UsageError } from "../core/error.js";
+import { shortPath } from "../core/printable.js";
 import { bench, type BenchResult } from "../measure/bench.js";
 import { benchData, type DataBenchResult, dataBenchSettings } from "../measure/bench-data.js";
 import { precisionWords } from "../settings/precision.js";
@@ -13,6 +15,7 @@ import { programDefaults, programSettings } from "../measure/workload.js";
 import { choice, type CliCommand, type Invocation, wholeNumber } from "./command.js";
 import { count, percent, rate } from "./format.js";
 import { startProgress } from "./progress.js";
+import { preparing, titled } from "./report-run.js";
 import type { Terminal } from "./terminal.js";
 
 export const benchCommand: CliCommand = {
@@ -25,7 +28,7 @@ export const benchCommand: CliCommand = {
     "riffle bench infer --width 0.5 --batch_size 1 --json",
     "riffle bench data --data_dir photos --augment tensorflow --images 4000",
   ],
-  settings: [...new Set([...programSettings, "threads", ...dataBenchSettings] as const)],
+  settings: [...new Set([...programSettings, "threads", "autotune", ...dataBenchSettings] as const)],
   defaults: { ...programDefaults, augment: "tensorflow", seed: 0 },
   options: {
     Measuring: {
@@ -51,7 +54,7 @@ export const benchCommand: CliCommand = {
 };
 
 /** What each mode takes; anything else is refused rather than ignored. */
-const networkOptions: readonly string[] = [...programSettings, "threads", "steps", "isa"];
+const networkOptions: readonly string[] = [...programSettings, "threads", "autotune", "steps", "isa"];
 const dataOptions: readonly string[] = [...dataBenchSettings, "images", "decoder"];
 
 async function runBench(invocation: Invocation, terminal: Terminal): Promise<number> {
@@ -79,7 +82,11 @@ async function runBench(invocation: Invocation, terminal: Terminal): Promise<num
   const steps = wholeNumber(invocation, "steps", 10);
   const isa = invocation.own.get("isa");
   const options = { ...invocation.settings, steps, ...(typeof isa === "string" ? { isa } : {}) };
-  const result = await bench(mode, options, show).finally(() => progress.end());
+  const result = await bench(mode, options, show, (event) => {
+    if (event.event === "preparing") progress.show(preparing(event));
+    else if (event.event === "warning") progress.note(`warning: ${event.what}`);
+    else progress.note(titled("Tuned", tuningText(event, shortPath)));
+  }).finally(() => progress.end());
   terminal.emit(result);
   if (!terminal.json) printResult(result, terminal);
   return 0;

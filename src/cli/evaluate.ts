@@ -1,5 +1,6 @@
 /** `riffle evaluate`: loss, top-1 and top-5 on a whole validation set. */
 
+import { tuningText } from "../backends/autotune.js";
 import { shortPath } from "../core/printable.js";
 import { UsageError } from "../core/error.js";
 import { evaluate, type EvaluateEvent } from "../inference/evaluate.js";
@@ -37,6 +38,9 @@ export const evaluateCommand: CliCommand = {
           return;
         case "passed_over":
           progress.note(titled("Left out", passedOverText(event, shortPath)));
+          return;
+        case "tuning":
+          progress.note(titled("Tuned", tuningText(event, shortPath)));
           return;
         case "warning":
           progress.note(`warning: ${event.what}`);

@@ -46,7 +46,6 @@ const EIGHT = 8;
 export const scriptOptions: OwnOptions = {
   Script: {
     data_path: { value: "<path>", help: "folder of train_shards/ and eval_shards/" },
-    autotune: { value: "[bool]", help: "tunes an NPU's kernels; means nothing here" },
     bind_core: { value: "[bool]", help: "binds the process to its cores with taskset" },
   },
 };
@@ -127,7 +126,7 @@ async function runScript(script: Script, invocation: Invocation, terminal: Termi
     terminal.print(line);
   };
   terminal.keepGoing();
-  for (const line of environmentLines(script, invocation)) say(line);
+  for (const line of environmentLines(script)) say(line);
   if (isOn(invocation, "bind_core")) say(bindCores(script));
 
   const lines = new PlainLines();
@@ -297,7 +296,7 @@ function moveAside(output: string, terminal: Terminal): void {
 }
 
 /** A line for what of options and environment has nothing to act on. */
-function environmentLines({ devices, rank }: Script, invocation: Invocation): string[] {
+function environmentLines({ devices, rank }: Script): string[] {
   const [job, id, device] = [environment("JOB_ID"), environment("RANK_ID"), environment("ASCEND_DEVICE_ID")];
   const isAlone = devices.length === 1;
   return [
@@ -311,7 +310,6 @@ function environmentLines({ devices, rank }: Script, invocation: Invocation): st
     ...(isAlone && environment("RANK_TABLE_FILE")
       ? ["RANK_TABLE_FILE is not read: there is one process"]
       : []),
-    ...(isOn(invocation, "autotune") ? ["--autotune is for an NPU and does nothing on a processor"] : []),
   ];
 }
 

@@ -1,5 +1,6 @@
 /** `riffle predict`: the likeliest classes of pictures. A picture that cannot be read is named, not fatal. */
 
+import { tuningText } from "../backends/autotune.js";
 import { printable, shortPath } from "../core/printable.js";
 import { UsageError } from "../core/error.js";
 import { openPredictor, type Prediction, type Refused } from "../inference/predict.js";
@@ -11,7 +12,7 @@ import { type CliCommand, type Invocation, wholeNumber } from "./command.js";
 import { findFiles } from "./find-files.js";
 import { count, percent } from "./format.js";
 import { startProgress } from "./progress.js";
-import { orientationWords, titled } from "./report-run.js";
+import { orientationWords, preparing, titled } from "./report-run.js";
 import type { Terminal } from "./terminal.js";
 
 export const predictCommand: CliCommand = {
@@ -43,11 +44,22 @@ async function predictFiles(invocation: Invocation, terminal: Terminal): Promise
   const { files, wanted, refused: unopened, remarks } = findFiles(paths);
   const archives = files.some((file) => file.toLowerCase().endsWith(".npz"));
   const { eval_batch_size = table.eval_batch_size.default } = invocation.settings;
-  const predictor = await openPredictor(run, {
-    ...invocation.settings,
-    // A program for more images than there are would only take memory.
-    eval_batch_size: archives ? eval_batch_size : Math.min(eval_batch_size, files.length),
-  });
+  const tuning = startProgress(terminal);
+  const predictor = await openPredictor(
+    run,
+    {
+      ...invocation.settings,
+      // A program for more images than there are would only take memory.
+      eval_batch_size: archives ? eval_batch_size : Math.min(eval_batch_size, files.length),
+    },
+    (event) => {
+      if (event.event === "preparing") return tuning.show(preparing(event));
+      terminal.emit(event);
+      tuning.note(
+        event.event === "warning" ? `warning: ${event.what}` : titled("Tuned", tuningText(event, shortPath)),
+      );
+    },
+  ).finally(() => tuning.end());
   if (remarks.system + remarks.others.length > 0) {
     const event = { event: "passed_over", system_files: remarks.system, others: remarks.others } as const;
     terminal.emit(event);

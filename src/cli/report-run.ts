@@ -8,6 +8,7 @@
 import { join } from "node:path";
 
 import type { OrientationRule } from "../data/pictures/orientation.js";
+import { tuningText } from "../backends/autotune.js";
 import { nativeBackend } from "../backends/native/index.js";
 import { RiffleError } from "../core/error.js";
 import { shortPath } from "../core/printable.js";
@@ -125,6 +126,9 @@ export function reportRun(terminal: Terminal): RunReport {
       case "warning":
         progress.note(`warning: ${event.what}`);
         return;
+      case "tuning":
+        progress.note(titled("Tuned", tuningText(event, shortPath)));
+        return;
       case "profile":
         for (const line of profileLines(event, shortPath)) progress.note(line);
         return;
@@ -153,12 +157,14 @@ export function reportRun(terminal: Terminal): RunReport {
 export function preparing(event: PreparingEvent): ProgressState {
   const records = event.what === "index";
   return {
-    label: { check: "looking at", index: "indexing", cache: "caching" }[event.what],
+    label: { check: "looking at", index: "indexing", cache: "caching", tuning: "tuning" }[event.what],
     done: event.done,
     total: event.total,
     columns: [
       ...(records ? ["shards"] : []),
-      `${rate(event.images_per_second)} ${records ? "records/s" : "img/s"}`,
+      ...(event.what === "tuning"
+        ? []
+        : [`${rate(event.images_per_second)} ${records ? "records/s" : "img/s"}`]),
       ...(event.seconds_left > 0 ? [`left ${duration(event.seconds_left)}`] : []),
     ],
   };

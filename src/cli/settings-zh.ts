@@ -154,6 +154,9 @@ export const chineseSettings: Readonly<Record<SettingName, ChineseSetting>> = {
     unset: "2^32，与原系统一致",
   },
   threads: { help: "引擎的线程数；不影响结果", unset: "每个可用核心一个线程" },
+  autotune: {
+    help: "针对本机和本网络测量引擎任务的划分方式，只需一次、约数秒，较快者保存在用户缓存目录；不影响结果",
+  },
   profiling: {
     help: "对若干步做性能剖析：各层耗时、roofline 图、所有线程与进程的时间线，写入 log_dir/profile；不影响结果",
   },

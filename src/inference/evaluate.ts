@@ -39,9 +39,11 @@ import type {
   PassedOverEvent,
   PreparingEvent,
   RecordsEvent,
+  TuningEvent,
   WarningEvent,
 } from "../run/events.js";
 import { ScoreKeeper, scoresOf } from "./metrics.js";
+import { tunedFor, type TuningMessage } from "../run/tuning.js";
 import {
   badImageLimit,
   dataName,
@@ -80,6 +82,7 @@ interface EvaluationEndEvent extends Scores {
 export type EvaluateEvent =
   | PreparingEvent
   | EvaluationStartEvent
+  | TuningEvent
   | EvaluatingEvent
   | BadImageEvent
   | PassedOverEvent
@@ -124,7 +127,7 @@ async function evaluateOn(
   signal: AbortSignal | undefined,
 ): Promise<Scores> {
   const { dataDir, dataset, model, part, unused } = await openScored(trained, given, atEnd, report);
-  const network = await loadNetwork(model, given);
+  const network = await loadNetwork(model, given, report);
   atEnd(() => network.run.close());
   report({
     event: "start",
@@ -151,20 +154,23 @@ async function evaluateOn(
   return scores;
 }
 
-/** Compiles the network for inference and loads it into the engine. */
+/** Compiles the network for inference and loads it into the engine, tuned where that is asked for. */
 export async function loadNetwork(
   model: ModelDescription,
   {
     eval_batch_size: batch = table.eval_batch_size.default,
     threads = 0,
     precision_mode,
-  }: Pick<GivenSettings, "eval_batch_size" | "threads" | "precision_mode">,
+    autotune = false,
+  }: Pick<GivenSettings, "eval_batch_size" | "threads" | "precision_mode" | "autotune">,
+  report: (event: TuningMessage) => void = () => undefined,
 ): Promise<LoadedNetwork> {
   const backend = await chooseBackend();
   const network = shuffleNetV2({ variant: model.variant, width: model.width, classes: model.classes });
   const storage = storageOf(precision_mode);
   const program = compile(network, { batch, imageSize: model.image_size, mode: "infer", storage });
-  return { program, run: backend.infer(program, { threads }) };
+  const tuned = autotune ? await tunedFor(backend, program, { threads }, { report }) : undefined;
+  return { program, run: backend.infer(program, { threads, tuning: tuned?.tuning }) };
 }
 
 /** Pictures as this network is to see them; bad ones are left out, and it is up to the reader how many may be. */

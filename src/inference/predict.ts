@@ -14,6 +14,7 @@ import { openNpzImages } from "../data/npz-dataset.js";
 import type { OrientationRule } from "../data/pictures/orientation.js";
 import { wordsOf } from "../prepare/imagenet/challenge-classes.js";
 import type { CheckpointState, ModelDescription } from "../run/checkpoint-state.js";
+import type { TuningMessage } from "../run/tuning.js";
 import { findNetwork, type WeightsOrigin } from "../weights/find-network.js";
 import { imagesOf, type LoadedNetwork, loadNetwork, pictureBatches } from "./evaluate.js";
 import { softmax } from "./metrics.js";
@@ -71,10 +72,15 @@ export interface Predictor {
 
 /**
  * Loads a network for prediction: a run's folder (its `best/`), a folder in it, or weights from elsewhere that are read.
+ * `report` hears of its tuning, where `given.autotune` asks for one.
  *
  * @throws CheckpointError
  */
-export async function openPredictor(checkpointPath: string, given: GivenSettings = {}): Promise<Predictor> {
+export async function openPredictor(
+  checkpointPath: string,
+  given: GivenSettings = {},
+  report?: (event: TuningMessage) => void,
+): Promise<Predictor> {
   const found = await findNetwork(checkpointPath, { variant: given.variant });
   const { model: recorded, weights, checkpoint, path, passedOver, origin } = found;
   const model = {
@@ -82,7 +88,7 @@ export async function openPredictor(checkpointPath: string, given: GivenSettings
     eval_resize: given.eval_resize ?? recorded.eval_resize,
     exif_orientation: given.exif_orientation ?? recorded.exif_orientation ?? unsaid(checkpoint?.state),
   };
-  const network = await loadNetwork(model, given);
+  const network = await loadNetwork(model, given, report);
   await network.run.load(weights);
   return {
     model,

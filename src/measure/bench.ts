@@ -5,12 +5,14 @@
  * much of the time it waited for pictures.
  */
 
+import type { TuningReport } from "../backends/autotune.js";
 import { chooseBackend } from "../backends/registry.js";
 import { UsageError } from "../core/error.js";
 import { costsOf } from "../program/costs.js";
 import type { Program } from "../program/program.js";
+import { median as medianOf } from "../core/median.js";
 import { storageOf } from "../settings/precision.js";
-import { median as medianOf } from "./median.js";
+import { tunedFor, type TuningMessage } from "../run/tuning.js";
 import {
   compileNetwork,
   type MeasuredNetwork,
@@ -27,12 +29,16 @@ export interface BenchOptions extends ProgramSettings {
   readonly threads?: number | undefined;
   /** Instruction set, one that `doctor` lists; the widest when absent. */
   readonly isa?: string | undefined;
+  /** Tune the engine first, or use the tuning that is kept. */
+  readonly autotune?: boolean | undefined;
 }
 
 /** The command's JSON. GFLOP/s count a multiply-add as two operations. */
 export interface BenchResult extends MeasuredNetwork {
   readonly steps: number;
   readonly images_per_second: { readonly min: number; readonly median: number; readonly max: number };
+  /** How the engine was tuned; null where that was not asked for. */
+  readonly tuning: TuningReport | null;
   /** Peak resident size of the whole process until then, in units of 2^20 bytes. */
   readonly peak_memory_mb: number;
   /** Of the median step. */
@@ -61,14 +67,16 @@ export interface LayerTiming {
  * Measures training or inference of the paper's 1.0x network at 224 px, batch 32, unless told otherwise.
  *
  * @param progress hears of every step, warm-up counted.
+ * @param tuningReport hears of the tuning before.
  * @throws UsageError, or ResourceError where the engine or its memory is missing.
  */
 export async function bench(
   mode: Mode,
   options: BenchOptions = {},
   progress?: (done: number, total: number) => void,
+  tuningReport: (event: TuningMessage) => void = () => undefined,
 ): Promise<BenchResult> {
-  const { steps = 10, isa, ...given } = options;
+  const { steps = 10, isa, autotune = false, ...given } = options;
   const { threads = 0, ...network } = given;
   if (!Number.isSafeInteger(steps) || steps < 1) {
     throw new UsageError({
@@ -80,7 +88,10 @@ export async function bench(
   }
   const compiled = compileNetwork(network, mode);
   const { program } = compiled;
-  const timings = await timeSteps(compiled, steps, { threads, isa }, progress);
+  const tuned = autotune
+    ? await tunedFor(await chooseBackend(), program, { threads, isa }, { report: tuningReport })
+    : undefined;
+  const timings = await timeSteps(compiled, steps, { threads, isa, tuning: tuned?.tuning }, progress);
   // Before the peak is measured: that takes memory of its own.
   const peakMemory = process.resourceUsage().maxRSS / 1024;
   const peak = await (await chooseBackend()).peak({ threads, isa }, storageOf(network.precision_mode));
@@ -99,6 +110,7 @@ export async function bench(
     batch_size: program.batch,
     precision_mode: network.precision_mode ?? programDefaults.precision_mode,
     steps,
+    tuning: tuned?.report ?? null,
     images_per_second: { min: rates[0] ?? 0, median, max: rates.at(-1) ?? 0 },
     peak_memory_mb: peakMemory,
     gflops,

@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 
 import { ResourceError } from "../core/error.js";
 import type { BusyRankReply, BusyRankSettings } from "./busy-rank.js";
-import { median } from "./median.js";
+import { median } from "../core/median.js";
 import type { RankTimes } from "./scaling.js";
 import { compileNetwork, type ProgramSettings, timeSteps } from "./workload.js";
 

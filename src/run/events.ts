@@ -5,6 +5,7 @@
  * Accuracies and shares are fractions, times in seconds, learning rates per step.
  */
 
+import type { TuningReport } from "../backends/autotune.js";
 import type { ExchangeKind } from "../backends/backend.js";
 import type { Scored } from "../data/sets.js";
 import type { Origin } from "../settings/resolve-settings.js";
@@ -12,14 +13,14 @@ import type { SettingName } from "../settings/settings.js";
 import type { Scores } from "./checkpoint-state.js";
 import type { StepTimes } from "./profile/layer-times.js";
 
-/** Before the start, while pictures are looked at, or an index of records or a cache is made. */
+/** Before the start, while pictures are looked at, an index of records or a cache is made, or the engine is tuned. */
 export interface PreparingEvent {
   readonly event: "preparing";
-  readonly what: "check" | "index" | "cache";
-  /** Shards of an index, pictures else. */
+  readonly what: "check" | "index" | "cache" | "tuning";
+  /** Shards of an index, runs of a program that is tuned, pictures else. */
   readonly done: number;
   readonly total: number;
-  /** Records or pictures. */
+  /** Records or pictures; 0 while tuning. */
   readonly images_per_second: number;
   readonly seconds_left: number;
 }
@@ -164,6 +165,11 @@ export interface PassedOverEvent {
   readonly others: readonly string[];
 }
 
+/** With `--autotune`, before the start: how the engine was tuned to a program. */
+export interface TuningEvent extends TuningReport {
+  readonly event: "tuning";
+}
+
 /** A window of steps was profiled. */
 export interface ProfileEvent extends StepTimes {
   readonly event: "profile";
@@ -225,6 +231,7 @@ export type TrainEvent =
   | SaveEvent
   | BadImageEvent
   | PassedOverEvent
+  | TuningEvent
   | ProfileEvent
   | DumpEvent
   | WarningEvent

@@ -8,6 +8,7 @@
  * Accuracies are fractions. `global_step/sec` is training alone over the last steps: evaluation and saving are not in it.
  */
 
+import { tuningText } from "../backends/autotune.js";
 import type { Scores } from "./checkpoint-state.js";
 import { rangeWords } from "../settings/step-list.js";
 import type {
@@ -43,6 +44,8 @@ export class PlainLines {
         return [`saved ${event.checkpoint}`];
       case "passed_over":
         return [`left out: ${passedOverText(event)}`];
+      case "tuning":
+        return [`tuned ${tuningText(event)}`];
       case "profile":
         return profileLines(event);
       case "dump":

@@ -416,6 +416,13 @@ export const settings = {
       range: [1, 1024],
       mayChange: true,
     }),
+    autotune: flag({
+      commands: all,
+      help: "time how the engine's work is cut for this machine and network, some seconds once, and keep what is faster among the user's caches; changes no result",
+      default: false,
+      source: "the original's scripts",
+      mayChange: true,
+    }),
     profiling: flag({
       help: "profile some steps: where time goes by layer, a roofline, a trace of all threads and ranks, in log_dir/profile; changes no result",
       default: false,

@@ -5,7 +5,7 @@
 
 import { resolve } from "node:path";
 
-import type { Backend, TrainingRun, TrainingState, ExchangeKind } from "../backends/backend.js";
+import type { Backend, TrainingRun, TrainingState, ExchangeKind, Tuning } from "../backends/backend.js";
 import type { LoadedNetwork } from "../inference/evaluate.js";
 import { decodingMemoryOf, DEFAULT_PREFETCH } from "../data/loader.js";
 import { storageOf } from "../settings/precision.js";
@@ -17,6 +17,7 @@ import type { Program } from "../program/program.js";
 import type { RanksEvent } from "../run/events.js";
 import type { CheckpointState, ModelDescription } from "../run/checkpoint-state.js";
 import { loadTraining } from "../run/checkpoint-tensors.js";
+import { tunedFor, type TuningMessage } from "../run/tuning.js";
 import { initialiseFrom } from "../weights/initialise-from.js";
 import { initialLossScale, type LossScale } from "../backends/loss-scale.js";
 import { lossScaling } from "../settings/loss-scaling.js";
@@ -47,7 +48,12 @@ export interface Prepared {
 }
 
 /** @throws ResourceError when it does not fit into memory, CheckpointError when weights to start from do not fit. */
-export async function prepare(plan: Plan, backend: Backend): Promise<Prepared> {
+export async function prepare(
+  plan: Plan,
+  backend: Backend,
+  report: (event: TuningMessage) => void = () => undefined,
+  signal?: AbortSignal,
+): Promise<Prepared> {
   const { settings, data, checkpoint } = plan;
   const { network, programOf, evaluated } = programsOf(plan);
   const sets = data.validation === undefined ? [data.train] : [data.train, data.validation];
@@ -58,8 +64,16 @@ export async function prepare(plan: Plan, backend: Backend): Promise<Prepared> {
   refuseTooLargeBatch({ ...settings, loop }, (batch, steps) => memory(programOf(batch), steps));
   const program = programOf(settings.batch_size);
   const options = { threads: settings.threads ?? plan.ranks.threads };
+  // One program after the other, before either has a run: each takes a run's memory while it is measured.
+  const tuned = async (each: Program): Promise<Tuning | undefined> =>
+    settings.autotune
+      ? (await tunedFor(backend, each, options, { report, signal, mayMeasure: plan.ranks.size === 1 })).tuning
+      : undefined;
+  const tuning = await tuned(program);
+  const evaluationTuning = evaluated === undefined ? undefined : await tuned(evaluated);
   const run = backend.train(program, {
     ...options,
+    tuning,
     exchange: exchangeOf(plan),
     synchronised: settings.sync_batch_norm,
   });
@@ -82,7 +96,12 @@ export async function prepare(plan: Plan, backend: Backend): Promise<Prepared> {
       program,
       run,
       evaluation:
-        evaluated === undefined ? undefined : { program: evaluated, run: backend.infer(evaluated, options) },
+        evaluated === undefined
+          ? undefined
+          : {
+              program: evaluated,
+              run: backend.infer(evaluated, { ...options, tuning: evaluationTuning }),
+            },
       memory: memory(program, loop),
       standing: { step, evaluated_step, scores, best, skipped, ...standingOf(lossScale) },
       warnings: [...plan.warnings, ...warnings],

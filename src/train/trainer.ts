@@ -127,7 +127,7 @@ export async function train(
     }
     const plan = await cachedPlan(planned, journal.emit, signal);
     atEnd(() => plan.data.close());
-    const prepared = await prepare(plan, backend);
+    const prepared = await prepare(plan, backend, journal.emit, signal);
     atEnd(() => prepared.run.close());
     atEnd(() => prepared.evaluation?.run.close());
     if (ranks.rank === 0) journal.open(runDir, plan.settings, prepared.standing.step);

@@ -358,6 +358,15 @@ const rows: { readonly [K in SettingName]: () => Promise<void> } = {
     if (threads.length === 0) return;
     assert.ok(Math.max(...(await observe({ threads: 6 })).threads) > Math.max(...threads));
   },
+  // It changes no result, but what is kept of this machine.
+  autotune: async () => {
+    process.env["XDG_CACHE_HOME"] = join(folder, "caches");
+    const tuned = await observe({ autotune: true });
+    const modes = tuned.events.flatMap((event) => (event.event === "tuning" ? [event.mode] : []));
+    assert.deepEqual(modes, ["train", "infer"]);
+    assert.equal(readdirSync(join(folder, "caches", "riffle", "tuning")).length, 2);
+    assert.deepEqual(numbers(tuned), numbers(await observe()));
+  },
   profiling: shows({ profiling: true }, files, [...ofThreeSteps, "profile"].sort()),
   profile_steps: shows({ profiling: true, profile_steps: "2-3" }, profiledSteps, [[2, 3]]),
   over_dump: shownIn("test/system/dumps.test.ts", "over_dump"),

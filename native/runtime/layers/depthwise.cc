@@ -17,7 +17,7 @@ class Depthwise : public Layer {
     // One where a plane is worth fetching a task for, some where it is a microsecond.
     constexpr long kWorthATask = 8192;  // values
     const long values = static_cast<long>(ws_.program.batch) * s_.window.out_h * s_.window.out_w;
-    planes_per_task_ = values >= kWorthATask ? 1 : std::max(1, s_.count / 16);
+    runs_ = s_.cut.runs ? s_.cut.runs : values >= kWorthATask ? s_.count : RunsOf(std::max(1, s_.count / 16));
     needs.Scratch(ws_.kernels.depthwise_scratch(s_.window));
     needs.Partials(2L * s_.count * ws_.program.batch);
     needs.Filters(9L * s_.count * ws_.program.batch);
@@ -32,8 +32,8 @@ class Depthwise : public Layer {
                                    .weights = w.parameters + s_.weights,
                                    .group = images_per_sum_,
                                    .sums = sums};
-    ws_.pool.Run((s_.count + planes_per_task_ - 1) / planes_per_task_, [&](long t, int thread) {
-      for (long i = t * planes_per_task_; i < std::min<long>((t + 1) * planes_per_task_, s_.count); ++i)
+    ws_.pool.Run(runs_, [&](long t, int thread) {
+      for (long i = t * s_.count / runs_; i < (t + 1) * s_.count / runs_; ++i)
         ws_.planes<T>().depthwise_forward(work, i, ws_.scratch(thread));
     });
     if (!sums) return;
@@ -69,9 +69,11 @@ class Depthwise : public Layer {
   }
 
  private:
+  long RunsOf(long planes) const { return (s_.count + planes - 1) / planes; }
+
   const int images_per_sum_;
   const long groups_;
-  long planes_per_task_ = 1;
+  long runs_ = 1;  // of neighbouring planes, each a task
 };
 
 }  // namespace

@@ -46,14 +46,14 @@ class Pointwise : public Layer {
     const KernelTable& k = ws_.kernels;
     const PlaneKernels<T>& planes = ws_.planes<T>();
     const bool training = s_.trains;
-    block_columns_ = BlockColumns(columns_, inputs_, outputs_, k.lanes, training);
+    block_columns_ = s_.cut.block_columns ? s_.cut.block_columns : BlockColumns(columns_, inputs_, outputs_, k.lanes, training);
     blocks_ = (columns_ + block_columns_ - 1) / block_columns_;
     groups_ = static_cast<int>(std::min(blocks_, MostGroups(columns_)));
     // In training planes come from memory: neighbouring blocks are one task, so that the next is brought closer meanwhile.
-    runs_ = training ? groups_ : blocks_;
+    runs_ = s_.cut.runs ? s_.cut.runs : training ? groups_ : blocks_;
     // With few columns, threads share a block's rows; each normalises the block for itself.
     const long tiles = (outputs_ + k.tile_rows - 1) / k.tile_rows;
-    row_parts_ = training ? 1 : static_cast<int>(std::min(std::max(4 / blocks_, 1L), tiles));
+    row_parts_ = training ? 1 : static_cast<int>(std::min(s_.cut.row_parts ? s_.cut.row_parts : std::max(4 / blocks_, 1L), tiles));
     packed_ = needs.Packed(planes.packed_size(outputs_, inputs_));
     needs.Scratch(planes.pointwise_forward_scratch(inputs_, outputs_, block_columns_));
     needs.Partials(2 * blocks_ * std::max(inputs_, outputs_));

@@ -4,13 +4,18 @@
 
 import { kindOf } from "../../program/kinds/kinds.js";
 import type { Program, Step, Storage } from "../../program/program.js";
+import type { Cut } from "../backend.js";
 
 /** Changes whenever the order below does; the engine refuses any other. */
-const FORMAT = 5;
+const FORMAT = 6;
 
 const STORAGE: { readonly [S in Storage]: number } = { f32: 0, bf16: 1 };
 
-export function encodeProgram(program: Program): Float64Array {
+/** What no step's cut says, the engine chooses. */
+const AS_USUAL: Cut = { blockColumns: 0, rowParts: 0, runs: 0 };
+
+/** @param cuts of every step; the engine's own choice where there are none. */
+export function encodeProgram(program: Program, cuts: readonly Cut[] = []): Float64Array {
   const words: number[] = [
     FORMAT,
     Number(program.mode === "train"),
@@ -34,17 +39,18 @@ export function encodeProgram(program: Program): Float64Array {
   words.push(segments.length);
   for (const segment of segments) words.push(segment.end, Number(segment.decay), segment.rate);
   words.push(program.steps.length);
-  for (const step of program.steps) words.push(...encodeStep(step));
+  program.steps.forEach((step, i) => words.push(...encodeStep(step, cuts[i] ?? AS_USUAL)));
   words.push(program.buckets.length);
   for (const bucket of program.buckets) words.push(bucket.end, bucket.afterStep);
   return Float64Array.from(words);
 }
 
-function encodeStep(step: Step): number[] {
+function encodeStep(step: Step, { blockColumns, rowParts, runs }: Cut): number[] {
   const kind = kindOf(step);
   const words = [kind.code, step.inputs.length];
   step.inputs.forEach((plane, i) => words.push(plane, Number(step.accumulates[i] ?? false)));
   words.push(step.first, step.count, step.weights, step.bias, Number(step.trains), ...kind.encode(step));
+  words.push(blockColumns, rowParts, runs);
   return words;
 }
 

@@ -6,7 +6,6 @@
  */
 
 import { environment } from "../../core/environment.js";
-import { planMemory } from "../../program/plan-memory.js";
 import { keptPlanes, type Plane, type PlaneId, type Program } from "../../program/program.js";
 import {
   type Backend,
@@ -42,6 +41,8 @@ import {
   views,
 } from "./engine.js";
 import { machine, peak } from "./machine.js";
+import { inPortions, portionOf } from "./portions.js";
+import { fits, tune } from "./tune.js";
 
 export const nativeBackend: Backend = {
   name: "native",
@@ -50,6 +51,8 @@ export const nativeBackend: Backend = {
   plan,
   machine,
   peak,
+  tune: (program, options, progress) => tune(nativeBackend, program, options, progress),
+  fits,
 };
 
 /** Scratch space of the kernels, some megabytes, is not counted. */
@@ -68,13 +71,13 @@ export class NativeRun {
     this.program = program;
     try {
       this.handle = engine().createRun(
-        encodeProgram(program),
+        encodeProgram(program, options.tuning?.cuts),
         options.threads || threads,
         isa,
         team,
         program.mode === "train" ? (options.exchange ?? "none") : "none",
         options.synchronised ?? false,
-        options.products ?? environment("RIFFLE_PRODUCTS") ?? "",
+        options.products ?? environment("RIFFLE_PRODUCTS") ?? options.tuning?.products ?? "",
       );
     } catch (error) {
       throw engineError(error, plan(program));
@@ -287,14 +290,6 @@ export class NativeTraining extends Running implements TrainingRun {
   }
 }
 
-/**
- * Pictures that a thread takes at a time when there are enough for all: their activations stay near its core, nobody
- * waits between steps, and their 7x7 planes (392 or 196 columns) fill vectors nearly whole. Measured at 1.0x, batch 32,
- * two threads of a Zen 3, two runs each, images/s: portions of 8 457 and 458, of 4 368 and 403, all threads on all
- * pictures 337 and 409.
- */
-const PORTIONS = [8, 4];
-
 export class NativeInference extends Running implements InferenceRun {
   readonly #program: Program;
   /** A short batch is filled up here: what stands in the other images does not matter, each is computed for itself. */
@@ -304,12 +299,9 @@ export class NativeInference extends Running implements InferenceRun {
   #images = 0;
 
   constructor(program: Program, options: BackendOptions) {
-    // With few pictures, all threads work on the same ones, step by step; likewise where maps of all are kept.
-    const threads = options.threads || machine(options.isa).threads;
-    const portion =
-      program.kept.length > 0 ? undefined : PORTIONS.find((pictures) => program.batch >= pictures * threads);
-    const executed = portion === undefined ? program : inPortions(program, portion);
-    super(new NativeRun(executed, options, portion !== undefined));
+    const portion = portionOf(program, options.threads || machine(options.isa).threads, options.tuning);
+    const executed = portion === 0 ? program : inPortions(program, portion);
+    super(new NativeRun(executed, options, portion !== 0));
     this.#program = program;
     this.#imageBytes = program.imageSize * program.imageSize * 3;
     const portions = Math.ceil(program.batch / executed.batch);
@@ -335,10 +327,6 @@ export class NativeInference extends Running implements InferenceRun {
   kept(layer: string): Float32Array {
     return this.run.kept(layer, this.#images);
   }
-}
-
-function inPortions(program: Program, batch: number): Program {
-  return { ...program, batch, memory: planMemory({ ...program, batch }) };
 }
 
 function inRows(numbers: Float64Array, length: number): Float64Array[] {
