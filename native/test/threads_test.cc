@@ -91,7 +91,7 @@ ProgramInfo SmallProgram(bool training, int frozen = 0) {
   join.accumulates.assign(join.inputs.size(), 0);
   join.count = kOutputs;
   join.first = add_planes(join.count, main.window.out_h, true);
-  StepInfo head{.kind = StepKind::kHead, .inputs = {}, .accumulates = {}};
+  StepInfo head{.kind = StepKind::kHead, .inputs = {}, .accumulates = {}, .cut = {}};
   for (int i = 0; i < join.count; ++i) head.inputs.push_back(join.first + i);
   head.accumulates.assign(join.count, 0);
   p.steps = {stem, widen, main, side, join, head};
