@@ -21,9 +21,20 @@ export const commonFlags = [
  * have f, bw, dq and vl together.
  */
 export function instructionSets(arch) {
-  if (arch !== "x64") {
-    return [{ name: arch === "arm64" ? "neon" : "plain", lanes: 4, table: "KernelsBaseline", flags: [] }];
+  if (arch === "arm64") {
+    return [
+      { name: "neon", lanes: 4, table: "KernelsBaseline", flags: [] },
+      // Only what multiplies bf16, an option from Armv8.2 on.
+      {
+        name: "neondot",
+        lanes: 4,
+        dotTable: "DotKernelsNeon",
+        flags: ["-march=armv8.2-a+bf16"],
+        macro: "RIFFLE_HAVE_NEONDOT",
+      },
+    ];
   }
+  if (arch !== "x64") return [{ name: "plain", lanes: 4, table: "KernelsBaseline", flags: [] }];
   const avx2 = ["-mavx2", "-mfma", "-mtune=haswell"];
   const avx512 = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma"];
   return [

@@ -261,7 +261,8 @@ const KernelTable* KernelsAvx2();
 const KernelTable* KernelsAvx512();
 const KernelTable* KernelsWide();  // 16 lanes on whatever the machine has: tests the AVX-512 shapes
 
-// The same bits as the table's bf16, its products made by the instruction for two of them; null when this build has none.
+// The same bits as the table's bf16, its products made of pairs; null when this build has none.
 const PlaneKernels<Bf16>* DotKernelsAvx512();
+const PlaneKernels<Bf16>* DotKernelsNeon();
 
 }  // namespace riffle

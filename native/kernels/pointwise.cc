@@ -42,7 +42,7 @@ struct Unpacked {
   static constexpr bool kPairs = false;
   static RIFFLE_INLINE Vec Factor(Vec v) { return Rounded(v); }
 };
-#if defined(__AVX512BF16__)
+#if defined(RIFFLE_PAIRS)
 struct Pairs {
   using Plane = Bf16;
   static constexpr bool kPairs = true;
@@ -101,7 +101,7 @@ RIFFLE_INLINE void PutRow(const Source& source, long count, long padded, float* 
   for (; j < padded; j += kLanes) Store(out + j, Mode::Factor(At(source, j, count)));
 }
 
-#if defined(__AVX512BF16__)
+#if defined(RIFFLE_PAIRS)
 // As a row of pairs of its columns.
 template <class Source>
 RIFFLE_INLINE void PutColumnPairs(const Source& source, long count, long padded, float* out) {
@@ -278,7 +278,7 @@ RIFFLE_INLINE void PutForwardInputs(const PointwiseForward<typename Mode::Plane>
   const auto ahead = [&](int k) {
     if (k + kAhead < p.inputs) Prefetch(p.x[k + kAhead].z + block.begin, block.count);
   };
-#if defined(__AVX512BF16__)
+#if defined(RIFFLE_PAIRS)
   if constexpr (Mode::kPairs) {
     for (int k = 0; k < p.inputs; k += 2) {
       ahead(k);
@@ -493,7 +493,7 @@ RIFFLE_INLINE void PutOutputGradients(const PointwiseBackward<typename Mode::Pla
     Prefetch(p.dz[o + kAhead].g + block.begin, block.count);
     Prefetch(p.dz[o + kAhead].z + block.begin, block.count);
   };
-#if defined(__AVX512BF16__)
+#if defined(RIFFLE_PAIRS)
   if constexpr (Mode::kPairs) {
     const long ld = RowStride(p.block_columns);
     for (int o = 0; o < p.outputs; o += 2) {
@@ -522,7 +522,7 @@ RIFFLE_INLINE void PutInputs(const PointwiseBackward<typename Mode::Plane>& p, c
   for (int i = 0; i < p.inputs; ++i) {
     if (i + kAhead < p.inputs) Prefetch(p.x[i + kAhead].z + block.begin, block.count);
     WithNormal(p.x[i], block.begin, [&](const auto& source) {
-#if defined(__AVX512BF16__)
+#if defined(RIFFLE_PAIRS)
       if constexpr (Mode::kPairs) return PutColumnPairs(source, block.count, block.padded, y + i * ld);
 #endif
       if constexpr (!Mode::kPairs) PutRow<Mode>(source, block.count, block.padded, y + i * ld);

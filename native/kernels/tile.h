@@ -26,15 +26,15 @@ constexpr int kPanel = kVecs * kLanes;  // columns of a row tile
 // What tiles multiply: floats, or pairs of bf16, two steps of the depth in a lane.
 template <bool kPairs>
 RIFFLE_INLINE Vec Spread(const float* a) {
-#if defined(__AVX512BF16__)
-  if constexpr (kPairs) return _mm512_set1_ps(*a);
+#if defined(RIFFLE_PAIRS)
+  if constexpr (kPairs) return SpreadPair(a);
 #endif
   return Set(*a);
 }
 
 template <bool kPairs>
 RIFFLE_INLINE void MultiplyAdd(Vec& sum, Vec a, Vec b) {
-#if defined(__AVX512BF16__)
+#if defined(RIFFLE_PAIRS)
   if constexpr (kPairs) {
     sum = Dot(sum, a, b);
     return;

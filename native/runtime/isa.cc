@@ -4,6 +4,12 @@
 #include <chrono>
 #include <stdexcept>
 
+#if defined(RIFFLE_HAVE_NEONDOT) && defined(__linux__)
+#include <sys/auxv.h>
+#elif defined(RIFFLE_HAVE_NEONDOT) && defined(__APPLE__)
+#include <sys/sysctl.h>
+#endif
+
 namespace riffle {
 
 std::vector<const KernelTable*> AvailableKernels() {
@@ -51,16 +57,38 @@ double Rate(double (*burst)(long, float*)) {
   return best;
 }
 
+#ifdef RIFFLE_HAVE_NEONDOT
+// FEAT_BF16.
+bool HasNeonBf16() {
+#if defined(__linux__)
+  constexpr unsigned long kBf16 = 1ul << 14;  // HWCAP2_BF16, which headers older than Linux 5.6 lack
+  return (getauxval(AT_HWCAP2) & kBf16) != 0;
+#elif defined(__APPLE__)
+  int found = 0;
+  size_t size = sizeof found;
+  return sysctlbyname("hw.optional.arm.FEAT_BF16", &found, &size, nullptr, 0) == 0 && found != 0;
+#else
+  return false;
+#endif
+}
+#endif
+
+[[maybe_unused]] KernelTable Replaced(KernelTable table, const PlaneKernels<Bf16>& bf16) {
+  table.bf16 = bf16;
+  return table;
+}
+
 }  // namespace
 
 const KernelTable* WithDot([[maybe_unused]] const KernelTable& table) {
-#ifdef RIFFLE_HAVE_AVX512DOT
+#if defined(RIFFLE_HAVE_AVX512DOT)
   if (&table == KernelsAvx512() && __builtin_cpu_supports("avx512bf16")) {
-    static const KernelTable with_dot = [] {
-      KernelTable copy = *KernelsAvx512();
-      copy.bf16 = *DotKernelsAvx512();
-      return copy;
-    }();
+    static const KernelTable with_dot = Replaced(table, *DotKernelsAvx512());
+    return &with_dot;
+  }
+#elif defined(RIFFLE_HAVE_NEONDOT)
+  if (&table == KernelsBaseline() && HasNeonBf16()) {
+    static const KernelTable with_dot = Replaced(table, *DotKernelsNeon());
     return &with_dot;
   }
 #endif

@@ -15,7 +15,7 @@ std::vector<const KernelTable*> AvailableKernels();
 // measured once. Throws std::invalid_argument listing what there is.
 const KernelTable& ChooseKernels(const std::string& name, const std::string& products = "");
 
-// The table with its bf16 products made by the instruction for two of them; null where the machine or this build has none.
+// The table with its bf16 products made of pairs, by instructions for bf16; null where the machine or this build has none.
 const KernelTable* WithDot(const KernelTable& table);
 
 }  // namespace riffle

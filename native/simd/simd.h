@@ -15,6 +15,8 @@
 
 #if defined(__x86_64__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 
 #ifndef RIFFLE_ISA
@@ -124,22 +126,44 @@ static RIFFLE_INLINE uint32_t RoundedBitsOf(float x) {
 static RIFFLE_INLINE void Put(float* p, float x) { *p = x; }
 static RIFFLE_INLINE void Put(Bf16* p, float x) { p->bits = static_cast<uint16_t>(RoundedBitsOf(x) >> 16); }
 
-#if defined(__AVX512BF16__)
-// { lo, hi } as bf16, lane by lane: what Dot multiplies.
+// Where the processor multiplies bf16, products may be made of pairs, two in a lane of 32 bits.
+//
+// Pair packs { lo, hi } as bf16, lane by lane. SpreadPair puts one packed pair into all lanes, as it is: its bits are not those of
+// a float that arithmetic may touch. Dot is sum + a.hi * b.hi, then + a.lo * b.lo, each rounded once to the nearest; denormals
+// count as zero while DenormalsAreZero lives (below).
+#if RIFFLE_LANES == 16 && defined(__AVX512BF16__)
+#define RIFFLE_PAIRS
+
 static RIFFLE_INLINE Vec Pair(Vec hi, Vec lo) {
   alignas(64) static constexpr uint16_t kOrder[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
                                                      8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
   const __m512i both = reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(hi, lo));
   return _mm512_castsi512_ps(_mm512_permutexvar_epi16(_mm512_load_si512(kOrder), both));
 }
-
-// sum + a.hi * b.hi, then + a.lo * b.lo, each rounded once; denormals count as zero.
+static RIFFLE_INLINE Vec SpreadPair(const float* pair) { return _mm512_set1_ps(*pair); }
 static RIFFLE_INLINE Vec Dot(Vec sum, Vec a, Vec b) {
   return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
 }
+
+#elif RIFFLE_LANES == 4 && defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+#define RIFFLE_PAIRS
+
+static RIFFLE_INLINE Vec Pair(Vec hi, Vec lo) {
+  const uint16x8_t high = vreinterpretq_u16_bf16(vcvtq_low_bf16_f32(hi)), low = vreinterpretq_u16_bf16(vcvtq_low_bf16_f32(lo));
+  return vreinterpretq_f32_u16(vzip1q_u16(low, high));
+}
+static RIFFLE_INLINE Vec SpreadPair(const float* pair) { return vdupq_n_f32(*pair); }
+
+// Not BFDOT, which rounds each product and each sum to odd. BFMLALT and BFMLALB multiply the upper and the lower halves and add
+// with one rounding under FPCR, as FMLA does of the same numbers in f32 (Arm ARM DDI 0487, table A1-6: "Follows
+// single-precision behaviors").
+static RIFFLE_INLINE Vec Dot(Vec sum, Vec a, Vec b) {
+  const bfloat16x8_t x = vreinterpretq_bf16_f32(a), y = vreinterpretq_bf16_f32(b);
+  return vbfmlalbq_f32(vbfmlaltq_f32(sum, x, y), x, y);
+}
 #endif
 
-// While it lives, arithmetic of this thread takes denormals for zero and makes none, as Dot does.
+// While it lives, arithmetic of this thread takes denormals for zero and makes none, as VDPBF16PS always does.
 class DenormalsAreZero {
  public:
 #if defined(__SSE__)

@@ -29,6 +29,12 @@ std::vector<const riffle::KernelTable*> Tables() {
     std::printf("skip avx512: this processor has none\n");
   }
 #endif
+#if defined(RIFFLE_HAVE_AVX512DOT) || defined(RIFFLE_HAVE_NEONDOT)
+  if (!riffle::WithDot(*riffle::AvailableKernels().back())) {
+    ++riffle::test::Test::skipped;
+    std::printf("skip bf16 products by dot: this processor has none\n");
+  }
+#endif
   return tables;
 }
 
