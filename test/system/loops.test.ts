@@ -8,38 +8,18 @@ import { ResourceError } from "../../src/core/error.js";
 import type { TrainEvent } from "../../src/run/events.js";
 import type { GivenSettings } from "../../src/settings/settings.js";
 import { train } from "../../src/train/trainer.js";
+import { asOptions, freshRuns, numbersOf } from "../support/fresh-runs.js";
 import { needsMpi, startRanks } from "../support/mpi.js";
-import {
-  hashes,
-  scratch,
-  tinySettings,
-  trainAndWatch,
-  trainedBits,
-  writeTinySet,
-} from "../support/tiny-run.js";
+import { hashes, tinySettings, trainAndWatch, trainedBits } from "../support/tiny-run.js";
 
-const folder = scratch();
-const data = writeTinySet(folder);
-let runs = 0;
-
-function fresh(): string {
-  return join(folder, `run-${runs++}`);
-}
+const { data, fresh } = freshRuns();
 
 /** What was said of steps at which all lengths of loops report, and of evaluations and saves. */
 function saidOf(events: readonly TrainEvent[], loop: number): unknown[] {
   const last = Math.max(...events.map((event) => (event.event === "step" ? event.step : 0)));
-  return events.flatMap((event) =>
-    event.event === "step"
-      ? event.step % loop === 0 || event.step === last
-        ? [[event.step, event.loss, event.top1, event.learning_rate]]
-        : []
-      : event.event === "evaluation"
-        ? [["scores", event.step, event.loss, event.top1, event.best]]
-        : event.event === "save"
-          ? [["saved", event.step]]
-          : [],
-  );
+  return events
+    .filter((event) => event.event !== "step" || event.step % loop === 0 || event.step === last)
+    .flatMap((event) => (event.event === "save" ? [["saved", event.step]] : numbersOf([event])));
 }
 
 /** All files of all checkpoints but their states, which hold the settings. */
@@ -120,9 +100,8 @@ suite("a loop", () => {
       };
       const alone = await train(given);
       const run = fresh();
-      const options = Object.entries({ ...given, log_dir: run, iterations_per_loop: 3 });
-      const argv = options.flatMap(([name, value]) => [`--${name}`, String(value)]);
-      const { code, stderr } = await startRanks("openmpi", 2, ["train", ...argv]).ended;
+      const options = asOptions({ ...given, log_dir: run, iterations_per_loop: 3 });
+      const { code, stderr } = await startRanks("openmpi", 2, ["train", ...options]).ended;
       assert.equal(code, 0, stderr);
       assert.equal(trainedBits(join(run, "step-4")), trainedBits(alone.checkpoint));
     }

@@ -15,37 +15,12 @@ import type { TrainEvent } from "../../src/run/events.js";
 import type { GivenSettings } from "../../src/settings/settings.js";
 import { train } from "../../src/train/trainer.js";
 import { editState, stateIn } from "../support/edit-state.js";
+import { asOptions, freshRuns, numbersOf } from "../support/fresh-runs.js";
 import { needsMpi, startRanks } from "../support/mpi.js";
 import { repository } from "../support/paths.js";
-import {
-  scratch,
-  steps,
-  tinySettings,
-  trainAndWatch,
-  trainedBits,
-  writeTinySet,
-} from "../support/tiny-run.js";
+import { steps, tinySettings, trainAndWatch, trainedBits } from "../support/tiny-run.js";
 
-const folder = scratch();
-const data = writeTinySet(folder);
-let runs = 0;
-
-function fresh(): string {
-  return join(folder, `run-${runs++}`);
-}
-
-/** What a run learned and said of it, times aside. */
-function numbersOf(events: readonly TrainEvent[]): unknown[] {
-  return events.flatMap((event) =>
-    event.event === "step"
-      ? [[event.step, event.loss, event.top1, event.learning_rate, event.loss_scale, event.skipped]]
-      : event.event === "skipped"
-        ? [["skipped", event.step, event.loss, event.loss_scale, event.skipped]]
-        : event.event === "evaluation"
-          ? [["scores", event.step, event.loss, event.top1]]
-          : [],
-  );
-}
+const { data, fresh } = freshRuns();
 
 function skippedIn(events: readonly TrainEvent[]): number {
   return events.filter(({ event }) => event === "skipped").length;
@@ -135,16 +110,13 @@ for (const shards of [1, 2]) {
       for (const exchange of ["window", "messages"] as const) {
         test(`on two ranks ends with the same bits (${exchange})`, needsMpi("openmpi"), async () => {
           const run = onTheEdge();
-          const options = [
-            "--max_train_steps",
-            String(steps),
-            "--exchange",
+          const options = asOptions({
+            resume: run,
+            max_train_steps: steps,
             exchange,
-            "--iterations_per_loop",
-            "4",
-          ];
-          const { code, stderr } = await startRanks("openmpi", 2, ["train", "--resume", run, ...options])
-            .ended;
+            iterations_per_loop: 4,
+          });
+          const { code, stderr } = await startRanks("openmpi", 2, ["train", ...options]).ended;
           assert.equal(code, 0, stderr);
           const last = `step-${steps}`;
           assert.equal(trainedBits(join(run, last)), trainedBits(join(straight.run, last)));

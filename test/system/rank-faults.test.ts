@@ -16,6 +16,7 @@ import { Draws, streams } from "../../src/core/random.js";
 import { newestValid } from "../../src/run/find-checkpoint.js";
 import type { GivenSettings } from "../../src/settings/settings.js";
 import { train } from "../../src/train/trainer.js";
+import { asOptions } from "../support/fresh-runs.js";
 import {
   type Ended,
   families,
@@ -54,10 +55,6 @@ function fresh(): string {
 /** Of the tiny set in four shards, which one, two and four ranks share. */
 function settingsOf(run: string, more: GivenSettings = {}): GivenSettings {
   return { ...tinySettings(data, run), batch_size: 2, image_size: 64, max_train_steps: steps, shards: 4, save_checkpoints_steps: 1, keep_checkpoint_max: 4, ...more }; // prettier-ignore
-}
-
-function asOptions(given: GivenSettings): string[] {
-  return Object.entries(given).flatMap(([name, value]) => [`--${name}`, String(value)]);
 }
 
 interface Launch {

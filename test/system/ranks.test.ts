@@ -14,6 +14,7 @@ import { before, suite, test } from "node:test";
 import type { TrainEvent } from "../../src/run/events.js";
 import type { GivenSettings } from "../../src/settings/settings.js";
 import { train } from "../../src/train/trainer.js";
+import { asOptions } from "../support/fresh-runs.js";
 import { families, type Family, needsMpi, program, startRanks } from "../support/mpi.js";
 import { repository } from "../support/paths.js";
 import { gradientsOf } from "../support/synchronised-child.js";
@@ -44,10 +45,6 @@ const settings: GivenSettings = {
 
 function fresh(): string {
   return join(folder, `run-${runs++}`);
-}
-
-function asOptions(given: GivenSettings): string[] {
-  return Object.entries(given).flatMap(([name, value]) => [`--${name}`, String(value)]);
 }
 
 interface Trained {
