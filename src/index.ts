@@ -25,7 +25,7 @@ export { inspect, type InspectOptions, type LayerReport, type NetworkReport } fr
 export { bench, type BenchOptions, type BenchResult, type LayerTiming } from "./measure/bench.js";
 export { benchData, type DataBenchOptions, type DataBenchResult } from "./measure/bench-data.js";
 export { doctor, type DoctorReport, type Finding } from "./measure/doctor.js";
-export type { TuningReport } from "./backends/autotune.js";
+export type { KeptTuning, TunedProgram, TuningReport } from "./backends/autotune.js";
 export type { Mode, ProgramSettings } from "./measure/workload.js";
 export type { Reporter, TrainEvent } from "./run/events.js";
 export type { Checkpoint, CheckpointState, ModelDescription, Scores } from "./run/checkpoint-state.js";

@@ -15,7 +15,7 @@ import { after, beforeEach, suite, test } from "node:test";
 import { shuffleNetV2 } from "../models/shufflenet-v2.js";
 import { compile, type CompileOptions } from "../program/compile.js";
 import type { Program } from "../program/program.js";
-import { autotune, tuningFile, tuningText } from "./autotune.js";
+import { autotune, keptTunings, keptTuningText, tuningFile, tuningText } from "./autotune.js";
 import type { Backend, Tuning } from "./backend.js";
 
 const root = mkdtempSync(join(tmpdir(), "riffle-autotune-"));
@@ -177,5 +177,56 @@ suite("a tuning", () => {
       tuningText({ ...report, tuned: 0, portion: null, file: null }),
       /as usual, nothing was faster · .*not kept$/,
     );
+  });
+});
+
+suite("kept tunings", () => {
+  test("are none where there is no folder", () => assert.deepEqual(keptTunings(fake()), []));
+
+  test("are listed with their network and machine, and whether runs here read them", async () => {
+    await again(fake());
+    const { path } = tuningFile(fake(), program, threads) ?? { path: "" };
+    const [kept, ...none] = keptTunings(fake());
+    assert.ok(kept);
+    assert.deepEqual(none, []);
+    const { of, ...rest } = kept;
+    assert.deepEqual(rest, { file: path, state: "current", why: "", speedup: 1.07 });
+    const { cpu = "", ...shown } = of ?? {};
+    assert.deepEqual(shown, {
+      mode: "infer",
+      batch: 2,
+      image_size: 32,
+      classes: 5,
+      storage: "f32",
+      parameters: program.parameterCount,
+      isa: "plain",
+      threads: 2,
+    });
+    assert.equal(
+      keptTuningText(kept),
+      `inference, 0.35 M parameters, 5 classes, 32 px, batch 2, f32; ${cpu}, plain, 2 threads: 1.07 times as fast`,
+    );
+
+    const whole = readFileSync(path, "utf8");
+    const stateOf = (text: string, name = path): string[] => {
+      rmSync(path, { force: true });
+      writeFileSync(name, text);
+      const found = keptTunings(fake()).map(({ state, why }) => `${state}: ${why}`);
+      rmSync(name);
+      return found;
+    };
+    assert.deepEqual(stateOf(whole.replace(JSON.stringify(cpu), '"Cray"')), ["stale: of another processor"]);
+    assert.deepEqual(stateOf(whole.replace(", fake, none", ", fake, other")), [
+      "stale: of another version of Riffle, or one built by another compiler",
+    ]);
+    assert.deepEqual(stateOf(whole.replace('"isa":"plain"', '"isa":"wide"')), [
+      "stale: of an instruction set that this machine does not run",
+    ]);
+    assert.deepEqual(stateOf(whole, join(path, "..", "other.json")), [
+      "stale: not under the name that runs look for",
+    ]);
+    assert.deepEqual(stateOf("{"), ["damaged: it is damaged"]);
+    assert.deepEqual(stateOf(whole, join(path, "..", "else.txt")), []);
+    assert.deepEqual(stateOf(whole), ["current: "]);
   });
 });

@@ -6,9 +6,10 @@
  */
 
 import { createHash } from "node:crypto";
+import { readdirSync, readFileSync } from "node:fs";
 import { mkdir, readFile } from "node:fs/promises";
 import { cpus } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 
 import * as z from "zod";
 
@@ -18,7 +19,7 @@ import { errorCode, RiffleError } from "../core/error.js";
 import { userCache } from "../core/user-cache.js";
 import { riffleVersion } from "../core/version.js";
 import type { Program } from "../program/program.js";
-import type { Backend, BackendOptions, Tuning } from "./backend.js";
+import type { Backend, BackendOptions, Machine, Tuning } from "./backend.js";
 
 /** What is said of a tuning, as events have it. */
 export interface TuningReport {
@@ -44,6 +45,30 @@ export interface AutotuneOptions {
   readonly mayMeasure?: boolean;
   readonly progress?: (done: number, total: number) => void;
   readonly warn?: (what: string) => void;
+}
+
+/** What a file says of its program, for people; a run finds its own by the key. */
+export interface TunedProgram {
+  readonly mode: Program["mode"];
+  readonly batch: number;
+  readonly image_size: number;
+  readonly classes: number;
+  readonly storage: "f32" | "bf16";
+  /** Numbers in the network's weights, which tell its width. */
+  readonly parameters: number;
+}
+
+/** A file among the user's caches. */
+export interface KeptTuning {
+  readonly file: string;
+  /** Whether runs on this machine may read it: those of "stale" files are of another processor or build, and damaged ones of nothing. */
+  readonly state: "current" | "stale" | "damaged";
+  /** Why it is not current; empty where it is. */
+  readonly why: string;
+  /** Null where it is damaged. */
+  readonly of: (TunedProgram & Readonly<Record<"cpu" | "isa", string>> & { readonly threads: number }) | null;
+  /** How many times as fast as untuned, when it was measured; 1 where nothing was faster, or it is damaged. */
+  readonly speedup: number;
 }
 
 const FORMAT = "riffle-tuning-1";
@@ -116,6 +141,62 @@ export function tuningText(
   return `${what}: ${found} · ${source}`;
 }
 
+/** All files that are kept, by name. Empty where there is no folder for them. */
+export function keptTunings(backend: Backend): KeptTuning[] {
+  const folder = tuningFolder();
+  if (folder === undefined) return [];
+  let names: string[];
+  try {
+    names = readdirSync(folder).filter((name) => name.endsWith(".json"));
+  } catch (error) {
+    if (errorCode(error) === undefined) throw error;
+    return [];
+  }
+  return names.sort().map((name) => keptTuning(backend, join(folder, name)));
+}
+
+/** "training, 2.28 M parameters, 1000 classes, 224 px, batch 32, f32; AMD EPYC 9354, avx512, 2 threads: 1.04 times as fast" */
+export function keptTuningText({ of, speedup, why }: KeptTuning): string {
+  if (of === null) return why;
+  const program = [
+    of.mode === "train" ? "training" : "inference",
+    `${(of.parameters / 1e6).toFixed(2)} M parameters`,
+    `${of.classes} classes`,
+    `${of.image_size} px`,
+    `batch ${of.batch}`,
+    of.storage,
+  ].join(", ");
+  const gain = speedup > 1 ? `${speedup.toFixed(2)} times as fast` : "as usual, nothing was faster";
+  return `${program}; ${of.cpu}, ${of.isa}, ${of.threads} threads: ${gain}${why && ` (${why})`}`;
+}
+
+function keptTuning(backend: Backend, file: string): KeptTuning {
+  const damaged = (why: string): KeptTuning => ({ file, state: "damaged", why, of: null, speedup: 1 });
+  let bytes: Buffer;
+  try {
+    bytes = readFileSync(file);
+  } catch (error) {
+    if (errorCode(error) === undefined) throw error;
+    return damaged("it cannot be read");
+  }
+  const read = parsed(bytes);
+  if (typeof read === "string") return damaged(read);
+  const { key, of, speedup } = read;
+  const here = builtHere(backend);
+  const why =
+    key.cpu !== here.cpu
+      ? "of another processor"
+      : key.version !== here.version
+        ? "of another version of Riffle, or one built by another compiler"
+        : !here.available.includes(key.isa)
+          ? "of an instruction set that this machine does not run"
+          : basename(file) !== nameOf(key)
+            ? "not under the name that runs look for"
+            : "";
+  const { cpu, isa, threads } = key;
+  return { file, state: why === "" ? "current" : "stale", why, of: { ...of, cpu, isa, threads }, speedup };
+}
+
 /** What a tuning is of; the file's name is its hash. */
 type Key = Readonly<Record<"cpu" | "isa" | "version" | "products" | "program", string>> & {
   readonly threads: number;
@@ -124,6 +205,7 @@ type Key = Readonly<Record<"cpu" | "isa" | "version" | "products" | "program", s
 interface TuningFile {
   readonly path: string;
   readonly key: Key;
+  readonly of: TunedProgram;
 }
 
 interface Kept {
@@ -137,18 +219,45 @@ export function tuningFile(
   program: Program,
   options: BackendOptions,
 ): TuningFile | undefined {
-  const folder = userCache();
+  const folder = tuningFolder();
   if (folder === undefined) return undefined;
-  const machine = backend.machine(options.isa);
+  const { cpu, isa, version, threads } = builtHere(backend, options.isa);
   const key = {
-    cpu: cpus()[0]?.model.trim() ?? "",
-    isa: machine.isa,
-    version: `${riffleVersion()}, ${backend.name}, ${machine.compiler}`,
+    cpu,
+    isa,
+    version,
     products: options.products ?? environment("RIFFLE_PRODUCTS") ?? "",
     program: hashOf(shapesOf(program)),
-    threads: options.threads || machine.threads,
+    threads: options.threads || threads,
   };
-  return { path: join(folder, "tuning", `${hashOf(key).slice(0, 32)}.json`), key };
+  const of = {
+    mode: program.mode,
+    batch: program.batch,
+    image_size: program.imageSize,
+    classes: program.classes,
+    storage: program.planes[0]?.storage ?? "f32",
+    parameters: program.parameterCount,
+  };
+  return { path: join(folder, nameOf(key)), key, of };
+}
+
+function tuningFolder(): string | undefined {
+  const caches = userCache();
+  return caches === undefined ? undefined : join(caches, "tuning");
+}
+
+/** What a key has of the machine and the build. */
+function builtHere(
+  backend: Backend,
+  isa?: string,
+): Machine & { readonly cpu: string; readonly version: string } {
+  const machine = backend.machine(isa);
+  const version = `${riffleVersion()}, ${backend.name}, ${machine.compiler}`;
+  return { ...machine, cpu: cpus()[0]?.model.trim() ?? "", version };
+}
+
+function nameOf(key: Key): string {
+  return `${hashOf(key).slice(0, 32)}.json`;
 }
 
 /** All that decides how long a program takes: where its planes and parameters lie does not. */
@@ -175,12 +284,30 @@ const schema = z.strictObject({
     program: z.string(),
     threads: whole,
   }),
+  of: z.strictObject({
+    mode: z.enum(["train", "infer"]),
+    batch: whole,
+    image_size: whole,
+    classes: whole,
+    storage: z.enum(["f32", "bf16"]),
+    parameters: whole,
+  }),
   speedup: z.number().min(1).max(1000),
   portion: whole.optional(),
   products: z.enum(["dot", "unpack"]).optional(),
   /** [blockColumns, rowParts, runs] of each step. */
   cuts: z.array(z.tuple([whole, whole, whole])),
 });
+
+/** The file's content, or why it has none. */
+function parsed(bytes: Buffer): z.infer<typeof schema> | string {
+  if (bytes.length > MOST_BYTES) return "it is too long";
+  try {
+    return schema.parse(JSON.parse(bytes.toString("utf8")));
+  } catch {
+    return "it is damaged";
+  }
+}
 
 /** Undefined where there is none that can be used. */
 async function readTuning(
@@ -197,13 +324,8 @@ async function readTuning(
   } catch (error) {
     return errorCode(error) === "ENOENT" ? undefined : refuse("it cannot be read");
   }
-  if (bytes.length > MOST_BYTES) return refuse("it is too long");
-  let read: z.infer<typeof schema>;
-  try {
-    read = schema.parse(JSON.parse(bytes.toString("utf8")));
-  } catch {
-    return refuse("it is damaged");
-  }
+  const read = parsed(bytes);
+  if (typeof read === "string") return refuse(read);
   const names = Object.keys(key) as (keyof Key)[];
   if (names.some((name) => read.key[name] !== key[name]))
     return refuse("it is of another machine or network");
@@ -217,7 +339,7 @@ async function readTuning(
 
 /** @returns whether it was written; a folder that cannot be written is no reason to fail. */
 async function writeTuning(
-  { path, key }: TuningFile,
+  { path, key, of }: TuningFile,
   { tuning, speedup }: Kept,
   warn: (what: string) => void,
 ): Promise<boolean> {
@@ -225,6 +347,7 @@ async function writeTuning(
   const content: z.infer<typeof schema> = {
     format: FORMAT,
     key,
+    of,
     speedup,
     portion,
     products,

@@ -3,6 +3,7 @@
  * or a failed install.
  */
 
+import { type KeptTuning, keptTunings } from "../backends/autotune.js";
 import type { Machine } from "../backends/backend.js";
 import { nativeBackend } from "../backends/native/index.js";
 import { RiffleError, UsageError } from "../core/error.js";
@@ -25,12 +26,24 @@ export interface DoctorReport {
   /** Whether nothing is missing. */
   readonly ok: boolean;
   readonly findings: readonly Finding[];
+  /** What `--autotune` has kept; empty without an engine. */
+  readonly tunings: readonly KeptTuning[];
 }
 
-/** Looks at engine, instruction sets, threads, decoders, memory and Node. It never throws for what is missing. */
+/** Looks at engine, instruction sets, threads, decoders, memory, Node and kept tunings. It never throws for what is missing. */
 export function doctor(): DoctorReport {
   const findings = [...engine(), records(), memory(), node()];
-  return { ok: findings.every((finding) => finding.verdict !== "missing"), findings };
+  return { ok: findings.every((finding) => finding.verdict !== "missing"), findings, tunings: tunings() };
+}
+
+function tunings(): KeptTuning[] {
+  try {
+    return keptTunings(nativeBackend);
+  } catch (error) {
+    // No engine, or none as RIFFLE_ISA wants it, which the findings say.
+    if (error instanceof RiffleError) return [];
+    throw error;
+  }
 }
 
 /** The native engine and what it says of the machine. */

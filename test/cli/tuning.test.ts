@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { readdirSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { suite, test } from "node:test";
 
@@ -49,11 +49,34 @@ suite("--autotune", () => {
     });
   }
 
+  test("doctor lists what is kept", () => {
+    const { stdout } = riffle("doctor", "--json");
+    const { tunings } = JSON.parse(stdout) as {
+      tunings: { file: string; state: string; of: { mode: string; batch: number; image_size: number } }[];
+    };
+    const modes = tunings.map(({ state, of: { mode, batch, image_size } }) => [
+      state,
+      mode,
+      batch,
+      image_size,
+    ]);
+    assert.deepEqual(modes.sort(), [
+      ["current", "infer", 4, 32],
+      ["current", "train", 4, 32],
+    ]);
+    for (const { file } of tunings) assert.ok(existsSync(file), file);
+    assert.match(
+      riffle("doctor").stdout,
+      /^tuning {2,}current {2,}inference, 0\.35 M parameters, 10 classes, 32 px, batch 4, f32; .* threads: /m,
+    );
+  });
+
   test("a file that is damaged is said, and replaced", () => {
     const tuned = join(caches, "riffle", "tuning");
     const files = readdirSync(tuned);
     assert.equal(files.length, 2);
     for (const file of files) writeFileSync(join(tuned, file), "{");
+    assert.match(riffle("doctor").stdout, /^tuning {2,}damaged {2,}it is damaged$/m);
     const { stderr } = riffle("bench", "infer", ...small, "--steps=1", "--autotune");
     assert.match(stderr, /^warning: a kept tuning is passed over, it is damaged: /m);
     assert.match(stderr, /^Tuned .* measured in /m);
