@@ -111,8 +111,26 @@ RIFFLE_INLINE void DotTile(long depth, const float* __restrict a, long lda, cons
       MultiplyAdd<kPairs>(sum[r][3], ar, b3);
     }
   }
+#if RIFFLE_LANES == 16
+  static_assert(kDotRows == 6);
+  Vec upper[4], lower[4];
+#pragma GCC unroll 4
+  for (int q = 0; q < kDotColumns; ++q) {
+    upper[q] = FoldQuarters(FoldHalves(sum[0][q], sum[1][q]), FoldHalves(sum[2][q], sum[3][q]));
+    const Vec last = FoldHalves(sum[4][q], sum[5][q]);
+    lower[q] = FoldQuarters(last, last);
+  }
+  const Vec first_four = SumQuarters(upper), last_two = SumQuarters(lower);
+  c[0] = Quarter<0>(first_four);
+  c[1] = Quarter<1>(first_four);
+  c[2] = Quarter<2>(first_four);
+  c[3] = Quarter<3>(first_four);
+  c[4] = Quarter<0>(last_two);
+  c[5] = Quarter<1>(last_two);
+#else
 #pragma GCC unroll 8
   for (int r = 0; r < kDotRows; ++r) c[r] = SumEachOfFour(sum[r][0], sum[r][1], sum[r][2], sum[r][3]);
+#endif
 }
 
 static RIFFLE_INLINE long RoundUp(long n, long to) { return (n + to - 1) / to * to; }
