@@ -181,6 +181,7 @@ void PackWeights(const float* matrix, long rows, long columns, long row_stride, 
           *packed++ = missing ? 0.0f : at[0];
         }
       }
+  for (int i = 0; i < kLanes; ++i) *packed++ = 0.0f;
 }
 
 template <class Mode>
