@@ -161,7 +161,7 @@ RIFFLE_INLINE Block BlockAt(long index, long block_columns, long columns) {
 
 template <class Mode>
 size_t PackedSize(long rows, long columns) {
-  return static_cast<size_t>(RoundUp(rows, kRows) * RowCount<Mode>(columns));
+  return static_cast<size_t>(RoundUp(rows, kRows) * RowCount<Mode>(columns)) + kLanes;  // a whole vector is read at each place
 }
 
 template <class Mode>
@@ -181,6 +181,7 @@ void PackWeights(const float* matrix, long rows, long columns, long row_stride, 
           *packed++ = missing ? 0.0f : at[0];
         }
       }
+  for (int i = 0; i < kLanes; ++i) *packed++ = 0.0f;
 }
 
 template <class Mode>
@@ -271,6 +272,99 @@ RIFFLE_INLINE void OddForwardTile(const PointwiseForward<typename Mode::Plane>& 
   }
 }
 
+// At inference a last panel that is padding in great part is made by other tiles: pairs of row tiles of one vector, single
+// columns. A batch of one has few panels: 49 columns are three vectors and one column, not four vectors.
+struct LastPanel {
+  long begin = -1;         // its first column; -1 where it is like the others
+  bool vector = false;     // whether it has a whole vector, or a large part of one,
+  int columns = 0;         // and how many single columns behind that
+  RIFFLE_INLINE LastPanel(const Block& block, bool sums) {
+    const long tail = block.count % kPanel;
+    if (sums || tail == 0) return;
+    if (tail <= kFewColumns) {
+      columns = static_cast<int>(tail);
+    } else if (tail <= kLanes) {
+      vector = true;
+    } else if (tail <= kLanes + Smaller(kFewColumns, 1)) {
+      vector = true;
+      columns = static_cast<int>(tail - kLanes);
+    } else {
+      return;
+    }
+    begin = block.padded - kPanel;
+  }
+};
+
+// A column of a row tile to its planes.
+template <class T>
+RIFFLE_INLINE void StoreColumn(T* const* z, long rows, long column, Vec v) {
+  T one_by_one[kLanes];
+  Store(one_by_one, v);
+  for (long r = 0; r < Smaller(rows, kRows); ++r) z[r][column] = one_by_one[r];
+}
+
+template <class Mode, int kTiles, int kColumns>
+void ForwardColumns(const PointwiseForward<typename Mode::Plane>& p, const float* a, const float* y, long ld, long depth,
+                    long row, long row_end, long column) {
+  Vec c[kTiles][kColumns];
+  ColumnTiles<Mode::kPairs>(depth, a, y, ld, c);
+  for (int t = 0; t < kTiles; ++t)
+    for (int e = 0; e < kColumns; ++e)
+      StoreColumn(p.z + row + t * kRows, row_end - row - t * kRows, column + e, c[t][e]);
+}
+
+template <class Mode, int kMore>
+RIFFLE_INLINE void ForwardNarrow(const PointwiseForward<typename Mode::Plane>& p, const float* a, const float* y, long ld,
+                                 long depth, long row, long row_end, long column) {
+  Vec c[2][kRows], more[2][kMore + 1];
+  NarrowTiles<Mode::kPairs, kMore>(depth, a, y, ld, c, more);
+  const long both = Smaller(2 * kRows, row_end - row);
+#pragma GCC unroll 32
+  for (int r = 0; r < 2 * kRows; ++r) {
+    if (r >= both) break;
+    Store(p.z[row + r] + column, c[r / kRows][r % kRows]);
+  }
+  for (int t = 0; t < 2; ++t)
+    for (int e = 0; e < kMore; ++e)
+      StoreColumn(p.z + row + t * kRows, row_end - row - t * kRows, column + kLanes + e, more[t][e]);
+}
+
+// The last panel's columns of this row tile, and of those below that belong to it; false where they are made as usual.
+template <class Mode>
+__attribute__((noinline)) bool ForwardLastPanel(const PointwiseForward<typename Mode::Plane>& p, const LastPanel& panel, const Block& block,
+                                    const float* a, const float* y, long ld, long depth, long row_begin, long row, long row_end) {
+  const long tile = (row - row_begin) / kRows, left = (row_end - row + kRows - 1) / kRows;
+  const long column = block.begin + panel.begin;
+  if (panel.vector) {
+    if (tile % 2 == 1) return true;  // made with the tile above
+    if (left < 2) return false;
+    if (panel.columns == 0) ForwardNarrow<Mode, 0>(p, a, y, ld, depth, row, row_end, column);
+    if constexpr (kFewColumns > 0)
+      if (panel.columns == 1) ForwardNarrow<Mode, 1>(p, a, y, ld, depth, row, row_end, column);
+    return true;
+  }
+  if constexpr (kFewColumns > 0) {
+    constexpr int kTogether = 4;  // chains of multiply-adds enough for one column
+    const long above = tile % kTogether, run = Smaller(left + above, kTogether);
+    if (run == kTogether) {
+      if (above > 0) return true;
+      switch (panel.columns) {
+        case 1: ForwardColumns<Mode, 4, 1>(p, a, y, ld, depth, row, row_end, column); return true;
+        case 2: ForwardColumns<Mode, 4, 2>(p, a, y, ld, depth, row, row_end, column); return true;
+        case 3: ForwardColumns<Mode, 4, 3>(p, a, y, ld, depth, row, row_end, column); return true;
+        default: ForwardColumns<Mode, 4, 4>(p, a, y, ld, depth, row, row_end, column); return true;
+      }
+    }
+    switch (panel.columns) {
+      case 1: ForwardColumns<Mode, 1, 1>(p, a, y, ld, depth, row, row_end, column); return true;
+      case 2: ForwardColumns<Mode, 1, 2>(p, a, y, ld, depth, row, row_end, column); return true;
+      case 3: ForwardColumns<Mode, 1, 3>(p, a, y, ld, depth, row, row_end, column); return true;
+      default: ForwardColumns<Mode, 1, 4>(p, a, y, ld, depth, row, row_end, column); return true;
+    }
+  }
+  return false;
+}
+
 // All inputs of a block, as rows of the product.
 template <class Mode>
 RIFFLE_INLINE void PutForwardInputs(const PointwiseForward<typename Mode::Plane>& p, const Block& block, float* y) {
@@ -327,8 +421,7 @@ void PointwiseForwardTask(const PointwiseForward<typename Mode::Plane>& p, long 
     NextBlock ahead(next_plane, p.inputs, index + 1 < last ? next.count * static_cast<long>(sizeof(T)) : 0,
                     (row_end - row_begin + kRows - 1) / kRows * (block.padded / kPanel));
 
-    // At inference a last panel that is half padding is made by pairs of row tiles; a batch of one has few panels.
-    const long narrow = block.padded - block.count >= kLanes && !p.sums ? block.padded - kPanel : -1;
+    const LastPanel last_panel(block, p.sums != nullptr);
     const long group = GroupColumns(depth, block.padded);
     for (long g = 0; g < block.padded; g += group) {
       const long g_end = Smaller(g + group, block.padded);
@@ -337,19 +430,9 @@ void PointwiseForwardTask(const PointwiseForward<typename Mode::Plane>& p, long 
         const long rows = Smaller(kRows, row_end - row);
         float* s = p.sums ? sums + 2 * row * kLanes : nullptr;
         for (long j = g; j < g_end; j += kPanel) {
-          if (j == narrow && (row - row_begin) / kRows % 2 == 1) continue;  // made with the tile above
           ahead.Bring();
-          if (j == narrow && row + kRows < row_end) {
-            Vec c[2][kRows];
-            NarrowTiles<Mode::kPairs>(depth, a, y + j, ld, c);
-            const long both = Smaller(2 * kRows, row_end - row);
-#pragma GCC unroll 32
-            for (int r = 0; r < 2 * kRows; ++r) {
-              if (r >= both) break;
-              Store(p.z[row + r] + block.begin + j, c[r / kRows][r % kRows]);
-            }
+          if (j == last_panel.begin && ForwardLastPanel<Mode>(p, last_panel, block, a, y + j, ld, depth, row_begin, row, row_end))
             continue;
-          }
           WithRows(rows, [&](auto count) {
             if constexpr (count.value > 0) {
               ForwardTile<Mode, count.value>(p, a, y + j, ld, depth, row, block.begin + j, s);

@@ -22,6 +22,8 @@ constexpr int kDotRows = 3;
 constexpr int kVecs = 2;
 constexpr int kDotColumns = 4;
 constexpr int kPanel = kVecs * kLanes;  // columns of a row tile
+// So many columns behind the last whole vector are made one by one, where a vector holds a tile's rows.
+constexpr int kFewColumns = kLanes >= kRows ? 4 : 0;
 
 // What tiles multiply: floats, or pairs of bf16, two steps of the depth in a lane.
 template <bool kPairs>
@@ -64,14 +66,18 @@ RIFFLE_INLINE void RowTile(long depth, const float* __restrict a, const float* _
   }
 }
 
-// Two row tiles of the packed matrix, one above the other, times one vector of columns: for the end of a row where
-// the second vector of RowTile would be padding. c[t][r] = sum over k of a[t*depth*kRows + k*kRows + r] * b[k*ldb ..].
-template <bool kPairs = false>
-RIFFLE_INLINE void NarrowTiles(long depth, const float* __restrict a, const float* __restrict b, long ldb,
-                                      Vec (&c)[2][kRows]) {
+// Two row tiles of the packed matrix, one above the other, times one vector of columns, for the end of a row where the second
+// vector of RowTile would be padding, and times kMore columns behind it, for which the rows of a tile are a vector.
+// c[t][r] = sum over k of a[t*depth*kRows + k*kRows + r] * b[k*ldb ..], more[t][e] = { the same of rows 0, 1, ... and column
+// kLanes + e }; lanes of `more` behind the tile's rows are of no use.
+template <bool kPairs, int kMore>
+RIFFLE_INLINE void NarrowTiles(long depth, const float* __restrict a, const float* __restrict b, long ldb, Vec (&c)[2][kRows],
+                               Vec (&more)[2][kMore + 1]) {
   const float* __restrict below = a + depth * kRows;
 #pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r) c[0][r] = c[1][r] = Vec{};
+#pragma GCC unroll 4
+  for (int e = 0; e < kMore; ++e) more[0][e] = more[1][e] = Vec{};
   for (long k = 0; k < depth; ++k) {
     Vec bk = Load(b);
     RIFFLE_KEEP(bk);
@@ -80,8 +86,37 @@ RIFFLE_INLINE void NarrowTiles(long depth, const float* __restrict a, const floa
       MultiplyAdd<kPairs>(c[0][r], Spread<kPairs>(a + r), bk);
       MultiplyAdd<kPairs>(c[1][r], Spread<kPairs>(below + r), bk);
     }
+#pragma GCC unroll 4
+    for (int e = 0; e < kMore; ++e) {
+      const Vec column = Spread<kPairs>(b + kLanes + e);
+      MultiplyAdd<kPairs>(more[0][e], Load(a), column);
+      MultiplyAdd<kPairs>(more[1][e], Load(below), column);
+    }
     a += kRows;
     below += kRows;
+    b += ldb;
+  }
+}
+
+// A few single columns of kTiles row tiles: c[t][e] as `more` above, of column e.
+template <bool kPairs, int kTiles, int kColumns>
+RIFFLE_INLINE void ColumnTiles(long depth, const float* __restrict a, const float* __restrict b, long ldb,
+                               Vec (&c)[kTiles][kColumns]) {
+#pragma GCC unroll 4
+  for (int t = 0; t < kTiles; ++t)
+#pragma GCC unroll 4
+    for (int e = 0; e < kColumns; ++e) c[t][e] = Vec{};
+  for (long k = 0; k < depth; ++k) {
+    Vec column[kColumns];
+#pragma GCC unroll 4
+    for (int e = 0; e < kColumns; ++e) column[e] = Spread<kPairs>(b + e);
+#pragma GCC unroll 4
+    for (int t = 0; t < kTiles; ++t) {
+      const Vec rows = Load(a + t * depth * kRows);
+#pragma GCC unroll 4
+      for (int e = 0; e < kColumns; ++e) MultiplyAdd<kPairs>(c[t][e], rows, column[e]);
+    }
+    a += kRows;
     b += ldb;
   }
 }
@@ -111,8 +146,26 @@ RIFFLE_INLINE void DotTile(long depth, const float* __restrict a, long lda, cons
       MultiplyAdd<kPairs>(sum[r][3], ar, b3);
     }
   }
+#if RIFFLE_LANES == 16
+  static_assert(kDotRows == 6);
+  Vec upper[4], lower[4];
+#pragma GCC unroll 4
+  for (int q = 0; q < kDotColumns; ++q) {
+    upper[q] = FoldQuarters(FoldHalves(sum[0][q], sum[1][q]), FoldHalves(sum[2][q], sum[3][q]));
+    const Vec last = FoldHalves(sum[4][q], sum[5][q]);
+    lower[q] = FoldQuarters(last, last);
+  }
+  const Vec first_four = SumQuarters(upper), last_two = SumQuarters(lower);
+  c[0] = Quarter<0>(first_four);
+  c[1] = Quarter<1>(first_four);
+  c[2] = Quarter<2>(first_four);
+  c[3] = Quarter<3>(first_four);
+  c[4] = Quarter<0>(last_two);
+  c[5] = Quarter<1>(last_two);
+#else
 #pragma GCC unroll 8
   for (int r = 0; r < kDotRows; ++r) c[r] = SumEachOfFour(sum[r][0], sum[r][1], sum[r][2], sum[r][3]);
+#endif
 }
 
 static RIFFLE_INLINE long RoundUp(long n, long to) { return (n + to - 1) / to * to; }

@@ -305,6 +305,34 @@ static RIFFLE_INLINE Vec4 SumEachOfFour(Vec a, Vec b, Vec c, Vec d) {
   return __builtin_shufflevector(pq, rs, 0, 1, 4, 5) + __builtin_shufflevector(pq, rs, 2, 3, 6, 7);
 }
 
+#if RIFFLE_LANES == 16
+// SumEachOfFour of several rows, with the same additions in the same order, but every instruction on a whole vector.
+// First: a's halves added are the result's first half, b's the second.
+static RIFFLE_INLINE Vec FoldHalves(Vec a, Vec b) {
+  return __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23) +
+         __builtin_shufflevector(a, b, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
+}
+// Then: of a and b, of two rows each, { row, row, row, row }, quarters of a lane group.
+static RIFFLE_INLINE Vec FoldQuarters(Vec a, Vec b) {
+  return __builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27) +
+         __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
+}
+// Last: four columns of four rows, in each quarter the sums of one row's four columns.
+static RIFFLE_INLINE Vec SumQuarters(const Vec (&v)[4]) {
+  const auto fold = [](Vec a, Vec b) -> Vec {  // a0+a2 b0+b2 a1+a3 b1+b3
+    return __builtin_shufflevector(a, b, 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29) +
+           __builtin_shufflevector(a, b, 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31);
+  };
+  const Vec p = fold(v[0], v[1]), q = fold(v[2], v[3]);
+  return __builtin_shufflevector(p, q, 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29) +
+         __builtin_shufflevector(p, q, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31);
+}
+template <int kQuarter>
+RIFFLE_INLINE Vec4 Quarter(Vec v) {
+  return __builtin_shufflevector(v, v, 4 * kQuarter, 4 * kQuarter + 1, 4 * kQuarter + 2, 4 * kQuarter + 3);
+}
+#endif
+
 // Every second element of the 2 * kLanes floats a, b: the even ones, the odd ones.
 static RIFFLE_INLINE Vec Even(Vec a, Vec b) {
 #if RIFFLE_LANES == 16

@@ -25,6 +25,11 @@ std::vector<Shape> Shapes(const KernelTable& k) {
   for (const Shape& large : {Shape{600, 24, 40, 256}, Shape{257, 58, 58, 256}, Shape{300, 140, 29, 160},
                              Shape{147, 29, 140, 160}, Shape{1000, 3, 2, 256}, Shape{255, 64, 48, 128}})
     shapes.push_back(large);
+  // The last panel at inference, which is made of other tiles: one to four columns, a vector, a vector and one, more; of four row
+  // tiles together and of those left over.
+  for (long columns : {1, 2, 3, 4, 5, 8, 9, 16, 17, 18, 33, 36, 49, 196})
+    for (int outputs : {12, 23, 48, 61, 100, 116})
+      for (int no_sums = 0; no_sums < 4; ++no_sums) shapes.push_back({columns, 9, outputs, 256});
   return shapes;
 }
 
