@@ -29,3 +29,18 @@ export function trainingSize(
   const { image_size, grow_from = image_size } = settings;
   return step < stepsBeforeGrowth(settings, length) ? grow_from : image_size;
 }
+
+/** What is left after `step`, counted in steps of the size at hand: the work of a step is in proportion to its pixels. */
+export function stepsLeft(
+  step: number,
+  settings: GrowthSettings,
+  length: Pick<RunLength, "stepsPerEpoch" | "steps">,
+): number {
+  const { image_size } = settings;
+  const size = trainingSize(step, settings, length);
+  const atSize =
+    size === image_size
+      ? length.steps - step
+      : Math.min(stepsBeforeGrowth(settings, length), length.steps) - step;
+  return atSize + (length.steps - step - atSize) * (image_size / size) ** 2;
+}

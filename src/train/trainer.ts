@@ -52,7 +52,7 @@ import { agreeOnPlan } from "./agreement.js";
 import { dropoutMask } from "./dropout.js";
 import { Evaluations } from "./evaluation.js";
 import { foreseePlan } from "./foresee.js";
-import { trainingSize } from "./growth.js";
+import { stepsLeft, trainingSize } from "./growth.js";
 import { longestLoop, loopAfter } from "./loop.js";
 import { notesOn } from "./notes.js";
 import { cachedPlan, type Plan, planRun } from "./plan.js";
@@ -538,7 +538,7 @@ class Training {
       top1: result.correct1 / this.#stepImages,
       top5: result.correct5 / this.#stepImages,
       learning_rate: rate,
-      ...this.#clock.recent(length.steps - step),
+      ...this.#clock.recent(stepsLeft(step, settings, length)),
       loss_scale: standing.loss_scale?.scale ?? null,
       skipped: standing.skipped,
     };
