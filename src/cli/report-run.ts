@@ -205,7 +205,9 @@ function heading(event: StartEvent): string[] {
     `decay ${s.weight_decay}`,
     ...(s.label_smoothing > 0 ? [`smoothing ${s.label_smoothing}`] : []),
     ...(s.average_decay > 0 ? [`averages ${s.average_decay}`] : []),
-    `${s.max_epochs} epochs`,
+    s.grow_from === undefined
+      ? `${s.max_epochs} epochs`
+      : `${s.max_epochs} epochs, ${s.grow_epochs ?? s.max_epochs / 2} of them at ${s.grow_from} px`,
   ];
   return [
     titled(

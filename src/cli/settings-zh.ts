@@ -76,6 +76,11 @@ export const chineseSettings: Readonly<Record<SettingName, ChineseSetting>> = {
   cache_dir: { help: "--cache resized 使用的目录", unset: "数据旁的 .riffle-cache，否则为用户的缓存目录" },
   shuffle: { help: "每一轮重新打乱顺序；false 则按文件顺序训练" },
   image_size: { help: "网络输入的高和宽" },
+  grow_from: {
+    help: "前若干轮训练图像的高和宽，较小因而较快；此后为 image_size",
+    unset: "从第一步起即为 image_size",
+  },
+  grow_epochs: { help: "以 grow_from 的大小训练多少轮", unset: "给出 grow_from 时为 max_epochs 的一半" },
   augment: { help: "训练图像的增强方式" },
   crop_area_min: { help: "训练裁剪至少覆盖图像面积的比例" },
   flip: { help: "将一半的训练图像左右翻转" },

@@ -40,7 +40,7 @@ function begin(options: Partial<SummaryOptions> = {}) {
   const given = { weightDecay: 0.5, scheme: "tensorflow", interval: 5, loop: 1, lastStep: 100, step: 0, evaluatedStep: -1 } as const; // prettier-ignore
   const warn = (what: string) => void warnings.push(what);
   const summaries = new Summaries(runDir, {
-    program,
+    program: () => program,
     stepImages: 4,
     readState: readFrom(state),
     ...given,
@@ -194,7 +194,7 @@ suite("Summaries of a run", () => {
     for (const number of [1, 5, 10]) await step(number);
     await summaries.close();
     const state = { parameters: new Float32Array(program.parameterCount), gradients: new Float32Array(program.parameterCount) }; // prettier-ignore
-    const resumed = new Summaries(runDir, { program, stepImages: 4, readState: readFrom(state), weightDecay: 0, scheme: "tensorflow", interval: 5, loop: 1, lastStep: 100, step: 7, evaluatedStep: 4, warn: assert.fail }); // prettier-ignore
+    const resumed = new Summaries(runDir, { program: () => program, stepImages: 4, readState: readFrom(state), weightDecay: 0, scheme: "tensorflow", interval: 5, loop: 1, lastStep: 100, step: 7, evaluatedStep: 4, warn: assert.fail }); // prettier-ignore
     await resumed.before(10, images);
     await resumed.step(stepEvent(10));
     resumed.evaluation({ event: "evaluation", step: 7, epoch: 1, weights: "parameters", images: 5, loss: 1, top1: 0, top5: 0, best: false }, state.parameters, true); // prettier-ignore

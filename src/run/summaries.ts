@@ -26,7 +26,8 @@ import type { EvaluationEvent, StepEvent } from "./events.js";
 const PICTURES = 3;
 
 export interface SummaryOptions {
-  readonly program: Program;
+  /** Of the step at hand. */
+  readonly program: () => Program;
   /** Pictures of a step, over all shards. */
   readonly stepImages: number;
   /** What the run holds at the moment. */
@@ -73,7 +74,8 @@ export class Summaries {
   constructor(runDir: string, options: SummaryOptions) {
     this.#runDir = runDir;
     this.#options = options;
-    const { program, scheme } = options;
+    const { scheme } = options;
+    const program = options.program();
     const decays = new Map(program.parameters.map(({ offset, decay }) => [offset, decay]));
     this.#tensors = tensorsOf(program, scheme)
       .filter(({ array }) => array === "parameters")
@@ -86,7 +88,7 @@ export class Summaries {
    */
   async before(step: number, images: Uint8Array): Promise<void> {
     if (!this.isDue(step)) return;
-    const { batch, imageSize } = this.#options.program;
+    const { batch, imageSize } = this.#options.program();
     const bytes = imageSize ** 2 * 3;
     const shown = Array.from({ length: Math.min(PICTURES, batch) }, (_, i) =>
       images.slice(i * bytes, (i + 1) * bytes),
@@ -99,7 +101,8 @@ export class Summaries {
   async step(event: StepEvent): Promise<void> {
     if (event.step !== this.#due || this.#before === undefined) return;
     const { gradients } = await this.#options.readState();
-    const { program, stepImages } = this.#options;
+    const { stepImages } = this.#options;
+    const { imageSize } = this.#options.program();
     const { parameters, shown } = this.#before;
     const scalars: [string, number][] = [
       ["cross_entropy_loss", event.cross_entropy],
@@ -123,9 +126,7 @@ export class Summaries {
     this.#before = undefined;
     this.#write("", event.step, async () => [
       ...values,
-      ...(await Promise.all(
-        shown.map((pixels, i) => picture(`input/image/${i}`, pixels, program.imageSize)),
-      )),
+      ...(await Promise.all(shown.map((pixels, i) => picture(`input/image/${i}`, pixels, imageSize)))),
     ]);
   }
 

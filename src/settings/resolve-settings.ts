@@ -186,6 +186,27 @@ function refuseContradictions(s: Settings): void {
       `--warmup_epochs ${s.warmup_epochs}`,
     );
   }
+  if (s.grow_from !== undefined && s.grow_from >= s.image_size) {
+    refuse(
+      "pictures that grow begin smaller than they end",
+      `--grow_from below --image_size ${s.image_size}`,
+      `--grow_from ${s.grow_from}`,
+    );
+  }
+  if (s.grow_epochs !== undefined && s.grow_from === undefined) {
+    refuse(
+      "epochs on smaller pictures need their size",
+      "--grow_from beside it",
+      `--grow_epochs ${s.grow_epochs}`,
+    );
+  }
+  if (s.grow_epochs !== undefined && s.grow_epochs >= s.max_epochs) {
+    refuse(
+      "no epoch would be left for pictures of the full size",
+      `--grow_epochs below --max_epochs ${s.max_epochs}`,
+      `--grow_epochs ${s.grow_epochs}`,
+    );
+  }
   if (s.end_learning_rate > s.lr) {
     refuse(
       "the learning rate would rise instead of fall",

@@ -140,6 +140,18 @@ export const settings = {
       source: "the paper's",
       range: [32, 4096],
     }),
+    grow_from: integer({
+      help: "height and width of the training pictures in the first epochs, which are faster for it; then they are of image_size",
+      unit: "px",
+      source: "image_size from the first step on",
+      range: [32, 4096],
+    }),
+    grow_epochs: number({
+      help: "epochs on pictures of grow_from",
+      unit: "epochs",
+      source: "with grow_from, half of max_epochs",
+      range: [0, 1_000_000],
+    }),
     augment: choice(["tensorflow", "torchvision", "none"], {
       help: "how training pictures are varied",
       default: "tensorflow",

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 
+import type { Settings } from "../settings/settings.js";
 import { loopAfter, longestLoop } from "./loop.js";
 
 const settings = {
@@ -8,12 +9,18 @@ const settings = {
   save_checkpoints_steps: 1000,
   epochs_between_evals: 2,
   mode: "train_and_evaluate",
+  grow_from: undefined,
+  grow_epochs: undefined,
+  max_epochs: 100 / 13,
 } as const;
 const length = { stepsPerEpoch: 13, scheduled: 100, steps: 95 };
 const never: (step: number) => boolean = () => false;
 
 /** The steps at which loops end, from the first step to the last. */
-function endsOf(more: { readonly save_checkpoints_steps?: number }, isAlone = never): number[] {
+function endsOf(
+  more: Partial<Pick<Settings, "save_checkpoints_steps" | "grow_from" | "grow_epochs">>,
+  isAlone = never,
+): number[] {
   const ends: number[] = [];
   for (let step = 0; step < length.steps; ends.push(step))
     step += loopAfter(step, { ...settings, ...more }, length, isAlone);
@@ -27,6 +34,10 @@ suite("loops", () => {
 
   test("end where the run is saved", () => {
     assert.deepEqual(endsOf({ save_checkpoints_steps: 16 }).slice(0, 5), [10, 16, 20, 26, 30]);
+  });
+
+  test("end where the pictures grow", () => {
+    assert.deepEqual(endsOf({ grow_from: 32, grow_epochs: 1.2 }).slice(0, 4), [10, 16, 20, 26]);
   });
 
   test("leave a step that is looked at by itself", () => {

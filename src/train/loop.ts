@@ -4,12 +4,15 @@
  */
 
 import type { Settings } from "../settings/settings.js";
+import { stepsBeforeGrowth } from "./growth.js";
 import type { RunLength } from "./schedule.js";
 
 type LoopSettings = Pick<
   Settings,
   "iterations_per_loop" | "save_checkpoints_steps" | "epochs_between_evals" | "mode"
 >;
+
+type Growing = Pick<Settings, "grow_from" | "grow_epochs" | "max_epochs">;
 
 /** Steps of the longest loop of a run. */
 export function longestLoop(settings: LoopSettings, length: RunLength): number {
@@ -22,12 +25,13 @@ export function longestLoop(settings: LoopSettings, length: RunLength): number {
  */
 export function loopAfter(
   step: number,
-  settings: LoopSettings,
+  settings: LoopSettings & Growing,
   length: RunLength,
   isAlone: (step: number) => boolean,
 ): number {
   const ends = intervals(settings, length).map((interval) => (Math.floor(step / interval) + 1) * interval);
-  const end = Math.min(length.steps, ...ends);
+  const growth = stepsBeforeGrowth(settings, length);
+  const end = Math.min(length.steps, ...ends, ...(step < growth ? [growth] : []));
   for (let next = step + 1; next <= end; next++) if (isAlone(next)) return Math.max(1, next - 1 - step);
   return end - step;
 }

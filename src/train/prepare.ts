@@ -23,6 +23,7 @@ import { initialLossScale, type LossScale } from "../backends/loss-scale.js";
 import { lossScaling } from "../settings/loss-scaling.js";
 import { readSettings } from "../settings/read-settings.js";
 import { agreeOnWeights } from "./agreement.js";
+import { trainingSize } from "./growth.js";
 import { longestLoop } from "./loop.js";
 import { estimateMemory, refuseTooLargeBatch } from "./memory.js";
 import type { Plan } from "./plan.js";
@@ -37,14 +38,17 @@ export type Standing = {
 
 export interface Prepared {
   readonly network: Network;
-  readonly program: Program;
-  readonly run: TrainingRun;
+  /** For the size of the pictures at hand, as is the run: both are replaced where pictures grow. */
+  program: Program;
+  run: TrainingRun;
   /** Absent where nothing is evaluated. */
   readonly evaluation: LoadedNetwork | undefined;
   /** Estimate of the whole process, in bytes. */
   readonly memory: number;
   readonly standing: Standing;
   readonly warnings: readonly string[];
+  /** Replaces run and program by those for pictures of another size; the state of training is what it was. */
+  grow(imageSize: number): Promise<void>;
 }
 
 /** @throws ResourceError when it does not fit into memory, CheckpointError when weights to start from do not fit. */
@@ -62,36 +66,36 @@ export async function prepare(
   const memory = (training: Program, steps: number): number =>
     memoryOf(plan, backend, training, evaluated, decoding, steps);
   refuseTooLargeBatch({ ...settings, loop }, (batch, steps) => memory(programOf(batch), steps));
-  const program = programOf(settings.batch_size);
+  const { step = 0, evaluated_step = -1, scores = null, best = null, skipped = 0 } = checkpoint?.state ?? {};
+  // The sizes that are yet to come, the next step's first.
+  const sizes = new Set([trainingSize(step, settings, plan.length), plan.model.image_size]);
+  const programs = [...sizes].map((size) => programOf(settings.batch_size, size));
   const options = { threads: settings.threads ?? plan.ranks.threads };
   // One program after the other, before either has a run: each takes a run's memory while it is measured.
   const tuned = async (each: Program): Promise<Tuning | undefined> =>
     settings.autotune
       ? (await tunedFor(backend, each, options, { report, signal, mayMeasure: plan.ranks.size === 1 })).tuning
       : undefined;
-  const tuning = await tuned(program);
+  const tunings = new Map<Program, Tuning | undefined>();
+  for (const each of programs) tunings.set(each, await tuned(each));
   const evaluationTuning = evaluated === undefined ? undefined : await tuned(evaluated);
-  const run = backend.train(program, {
-    ...options,
-    tuning,
-    exchange: exchangeOf(plan),
-    synchronised: settings.sync_batch_norm,
-  });
+  const load = (program: Program): TrainingRun =>
+    backend.train(program, {
+      ...options,
+      tuning: tunings.get(program),
+      exchange: exchangeOf(plan),
+      synchronised: settings.sync_batch_norm,
+    });
+  const [program] = programs as [Program];
+  const run = load(program);
   try {
     const state = await run.readState();
     const warnings = await fillState(state, plan, program);
     await run.writeState(state);
     await agreeOnWeights(plan.ranks, program, state);
-    const {
-      step = 0,
-      evaluated_step = -1,
-      scores = null,
-      best = null,
-      skipped = 0,
-    } = checkpoint?.state ?? {};
     const lossScale = lossScaleOf(plan);
     run.scaleLoss(lossScale);
-    return {
+    const prepared: Prepared = {
       network,
       program,
       run,
@@ -102,10 +106,23 @@ export async function prepare(
               program: evaluated,
               run: backend.infer(evaluated, { ...options, tuning: evaluationTuning }),
             },
-      memory: memory(program, loop),
+      memory: memory(programOf(settings.batch_size), loop),
       standing: { step, evaluated_step, scores, best, skipped, ...standingOf(lossScale) },
       warnings: [...plan.warnings, ...warnings],
+      async grow(imageSize): Promise<void> {
+        const grown = programs.find((each) => each.imageSize === imageSize);
+        if (grown === undefined) throw new Error(`no program was made for ${imageSize} px`);
+        const state = await prepared.run.readState();
+        const scale = prepared.standing.loss_scale;
+        // One after the other: memory was foreseen for one.
+        prepared.run.close();
+        prepared.program = grown;
+        prepared.run = load(grown);
+        await prepared.run.writeState(state);
+        if (scale !== undefined) prepared.run.scaleLoss({ kind: lossScale.kind, ...scale });
+      },
     };
+    return prepared;
   } catch (error) {
     run.close();
     throw error;
@@ -173,19 +190,19 @@ export function batchesAhead(
   return { held, prefetch: enable_data_pre_proc ? Math.max(DEFAULT_PREFETCH, loop === 1 ? 0 : held) : 0 };
 }
 
-/** The programs of a run, for any batch size. */
+/** The programs of a run, for any batch size and, of training, for pictures that are yet to grow. */
 export function programsOf({ settings, model, data }: Plan): {
   readonly network: Network;
-  readonly programOf: (batch: number) => Program;
+  readonly programOf: (batch: number, imageSize?: number) => Program;
   readonly evaluated: Program | undefined;
 } {
   const network = trainedNetwork(model, settings.weight_decay_on);
   return {
     network,
-    programOf: (batch) =>
+    programOf: (batch, imageSize = model.image_size) =>
       compile(network, {
         batch,
-        imageSize: model.image_size,
+        imageSize,
         mode: "train",
         classifierRate: settings.classifier_rate,
         bucketBytes: settings.bucket_size * 1024,

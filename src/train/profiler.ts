@@ -19,6 +19,7 @@ import type { ProfileEvent } from "../run/events.js";
 import type { Journal } from "../run/journal.js";
 import { precisionWords, storageOf } from "../settings/precision.js";
 import { parseSteps, rangeWords, type StepRange } from "../settings/step-list.js";
+import { stepsBeforeGrowth } from "./growth.js";
 import type { Plan } from "./plan.js";
 import type { Prepared } from "./prepare.js";
 import { stepTimes, type StepTimes } from "../run/profile/layer-times.js";
@@ -153,6 +154,9 @@ function windowOf({ settings, length }: Plan, done: number): StepRange | undefin
     first: done + (few ? 1 : USUAL.first),
     last: done + USUAL.last,
   };
-  const window = { first: Math.max(first, done + 1), last: Math.min(last, length.steps) };
+  const from = Math.max(first, done + 1);
+  // Steps of one size: growing pictures are another program.
+  const growth = stepsBeforeGrowth(settings, length);
+  const window = { first: from, last: Math.min(last, length.steps, ...(from <= growth ? [growth] : [])) };
   return window.first <= window.last ? window : undefined;
 }

@@ -27,7 +27,13 @@ import { closing } from "../core/closing.js";
 import { exists, probeFolder, replaceFile } from "../core/durable.js";
 import { DataError, DivergedError } from "../core/error.js";
 import { shellWord } from "../core/printable.js";
-import { type BatchSource, type LoadedBatch, TooManyBadImages, trainingBatches } from "../data/loader.js";
+import {
+  type BadImage,
+  type BatchSource,
+  type LoadedBatch,
+  TooManyBadImages,
+  trainingBatches,
+} from "../data/loader.js";
 import { recoverRun, refuseOccupied } from "../run/checkpoint.js";
 import type { Best, Scores } from "../run/checkpoint-state.js";
 import type { Reporter, StepEvent, TrainEvent } from "../run/events.js";
@@ -46,6 +52,7 @@ import { agreeOnPlan } from "./agreement.js";
 import { dropoutMask } from "./dropout.js";
 import { Evaluations } from "./evaluation.js";
 import { foreseePlan } from "./foresee.js";
+import { stepsLeft, trainingSize } from "./growth.js";
 import { longestLoop, loopAfter } from "./loop.js";
 import { notesOn } from "./notes.js";
 import { cachedPlan, type Plan, planRun } from "./plan.js";
@@ -156,7 +163,8 @@ class Training {
   /** What the shards of the step at hand were given, for `#overflows`. */
   #given: ShardInput[] = [];
   #lastStep: StepResult | undefined;
-  #badImages = 0;
+  /** Pictures that were found bad and told. */
+  #bad: readonly BadImage[] = [];
   /** While an update is made the weights may be half of it. */
   #isUpdating = false;
   /** Whether all ranks have learned that one of them cannot go on. */
@@ -166,15 +174,15 @@ class Training {
 
   constructor(plan: Plan, prepared: Prepared, backend: string, journal: Journal) {
     const { runDir, settings, model, length } = plan;
-    const { program, run, standing } = prepared;
+    const { standing } = prepared;
     this.#plan = plan;
     this.#prepared = prepared;
     this.#backend = backend;
     this.#journal = journal;
     this.#summaries = new Summaries(runDir, {
-      program,
+      program: () => prepared.program,
       stepImages: this.#stepImages,
-      readState: () => run.readState(),
+      readState: () => prepared.run.readState(),
       weightDecay: settings.weight_decay,
       scheme: model.variant === "tensorflow" ? "tensorflow" : "canonical",
       interval: plan.ranks.rank === 0 ? settings.save_summary_steps : 0,
@@ -199,7 +207,7 @@ class Training {
     for (const what of warnings) this.#journal.warn(what);
     const { train: unreadable, validation: alsoUnreadable } = this.#plan.unreadable;
     this.#saver.noteBad([...unreadable, ...alsoUnreadable]);
-    this.#badImages = unreadable.length;
+    this.#bad = unreadable;
     const { data, settings } = this.#plan;
     const { record } = data;
     const isFirst = this.#plan.ranks.rank === 0;
@@ -252,20 +260,32 @@ class Training {
 
   /** From where the run stands to its last step, or the step at which it is to stop. */
   async #train(signal: AbortSignal | undefined): Promise<void> {
+    while (await this.#trainAtSize(signal)) {
+      const { settings, length } = this.#plan;
+      await this.#prepared.grow(trainingSize(this.#prepared.standing.step, settings, length));
+      // What was asked of the run before is not known to this one.
+      if (signal?.aborted === true) this.#prepared.run.requestStop();
+    }
+  }
+
+  /** On pictures of one size. @returns whether the run goes on with larger ones */
+  async #trainAtSize(signal: AbortSignal | undefined): Promise<boolean> {
     const { settings, model, data } = this.#plan;
+    const { imageSize } = this.#prepared.program;
+    const eval_resize = Math.round((model.eval_resize * imageSize) / model.image_size);
     const source = trainingBatches(data.train, {
       batch: settings.batch_size,
       shards: this.#plan.shards,
       ...batchesAhead(settings, this.#plan.shards.count, longestLoop(settings, this.#plan.length)),
-      imageSize: model.image_size,
+      imageSize,
       seed: settings.seed,
       firstStep: this.#prepared.standing.step + this.#prepared.standing.skipped,
-      augmentation: augmentationOf(settings),
+      augmentation: augmentationOf({ ...settings, image_size: imageSize, eval_resize }),
       shuffle: settings.shuffle,
       maxBadImages: badImageLimit(settings),
-      known: this.#plan.unreadable.train,
+      known: this.#bad,
     });
-    await closing((atEnd) => {
+    return closing((atEnd) => {
       atEnd(() => source.close());
       return this.#loop(source, signal);
     }, this.#journal.warn);
@@ -297,12 +317,13 @@ class Training {
     );
   }
 
-  async #loop(source: BatchSource, signal: AbortSignal | undefined): Promise<void> {
+  /** @returns whether the run goes on with larger pictures */
+  async #loop(source: BatchSource, signal: AbortSignal | undefined): Promise<boolean> {
     const { settings, length, ranks } = this.#plan;
     const { standing } = this.#prepared;
     this.#clock.resume(0);
     const isStopped = await anybody(ranks, "begin", signal?.aborted === true);
-    if (standing.step >= length.steps || isStopped) return;
+    if (standing.step >= length.steps || isStopped) return false;
     const batches = source[Symbol.asyncIterator]();
     for (;;) {
       const before = standing.step;
@@ -329,7 +350,8 @@ class Training {
       await this.#journal.flush();
       await this.#profiler.end(standing.step, last);
       this.#clock.resume(source.waited);
-      if (last) return;
+      if (last) return false;
+      if (trainingSize(standing.step, settings, length) !== this.#prepared.program.imageSize) return true;
     }
   }
 
@@ -516,7 +538,7 @@ class Training {
       top1: result.correct1 / this.#stepImages,
       top5: result.correct5 / this.#stepImages,
       learning_rate: rate,
-      ...this.#clock.recent(length.steps - step),
+      ...this.#clock.recent(stepsLeft(step, settings, length)),
       loss_scale: standing.loss_scale?.scale ?? null,
       skipped: standing.skipped,
     };
@@ -584,9 +606,9 @@ class Training {
   }
 
   #reportBadImages(source: BatchSource): void {
-    const found = source.badImages.slice(this.#badImages);
+    const found = source.badImages.slice(this.#bad.length);
     this.#saver.noteBad(found);
     for (const { file, reason } of found) this.#journal.emit({ event: "bad_image", file, reason });
-    this.#badImages = source.badImages.length;
+    if (found.length > 0) this.#bad = [...source.badImages];
   }
 }

@@ -218,6 +218,8 @@ const rows: { readonly [K in SettingName]: () => Promise<void> } = {
   shuffle: differs({ shuffle: false }, numbers, { augment: "none" }),
 
   image_size: differs({ image_size: 40 }),
+  grow_from: differs({ grow_from: 32 }, numbers, { image_size: 40 }),
+  grow_epochs: differs({ grow_epochs: 0.2 }, numbers, { image_size: 40, grow_from: 32 }),
   augment: differs({ augment: "none" }),
   crop_area_min: differs({ crop_area_min: 0.9 }),
   flip: differs({ flip: false }),
