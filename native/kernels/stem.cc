@@ -9,6 +9,8 @@
 //     dW = a * (sum over winners of g p^T) + b * W G + c * s^T                       (StemBackward: first term)
 //
 // Everything runs channels-last in rows of 32 floats (the channels, or the 27 taps, padded), one image a task.
+#include <utility>
+
 #include "kernels.h"
 #include "tile.h"
 
@@ -92,46 +94,84 @@ void GatherPatches(const float* const (&rows)[3], long positions, float* patches
   }
 }
 
-// Adds p[row..row+kCount) x p[kFirst*kLanes..32) of every position to gram.
-template <int kFirst, int kCount>
-RIFFLE_INLINE void GramRows(const float* patches, long positions, long row, double* gram) {
-  constexpr int kWidth = kPatchVecs - kFirst;
-  Vec sum[kCount][kWidth];
-#pragma GCC unroll 16
-  for (int r = 0; r < kCount; ++r)
-#pragma GCC unroll 8
-    for (int v = 0; v < kWidth; ++v) sum[r][v] = Vec{};
-  const float* end = patches + positions * kPadded;
-  for (const float* p = patches; p != end; p += kPadded) {
-    Vec right[kWidth];
-#pragma GCC unroll 8
-    for (int v = 0; v < kWidth; ++v) right[v] = Load(p + (kFirst + v) * kLanes);
-#pragma GCC unroll 16
-    for (int r = 0; r < kCount; ++r) {
-      const Vec left = Set(p[row + r]);
-#pragma GCC unroll 8
-      for (int v = 0; v < kWidth; ++v) sum[r][v] += left * right[v];
-    }
-  }
-  // These sums are short; they are added up in double (filters that answer to edges cancel most of G).
-  for (int r = 0; r < kCount; ++r)
-    for (int v = 0; v < kWidth; ++v)
-      for (int i = 0; i < kLanes; ++i) gram[(row + r) * kPadded + (kFirst + v) * kLanes + i] += sum[r][v][i];
+// The products of every two of a patch's 28 values (27 taps and the one), each pair once, summed over positions. The 28
+// are cut into blocks of a vector, the last of which is not full. A block times itself: v * (v rotated by d) for d up to half
+// its size, a pair of values per lane. A block times what comes after it: v * (each later value).
+// With 16 lanes that is 9 + 12 + 7 vectors of products per position, where the rows of the triangle would be 43.
+constexpr int kGramValues = kStemPatch + 1;
+constexpr int kGramBlocks = (kGramValues + kLanes - 1) / kLanes;
+constexpr int kGramSums = kLanes == 16 ? 21 : 12;  // in registers at a time
+
+constexpr int BlockSize(int block) {
+  return (block + 1) * kLanes <= kGramValues ? kLanes : kGramValues - block * kLanes;
+}
+constexpr int Rotations(int block) { return BlockSize(block) / 2 + 1; }
+
+// Vectors of products before those of a block, or of all blocks.
+constexpr int GramVectors(int block = kGramBlocks) {
+  int vectors = 0;
+  for (int b = 0; b < block; ++b) vectors += Rotations(b) + kGramValues - b * kLanes - BlockSize(b);
+  return vectors;
 }
 
-// All rows of the triangle whose first vector is kFirst, and the triangles after it.
-template <int kFirst>
-void Gram(const float* patches, long positions, double* gram) {
-  if constexpr (kFirst * kLanes < kStemPatch) {
-    constexpr int kWidth = kPatchVecs - kFirst;
-    constexpr int kCount = kWidth >= 6 ? 1 : kWidth >= 4 ? 2 : kWidth == 3 ? 4 : kWidth == 2 ? 4 : 3;
-    constexpr int kBegin = kFirst * kLanes;
-    constexpr int kEnd = kBegin + kLanes < kStemPatch ? kBegin + kLanes : kStemPatch;
-    constexpr int kRest = (kEnd - kBegin) % kCount;
-    for (long row = kBegin; row < kEnd - kRest; row += kCount)
-      GramRows<kFirst, kCount>(patches, positions, row, gram);
-    if constexpr (kRest > 0) GramRows<kFirst, kRest>(patches, positions, kEnd - kRest, gram);
-    Gram<kFirst + 1>(patches, positions, gram);
+// Lane i: value (i + kBy) mod kSize.
+template <int kSize, int kBy, int... kLane>
+RIFFLE_INLINE Vec Rotated(Vec v, std::integer_sequence<int, kLane...>) {
+  return __builtin_shufflevector(v, v, (kLane < kSize ? (kLane + kBy) % kSize : kLane)...);
+}
+
+// Of block kBlock: its rotations, if kTurns says so, and its products with the values [kBegin, kBegin + kCount).
+template <int kBlock, bool kTurns, int kBegin, int kCount>
+RIFFLE_INLINE void GramProducts(const float* patches, long positions, double* totals) {
+  constexpr int kRotations = kTurns ? Rotations(kBlock) : 0, kSums = kRotations + kCount;
+  Vec sum[kSums];
+#pragma GCC unroll 32
+  for (int i = 0; i < kSums; ++i) sum[i] = Vec{};
+  const float* end = patches + positions * kPadded;
+  for (const float* p = patches; p != end; p += kPadded) {
+    Vec v = Load(p + kBlock * kLanes);
+    RIFFLE_KEEP(v);
+    [&]<int... kBy>(std::integer_sequence<int, kBy...>) {
+      ((sum[kBy] += v * Rotated<BlockSize(kBlock), kBy>(v, std::make_integer_sequence<int, kLanes>())), ...);
+    }(std::make_integer_sequence<int, kRotations>());
+#pragma GCC unroll 32
+    for (int i = 0; i < kCount; ++i) sum[kRotations + i] += v * Set(p[kBegin + i]);
+  }
+  // These sums are short; they are added up in double (filters that answer to edges cancel most of G).
+  double* of_block = totals + (GramVectors(kBlock) + (kTurns ? 0 : Rotations(kBlock) + kBegin - (kBlock + 1) * kLanes)) * kLanes;
+#pragma GCC unroll 32
+  for (int r = 0; r < kSums; ++r)
+    for (int i = 0; i < kLanes; ++i) of_block[r * kLanes + i] += sum[r][i];
+}
+
+// What is left of the products of block kBlock, and of the blocks after it, from its vector kBegin on.
+template <int kBlock, bool kTurns, int kBegin>
+void Gram(const float* patches, long positions, double* totals) {
+  if constexpr (kBlock < kGramBlocks) {
+    constexpr int kLeft = kBegin < kGramValues ? kGramValues - kBegin : 0;
+    constexpr int kRoom = kGramSums - (kTurns ? Rotations(kBlock) : 0);
+    constexpr int kCount = kLeft < kRoom ? kLeft : kRoom;
+    GramProducts<kBlock, kTurns, kBegin, kCount>(patches, positions, totals);
+    if constexpr (kCount < kLeft) {
+      Gram<kBlock, false, kBegin + kCount>(patches, positions, totals);
+    } else {
+      Gram<kBlock + 1, true, (kBlock + 2) * kLanes>(patches, positions, totals);
+    }
+  }
+}
+
+// The upper triangle of gram[27][32] from the totals of its products.
+void PutGram(const double* totals, double* gram) {
+  const auto put = [&](int i, int j, double product) {
+    const int row = i < j ? i : j, column = i < j ? j : i;
+    if (row < kStemPatch) gram[row * kPadded + column] = product;
+  };
+  for (int block = 0; block < kGramBlocks; ++block) {
+    const int first = block * kLanes, size = BlockSize(block), after = first + size;
+    for (int by = 0; by < Rotations(block); ++by, totals += kLanes)
+      for (int i = 0; i < size; ++i) put(first + i, first + (i + by) % size, totals[i]);
+    for (int column = after; column < kGramValues; ++column, totals += kLanes)
+      for (int i = 0; i < size; ++i) put(first + i, column, totals[i]);
   }
 }
 
@@ -241,6 +281,7 @@ void StemStatisticsTask(const StemStatistics& p, long image, float* scratch) {
   float* patches = scratch + kRing * input.length;
   double* gram = p.gram + image * kStemPatch * kPadded;
   for (int i = 0; i < kStemPatch * kPadded; ++i) gram[i] = 0.0;
+  double totals[GramVectors() * kLanes] = {};
   for (long y = 0; y < s.conv.out_h; y += 2) {
     const long rows = Smaller(2, s.conv.out_h - y);
     for (long r = 0; r < rows; ++r) {
@@ -248,8 +289,9 @@ void StemStatisticsTask(const StemStatistics& p, long image, float* scratch) {
       input.Under(y + r, under);
       GatherPatches(under, s.conv.out_w, patches + r * s.conv.out_w * kPadded);
     }
-    Gram<0>(patches, rows * s.conv.out_w, gram);
+    Gram<0, true, kLanes>(patches, rows * s.conv.out_w, totals);
   }
+  PutGram(totals, gram);
 }
 
 template <class T>

@@ -98,11 +98,9 @@ class StemLayer : public Layer {
     const StemStatistics work = {.stem = Description(weights_), .gram = grams};
     ws_.pool.Run(ws_.program.batch,
                  [&](long t, int thread) { ws_.kernels.stem_statistics(work, t, ws_.scratch(thread)); });
-    for (int i = 0; i < kTaps; ++i) {
-      double total = 0;
-      for (long n = 0; n < ws_.program.batch; ++n) total += grams[n * kTaps + i];
-      gram_[i] = total;
-    }
+    std::fill(gram_.begin(), gram_.end(), 0.0);
+    for (long n = 0; n < ws_.program.batch; ++n)
+      for (int i = 0; i < kTaps; ++i) gram_[i] += grams[n * kTaps + i];
     for (int i = 0; i < kStemPatch; ++i)  // the kernel makes the upper triangle
       for (int j = 0; j < i; ++j) gram_[i * kStemPatchPadded + j] = gram_[j * kStemPatchPadded + i];
     for (int o = 0; o < s_.count; ++o) {
