@@ -19,9 +19,18 @@ namespace {
 
 constexpr int kPadded = kStemPatchPadded;      // floats per position
 constexpr int kPatchVecs = kPadded / kLanes;
-constexpr int kPositions = kLanes == 16 ? 6 : kLanes == 8 ? 4 : 2;  // output positions per convolution tile
-constexpr int kTileVecs = (24 + kLanes - 1) / kLanes;               // the first 24 channels ...
+constexpr int kUsualChannels = 24;             // of every width of the network
 static_assert(kStemMaxChannels == kPadded && kStemPatchPadded == kPadded);
+
+// So many channels are three vectors of 8, also where a vector has 16: of two such, a quarter would be padding.
+#if RIFFLE_LANES == 16
+typedef float HalfVec __attribute__((vector_size(kLanes * 2)));
+typedef HalfVec UsualVec;
+#else
+typedef Vec UsualVec;
+#endif
+constexpr int kUsualVecs = kUsualChannels * sizeof(float) / sizeof(UsualVec);
+constexpr int kPositions = kLanes == 16 ? 8 : kLanes == 8 ? 4 : 2;  // of the output per convolution tile
 
 // Rows of a ring: input rows as floats, convolution rows or patch rows.
 constexpr long kRing = 4;
@@ -175,25 +184,33 @@ void PutGram(const double* totals, double* gram) {
   }
 }
 
-// One convolution row, channels-last: z[x][c] = sum over taps of w[tap][c] * p[x][tap]. kTileVecs vectors of
-// channels beside kPositions positions are twelve accumulators or nearly.
-template <int kVectors>
+template <class V>
+RIFFLE_INLINE V LoadAs(const float* p) {
+  V v;
+  __builtin_memcpy(&v, p, sizeof v);
+  return v;
+}
+
+// One convolution row, channels-last: z[x][c] = sum over taps of w[tap][c] * p[x][tap], of kVectors vectors of channels
+// beside kPositions positions: of 24 channels twelve accumulators with 16 registers, 24 with 32.
+template <class V, int kVectors>
 RIFFLE_INLINE void ConvolutionTile(const float* const (&rows)[3], const float* weights, float* z) {
-  Vec sum[kPositions][kVectors];
+  constexpr int kWidth = sizeof(V) / sizeof(float);
+  V sum[kPositions][kVectors];
 #pragma GCC unroll 8
   for (int i = 0; i < kPositions; ++i)
 #pragma GCC unroll 8
-    for (int v = 0; v < kVectors; ++v) sum[i][v] = Vec{};
+    for (int v = 0; v < kVectors; ++v) sum[i][v] = V{};
   for (int k = 0; k < 3; ++k) {
     const float* p = rows[k];
     for (int t = 0; t < 9; ++t) {
       const float* w = weights + (9 * k + t) * kPadded;
-      Vec filter[kVectors];
+      V filter[kVectors];
 #pragma GCC unroll 8
-      for (int v = 0; v < kVectors; ++v) filter[v] = Load(w + v * kLanes);
+      for (int v = 0; v < kVectors; ++v) filter[v] = LoadAs<V>(w + v * kWidth);
 #pragma GCC unroll 8
       for (int i = 0; i < kPositions; ++i) {
-        const Vec value = Set(p[6 * i + t]);
+        const V value = p[6 * i + t] - V{};
 #pragma GCC unroll 8
         for (int v = 0; v < kVectors; ++v) sum[i][v] += value * filter[v];
       }
@@ -202,16 +219,16 @@ RIFFLE_INLINE void ConvolutionTile(const float* const (&rows)[3], const float* w
 #pragma GCC unroll 8
   for (int i = 0; i < kPositions; ++i)
 #pragma GCC unroll 8
-    for (int v = 0; v < kVectors; ++v) Store(z + i * kPadded + v * kLanes, sum[i][v]);
+    for (int v = 0; v < kVectors; ++v) __builtin_memcpy(z + i * kPadded + v * kWidth, &sum[i][v], sizeof(V));
 }
 
 void ConvolutionRow(const Stem& s, const float* const (&rows)[3], float* z) {
   for (long x = 0; x < s.conv.out_w; x += kPositions) {
     const float* const at[3] = {rows[0] + 6 * x, rows[1] + 6 * x, rows[2] + 6 * x};
-    if (s.channels <= kTileVecs * kLanes) {
-      ConvolutionTile<kTileVecs>(at, s.weights, z + x * kPadded);
+    if (s.channels > kUsualChannels) {
+      ConvolutionTile<Vec, kPatchVecs>(at, s.weights, z + x * kPadded);
     } else {
-      ConvolutionTile<kPatchVecs>(at, s.weights, z + x * kPadded);
+      ConvolutionTile<UsualVec, kUsualVecs>(at, s.weights, z + x * kPadded);
     }
   }
 }
@@ -221,28 +238,46 @@ struct PoolWindow {
   int y_begin, y_end, x_begin, x_end;
 };
 
-RIFFLE_INLINE void Compete(Vec value, int at, Vec& best, VecInt& place) {
-  const VecInt better = value > best;
+template <class V>
+using PlacesOf = decltype(V{} > V{});
+
+template <class V>
+RIFFLE_INLINE void Compete(V value, int at, V& best, PlacesOf<V>& place) {
+  const PlacesOf<V> better = value > best;
   best = better ? value : best;
-  place = better ? VecInt{} + at : place;
+  place = better ? PlacesOf<V>{} + at : place;
 }
 
 // The largest of a whole window, the first of equals; rows point at its left column.
-RIFFLE_INLINE Vec WinnerInside(const float* const (&rows)[3], VecInt& place) {
-  Vec best = Load(rows[0]);
-  place = VecInt{};
+template <class V>
+RIFFLE_INLINE V WinnerInside(const float* const (&rows)[3], PlacesOf<V>& place) {
+  V best = LoadAs<V>(rows[0]);
+  place = PlacesOf<V>{};
 #pragma GCC unroll 9
-  for (int i = 1; i < 9; ++i) Compete(Load(rows[i / 3] + i % 3 * kPadded), i, best, place);
+  for (int i = 1; i < 9; ++i) Compete(LoadAs<V>(rows[i / 3] + i % 3 * kPadded), i, best, place);
   return best;
 }
 
 // The same at a border.
-Vec Winner(const float* const (&rows)[3], const PoolWindow& w, VecInt& place) {
-  Vec best = Load(rows[w.y_begin] + w.x_begin * kPadded);
-  place = VecInt{} + (w.y_begin * 3 + w.x_begin);
+template <class V>
+V Winner(const float* const (&rows)[3], const PoolWindow& w, PlacesOf<V>& place) {
+  V best = LoadAs<V>(rows[w.y_begin] + w.x_begin * kPadded);
+  place = PlacesOf<V>{} + (w.y_begin * 3 + w.x_begin);
   for (int y = w.y_begin; y < w.y_end; ++y)
-    for (int x = w.x_begin; x < w.x_end; ++x) Compete(Load(rows[y] + x * kPadded), y * 3 + x, best, place);
+    for (int x = w.x_begin; x < w.x_end; ++x) Compete(LoadAs<V>(rows[y] + x * kPadded), y * 3 + x, best, place);
   return best;
+}
+
+// One window's winners of a vector of channels, to pooled and, where wanted, to places.
+template <class V>
+RIFFLE_INLINE void Pool(const float* const (&rows)[3], const PoolWindow* border, const float* sign, float* pooled, uint8_t* places) {
+  PlacesOf<V> place;
+  const V best = (border ? Winner<V>(rows, *border, place) : WinnerInside<V>(rows, place)) * LoadAs<V>(sign);
+  __builtin_memcpy(pooled, &best, sizeof best);
+  if (!places) return;
+  typedef uint8_t Bytes __attribute__((vector_size(sizeof(V) / sizeof(float))));
+  const Bytes bytes = __builtin_convertvector(place, Bytes);
+  __builtin_memcpy(places, &bytes, sizeof bytes);
 }
 
 }  // namespace
@@ -304,7 +339,6 @@ void StemForwardTask(const StemForward<T>& p, long task, float* scratch) {
   InputRows input(s, image, scratch);
   float* ring = scratch + kRing * sizes.input_row;  // convolution rows
   float* pooled = ring + kRing * sizes.output_row;
-  const int vectors = (s.channels + kLanes - 1) / kLanes;
   const long pixels = static_cast<long>(s.pool.out_h) * s.pool.out_w;
   // The first convolution row not computed yet.
   long next = 2 * q_begin - s.pool.pad_top;
@@ -329,18 +363,19 @@ void StemForwardTask(const StemForward<T>& p, long task, float* scratch) {
                                        : PoolWindow{static_cast<int>(y_first - y_begin), static_cast<int>(y_end - y_begin),
                                                     x_begin < 0 ? static_cast<int>(-x_begin) : 0,
                                                     static_cast<int>(Smaller(3, s.conv.out_w - x_begin))};
-      for (int v = 0; v < vectors; ++v) {
-        const float* const at[3] = {rows[0] + x_begin * kPadded + v * kLanes, rows[1] + x_begin * kPadded + v * kLanes,
-                                    rows[2] + x_begin * kPadded + v * kLanes};
-        VecInt place;
-        const Vec best = inside ? WinnerInside(at, place) : Winner(at, window, place);
-        Store(pooled + u * kPadded + v * kLanes, best * Load(p.sign + v * kLanes));
-        if (winners) {
-          typedef uint8_t Bytes __attribute__((vector_size(kLanes)));
-          typedef uint8_t BytesAnywhere __attribute__((vector_size(kLanes), aligned(1), may_alias));
-          const Bytes b = __builtin_convertvector(place, Bytes);
-          *reinterpret_cast<BytesAnywhere*>(winners + u * kPadded + v * kLanes) = b;
+      const PoolWindow* border = inside ? nullptr : &window;
+      for (int c = 0; c < s.channels; c += kLanes) {
+        const float* const at[3] = {rows[0] + x_begin * kPadded + c, rows[1] + x_begin * kPadded + c,
+                                    rows[2] + x_begin * kPadded + c};
+        float* out = pooled + u * kPadded + c;
+        uint8_t* places = winners ? winners + u * kPadded + c : nullptr;
+#if RIFFLE_LANES == 16
+        if (c + kLanes / 2 >= s.channels) {
+          Pool<HalfVec>(at, border, p.sign + c, out, places);
+          break;
         }
+#endif
+        Pool<Vec>(at, border, p.sign + c, out, places);
       }
     }
     // Channels-last to planes, four by four.
