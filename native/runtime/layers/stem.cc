@@ -34,11 +34,13 @@ class StemLayer : public Layer {
       for (int o = 0; o < kStemPatchPadded; ++o)
         signed_weights_[tap * kStemPatchPadded + o] = weights_[tap * kStemPatchPadded + o] * sign[o];
     const int batch = ws_.program.batch;
+    // A part computes a row of the convolution that the part before it has computed too.
+    const int parts = batch >= 8 || ws_.pool.threads() == 1 ? 1 : std::min(8 / batch, s_.pooling.out_h);
     const StemForward<T> work = {.stem = Description(signed_weights_),
                               .sign = sign,
                               .z = ws_.Outputs<T>(s_),
                               .winners = s_.trains ? winners_.data() : nullptr,
-                              .parts = batch >= 8 ? 1 : std::min(8 / batch, s_.pooling.out_h)};
+                              .parts = parts};
     ws_.pool.Run(static_cast<long>(batch) * work.parts,
                  [&](long t, int thread) { ws_.planes<T>().stem_forward(work, t, ws_.scratch(thread)); });
   }
