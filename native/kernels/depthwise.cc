@@ -334,7 +334,10 @@ void BackwardStride1(const DepthwiseBackward<T>& p, long plane, float* scratch) 
   const Normalised<T> input(p.x[plane]);
   const Gradient<T> gradient(p.dz[plane]);
   const float* k = p.weights + plane * 9;
-  const long rows = p.gx && p.gx[plane].g ? w.in_h : 0;  // that get a gradient: none of a frozen plane
+  // Copies again.
+  const InputPlane<T> x_plane = p.x[plane];
+  const InputGradient<T> gx = p.gx ? p.gx[plane] : InputGradient<T>{};
+  const long rows = gx.g ? w.in_h : 0;  // that get a gradient: none of a frozen plane
   Vec flipped[9];
   for (int t = 0; t < 9; ++t) flipped[t] = Set(k[8 - t]);
 
@@ -376,7 +379,7 @@ void BackwardStride1(const DepthwiseBackward<T>& p, long plane, float* scratch) 
     for (int t = 0; t < 9; ++t) total[t] = dk[t];
     for (long row = 0; row < rows; ++row)
       for (long x = 0; x < w.in_w; x += kLanes)
-        PutGradient(Load(dx + row * s + x), Load(y + (row + 1) * s + 1 + x), p.x[plane], p.gx[plane],
+        PutGradient(Load(dx + row * s + x), Load(y + (row + 1) * s + 1 + x), x_plane, gx,
                     n * pixels + row * w.in_w + x, w.in_w - x, sums);
     if (EndsGroup(n, p.images, p.group)) {
       const long at = GroupOf(plane, n, p.images, p.group);
@@ -397,7 +400,10 @@ void BackwardStride2(const DepthwiseBackward<T>& p, long plane, float* scratch) 
   const Normalised<T> input(p.x[plane]);
   const Gradient<T> gradient(p.dz[plane]);
   const float* k = p.weights + plane * 9;
-  const long rows = p.gx && p.gx[plane].g ? w.in_h : 0;  // that get a gradient: none of a frozen plane
+  // Copies again.
+  const InputPlane<T> x_plane = p.x[plane];
+  const InputGradient<T> gx = p.gx ? p.gx[plane] : InputGradient<T>{};
+  const long rows = gx.g ? w.in_h : 0;  // that get a gradient: none of a frozen plane
   Vec tap[9];
   for (int t = 0; t < 9; ++t) tap[t] = Set(k[t]);
 
@@ -443,7 +449,7 @@ void BackwardStride2(const DepthwiseBackward<T>& p, long plane, float* scratch) 
       if ((r >> 1) >= stage.rows) {
         // A row no window reaches (stride 2 may leave one over).
         for (long x = 0; x < w.in_w; x += kLanes)
-          PutGradient(Vec{}, Vec{}, p.x[plane], p.gx[plane], n * in_pixels + row * w.in_w + x, w.in_w - x, sums);
+          PutGradient(Vec{}, Vec{}, x_plane, gx, n * in_pixels + row * w.in_w + x, w.in_w - x, sums);
         continue;
       }
       const long line = (r >> 1) * s;
@@ -458,9 +464,9 @@ void BackwardStride2(const DepthwiseBackward<T>& p, long plane, float* scratch) 
         const long at = n * in_pixels + row * w.in_w + x, valid = w.in_w - x;
         const Vec e = Load(first + x / 2), o = Load(second + x / 2);
         const Vec ey = Load(first_y + x / 2), oy = Load(second_y + x / 2);
-        PutGradient(InterleaveLow(e, o), InterleaveLow(ey, oy), p.x[plane], p.gx[plane], at, valid, sums);
+        PutGradient(InterleaveLow(e, o), InterleaveLow(ey, oy), x_plane, gx, at, valid, sums);
         if (valid > kLanes)
-          PutGradient(InterleaveHigh(e, o), InterleaveHigh(ey, oy), p.x[plane], p.gx[plane], at + kLanes,
+          PutGradient(InterleaveHigh(e, o), InterleaveHigh(ey, oy), x_plane, gx, at + kLanes,
                       valid - kLanes, sums);
       }
     }

@@ -9,6 +9,8 @@
 //     dW = a * (sum over winners of g p^T) + b * W G + c * s^T                       (StemBackward: first term)
 //
 // Everything runs channels-last in rows of 32 floats (the channels, or the 27 taps, padded), one image a task.
+#include <utility>
+
 #include "kernels.h"
 #include "tile.h"
 
@@ -17,9 +19,18 @@ namespace {
 
 constexpr int kPadded = kStemPatchPadded;      // floats per position
 constexpr int kPatchVecs = kPadded / kLanes;
-constexpr int kPositions = kLanes == 16 ? 6 : kLanes == 8 ? 4 : 2;  // output positions per convolution tile
-constexpr int kTileVecs = (24 + kLanes - 1) / kLanes;               // the first 24 channels ...
+constexpr int kUsualChannels = 24;             // of every width of the network
 static_assert(kStemMaxChannels == kPadded && kStemPatchPadded == kPadded);
+
+// So many channels are three vectors of 8, also where a vector has 16: of two such, a quarter would be padding.
+#if RIFFLE_LANES == 16
+typedef float HalfVec __attribute__((vector_size(kLanes * 2)));
+typedef HalfVec UsualVec;
+#else
+typedef Vec UsualVec;
+#endif
+constexpr int kUsualVecs = kUsualChannels * sizeof(float) / sizeof(UsualVec);
+constexpr int kPositions = kLanes == 16 ? 8 : kLanes == 8 ? 4 : 2;  // of the output per convolution tile
 
 // Rows of a ring: input rows as floats, convolution rows or patch rows.
 constexpr long kRing = 4;
@@ -43,6 +54,9 @@ void StageInputRow(const Stem& s, long image, long y, float* row, long length) {
     return;
   }
   const uint8_t* pixels = s.pixels + (image * s.conv.in_h + y) * values;
+  // The row after the next comes from memory while this one's windows are computed. (Behind the last image the address is
+  // nobody's; asking for it is harmless.)
+  for (long i = 0; i < values; i += 64) __builtin_prefetch(pixels + 2 * values + i);
   // The three channels alternate: lane i of vector v holds channel (v * kLanes + i) mod 3.
   Vec scale[3], shift[3];
   for (int v = 0; v < 3; ++v)
@@ -92,68 +106,114 @@ void GatherPatches(const float* const (&rows)[3], long positions, float* patches
   }
 }
 
-// Adds p[row..row+kCount) x p[kFirst*kLanes..32) of every position to gram.
-template <int kFirst, int kCount>
-RIFFLE_INLINE void GramRows(const float* patches, long positions, long row, double* gram) {
-  constexpr int kWidth = kPatchVecs - kFirst;
-  Vec sum[kCount][kWidth];
-#pragma GCC unroll 16
-  for (int r = 0; r < kCount; ++r)
-#pragma GCC unroll 8
-    for (int v = 0; v < kWidth; ++v) sum[r][v] = Vec{};
+// The products of every two of a patch's 28 values (27 taps and the one), each pair once, summed over positions. The 28
+// are cut into blocks of a vector, the last of which is not full. A block times itself: v * (v rotated by d) for d up to half
+// its size, a pair of values per lane. A block times what comes after it: v * (each later value).
+// With 16 lanes that is 9 + 12 + 7 vectors of products per position, where the rows of the triangle would be 43.
+constexpr int kGramValues = kStemPatch + 1;
+constexpr int kGramBlocks = (kGramValues + kLanes - 1) / kLanes;
+constexpr int kGramSums = kLanes == 16 ? 21 : 12;  // in registers at a time
+
+constexpr int BlockSize(int block) {
+  return (block + 1) * kLanes <= kGramValues ? kLanes : kGramValues - block * kLanes;
+}
+constexpr int Rotations(int block) { return BlockSize(block) / 2 + 1; }
+
+// Vectors of products before those of a block, or of all blocks.
+constexpr int GramVectors(int block = kGramBlocks) {
+  int vectors = 0;
+  for (int b = 0; b < block; ++b) vectors += Rotations(b) + kGramValues - b * kLanes - BlockSize(b);
+  return vectors;
+}
+
+// Lane i: value (i + kBy) mod kSize.
+template <int kSize, int kBy, int... kLane>
+RIFFLE_INLINE Vec Rotated(Vec v, std::integer_sequence<int, kLane...>) {
+  return __builtin_shufflevector(v, v, (kLane < kSize ? (kLane + kBy) % kSize : kLane)...);
+}
+
+// Of block kBlock: its rotations, if kTurns says so, and its products with the values [kBegin, kBegin + kCount).
+template <int kBlock, bool kTurns, int kBegin, int kCount>
+RIFFLE_INLINE void GramProducts(const float* patches, long positions, double* totals) {
+  constexpr int kRotations = kTurns ? Rotations(kBlock) : 0, kSums = kRotations + kCount;
+  Vec sum[kSums];
+#pragma GCC unroll 32
+  for (int i = 0; i < kSums; ++i) sum[i] = Vec{};
   const float* end = patches + positions * kPadded;
   for (const float* p = patches; p != end; p += kPadded) {
-    Vec right[kWidth];
-#pragma GCC unroll 8
-    for (int v = 0; v < kWidth; ++v) right[v] = Load(p + (kFirst + v) * kLanes);
-#pragma GCC unroll 16
-    for (int r = 0; r < kCount; ++r) {
-      const Vec left = Set(p[row + r]);
-#pragma GCC unroll 8
-      for (int v = 0; v < kWidth; ++v) sum[r][v] += left * right[v];
-    }
+    Vec v = Load(p + kBlock * kLanes);
+    RIFFLE_KEEP(v);
+    [&]<int... kBy>(std::integer_sequence<int, kBy...>) {
+      ((sum[kBy] += v * Rotated<BlockSize(kBlock), kBy>(v, std::make_integer_sequence<int, kLanes>())), ...);
+    }(std::make_integer_sequence<int, kRotations>());
+#pragma GCC unroll 32
+    for (int i = 0; i < kCount; ++i) sum[kRotations + i] += v * Set(p[kBegin + i]);
   }
   // These sums are short; they are added up in double (filters that answer to edges cancel most of G).
-  for (int r = 0; r < kCount; ++r)
-    for (int v = 0; v < kWidth; ++v)
-      for (int i = 0; i < kLanes; ++i) gram[(row + r) * kPadded + (kFirst + v) * kLanes + i] += sum[r][v][i];
+  double* of_block = totals + (GramVectors(kBlock) + (kTurns ? 0 : Rotations(kBlock) + kBegin - (kBlock + 1) * kLanes)) * kLanes;
+#pragma GCC unroll 32
+  for (int r = 0; r < kSums; ++r)
+    for (int i = 0; i < kLanes; ++i) of_block[r * kLanes + i] += sum[r][i];
 }
 
-// All rows of the triangle whose first vector is kFirst, and the triangles after it.
-template <int kFirst>
-void Gram(const float* patches, long positions, double* gram) {
-  if constexpr (kFirst * kLanes < kStemPatch) {
-    constexpr int kWidth = kPatchVecs - kFirst;
-    constexpr int kCount = kWidth >= 6 ? 1 : kWidth >= 4 ? 2 : kWidth == 3 ? 4 : kWidth == 2 ? 4 : 3;
-    constexpr int kBegin = kFirst * kLanes;
-    constexpr int kEnd = kBegin + kLanes < kStemPatch ? kBegin + kLanes : kStemPatch;
-    constexpr int kRest = (kEnd - kBegin) % kCount;
-    for (long row = kBegin; row < kEnd - kRest; row += kCount)
-      GramRows<kFirst, kCount>(patches, positions, row, gram);
-    if constexpr (kRest > 0) GramRows<kFirst, kRest>(patches, positions, kEnd - kRest, gram);
-    Gram<kFirst + 1>(patches, positions, gram);
+// What is left of the products of block kBlock, and of the blocks after it, from its vector kBegin on.
+template <int kBlock, bool kTurns, int kBegin>
+void Gram(const float* patches, long positions, double* totals) {
+  if constexpr (kBlock < kGramBlocks) {
+    constexpr int kLeft = kBegin < kGramValues ? kGramValues - kBegin : 0;
+    constexpr int kRoom = kGramSums - (kTurns ? Rotations(kBlock) : 0);
+    constexpr int kCount = kLeft < kRoom ? kLeft : kRoom;
+    GramProducts<kBlock, kTurns, kBegin, kCount>(patches, positions, totals);
+    if constexpr (kCount < kLeft) {
+      Gram<kBlock, false, kBegin + kCount>(patches, positions, totals);
+    } else {
+      Gram<kBlock + 1, true, (kBlock + 2) * kLanes>(patches, positions, totals);
+    }
   }
 }
 
-// One convolution row, channels-last: z[x][c] = sum over taps of w[tap][c] * p[x][tap]. kTileVecs vectors of
-// channels beside kPositions positions are twelve accumulators or nearly.
-template <int kVectors>
+// The upper triangle of gram[27][32] from the totals of its products.
+void PutGram(const double* totals, double* gram) {
+  const auto put = [&](int i, int j, double product) {
+    const int row = i < j ? i : j, column = i < j ? j : i;
+    if (row < kStemPatch) gram[row * kPadded + column] = product;
+  };
+  for (int block = 0; block < kGramBlocks; ++block) {
+    const int first = block * kLanes, size = BlockSize(block), after = first + size;
+    for (int by = 0; by < Rotations(block); ++by, totals += kLanes)
+      for (int i = 0; i < size; ++i) put(first + i, first + (i + by) % size, totals[i]);
+    for (int column = after; column < kGramValues; ++column, totals += kLanes)
+      for (int i = 0; i < size; ++i) put(first + i, column, totals[i]);
+  }
+}
+
+template <class V>
+RIFFLE_INLINE V LoadAs(const float* p) {
+  V v;
+  __builtin_memcpy(&v, p, sizeof v);
+  return v;
+}
+
+// One convolution row, channels-last: z[x][c] = sum over taps of w[tap][c] * p[x][tap], of kVectors vectors of channels
+// beside kPositions positions: of 24 channels twelve accumulators with 16 registers, 24 with 32.
+template <class V, int kVectors>
 RIFFLE_INLINE void ConvolutionTile(const float* const (&rows)[3], const float* weights, float* z) {
-  Vec sum[kPositions][kVectors];
+  constexpr int kWidth = sizeof(V) / sizeof(float);
+  V sum[kPositions][kVectors];
 #pragma GCC unroll 8
   for (int i = 0; i < kPositions; ++i)
 #pragma GCC unroll 8
-    for (int v = 0; v < kVectors; ++v) sum[i][v] = Vec{};
+    for (int v = 0; v < kVectors; ++v) sum[i][v] = V{};
   for (int k = 0; k < 3; ++k) {
     const float* p = rows[k];
     for (int t = 0; t < 9; ++t) {
       const float* w = weights + (9 * k + t) * kPadded;
-      Vec filter[kVectors];
+      V filter[kVectors];
 #pragma GCC unroll 8
-      for (int v = 0; v < kVectors; ++v) filter[v] = Load(w + v * kLanes);
+      for (int v = 0; v < kVectors; ++v) filter[v] = LoadAs<V>(w + v * kWidth);
 #pragma GCC unroll 8
       for (int i = 0; i < kPositions; ++i) {
-        const Vec value = Set(p[6 * i + t]);
+        const V value = p[6 * i + t] - V{};
 #pragma GCC unroll 8
         for (int v = 0; v < kVectors; ++v) sum[i][v] += value * filter[v];
       }
@@ -162,16 +222,16 @@ RIFFLE_INLINE void ConvolutionTile(const float* const (&rows)[3], const float* w
 #pragma GCC unroll 8
   for (int i = 0; i < kPositions; ++i)
 #pragma GCC unroll 8
-    for (int v = 0; v < kVectors; ++v) Store(z + i * kPadded + v * kLanes, sum[i][v]);
+    for (int v = 0; v < kVectors; ++v) __builtin_memcpy(z + i * kPadded + v * kWidth, &sum[i][v], sizeof(V));
 }
 
 void ConvolutionRow(const Stem& s, const float* const (&rows)[3], float* z) {
   for (long x = 0; x < s.conv.out_w; x += kPositions) {
     const float* const at[3] = {rows[0] + 6 * x, rows[1] + 6 * x, rows[2] + 6 * x};
-    if (s.channels <= kTileVecs * kLanes) {
-      ConvolutionTile<kTileVecs>(at, s.weights, z + x * kPadded);
+    if (s.channels > kUsualChannels) {
+      ConvolutionTile<Vec, kPatchVecs>(at, s.weights, z + x * kPadded);
     } else {
-      ConvolutionTile<kPatchVecs>(at, s.weights, z + x * kPadded);
+      ConvolutionTile<UsualVec, kUsualVecs>(at, s.weights, z + x * kPadded);
     }
   }
 }
@@ -181,28 +241,46 @@ struct PoolWindow {
   int y_begin, y_end, x_begin, x_end;
 };
 
-RIFFLE_INLINE void Compete(Vec value, int at, Vec& best, VecInt& place) {
-  const VecInt better = value > best;
+template <class V>
+using PlacesOf = decltype(V{} > V{});
+
+template <class V>
+RIFFLE_INLINE void Compete(V value, int at, V& best, PlacesOf<V>& place) {
+  const PlacesOf<V> better = value > best;
   best = better ? value : best;
-  place = better ? VecInt{} + at : place;
+  place = better ? PlacesOf<V>{} + at : place;
 }
 
 // The largest of a whole window, the first of equals; rows point at its left column.
-RIFFLE_INLINE Vec WinnerInside(const float* const (&rows)[3], VecInt& place) {
-  Vec best = Load(rows[0]);
-  place = VecInt{};
+template <class V>
+RIFFLE_INLINE V WinnerInside(const float* const (&rows)[3], PlacesOf<V>& place) {
+  V best = LoadAs<V>(rows[0]);
+  place = PlacesOf<V>{};
 #pragma GCC unroll 9
-  for (int i = 1; i < 9; ++i) Compete(Load(rows[i / 3] + i % 3 * kPadded), i, best, place);
+  for (int i = 1; i < 9; ++i) Compete(LoadAs<V>(rows[i / 3] + i % 3 * kPadded), i, best, place);
   return best;
 }
 
 // The same at a border.
-Vec Winner(const float* const (&rows)[3], const PoolWindow& w, VecInt& place) {
-  Vec best = Load(rows[w.y_begin] + w.x_begin * kPadded);
-  place = VecInt{} + (w.y_begin * 3 + w.x_begin);
+template <class V>
+V Winner(const float* const (&rows)[3], const PoolWindow& w, PlacesOf<V>& place) {
+  V best = LoadAs<V>(rows[w.y_begin] + w.x_begin * kPadded);
+  place = PlacesOf<V>{} + (w.y_begin * 3 + w.x_begin);
   for (int y = w.y_begin; y < w.y_end; ++y)
-    for (int x = w.x_begin; x < w.x_end; ++x) Compete(Load(rows[y] + x * kPadded), y * 3 + x, best, place);
+    for (int x = w.x_begin; x < w.x_end; ++x) Compete(LoadAs<V>(rows[y] + x * kPadded), y * 3 + x, best, place);
   return best;
+}
+
+// One window's winners of a vector of channels, to pooled and, where wanted, to places.
+template <class V>
+RIFFLE_INLINE void Pool(const float* const (&rows)[3], const PoolWindow* border, const float* sign, float* pooled, uint8_t* places) {
+  PlacesOf<V> place;
+  const V best = (border ? Winner<V>(rows, *border, place) : WinnerInside<V>(rows, place)) * LoadAs<V>(sign);
+  __builtin_memcpy(pooled, &best, sizeof best);
+  if (!places) return;
+  typedef uint8_t Bytes __attribute__((vector_size(sizeof(V) / sizeof(float))));
+  const Bytes bytes = __builtin_convertvector(place, Bytes);
+  __builtin_memcpy(places, &bytes, sizeof bytes);
 }
 
 }  // namespace
@@ -241,6 +319,7 @@ void StemStatisticsTask(const StemStatistics& p, long image, float* scratch) {
   float* patches = scratch + kRing * input.length;
   double* gram = p.gram + image * kStemPatch * kPadded;
   for (int i = 0; i < kStemPatch * kPadded; ++i) gram[i] = 0.0;
+  double totals[GramVectors() * kLanes] = {};
   for (long y = 0; y < s.conv.out_h; y += 2) {
     const long rows = Smaller(2, s.conv.out_h - y);
     for (long r = 0; r < rows; ++r) {
@@ -248,8 +327,9 @@ void StemStatisticsTask(const StemStatistics& p, long image, float* scratch) {
       input.Under(y + r, under);
       GatherPatches(under, s.conv.out_w, patches + r * s.conv.out_w * kPadded);
     }
-    Gram<0>(patches, rows * s.conv.out_w, gram);
+    Gram<0, true, kLanes>(patches, rows * s.conv.out_w, totals);
   }
+  PutGram(totals, gram);
 }
 
 template <class T>
@@ -262,7 +342,6 @@ void StemForwardTask(const StemForward<T>& p, long task, float* scratch) {
   InputRows input(s, image, scratch);
   float* ring = scratch + kRing * sizes.input_row;  // convolution rows
   float* pooled = ring + kRing * sizes.output_row;
-  const int vectors = (s.channels + kLanes - 1) / kLanes;
   const long pixels = static_cast<long>(s.pool.out_h) * s.pool.out_w;
   // The first convolution row not computed yet.
   long next = 2 * q_begin - s.pool.pad_top;
@@ -287,18 +366,19 @@ void StemForwardTask(const StemForward<T>& p, long task, float* scratch) {
                                        : PoolWindow{static_cast<int>(y_first - y_begin), static_cast<int>(y_end - y_begin),
                                                     x_begin < 0 ? static_cast<int>(-x_begin) : 0,
                                                     static_cast<int>(Smaller(3, s.conv.out_w - x_begin))};
-      for (int v = 0; v < vectors; ++v) {
-        const float* const at[3] = {rows[0] + x_begin * kPadded + v * kLanes, rows[1] + x_begin * kPadded + v * kLanes,
-                                    rows[2] + x_begin * kPadded + v * kLanes};
-        VecInt place;
-        const Vec best = inside ? WinnerInside(at, place) : Winner(at, window, place);
-        Store(pooled + u * kPadded + v * kLanes, best * Load(p.sign + v * kLanes));
-        if (winners) {
-          typedef uint8_t Bytes __attribute__((vector_size(kLanes)));
-          typedef uint8_t BytesAnywhere __attribute__((vector_size(kLanes), aligned(1), may_alias));
-          const Bytes b = __builtin_convertvector(place, Bytes);
-          *reinterpret_cast<BytesAnywhere*>(winners + u * kPadded + v * kLanes) = b;
+      const PoolWindow* border = inside ? nullptr : &window;
+      for (int c = 0; c < s.channels; c += kLanes) {
+        const float* const at[3] = {rows[0] + x_begin * kPadded + c, rows[1] + x_begin * kPadded + c,
+                                    rows[2] + x_begin * kPadded + c};
+        float* out = pooled + u * kPadded + c;
+        uint8_t* places = winners ? winners + u * kPadded + c : nullptr;
+#if RIFFLE_LANES == 16
+        if (c + kLanes / 2 >= s.channels) {
+          Pool<HalfVec>(at, border, p.sign + c, out, places);
+          break;
         }
+#endif
+        Pool<Vec>(at, border, p.sign + c, out, places);
       }
     }
     // Channels-last to planes, four by four.

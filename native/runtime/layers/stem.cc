@@ -34,11 +34,13 @@ class StemLayer : public Layer {
       for (int o = 0; o < kStemPatchPadded; ++o)
         signed_weights_[tap * kStemPatchPadded + o] = weights_[tap * kStemPatchPadded + o] * sign[o];
     const int batch = ws_.program.batch;
+    // A part computes a row of the convolution that the part before it has computed too.
+    const int parts = batch >= 8 || ws_.pool.threads() == 1 ? 1 : std::min(8 / batch, s_.pooling.out_h);
     const StemForward<T> work = {.stem = Description(signed_weights_),
                               .sign = sign,
                               .z = ws_.Outputs<T>(s_),
                               .winners = s_.trains ? winners_.data() : nullptr,
-                              .parts = batch >= 8 ? 1 : std::min(8 / batch, s_.pooling.out_h)};
+                              .parts = parts};
     ws_.pool.Run(static_cast<long>(batch) * work.parts,
                  [&](long t, int thread) { ws_.planes<T>().stem_forward(work, t, ws_.scratch(thread)); });
   }
@@ -98,11 +100,9 @@ class StemLayer : public Layer {
     const StemStatistics work = {.stem = Description(weights_), .gram = grams};
     ws_.pool.Run(ws_.program.batch,
                  [&](long t, int thread) { ws_.kernels.stem_statistics(work, t, ws_.scratch(thread)); });
-    for (int i = 0; i < kTaps; ++i) {
-      double total = 0;
-      for (long n = 0; n < ws_.program.batch; ++n) total += grams[n * kTaps + i];
-      gram_[i] = total;
-    }
+    std::fill(gram_.begin(), gram_.end(), 0.0);
+    for (long n = 0; n < ws_.program.batch; ++n)
+      for (int i = 0; i < kTaps; ++i) gram_[i] += grams[n * kTaps + i];
     for (int i = 0; i < kStemPatch; ++i)  // the kernel makes the upper triangle
       for (int j = 0; j < i; ++j) gram_[i * kStemPatchPadded + j] = gram_[j * kStemPatchPadded + i];
     for (int o = 0; o < s_.count; ++o) {
