@@ -6,20 +6,30 @@
  * the same option, and so are the aliases of the table.
  */
 
-import { Command, CommanderError, type Help, Option } from "commander";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
 
+import { Command, CommanderError, Option } from "commander";
+
+import { RIFFLE } from "../core/call.js";
 import { UsageError } from "../core/error.js";
 import { atHome } from "../core/home.js";
-import { describeDefault, type RecipeName } from "../settings/recipe.js";
-import { findSetting, readSetting, readSettings, valuesOf } from "../settings/read-settings.js";
+import { shellWord } from "../core/printable.js";
+import { findSetting, readSetting, readSettings, respelt, valuesOf } from "../settings/read-settings.js";
 import { type Group, type Setting } from "../settings/setting-kinds.js";
 import { type GivenSettings, type SettingName, settings } from "../settings/settings.js";
+import { whatIsMeant } from "../settings/unknown-name.js";
+import { described, formatHelp, settingHelp, usageOf } from "./help-page.js";
+import { knownRunLines, withKnownRuns } from "./known-runs.js";
 import type { Terminal } from "./terminal.js";
 
 /** One command of `riffle`, one file each. */
 export interface CliCommand {
   readonly name: string;
-  /** Positional arguments in commander's notation: "<run> [files...]". */
+  /**
+   * Positional arguments in commander's notation: "<run> [files...]". One called `data` is the setting `data_dir` where the
+   * command has that; of one called `run` or `weights` the runs near by are named when it is missing.
+   */
   readonly arguments?: string;
   /** The first line of help: what the command does. */
   readonly purpose: string;
@@ -56,6 +66,8 @@ export interface Invocation {
   /** Own options given: true for a switch, else the text. */
   readonly own: ReadonlyMap<string, string | true>;
   readonly debug: boolean;
+  /** What was taken for something else than it says, a sentence each. */
+  readonly remarks: readonly string[];
 }
 
 export const groupTitles: Readonly<Record<Group, string>> = {
@@ -92,13 +104,16 @@ export function buildParser(
   terminal: Terminal,
   ended: (exitCode: number) => void,
 ): Command {
-  const program = new Command("riffle")
+  const program = new Command(RIFFLE)
     .description("Trains, evaluates and runs ShuffleNet V2 image classifiers.")
     .version(version, "--version", "print the version")
     .helpOption("-h, --help", "print this help")
     .helpCommand(false)
     .usage("COMMAND [options]")
-    .addHelpText("after", "\nriffle COMMAND --help explains one; riffle help recipes, the sets of defaults.")
+    .addHelpText(
+      "after",
+      `\n${RIFFLE} COMMAND --help explains one; ${RIFFLE} help recipes, the sets of defaults.`,
+    )
     // `--version` is the program's before the command, and a setting of `train` after it.
     .enablePositionalOptions()
     .exitOverride()
@@ -109,8 +124,20 @@ export function buildParser(
       .description(spec.purpose)
       .helpOption("-h, --help", "print this help")
       .configureHelp({ formatHelp: (command, helper) => formatHelp(spec, command, helper) })
+      .exitOverride((error) => {
+        throw parserFailure(error, spec) ?? error;
+      })
       .action(async (...received: unknown[]) => {
-        ended(await spec.run(readInvocation(spec, received.at(-1) as Command), terminal));
+        const invocation = readInvocation(spec, received.at(-1) as Command);
+        for (const what of invocation.remarks) {
+          terminal.emit({ event: "warning", what });
+          terminal.note(`warning: ${what}`);
+        }
+        try {
+          ended(await spec.run(invocation, terminal));
+        } catch (error) {
+          throw withKnownRuns(error, runsNamed(spec, invocation));
+        }
       });
     for (const name of spec.settings ?? []) command.addOption(settingOption(name, spec));
     for (const { group, name, short, value, help, default: fallback } of ownOptions(spec)) {
@@ -152,27 +179,88 @@ export function commandOf(argv: readonly string[]): string | undefined {
 export function normaliseArguments(commands: readonly CliCommand[], given: readonly string[]): string[] {
   const argv = withCommand(given);
   const command = commands.find((c) => c.name === argv.find((argument) => !argument.startsWith("-")));
+  if (argv[0] === "help" && argv[2] === "all" && argv.length === 3) return [argv[1] ?? "", "--help", "all"];
   const end = argv.indexOf("--");
-  return argv.map((argument, i) => {
+  const spelled = argv.map((argument, i) => {
     const [, name, value = ""] = /^--([a-z][\w-]*)(=.*)?$/is.exec(argument) ?? [];
     if (name === undefined || (end >= 0 && i > end)) return argument;
     const plain = name.replaceAll("-", "_");
     return `--${command?.aliases?.[plain] ?? findSetting(plain) ?? plain}${value}`;
   });
+  // Where the data are an argument alone, who names them as elsewhere means the same.
+  const hasDataAlone =
+    argumentsIn(command).includes("<data>") && command?.settings?.includes("data_dir") !== true;
+  if (!hasDataAlone) return spelled;
+  return spelled.flatMap((argument) => {
+    if (argument === "--data_dir") return [];
+    return argument.startsWith("--data_dir=") ? [argument.slice("--data_dir=".length)] : [argument];
+  });
 }
 
-/** The failure a user is told of where the parser refuses; undefined where help or the version was asked for. */
-export function parserFailure(error: CommanderError): UsageError | undefined {
+/**
+ * The failure a user is told of where the parser of a command, or of them all, refuses; undefined where help or the version
+ * was asked for.
+ */
+export function parserFailure(error: CommanderError, spec?: CliCommand): UsageError | undefined {
   if (error.exitCode === 0) return undefined;
   const [message = "", suggestion = ""] = error.message.replace(/^error: /, "").split("\n");
-  const similar = /Did you mean (?:one of )?(.*)\?/.exec(suggestion)?.[1];
-  const what = message.replaceAll("'", "");
-  return new UsageError({
-    what: similar === undefined ? what : `${what}; did you mean ${similar}?`,
-    ...(similar === undefined
-      ? { hint: "riffle --help lists the commands, riffle COMMAND --help the options" }
-      : {}),
-  });
+  if (spec === undefined) {
+    const similar = /Did you mean (?:one of )?(.*)\?/.exec(suggestion)?.[1];
+    const what = message.replaceAll("'", "");
+    return new UsageError({
+      what: similar === undefined ? what : `${what}; did you mean ${similar}?`,
+      ...(similar === undefined
+        ? { hint: `${RIFFLE} --help lists the commands, ${RIFFLE} COMMAND --help the options` }
+        : {}),
+    });
+  }
+  const help = `${RIFFLE} ${spec.name} --help`;
+  const [, named = ""] = /'(.*)'/s.exec(message) ?? [];
+  const usage = [`Usage:   ${usageOf(spec)}`, `Example: ${spec.examples[0]}`];
+  switch (error.code) {
+    case "commander.unknownOption": {
+      const own = ownOptions(spec).map(({ name }) => name);
+      const word = named.replace(/^-+/, "").replace(/=.*$/s, "");
+      const offered = [...(spec.settings ?? []), ...own];
+      const meant = whatIsMeant(word, offered, (name) => `--${name}`, spec.name);
+      return new UsageError({
+        what: `unknown option ${named}${meant}`,
+        where: `option ${named}`,
+        safe: "Nothing was read or written",
+        hint: `${help} all lists the options`,
+      });
+    }
+    case "commander.missingArgument":
+      return new UsageError({
+        what: `${spec.name} needs <${named}>`,
+        table: [...usage, ...(RUN_ARGUMENT.test(`<${named}>`) ? knownRunLines() : [])],
+        hint: `${help} explains it`,
+      });
+    default:
+      return new UsageError({
+        what: message.replaceAll("'", ""),
+        table: usage,
+        hint: `${help} explains it`,
+      });
+  }
+}
+
+const RUN_ARGUMENT = /^[<[](run|weights)[\]>]$/;
+
+/** Paths of an invocation that are to be runs. */
+function runsNamed(spec: CliCommand, invocation: Invocation): string[] {
+  const { settings: given } = invocation;
+  const at = argumentsIn(spec).findIndex((word) => RUN_ARGUMENT.test(word));
+  const named = at < 0 ? undefined : invocation.arguments[at];
+  const others = [given.resume, given.init_from, given.checkpoint_dir];
+  // What is evaluated where nothing is named.
+  const usual = spec.name === "evaluate" ? (given.log_dir ?? settings.log_dir.default) : undefined;
+  const paths = [named, ...others].filter((path) => path !== undefined);
+  return paths.length === 0 && usual !== undefined ? [usual] : paths;
+}
+
+function argumentsIn(spec: CliCommand | undefined): string[] {
+  return (spec?.arguments ?? "").split(" ").filter((word) => word !== "");
 }
 
 /** The options of an invocation as a command line again. */
@@ -249,28 +337,6 @@ function settingOption(name: SettingName, spec: CliCommand): Option {
   return new Option(`--${name} ${value}`, settingHelp(name, spec)).helpGroup(groupTitles[setting.group]);
 }
 
-/** What a setting does and its default here, or as `recipe` has it. */
-function settingHelp(
-  name: SettingName,
-  { defaults, aliases: further }: CliCommand,
-  recipe?: RecipeName,
-): string {
-  const setting: Setting<unknown> = settings[name];
-  const aliases = [
-    ...(setting.aliases ?? []),
-    ...Object.keys(further ?? {}).filter((alias) => further?.[alias] === name),
-  ];
-  const own = defaults?.[name];
-  return described(
-    setting.help + (aliases.length > 0 ? `; also --${aliases.join(", --")}` : ""),
-    own === undefined ? describeDefault(name, recipe) : [own, setting.unit].filter(Boolean).join(" "),
-  );
-}
-
-function described(help: string, fallback: string | undefined): string {
-  return fallback === undefined ? help : `${help}\ndefault: ${fallback}`;
-}
-
 /** How options that take a path show their value. */
 const PATHS: ReadonlySet<string> = new Set(["<path>", "<dir>", "<file>", "<file|imagenet>"]);
 
@@ -284,57 +350,34 @@ function readInvocation(spec: CliCommand, command: Command): Invocation {
       ? ([name, atHome(value)] as const)
       : ([name, value] as const),
   );
+  const positional = command.args.map(atHome);
+  const typed = Object.fromEntries(raw.filter(([name]) => !ownNames.has(name)));
+  // A boolean setting without a value, `--flip`, means true.
+  const read = withData(spec, positional, readSettings(typed));
   return {
-    arguments: command.args.map(atHome),
-    // A boolean setting without a value, `--flip`, means true.
-    settings: readSettings(Object.fromEntries(raw.filter(([name]) => !ownNames.has(name)))),
+    arguments: positional,
+    settings: read,
     own: new Map(raw.filter(([name]) => ownNames.has(name))),
     debug: given["debug"] === true,
+    remarks: respelt(typed),
   };
 }
 
-/** Purpose, examples, then options under what they touch. */
-function formatHelp(spec: CliCommand, command: Command, helper: Help): string {
-  const width = Math.max(60, Math.min(helper.helpWidth ?? 80, 110));
-  const lines = [spec.purpose, "", `Usage: riffle ${spec.name} ${command.usage()}`.trimEnd(), "", "Examples"];
-  for (const example of spec.examples) lines.push(`  ${example}`);
-  const recipe = recipeAsked(command);
-  const takesRecipe = spec.settings?.includes("recipe") === true && spec.defaults?.recipe === undefined;
-  if (takesRecipe) {
-    lines.push(
-      "",
-      recipe === undefined
-        ? "Defaults are those of recipe fine-tune with --init_from, small-set below 100,000 training pictures, else documented."
-        : `Defaults are those of recipe ${recipe}.`,
-      "--recipe NAME --help shows another recipe's, riffle help recipes all of them.",
-    );
+/** Where a command has both, its argument `data` is its setting `data_dir`. @throws UsageError where both are given */
+function withData(spec: CliCommand, positional: readonly string[], given: GivenSettings): GivenSettings {
+  if (spec.settings?.includes("data_dir") !== true) return given;
+  const path = positional[argumentsIn(spec).findIndex((word) => /^[<[]data[\]>]$/.test(word))];
+  if (path === undefined) return given;
+  const refuse = (what: string, found: string, hint: string): never => {
+    throw new UsageError({ what, found, safe: "Nothing was read or written", hint });
+  };
+  if (given.data_dir !== undefined) {
+    const found = `${path} and --data_dir ${given.data_dir}`;
+    refuse("there are two answers to where the pictures are", found, "Leave one of them out");
   }
-
-  const groups = new Map<string, Option[]>();
-  for (const option of helper.visibleOptions(command)) {
-    const title = option.helpGroupHeading ?? "Output";
-    groups.set(title, [...(groups.get(title) ?? []), option]);
+  if (spec.settings.includes("resume") && existsSync(join(path, "recipe.json"))) {
+    const hint = `To go on with it: ${RIFFLE} train --resume ${shellWord(path)}`;
+    refuse("that is a run, not a folder of pictures", path, hint);
   }
-  const indent = 26;
-  for (const [title, options] of groups) {
-    lines.push("", title);
-    for (const option of options) {
-      const setting = findSetting(option.attributeName());
-      const isOfRecipe = recipe !== undefined && setting !== undefined && spec.settings?.includes(setting);
-      const text = (isOfRecipe ? settingHelp(setting, spec, recipe) : option.description)
-        .split("\n")
-        .flatMap((line) => helper.boxWrap(line, width - indent).split("\n"));
-      const flags = `  ${option.flags}`;
-      if (flags.length < indent) lines.push(flags.padEnd(indent) + (text.shift() ?? ""));
-      else lines.push(flags);
-      for (const line of text) lines.push(" ".repeat(indent) + line);
-    }
-  }
-  return `${lines.join("\n")}\n`;
-}
-
-/** The recipe named on the command line that asks for help. */
-function recipeAsked(command: Command): RecipeName | undefined {
-  const { recipe } = command.opts<Record<string, string | true>>();
-  return typeof recipe === "string" ? readSetting("recipe", recipe) : undefined;
+  return { ...given, data_dir: readSetting("data_dir", path) };
 }

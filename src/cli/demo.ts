@@ -45,8 +45,9 @@ const NOT_HERE: readonly SettingName[] = [
 
 export const demoCommand: CliCommand = {
   name: "demo",
+  arguments: "[data]",
   purpose: "Trains a small network from nothing, evaluates it and tries it; on drawn pictures, or on yours.",
-  examples: ["npm start", "npm start -- --data_dir photos/", "riffle demo --max_epochs 5"],
+  examples: ["npm start", "npm start -- photos/", "npx riffle-vision demo --max_epochs 5"],
   settings: (trainCommand.settings ?? []).filter((name) => !NOT_HERE.includes(name)),
   defaults: {
     ...DEFAULTS,
@@ -80,7 +81,7 @@ async function demo({ settings }: Invocation, terminal: Terminal): Promise<numbe
     run.end();
     const folder = shellWord(given.log_dir);
     if (result.stopped) {
-      terminal.print(titled("Resume", `npx riffle train --resume ${folder}`));
+      terminal.print(titled("Resume", `npx riffle-vision train --resume ${folder}`));
       return stop.exitCode;
     }
 
@@ -102,9 +103,9 @@ async function demo({ settings }: Invocation, terminal: Terminal): Promise<numbe
     terminal.print(
       titled("Saved", `${folder}/best · log ${folder}/events.jsonl · ${duration(seconds)} in all`),
     );
-    terminal.print(titled("Next", `npx riffle predict ${folder} photo.jpg`));
+    terminal.print(titled("Next", `npx riffle-vision predict ${folder} photo.jpg`));
     terminal.print(
-      titled("", "npx riffle train --data_dir path/to/your/photos        (one folder per class)"),
+      titled("", "npx riffle-vision train --data_dir path/to/your/photos        (one folder per class)"),
     );
     terminal.emit({ event: "end", run: given.log_dir, seconds, ...(result.scores ?? {}) });
     return 0;

@@ -14,14 +14,14 @@ import { orientationWords, preparing, recordLines, titled, unusedLines } from ".
 
 export const evaluateCommand: CliCommand = {
   name: "evaluate",
-  arguments: "[run]",
+  arguments: "[run] [data]",
   purpose: "Scores a run's best weights, or any checkpoint or file of weights, on a whole validation set.",
   // Here there is one batch size, and the documented command line calls it so.
   aliases: { batch_size: "eval_batch_size", train_batch_size: "eval_batch_size" },
   examples: [
-    "riffle evaluate runs/a",
-    "riffle evaluate runs/a --data_dir other/photos --json",
-    "riffle --mode evaluate --checkpoint_dir model_1p --data_dir data",
+    "npx riffle-vision evaluate runs/a",
+    "npx riffle-vision evaluate runs/a other/photos --json",
+    "npx riffle-vision --mode evaluate --checkpoint_dir model_1p --data_dir data",
   ],
   settings: settingsOf("evaluate"),
   async run(invocation, terminal) {

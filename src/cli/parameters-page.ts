@@ -41,7 +41,7 @@ const english: Words = {
       "`--init_from`, else `small-set` below 100,000 training pictures, else `documented`. The rate of a recipe belongs to its batch: " +
       "with another `--batch_size` it is scaled in proportion unless `--lr` is given; `documented` and `original` keep theirs and warn. " +
       "With several shards the rate belongs to all pictures of a step; `documented` and `original` multiply theirs, and their final rate, by the shards. " +
-      "Both `fine-tune` and `small-set` go by the number of pictures (docs/recipes.md). `riffle help recipes NAME` prints one in full.",
+      "Both `fine-tune` and `small-set` go by the number of pictures (docs/recipes.md). `npx riffle-vision help recipes NAME` prints one in full.",
   ],
   head: ["parameter", "also", "of", "values", "default", "effect"],
   group: (group) => groupTitles[group],
@@ -66,7 +66,7 @@ const chinese: Words = {
       "配方的学习率与其批大小对应：`--batch_size` 改变而未给出 `--lr` 时按比例缩放；`documented` 与 `original` 保持原值并给出警告。" +
       "有多个分片时，学习率与一步的全部图像数对应；`documented` 与 `original` 将学习率和最终学习率乘以分片数。" +
       "`fine-tune` 与 `small-set` 的部分取值随图像数量变化（见 recipes.md）。" +
-      "`riffle help recipes 名称` 会打印一个配方的全部取值。",
+      "`npx riffle-vision help recipes 名称` 会打印一个配方的全部取值。",
   ],
   head: ["参数", "别名", "用于", "取值", "默认值", "作用"],
   group: (group) => chineseGroups[group],

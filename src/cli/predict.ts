@@ -20,9 +20,9 @@ export const predictCommand: CliCommand = {
   arguments: "<run> <files...>",
   purpose: "Names what a run, or a file of weights, sees: the likeliest classes of each picture.",
   examples: [
-    "riffle predict runs/a photo.jpg",
-    "riffle predict shufflenetv2_x1.pth photo.jpg",
-    "riffle predict runs/a set.npz#17 --logits --json",
+    "npx riffle-vision predict runs/a photo.jpg",
+    "npx riffle-vision predict shufflenetv2_x1.pth photo.jpg",
+    "npx riffle-vision predict runs/a set.npz#17 --logits --json",
   ],
   settings: settingsOf("predict"),
   options: {

@@ -95,13 +95,13 @@ export const chineseSettings: Readonly<Record<SettingName, ChineseSetting>> = {
   eval_crop: { help: "评估和预测时，中心裁剪占短边的比例" },
   variant: { help: "采用哪一家的 ShuffleNet V2：填充、批归一化和输入方式各不相同" },
   width: { help: "网络的宽度系数" },
-  version: { help: "权重的初始化方式" },
+  version: { help: "权重的初始化方式；原参数表把默认值误印为 he_uniorm，按 he_uniform 处理" },
   init_from: {
     help: "新训练的起始权重：训练目录、检查点或权重文件（safetensors、PyTorch、TensorFlow）",
     unset: "由随机种子生成",
   },
   recipe: {
-    help: "一组命名的默认值，用于未给出的参数（riffle help recipes）",
+    help: "一组命名的默认值，用于未给出的参数（npx riffle-vision help recipes）",
     unset: "给出 --init_from 时为 fine-tune，否则训练图像少于 100,000 张时为 small-set，其余为 documented",
   },
   batch_size: { help: "训练步中每个分片的图像数；未用 --shards 或多个进程时，一步只有一个分片" },
@@ -180,7 +180,7 @@ export const chineseSettings: Readonly<Record<SettingName, ChineseSetting>> = {
     unset: "第 10 步；总步数不足时为最后一步",
   },
   rank_size: {
-    help: "共同训练的进程数，须与实际启动的进程数（riffle launch --ranks）一致，否则拒绝运行",
+    help: "共同训练的进程数，须与实际启动的进程数（npx riffle-vision launch --ranks）一致，否则拒绝运行",
     unset: "实际启动的进程数",
   },
   shards: {

@@ -14,11 +14,12 @@ import type { Terminal } from "./terminal.js";
 
 export const trainCommand: CliCommand = {
   name: "train",
+  arguments: "[data]",
   purpose: "Trains a network on a folder of pictures, one folder per class; or resumes a run.",
   examples: [
-    "riffle train --data_dir photos --width 0.5 --image_size 96 --log_dir runs/a",
-    "riffle train --data_dir photos --val_split 0.2 --max_epochs 30",
-    "riffle train --resume runs/a",
+    "npx riffle-vision train photos --width 0.5 --image_size 96 --log_dir runs/a",
+    "npx riffle-vision train photos --val_split 0.2 --max_epochs 30",
+    "npx riffle-vision train --resume runs/a",
   ],
   settings: settingsOf("train"),
   async run({ settings }, terminal) {
@@ -94,6 +95,6 @@ function printResult(result: TrainResult, isEvaluable: boolean, terminal: Termin
   }
   const best = result.best === null ? result.checkpoint : `${result.run}/best`;
   terminal.print(titled("Saved", `${shortPath(best)} · log ${shortPath(`${result.run}/events.jsonl`)}`));
-  terminal.print(titled("Next", `npx riffle predict ${run} photo.jpg`));
-  if (isEvaluable) terminal.print(titled("", `npx riffle evaluate ${run}`));
+  terminal.print(titled("Next", `npx riffle-vision predict ${run} photo.jpg`));
+  if (isEvaluable) terminal.print(titled("", `npx riffle-vision evaluate ${run}`));
 }

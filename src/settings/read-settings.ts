@@ -21,7 +21,7 @@ export function findSetting(name: string): SettingName | undefined {
  */
 export function readSetting<K extends SettingName>(name: K, given: unknown): NonNullable<Settings[K]> {
   const setting: Setting<unknown> = settings[name];
-  const value = typeof given === "string" ? fromText(setting, given.trim()) : given;
+  const value = typeof given === "string" ? fromText(setting, meantBy(setting, given)) : given;
   if (!accepts(setting, value)) {
     throw new UsageError({
       what: `--${name} cannot be ${quote(given)}`,
@@ -48,12 +48,30 @@ export function readSettings(given: Readonly<Record<string, unknown>>): GivenSet
         expected: `one of ${settingNames.join(", ")}`,
         found: quote(key),
         safe: "Nothing was read or written",
-        hint: "riffle train --help lists them",
+        hint: "npx riffle-vision train --help all lists them",
       });
     }
     read[name] = readSetting(name, value);
   }
   return read as GivenSettings;
+}
+
+/** What was taken for what it misprints, a sentence each. */
+export function respelt(given: Readonly<Record<string, unknown>>): string[] {
+  return Object.entries(given).flatMap(([key, value]) => {
+    const name = findSetting(key);
+    if (name === undefined || typeof value !== "string") return [];
+    const meant = meantBy(settings[name], value);
+    return meant === value.trim()
+      ? []
+      : [`${name} ${value.trim()}, a misprint of the original's table, is taken for ${meant}`];
+  });
+}
+
+/** The text without space around it, and without a misprint that we know. */
+function meantBy({ misprints = {} }: Setting<unknown>, text: string): string {
+  const plain = text.trim();
+  return Object.hasOwn(misprints, plain) ? (misprints[plain] as string) : plain;
 }
 
 /** The settings that have a value, as a checkpoint and events hold them. */

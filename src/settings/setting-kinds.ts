@@ -25,6 +25,8 @@ export interface Setting<T> {
   /** Other names for the same setting. */
   readonly aliases?: readonly string[];
   readonly choices?: readonly (string | number)[];
+  /** Values that a published page misprints, and what they mean. */
+  readonly misprints?: Readonly<Record<string, T & string>>;
   /** Smallest and largest value allowed. */
   readonly range?: readonly [minimum?: number, maximum?: number];
   /** Whether a resumed run may be given another value than it started with. */
@@ -32,7 +34,7 @@ export interface Setting<T> {
 }
 
 /** A row as it is written; what it does not say is {@link USUAL}. */
-type Row<T> = Pick<Setting<T>, "help" | "unit" | "aliases" | "range"> &
+type Row<T> = Pick<Setting<T>, "help" | "unit" | "aliases" | "range" | "misprints"> &
   Partial<Pick<Setting<T>, keyof typeof USUAL>>;
 
 type Ungrouped<T> = Omit<Setting<T>, "group">;

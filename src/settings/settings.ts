@@ -200,8 +200,9 @@ export const settings = {
       source: "the paper's main network",
     }),
     version: choice(initialisationVersions, {
-      help: "how the weights are initialised",
+      help: "how the weights are initialised; he_uniorm, as the published table prints its default, is he_uniform",
       default: "he_uniform",
+      misprints: { he_uniorm: "he_uniform" },
     }),
     init_from: path({
       help: "run folder, checkpoint or file of weights (safetensors, PyTorch, TensorFlow) that a new run starts from",
@@ -211,7 +212,7 @@ export const settings = {
 
   ...inGroup("learning", {
     recipe: choice(["documented", "original", "torchvision", "megvii", "small-set", "fine-tune"], {
-      help: "named set of defaults for what is not given (riffle help recipes)",
+      help: "named set of defaults for what is not given (npx riffle-vision help recipes)",
       source: "fine-tune with --init_from, small-set below 100,000 pictures, else documented",
     }),
     batch_size: integer({
@@ -467,7 +468,7 @@ export const settings = {
 
   ...inGroup("ranks", {
     rank_size: integer({
-      help: "processes that train together, as many as were started (riffle launch --ranks); another number is refused",
+      help: "processes that train together, as many as were started (npx riffle-vision launch --ranks); another number is refused",
       unit: "processes",
       source: "those that were started",
       range: [1, 65_536],
