@@ -24,9 +24,9 @@ export const benchCommand: CliCommand = {
   purpose:
     "Measures images per second: a network's training or inference with share of this machine's peak, or loading pictures.",
   examples: [
-    "riffle bench train --width 1.0 --batch_size 32 --image_size 224",
-    "riffle bench infer --width 0.5 --batch_size 1 --json",
-    "riffle bench data --data_dir photos --augment tensorflow --images 4000",
+    "npx riffle-vision bench train --width 1.0 --batch_size 32 --image_size 224",
+    "npx riffle-vision bench infer --width 0.5 --batch_size 1 --json",
+    "npx riffle-vision bench data --data_dir photos --augment tensorflow --images 4000",
   ],
   settings: [...new Set([...programSettings, "threads", "autotune", ...dataBenchSettings] as const)],
   defaults: { ...programDefaults, augment: "tensorflow", seed: 0 },

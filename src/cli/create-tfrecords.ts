@@ -18,9 +18,9 @@ export const createTfrecordsCommand: CliCommand = {
   name: "create-tfrecords",
   purpose: "Writes pictures, labels and boxes into TFRecord shards; run again, it finishes what was begun.",
   examples: [
-    "riffle create-tfrecords -m training_metadata.csv -o train_shards -l integer_encoding.json -b boxes.npy -s 1000",
-    "riffle create-tfrecords -m validation_metadata.csv -o eval_shards -l integer_encoding.json -s 100",
-    "riffle create-tfrecords -m training_metadata.csv -o train_shards -l integer_encoding.json --verify --jobs 8",
+    "npx riffle-vision create-tfrecords -m training_metadata.csv -o train_shards -l integer_encoding.json -b boxes.npy -s 1000",
+    "npx riffle-vision create-tfrecords -m validation_metadata.csv -o eval_shards -l integer_encoding.json -s 100",
+    "npx riffle-vision create-tfrecords -m training_metadata.csv -o train_shards -l integer_encoding.json --verify --jobs 8",
   ],
   options: {
     Data: {
@@ -134,7 +134,7 @@ function report(result: CreateResult, terminal: Terminal): void {
   terminal.print(
     stopped
       ? titled("Go on", `${commandLine()}`)
-      : titled("Next", `npx riffle verify-data ${shellWord(output)}`),
+      : titled("Next", `npx riffle-vision verify-data ${shellWord(output)}`),
   );
   terminal.emit({ event: "end", ...result });
 }
@@ -144,7 +144,7 @@ const SHOWN = 5;
 
 /** This very command, to paste. */
 function commandLine(): string {
-  return ["npx riffle", ...process.argv.slice(2).map(shellWord)].join(" ");
+  return ["npx riffle-vision", ...process.argv.slice(2).map(shellWord)].join(" ");
 }
 
 function formatsOf(invocation: Invocation): RecordFormats | undefined {
@@ -168,6 +168,6 @@ function needed(invocation: Invocation, name: string): string {
     what: `--${name} is needed`,
     where: `option --${name}`,
     safe: "Nothing was read or written",
-    hint: "riffle create-tfrecords --help gives examples",
+    hint: "npx riffle-vision create-tfrecords --help gives examples",
   });
 }

@@ -11,7 +11,11 @@ export const doctorCommand: CliCommand = {
   name: "doctor",
   purpose:
     "Says what was found on this machine: engine, instruction sets, threads, memory, decoder, kept tunings.",
-  examples: ["riffle doctor", "riffle doctor --json", "RIFFLE_ISA=avx2 riffle doctor"],
+  examples: [
+    "npx riffle-vision doctor",
+    "npx riffle-vision doctor --json",
+    "RIFFLE_ISA=avx2 npx riffle-vision doctor",
+  ],
   run(_invocation, terminal) {
     const { ok, findings, tunings } = doctor();
     const width = Math.max(...findings.map((f) => f.name.length));

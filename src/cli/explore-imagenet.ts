@@ -20,9 +20,9 @@ export const exploreImagenetCommand: CliCommand = {
   purpose:
     "Lists ImageNet's pictures, labels and boxes, from folders or from its archives, for create-tfrecords.",
   examples: [
-    "riffle explore-imagenet --devkit ILSVRC2012_devkit_t12 --train train --annotations boxes --val val --output lists",
-    "riffle explore-imagenet --devkit_tar ILSVRC2012_devkit_t12.tar.gz --train_tar ILSVRC2012_img_train.tar --output lists",
-    "riffle explore-imagenet --train photos/train --val photos/val --output lists",
+    "npx riffle-vision explore-imagenet --devkit ILSVRC2012_devkit_t12 --train train --annotations boxes --val val --output lists",
+    "npx riffle-vision explore-imagenet --devkit_tar ILSVRC2012_devkit_t12.tar.gz --train_tar ILSVRC2012_img_train.tar --output lists",
+    "npx riffle-vision explore-imagenet --train photos/train --val photos/val --output lists",
   ],
   options: {
     Folders: {
@@ -104,7 +104,7 @@ function missing(option: string, expected: string): UsageError {
     where: `option --${option}`,
     expected,
     safe: "Nothing was read or written",
-    hint: "riffle explore-imagenet --help gives examples",
+    hint: "npx riffle-vision explore-imagenet --help gives examples",
   });
 }
 
@@ -188,7 +188,7 @@ function nextCommands(result: ExploreReport, output: string): string[] {
   const file = (name: string) => shellWord(join(output, name));
   const shards = (pictures: number, most: number) => Math.max(1, Math.min(most, Math.floor(pictures / 1000)));
   const command = (list: string, boxes: string, into: string, n: number) =>
-    `npx riffle create-tfrecords -m ${file(list)} -l ${file("integer_encoding.json")}${boxes} -o ${into} -s ${n}`;
+    `npx riffle-vision create-tfrecords -m ${file(list)} -l ${file("integer_encoding.json")}${boxes} -o ${into} -s ${n}`;
   const boxes = result.boxes === null ? "" : ` -b ${file("boxes.npy")}`;
   const commands = [
     command("training_metadata.csv", boxes, "train_shards", shards(result.training_pictures, 1000)),

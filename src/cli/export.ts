@@ -20,9 +20,9 @@ export const exportCommand: CliCommand = {
   arguments: "<run>",
   purpose: "Writes a trained network as safetensors, ONNX or a TensorFlow checkpoint, and proves the file.",
   examples: [
-    "riffle export runs/a --format onnx",
-    "riffle export runs/a/step-1200 --format safetensors --weights raw --output a.safetensors",
-    "riffle export model_1p --format tf-checkpoint --output tf/",
+    "npx riffle-vision export runs/a --format onnx",
+    "npx riffle-vision export runs/a/step-1200 --format safetensors --weights raw --output a.safetensors",
+    "npx riffle-vision export model_1p --format tf-checkpoint --output tf/",
   ],
   options: {
     File: {

@@ -15,7 +15,11 @@ export function helpCommand(showHelp: (command: string | undefined) => boolean):
     name: "help",
     arguments: "[topic] [name]",
     purpose: "Explains a command, the recipes or one of them, or all parameters (in English or zh-CN).",
-    examples: ["riffle help train", "riffle help recipes original", "riffle help parameters zh-CN"],
+    examples: [
+      "npx riffle-vision help train",
+      "npx riffle-vision help recipes original",
+      "npx riffle-vision help parameters zh-CN",
+    ],
     run(invocation, terminal) {
       const [topic, name] = invocation.arguments;
       if (topic === "recipes" && name !== undefined) printRecipe(readSetting("recipe", name), terminal);
@@ -25,7 +29,7 @@ export function helpCommand(showHelp: (command: string | undefined) => boolean):
         throw new UsageError({
           what: `there is no help on ${JSON.stringify(topic)}`,
           expected: "a command, recipes or parameters",
-          hint: "riffle help lists the commands",
+          hint: "npx riffle-vision help lists the commands",
         });
       }
       return Promise.resolve(0);
@@ -50,7 +54,7 @@ function printRecipes(terminal: Terminal): void {
   terminal.print();
   terminal.table({ head: ["", ...names], rows, ruled: true });
   terminal.print();
-  terminal.print("-  the option's own default holds (riffle train --help).");
+  terminal.print("-  the option's own default holds (npx riffle-vision train --help all).");
 }
 
 /** Every setting with the value that the recipe stands for. */

@@ -24,9 +24,9 @@ export const importCommand: CliCommand = {
   arguments: "<file>",
   purpose: "Makes weights of PyTorch, TensorFlow or safetensors a run to predict with and to train from.",
   examples: [
-    "riffle import shufflenetv2_x1.pth --log_dir runs/imagenet",
-    "riffle import old.pth.tar --num_classes 5 --classifier drop --output start.safetensors",
-    "riffle import model.ckpt-5 --resumable --log_dir runs/b --data_dir photos",
+    "npx riffle-vision import shufflenetv2_x1.pth --log_dir runs/imagenet",
+    "npx riffle-vision import old.pth.tar --num_classes 5 --classifier drop --output start.safetensors",
+    "npx riffle-vision import model.ckpt-5 --resumable --log_dir runs/b --data_dir photos",
   ],
   settings: [
     "log_dir",
@@ -147,9 +147,9 @@ function report(imported: Imported, written: string, isFile: boolean, terminal: 
   terminal.print(`  pictures: shorter side ${eval_resize}, centre ${image_size} px, the ${pipeline} way`);
   terminal.print(`Written to ${written}`);
   const path = shellWord(written);
-  if (!isFile) terminal.print(`  riffle predict ${path} photo.jpg`);
+  if (!isFile) terminal.print(`  npx riffle-vision predict ${path} photo.jpg`);
   terminal.print(
-    `  riffle train --init_from ${path} --variant ${variant} --width ${width.toFixed(1)} --data_dir photos`,
+    `  npx riffle-vision train --init_from ${path} --variant ${variant} --width ${width.toFixed(1)} --data_dir photos`,
   );
 }
 
@@ -175,7 +175,7 @@ async function importResumable(file: string, invocation: Invocation, terminal: T
   terminal.print(`TensorFlow checkpoint at step ${count(run.step)} of ${count(run.steps)}`);
   for (const notice of run.notices) terminal.print(`  ${notice}`);
   terminal.print(`Written to ${run.checkpoint}`);
-  terminal.print(`  riffle train --resume ${shellWord(run.run)}`);
+  terminal.print(`  npx riffle-vision train --resume ${shellWord(run.run)}`);
   return 0;
 }
 

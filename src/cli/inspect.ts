@@ -18,9 +18,9 @@ export const inspectCommand: CliCommand = {
   purpose:
     "Prints a network's layers, or those of a run or file of weights: shape, parameters, multiply-adds, bytes, time.",
   examples: [
-    "riffle inspect --width 1.0",
-    "riffle inspect --width 0.5 --image_size 96 --num_classes 10 --time",
-    "riffle inspect shufflenetv2_x1.pth --json",
+    "npx riffle-vision inspect --width 1.0",
+    "npx riffle-vision inspect --width 0.5 --image_size 96 --num_classes 10 --time",
+    "npx riffle-vision inspect shufflenetv2_x1.pth --json",
   ],
   settings: [...programSettings, "threads"],
   defaults: programDefaults,

@@ -100,7 +100,7 @@ function ranksWanted(invocation: Invocation, listed: number | undefined): number
     expected: "--ranks N, or a list of machines that says it",
     found: "neither",
     safe: "Nothing was started",
-    hint: "riffle launch --ranks 8 -- train --data_dir data",
+    hint: "npx riffle-vision launch --ranks 8 -- train --data_dir data",
   });
 }
 

@@ -268,7 +268,7 @@ function outputOf(device: string): string {
 
 function goOn({ devices, settings }: Script): string {
   const launch = devices.length > 1 ? `launch --ranks ${devices.length} -- ` : "";
-  return `npx riffle ${launch}train --resume ${shellWord(shortPath(settings.log_dir as string))}`;
+  return `npx riffle-vision ${launch}train --resume ${shellWord(shortPath(settings.log_dir as string))}`;
 }
 
 /** A whole number from the environment. @throws UsageError */

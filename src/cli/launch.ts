@@ -5,6 +5,7 @@ import { resolve } from "node:path";
 import { CommanderError } from "commander";
 
 import { environment } from "../core/environment.js";
+import { RIFFLE } from "../core/call.js";
 import { UsageError } from "../core/error.js";
 import { shellWord, shortPath } from "../core/printable.js";
 import { findMpi } from "../distributed/find-mpi.js";
@@ -30,8 +31,8 @@ export const launchCommand: CliCommand = {
   arguments: "[command...]",
   purpose: "Trains with several processes, started by MPI; or runs a launch script of the original.",
   examples: [
-    "riffle launch --ranks 8 -- train --data_dir data/imagenet --recipe original",
-    "riffle launch --hosts hosts.txt --max_restarts 3 -- train --resume model_1p",
+    "npx riffle-vision launch --ranks 8 -- train --data_dir data/imagenet --recipe original",
+    "npx riffle-vision launch --hosts hosts.txt --max_restarts 3 -- train --resume model_1p",
     "bash test/train_full_8p.sh --data_path=data --max_epochs=2",
   ],
   settings: scriptSettings,
@@ -52,7 +53,7 @@ async function launch(invocation: Invocation, terminal: Terminal): Promise<numbe
       Object.keys(ranksOptions["Ranks"] ?? {}).filter((name) => name !== "mpi"),
       {
         what: "is not for scripts, which start the ranks of their rank table",
-        hint: "Name another table in RANK_TABLE_FILE, or use riffle launch --ranks N -- train ...",
+        hint: "Name another table in RANK_TABLE_FILE, or use npx riffle-vision launch --ranks N -- train ...",
       },
     );
     return launchScript(invocation, terminal);
@@ -65,7 +66,7 @@ async function launch(invocation: Invocation, terminal: Terminal): Promise<numbe
       "-- train and its options, or a script: train_full_1p, train_full_8p, train_performance_1p, train_performance_8p",
     found: command === "" ? "nothing" : JSON.stringify(command),
     safe: "Nothing was started",
-    hint: "riffle launch --ranks 8 -- train --data_dir data",
+    hint: "npx riffle-vision launch --ranks 8 -- train --data_dir data",
   });
 }
 
@@ -74,7 +75,7 @@ async function launchTraining(invocation: Invocation, terminal: Terminal): Promi
   const scriptOnly = [...Object.keys(scriptOptions["Script"] ?? {}), ...Object.keys(invocation.settings)];
   refuseOptions(invocation, scriptOnly, {
     what: "stands before the command that it is for",
-    hint: "Options of train stand behind it: riffle launch --ranks 8 -- train --batch_size 64",
+    hint: "Options of train stand behind it: npx riffle-vision launch --ranks 8 -- train --batch_size 64",
   });
   const read = await readTraining(invocation.arguments, terminal);
   // Its help was asked for, and shown.
@@ -92,7 +93,7 @@ async function launchTraining(invocation: Invocation, terminal: Terminal): Promi
     const value = invocation.own.get(name);
     return typeof value === "string" ? [`--${name}`, value] : [];
   });
-  const launch = ["npx", "riffle", "launch", "--ranks", String(placement.ranks), ...options, "--"];
+  const launch = [...RIFFLE.split(" "), "launch", "--ranks", String(placement.ranks), ...options, "--"];
   const goOn = [...launch, "train", "--resume", shortPath(run)].map(shellWord).join(" ");
   return runRanks(
     {
@@ -149,6 +150,6 @@ function refuseNested(): never {
     expected: "to be started once",
     found: "a launcher's variables in the environment",
     safe: "Nothing was started",
-    hint: "Run it without mpirun, or mpirun -n 8 npx riffle train ... without riffle launch",
+    hint: "Run it without mpirun, or mpirun -n 8 npx riffle-vision train ... without launch",
   });
 }

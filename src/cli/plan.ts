@@ -22,9 +22,9 @@ export const planCommand: CliCommand = {
   purpose:
     "Predicts step time, images/s and efficiency of training by many processes, from this machine's speed and a network's.",
   examples: [
-    "riffle plan --ranks 1,2 --shards 2",
-    "riffle plan --ranks 8..1024 --ranks_per_machine 8 --bandwidth 25gbit --step_ms 250",
-    "riffle plan --ranks 8 --ranks_per_machine 1 --bandwidth 1gbit --data_dir photos",
+    "npx riffle-vision plan --ranks 1,2 --shards 2",
+    "npx riffle-vision plan --ranks 8..1024 --ranks_per_machine 8 --bandwidth 25gbit --step_ms 250",
+    "npx riffle-vision plan --ranks 8 --ranks_per_machine 1 --bandwidth 1gbit --data_dir photos",
   ],
   settings: [...programSettings, "threads", "data_dir", "shards", "hcom_parallel", "bucket_size"],
   defaults: {
@@ -255,7 +255,8 @@ function nextCommand({ rows, batch_size, threads, ranks_per_machine, input }: Ra
   const [{ ranks, machines, shards } = { ranks: 1, machines: 1, shards: 1 }] = rows;
   const hosts = machines > 1 ? ` --hosts HOSTS` : "";
   const many = shards === ranks ? "" : ` --shards ${shards}`;
-  const start = ranks === 1 ? "npx riffle train" : `npx riffle launch --ranks ${ranks}${hosts} -- train`;
+  const start =
+    ranks === 1 ? "npx riffle-vision train" : `npx riffle-vision launch --ranks ${ranks}${hosts} -- train`;
   const note =
     machines > 1 ? `   (HOSTS names ${machines} machines, each with slots=${ranks_per_machine})` : "";
   const data = input === null ? "DATA" : shellWord(input.data_dir);

@@ -47,15 +47,15 @@ export function rankProcess(json: boolean): RankProcess | undefined {
     expected: "variables of Open MPI, of the MPICH family or of Slurm beside it",
     found: "none",
     safe: "Nothing was written",
-    hint: "Unset RIFFLE_LAUNCH, which only riffle launch sets",
+    hint: "Unset RIFFLE_LAUNCH, which only a launch of ours sets",
   });
 }
 
 /** How this process was started, to be pasted before the options of `train`. */
 export function trainWords(): string {
   const ranks = rankOfEnvironment()?.size ?? 1;
-  if (environment("RIFFLE_LAUNCH") !== undefined) return `npx riffle launch --ranks ${ranks} -- train`;
-  return ranks > 1 ? `mpirun -n ${ranks} npx riffle train` : "npx riffle train";
+  if (environment("RIFFLE_LAUNCH") !== undefined) return `npx riffle-vision launch --ranks ${ranks} -- train`;
+  return ranks > 1 ? `mpirun -n ${ranks} npx riffle-vision train` : "npx riffle-vision train";
 }
 
 /** Calls `stop` when the launcher says so, or is gone; does nothing in a process that is not its rank 0. */

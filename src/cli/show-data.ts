@@ -38,9 +38,9 @@ export const showDataCommand: CliCommand = {
   purpose:
     "Draws a contact sheet: pictures with boxes and crops, beside what the network would see of them; of a run, its data.",
   examples: [
-    "riffle show-data photos",
-    "riffle show-data data/ --augment torchvision --output sheet.html",
-    "riffle show-data data/ --images 4 --epoch 10 --json",
+    "npx riffle-vision show-data photos",
+    "npx riffle-vision show-data data/ --augment torchvision --output sheet.html",
+    "npx riffle-vision show-data data/ --images 4 --epoch 10 --json",
   ],
   settings: [
     "val_split",

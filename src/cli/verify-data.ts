@@ -14,9 +14,9 @@ export const verifyDataCommand: CliCommand = {
   arguments: "<data>",
   purpose: "Looks at every picture of a data set: checksums, decoding, labels, boxes, copies, the manifest.",
   examples: [
-    "riffle verify-data train_shards",
-    "riffle verify-data imagenet/        (train_shards/ and eval_shards/: pictures in both are found)",
-    "riffle verify-data photos --json",
+    "npx riffle-vision verify-data train_shards",
+    "npx riffle-vision verify-data imagenet/        (train_shards/ and eval_shards/: pictures in both are found)",
+    "npx riffle-vision verify-data photos --json",
   ],
   settings: ["keys", "label_offset"],
   run: verify,

@@ -197,6 +197,6 @@ function otherFamily(
     expected: `rank ${launched.rank} of ${launched.size}, as ${launcher} says`,
     found: `rank ${found.rank} of ${found.size}, as ${found.library} says`,
     safe: "Nothing was written",
-    hint: "Start the ranks with the launcher of that library (riffle launch --mpi openmpi or --mpi mpich), or install the launcher's own library",
+    hint: "Start the ranks with the launcher of that library (npx riffle-vision launch --mpi openmpi or --mpi mpich), or install the launcher's own library",
   });
 }

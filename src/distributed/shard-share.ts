@@ -36,7 +36,7 @@ export function shardsOf({
       expected: `${orList(fitting)} ranks for ${shards} shards: each runs 1, 2, 4, ... of them`,
       found: `${ranks} ranks`,
       safe: "Nothing was trained or written",
-      hint: `Start ${fewer} with riffle launch --ranks ${fewer}, or give --shards ${ranks}`,
+      hint: `Start ${fewer} with npx riffle-vision launch --ranks ${fewer}, or give --shards ${ranks}`,
     });
   }
   const count = shards / ranks;

@@ -94,7 +94,10 @@ export async function benchData(
     max_bad_images: maxBadImages = table.max_bad_images.default,
   } = readSettings(given);
   if (dataDir === undefined) {
-    throw new UsageError({ what: "there is nothing to load", hint: "riffle bench data --data_dir FOLDER" });
+    throw new UsageError({
+      what: "there is nothing to load",
+      hint: "npx riffle-vision bench data --data_dir FOLDER",
+    });
   }
   // Of records, only the part that is measured is indexed.
   const { parts, whole } = await openSource(dataDir, { seed });

@@ -262,7 +262,7 @@ async function* readShards(
     yield { check: "manifest", file, record: null, offset: null, what: worded(error) };
   }
   if (await isUnfinished(folder)) {
-    const what = `unfinished: there is ${PLAN_FILE} but no ${MANIFEST_FILE}; run riffle create-tfrecords again`;
+    const what = `unfinished: there is ${PLAN_FILE} but no ${MANIFEST_FILE}; run npx riffle-vision create-tfrecords again`;
     yield { check: "manifest", file: folder, record: null, offset: null, what };
   }
 }

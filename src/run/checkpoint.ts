@@ -72,8 +72,8 @@ export async function saveCheckpoint(
   const full: CheckpointState = {
     readme:
       saved.kind === "training"
-        ? "A Riffle checkpoint: riffle train --resume continues from here, riffle predict uses its weights."
-        : "The best weights of a Riffle run: riffle predict and riffle evaluate use them.",
+        ? "A Riffle checkpoint: npx riffle-vision train --resume continues from here, npx riffle-vision predict uses its weights."
+        : "The best weights of a Riffle run: npx riffle-vision predict and npx riffle-vision evaluate use them.",
     format: "riffle-checkpoint",
     version: 1,
     kind: saved.kind,

@@ -46,6 +46,6 @@ export function notesOn({ settings, origins, data, runDir }: Plan): string[] {
     `${images} pictures are few to learn from nothing: 245 pictures of 2 classes reach about 67 %, with weights of ` +
       "ImageNet to start from 93 % (docs/recipes.md). With those:",
     `curl -LO https://download.pytorch.org/models/${file}`,
-    `npx riffle train ${options.join(" ")} --init_from ${file} --log_dir ${shellWord(fresh)}`,
+    `npx riffle-vision train ${options.join(" ")} --init_from ${file} --log_dir ${shellWord(fresh)}`,
   ];
 }

@@ -155,7 +155,7 @@ function refuseRankSize({ rank_size, ...others }: GivenSettings, size: number): 
     hint:
       rank_size === 1
         ? "Leave --rank_size out"
-        : `Start that many with riffle launch --ranks ${rank_size}${line}`,
+        : `Start that many with npx riffle-vision launch --ranks ${rank_size}${line}`,
   });
 }
 
@@ -168,7 +168,7 @@ function refuseSync({ sync_batch_norm }: GivenSettings, { count, of }: ShardShar
     expected: `${of} processes for ${of} shards`,
     found: of === count ? "one process" : `${of / count} processes`,
     safe: "Nothing was read or written",
-    hint: `Start ${of} with riffle launch --ranks ${of}, or leave --sync_batch_norm out`,
+    hint: `Start ${of} with npx riffle-vision launch --ranks ${of}, or leave --sync_batch_norm out`,
   });
 }
 
@@ -250,7 +250,7 @@ async function checkNew(given: GivenSettings, runDir: string, ranks: number): Pr
       expected: "a folder with a folder of pictures per class, or of TFRecord shards",
       found: "nothing",
       safe: "Nothing was written",
-      hint: "riffle train --data_dir photos, or npm start to see it work on pictures drawn for you",
+      hint: "npx riffle-vision train photos, or npx riffle-vision demo to see it work on pictures drawn for you",
     });
   }
   const hint = `Continue it with --resume ${shellWord(runDir)}, or name another folder with --log_dir`;

@@ -244,7 +244,7 @@ export class Saver {
   /** What ranks are told when one of them goes missing. */
   #advise(path: string): void {
     const { ranks, runDir, settings } = this.#plan;
-    const command = `npx riffle launch --ranks ${ranks.size} -- train --resume ${shellWord(shortPath(runDir))}`;
+    const command = `npx riffle-vision launch --ranks ${ranks.size} -- train --resume ${shellWord(shortPath(runDir))}`;
     ranks.watch(
       settings.rank_timeout,
       `The last checkpoint is whole: ${shortPath(path)}.\n  Go on: ${command}`,

@@ -304,7 +304,7 @@ class Training {
     if (!(error instanceof TooManyBadImages) || !settings.do_checkpoint || !(await this.#saver.isSaved()))
       return error;
     const { images, problem } = error;
-    const resume = `riffle train --resume ${shellWord(runDir)}`;
+    const resume = `npx riffle-vision train --resume ${shellWord(runDir)}`;
     const leave = `such files out: ${resume} --max_bad_images ${images.length + 4}`;
     const isFile = problem.where !== undefined && (await exists(problem.where));
     return new DataError(
@@ -495,7 +495,7 @@ class Training {
     const at = `${found}, loss scale ${scale}`;
     if (kind === "dynamic") throw this.#saver.diverged(`${what}, whatever the loss scale`, step, at);
     const resume = settings.do_checkpoint ? ` --resume ${shellWord(runDir)}` : "";
-    const instead = `Let the scale be found: riffle train${resume} --loss_scale dynamic; or give a smaller --loss_scale_value`;
+    const instead = `Let the scale be found: npx riffle-vision train${resume} --loss_scale dynamic; or give a smaller --loss_scale_value`;
     throw this.#saver.diverged(`${what}, at a loss scale that is fixed`, step, at, instead);
   }
 

@@ -116,7 +116,7 @@ function namesOf(
   const isImageNet = found === challengeClasses.length && scheme !== "canonical" && scheme !== "tensorflow";
   if (!isImageNet) return { names: [], notices };
   notices.push(
-    "the outputs are named by ImageNet's WordNet ids in order; riffle import --classes FILE names them otherwise",
+    "the outputs are named by ImageNet's WordNet ids in order; npx riffle-vision import --classes FILE names them otherwise",
   );
   return { names: challengeClasses.slice(0, classes), notices };
 }

@@ -125,7 +125,7 @@ async function openForeign(path: string, options: ExportOptions): Promise<Source
       expected: "a run's folder",
       found: "a file",
       safe: "Nothing was written",
-      hint: `riffle import ${shellWord(path)} --log_dir NEW, then riffle export NEW --format tf-checkpoint`,
+      hint: `npx riffle-vision import ${shellWord(path)} --log_dir NEW, then npx riffle-vision export NEW --format tf-checkpoint`,
     });
   }
   const { model, weights: values, step = 0, origin } = await findNetwork(path, { weights: options.weights });
@@ -386,7 +386,7 @@ function unproven(output: string, expected: string, found: string): CheckpointEr
     expected,
     found,
     safe: "The checkpoint is untouched",
-    hint: "Try again; if it happens again, report it with what riffle doctor says",
+    hint: "Try again; if it happens again, report it with what npx riffle-vision doctor says",
   });
 }
 

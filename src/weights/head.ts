@@ -64,7 +64,7 @@ export function unfitHead(
       expected: wanted,
       found,
       safe: "Nothing was written",
-      hint: `To train a new classifier on the rest: riffle import ${path} --classifier drop --num_classes N --log_dir NEW`,
+      hint: `To train a new classifier on the rest: npx riffle-vision import ${path} --classifier drop --num_classes N --log_dir NEW`,
     });
   if (weight === undefined && bias === undefined && others.length === 0) return undefined;
   if (others.length > 0) {

@@ -173,6 +173,6 @@ function withoutHead(file: WeightsFile, { missing }: Recognised): CheckpointErro
     expected: "conv5 and the classifier",
     found: `no ${listOf(missing.map(({ name }) => name))}`,
     safe: "Nothing was written",
-    hint: "Train from it: riffle train --init_from FILE draws what is missing",
+    hint: "Train from it: npx riffle-vision train --init_from FILE draws what is missing",
   });
 }

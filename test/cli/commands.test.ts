@@ -280,7 +280,8 @@ suite("a run", () => {
     const outcome = await interrupt(["train", ...argv, "--log_dir", stopped], "SIGINT", /epoch 3\/40/);
     assert.equal(outcome.status, 130, outcome.stderr);
     assert.match(outcome.stderr, /press Ctrl-C again to quit at once/);
-    const resume = /Resume +npx riffle (train --resume .*)/.exec(outcome.stdout)?.[1]?.split(" ") ?? [];
+    const resume =
+      /Resume +npx riffle-vision (train --resume .*)/.exec(outcome.stdout)?.[1]?.split(" ") ?? [];
     const resumed = riffle(...resume);
     assert.equal(resumed.status, 0, resumed.stderr);
     const straight = join(scratch, "straight");
@@ -405,7 +406,7 @@ suite("bad input has one message and its exit code", () => {
   });
 
   test("without pictures, without a checkpoint: each says what is missing", () => {
-    assertRefused(riffle("train"), 2, /--data_dir/);
+    assertRefused(riffle("train"), 2, /riffle-vision train photos/);
     assertRefused(riffle("evaluate", "nowhere"), 4, /nowhere/);
     assertRefused(riffle("predict", "nowhere", "a.jpg"), 4, /nowhere/);
   });
@@ -419,7 +420,7 @@ suite("demo", () => {
     assert.match(first.stderr, /drawing 10 classes of pictures into runs\/demo\/data \(2,400 JPEGs, boxes\)/);
     assert.match(first.stdout, /^Result +top-1 [\d.]+ %/m);
     assert.match(first.stdout, /^Look +\w+_\d+\.jpg/m);
-    assert.match(first.stdout, /^Next +npx riffle predict runs\/demo photo\.jpg$/m);
+    assert.match(first.stdout, /^Next +npx riffle-vision predict runs\/demo photo\.jpg$/m);
     assert.ok(existsSync(join(scratch, "runs", "demo", "best", "weights.safetensors")));
 
     const second = riffle(...argv, "--json");

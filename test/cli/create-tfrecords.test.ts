@@ -291,7 +291,7 @@ suite("create-tfrecords, ended by force", () => {
     const [code] = (await once(child, "close")) as [number];
     assert.equal(code, 130, stderr);
     assert.match(stderr, /Stopping after the shard being written/);
-    const [, command = ""] = /^Go on +npx riffle (.*)$/m.exec(stdout) ?? [];
+    const [, command = ""] = /^Go on +npx riffle-vision (.*)$/m.exec(stdout) ?? [];
     assert.equal(riffle(cwd, ...command.split(" ")).status, 0);
     assert.deepEqual(contents(join(cwd, "stopped")), contents(join(cwd, "whole")));
   });

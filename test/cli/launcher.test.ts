@@ -504,7 +504,7 @@ for (const family of families) {
         const [, step] = /^Saved +\S+\/step-(\d+)$/m.exec(outcome.stdout) ?? [];
         assert.ok(existsSync(join(run, `step-${step}`)), outcome.stdout);
         assert.deepEqual(processesOf(run), []);
-        const [, command = ""] = /^Resume +npx riffle (.*)$/m.exec(outcome.stdout) ?? [];
+        const [, command = ""] = /^Resume +npx riffle-vision (.*)$/m.exec(outcome.stdout) ?? [];
         const again = riffle([...command.split(" "), `--max_train_steps=${Number(step) + 1}`]);
         const resumed = await again.ended;
         assert.equal(resumed.code, 0, resumed.stderr);
@@ -554,7 +554,9 @@ for (const family of families) {
       );
       assert.match(
         message(outcome),
-        new RegExp(`\\n {2}Go on: npx riffle launch --ranks 2 --mpi ${family} -- train --resume \\S+\\n$`),
+        new RegExp(
+          `\\n {2}Go on: npx riffle-vision launch --ranks 2 --mpi ${family} -- train --resume \\S+\\n$`,
+        ),
       );
       assert.deepEqual(processesOf(run), []);
     });

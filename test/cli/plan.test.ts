@@ -66,7 +66,7 @@ suite("riffle plan", () => {
       stdout,
       /^Computing \d+ ms a shard with \d+ threads? .*measured on \d+ cores? with \d ranks? at work/m,
     );
-    assert.match(stdout, /^To train so: npx riffle train --data_dir DATA .*--shards 2$/m);
+    assert.match(stdout, /^To train so: npx riffle-vision train --data_dir DATA .*--shards 2$/m);
   });
 
   for (const [argv, words] of [

@@ -83,7 +83,7 @@ suite("the README's commands for records", () => {
     assert.ok(lines.length >= 6, "the README has no commands for records");
     for (const line of lines) {
       const [npx, riffle, ...argv] = line.split(" ");
-      assert.deepEqual([npx, riffle], ["npx", "riffle"], line);
+      assert.deepEqual([npx, riffle], ["npx", "riffle-vision"], line);
       // As a user would, but for a minute's training.
       if (argv[0] === "train") argv.push("--width", "0.5", "--image_size", "32", "--max_train_steps", "1");
       const { status, stderr } = spawnSync(process.execPath, [program, ...argv], {
@@ -118,7 +118,7 @@ suite("the pages", () => {
     let seen = 0;
     for (const page of pages) {
       for (const [, name = "", rest = ""] of read(page).matchAll(
-        /\briffle ([a-z]+(?:-[a-z]+)*)\b([^\n`|]*)/g,
+        /\briffle(?:-vision)? ([a-z]+(?:-[a-z]+)*)\b([^\n`|]*)/g,
       )) {
         const command = commands.find((c) => c.name === name);
         if (name === "help") continue;

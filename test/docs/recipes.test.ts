@@ -15,7 +15,7 @@ const page = readFileSync(join(repository, "docs", "recipes.md"), "utf8");
 /** Each `riffle train` of a block, its lines joined, without what is said behind it. */
 const commands = [...page.matchAll(/```\n(.*?)```/gs)]
   .flatMap(([, block = ""]) => block.replaceAll(/\\\n\s*/g, "").split("\n"))
-  .filter((line) => line.startsWith("riffle train "))
+  .filter((line) => line.startsWith("npx riffle-vision train "))
   .map((line) => line.replace(/\s+#.*/, ""));
 
 suite("the commands of docs/recipes.md", () => {

@@ -15,7 +15,7 @@ const path = join(repository, "docs", "scaling.md");
 let page = readFileSync(path, "utf8");
 
 /** A command and the indented lines right behind it. */
-const blocks = [...page.matchAll(/^ {4}\$ npx riffle (plan .+)\n((?: {4}[^$\s].*\n)(?: {4}.*\n)*)/gm)];
+const blocks = [...page.matchAll(/^ {4}\$ npx riffle-vision (plan .+)\n((?: {4}[^$\s].*\n)(?: {4}.*\n)*)/gm)];
 
 suite("docs/scaling.md", () => {
   test("shows tables up to 1,024 ranks", () => {

@@ -49,7 +49,7 @@ async function problemOf(settings: GivenSettings): Promise<{ safe: string; comma
     return true;
   });
   const found = (problem?.hint ?? "").matchAll(
-    /riffle train --resume ('[^']+'|[^\s;]+)(?: --max_bad_images (\d+))?/g,
+    /npx riffle-vision train --resume ('[^']+'|[^\s;]+)(?: --max_bad_images (\d+))?/g,
   );
   const commands = [...found].map(([, resume, allowed]) => ({
     resume: (resume as string).replaceAll("'", ""),

@@ -129,13 +129,13 @@ suite("the header", () => {
     assert.match(stderr, /Note +20 pictures are few/);
     const events = stdout.trimEnd().split("\n").map((line) => JSON.parse(line) as TrainEvent); // prettier-ignore
     const { notes } = startOf(events);
-    const [command = ""] = notes.filter((note) => note.startsWith("npx riffle train"));
+    const [command = ""] = notes.filter((note) => note.startsWith("npx riffle-vision train"));
     const [download = ""] = notes.filter((note) => note.startsWith("curl"));
     const file = /--init_from (\S+)/.exec(command)?.[1] ?? "";
     assert.ok(download.endsWith(`/${file}`), `${download} does not fetch ${file}`);
     // In place of the file that the first command would fetch.
     copyFileSync(join(weights, "best", "weights.safetensors"), join(folder, file));
-    const ours = command.replace("npx riffle", `${process.execPath} ${main}`);
+    const ours = command.replace("npx riffle-vision", `${process.execPath} ${main}`);
     const followed = spawnSync("sh", ["-c", ours], { cwd: folder, encoding: "utf8", timeout: 120_000 });
     assert.equal(followed.status, 0, followed.stderr);
     assert.match(followed.stderr, /Recipe +fine-tune:/);

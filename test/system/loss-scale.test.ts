@@ -224,7 +224,7 @@ suite("a run that never gets finite", () => {
       assert.match(error.message, /not finite in 20 steps in a row, at a loss scale that is fixed/);
       assert.match(
         error.problem.hint ?? "",
-        new RegExp(`riffle train --resume ${log_dir} --loss_scale dynamic`),
+        new RegExp(`npx riffle-vision train --resume ${log_dir} --loss_scale dynamic`),
       );
       assert.equal(skippedIn(events), 20);
       assert.equal(stateIn(join(log_dir, "step-0")).skipped, 20);

@@ -142,8 +142,8 @@ suite("data without a part to be scored", () => {
       { encoding: "utf8" },
     );
     assert.match(stderr, /Held out +nothing: all pictures are trained on/);
-    assert.match(stdout, /npx riffle predict/);
-    assert.doesNotMatch(stdout, /npx riffle evaluate/, "it has nothing to score");
+    assert.match(stdout, /npx riffle-vision predict/);
+    assert.doesNotMatch(stdout, /npx riffle-vision evaluate/, "it has nothing to score");
   });
 });
 

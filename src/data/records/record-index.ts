@@ -65,7 +65,7 @@ export async function openRecordIndex(path: string, options: IndexOptions): Prom
   if (isFolder && (await isUnfinished(folder))) {
     throw DataError.at(folder, `unfinished: there is ${PLAN_FILE} but no ${MANIFEST_FILE}`, {
       safe: "The shards that are there are whole",
-      hint: "Run the same riffle create-tfrecords again; it writes the missing ones",
+      hint: "Run the same npx riffle-vision create-tfrecords again; it writes the missing ones",
     });
   }
   const found = await Promise.all(names.map((name) => statShard(folder, name)));

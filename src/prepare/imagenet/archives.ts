@@ -95,7 +95,7 @@ class Archive {
     const range = this.#index(around).find(name);
     if (range !== undefined) return range;
     throw DataError.at([this.path, ...around].join(MEMBER), `has no member ${JSON.stringify(name)}`, {
-      hint: "Was the archive changed since riffle explore-imagenet listed it?",
+      hint: "Was the archive changed since it was listed?",
     });
   }
 

@@ -113,7 +113,7 @@ function checkHeader(header: readonly string[], where: string): (string | false)
       {
         expected: "path,wordnet_id,just_name or path,wordnet_id",
         found: JSON.stringify(header.slice(0, 6).join(",").slice(0, 80)),
-        hint: "riffle explore-imagenet writes such files",
+        hint: "npx riffle-vision explore-imagenet writes such files",
       },
     );
   }
