@@ -10,7 +10,7 @@ import { Command, CommanderError, type Help, Option } from "commander";
 
 import { UsageError } from "../core/error.js";
 import { atHome } from "../core/home.js";
-import { describeDefault, type RecipeName } from "../settings/recipe.js";
+import { describeDefault, type RecipeName, recipes } from "../settings/recipe.js";
 import { findSetting, readSetting, readSettings, valuesOf } from "../settings/read-settings.js";
 import { type Group, type Setting } from "../settings/setting-kinds.js";
 import { type GivenSettings, type SettingName, settings } from "../settings/settings.js";
@@ -138,7 +138,8 @@ function withCommand(argv: readonly string[]): readonly string[] {
   if (!isBare) return argv;
   // Whoever types the documented line means what its documentation says.
   const isTold =
-    command === "evaluate" || argv.some((argument) => /^--(recipe|resume|init[_-]from)(=|$)/.test(argument));
+    command === "evaluate" ||
+    argv.some((argument) => /^--(recipe|resume|init[_-]from|from)(=|$)/.test(argument));
   return [command, ...(isTold ? [] : ["--recipe", "documented"]), ...argv];
 }
 
@@ -271,6 +272,8 @@ function described(help: string, fallback: string | undefined): string {
   return fallback === undefined ? help : `${help}\ndefault: ${fallback}`;
 }
 
+const recipeNames = Object.keys(recipes) as RecipeName[];
+
 /** How options that take a path show their value. */
 const PATHS: ReadonlySet<string> = new Set(["<path>", "<dir>", "<file>", "<file|imagenet>"]);
 
@@ -298,8 +301,10 @@ function formatHelp(spec: CliCommand, command: Command, helper: Help): string {
   const width = Math.max(60, Math.min(helper.helpWidth ?? 80, 110));
   const lines = [spec.purpose, "", `Usage: riffle ${spec.name} ${command.usage()}`.trimEnd(), "", "Examples"];
   for (const example of spec.examples) lines.push(`  ${example}`);
-  const recipe = recipeAsked(command);
-  const takesRecipe = spec.settings?.includes("recipe") === true && spec.defaults?.recipe === undefined;
+  const usual = spec.defaults?.recipe;
+  const recipe = recipeAsked(command) ?? recipeNames.find((name) => name === usual);
+  const takesRecipe =
+    spec.settings?.includes("recipe") === true && (usual === undefined || recipe !== undefined);
   if (takesRecipe) {
     lines.push(
       "",
