@@ -171,7 +171,7 @@ async function fetchOnce(
     if (total !== undefined && partial.bytes < total)
       throw new Failure(`the connection ended after ${partial.bytes} of ${total} bytes`, true);
   } finally {
-    body.on("error", () => undefined).destroy();
+    body.destroy();
   }
 }
 
@@ -184,9 +184,11 @@ async function answerOf(
   let url = address;
   for (let followed = 0; ; followed++) {
     const answer = await overNetwork(() => ask(url, headers));
+    // It may break off before anybody reads it, which the first read tells then.
+    answer.body.on("error", () => undefined);
     const to = headerOf(answer.headers, "location");
     if (![301, 302, 303, 307, 308].includes(answer.statusCode) || to === undefined) return answer;
-    answer.body.on("error", () => undefined).destroy();
+    answer.body.destroy();
     const next = URL.canParse(to, url) ? new URL(to, url) : undefined;
     const isAllowed =
       next !== undefined &&
