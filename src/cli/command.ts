@@ -165,7 +165,8 @@ function withCommand(argv: readonly string[]): readonly string[] {
   if (!isBare) return argv;
   // Whoever types the documented line means what its documentation says.
   const isTold =
-    command === "evaluate" || argv.some((argument) => /^--(recipe|resume|init[_-]from)(=|$)/.test(argument));
+    command === "evaluate" ||
+    argv.some((argument) => /^--(recipe|resume|init[_-]from|from)(=|$)/.test(argument));
   return [command, ...(isTold ? [] : ["--recipe", "documented"]), ...argv];
 }
 

@@ -3,7 +3,7 @@
 import type { Command, Help, Option } from "commander";
 
 import { RIFFLE } from "../core/call.js";
-import { describeDefault, type RecipeName } from "../settings/recipe.js";
+import { describeDefault, type RecipeName, recipes } from "../settings/recipe.js";
 import { findSetting, readSetting } from "../settings/read-settings.js";
 import type { Setting } from "../settings/setting-kinds.js";
 import { type SettingName, settings } from "../settings/settings.js";
@@ -14,8 +14,10 @@ export function formatHelp(spec: CliCommand, command: Command, helper: Help): st
   const width = Math.max(60, Math.min(helper.helpWidth ?? 80, 110));
   const lines = [spec.purpose, "", `Usage: ${usageOf(spec)}`, "", "Examples"];
   for (const example of spec.examples) lines.push(`  ${example}`);
-  const recipe = recipeAsked(command);
-  const takesRecipe = spec.settings?.includes("recipe") === true && spec.defaults?.recipe === undefined;
+  const usual = spec.defaults?.recipe;
+  const recipe = recipeAsked(command) ?? recipeNames.find((name) => name === usual);
+  const takesRecipe =
+    spec.settings?.includes("recipe") === true && (usual === undefined || recipe !== undefined);
   if (takesRecipe) {
     lines.push(
       "",
@@ -54,6 +56,8 @@ export function formatHelp(spec: CliCommand, command: Command, helper: Help): st
   }
   return `${lines.join("\n")}\n`;
 }
+
+const recipeNames = Object.keys(recipes) as RecipeName[];
 
 /** Settings that help shows first, of a command with more options than are read. */
 const OFTEN_USED: ReadonlySet<string> = new Set<SettingName>([

@@ -138,9 +138,7 @@ async function runScript(script: Script, invocation: Invocation, terminal: Termi
     if (event.event === "start") batch = event.images_per_step / script.devices.length;
     if (event.event === "step") step = event.step;
     if (event.event === "end") end = event;
-    if (event.event !== "step" && event.event !== "evaluating" && event.event !== "preparing") {
-      terminal.emit(event);
-    }
+    if (!["step", "evaluating", "preparing", "fetching"].includes(event.event)) terminal.emit(event);
     for (const line of lines.of(event)) {
       const loss = /^loss = ([^,]+), step = /.exec(line)?.[1];
       if (loss !== undefined) losses.push(loss);

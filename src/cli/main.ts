@@ -20,7 +20,7 @@ async function run(): Promise<number> {
   let rank: ReturnType<typeof rankProcess>;
   try {
     // Of several ranks only those that train know of each other.
-    if (["train", "launch"].includes(commandOf(argv) ?? "")) rank = rankProcess(json);
+    if (["train", "finetune", "launch"].includes(commandOf(argv) ?? "")) rank = rankProcess(json);
     terminal = rank?.terminal ?? terminal;
     const code = await runRiffle(argv, terminal);
     // Who stopped it knows that it did not end.

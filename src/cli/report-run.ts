@@ -18,6 +18,7 @@ import { shuffleNetV2 } from "../models/shufflenet-v2.js";
 import { compile } from "../program/compile.js";
 import { totals } from "../program/print.js";
 import type {
+  FetchingEvent,
   PreparingEvent,
   RecordsEvent,
   Reporter,
@@ -25,13 +26,14 @@ import type {
   StartEvent,
   StepEvent,
   TrainEvent,
+  WeightsEvent,
 } from "../run/events.js";
 import { dumpLine, passedOverText, passes, profileLines, skippedText } from "../run/plain-lines.js";
 import { lossScaling } from "../settings/loss-scaling.js";
 import { rateAt, type ResolvedSettings } from "../settings/resolve-settings.js";
 import { precisionWords } from "../settings/precision.js";
 import type { Settings } from "../settings/settings.js";
-import { count, duration, millions, percent, rate } from "./format.js";
+import { bytes, count, duration, millions, percent, rate } from "./format.js";
 import { type ProgressState, startProgress } from "./progress.js";
 import type { Terminal } from "./terminal.js";
 
@@ -79,12 +81,19 @@ export function reportRun(terminal: Terminal): RunReport {
     if (
       event.event !== "evaluating" &&
       event.event !== "preparing" &&
+      event.event !== "fetching" &&
       (event.event !== "step" || passes(step, event.step, Number(start?.settings["log_steps"] ?? 1)))
     )
       terminal.emit(event);
     switch (event.event) {
       case "preparing":
         progress.show(preparing(event));
+        return;
+      case "fetching":
+        progress.show(fetching(event));
+        return;
+      case "weights":
+        for (const line of weightsLines(event)) progress.note(line);
         return;
       case "start":
         start = event;
@@ -168,6 +177,35 @@ export function preparing(event: PreparingEvent): ProgressState {
       ...(event.seconds_left > 0 ? [`left ${duration(event.seconds_left)}`] : []),
     ],
   };
+}
+
+/** The line of weights on their way, in thousands of bytes. */
+function fetching({ done, total, bytes_per_second, seconds_left }: FetchingEvent): ProgressState {
+  return {
+    label: "fetching",
+    done: Math.floor(done / 1000),
+    total: Math.ceil(total / 1000),
+    columns: [
+      "kB",
+      ...(bytes_per_second > 0 ? [`${bytes(Math.round(bytes_per_second))}/s`] : []),
+      ...(seconds_left > 0 ? [`left ${duration(seconds_left)}`] : []),
+    ],
+  };
+}
+
+/** Which weights, whether they are those that were published, and under which terms; 80 columns wide. */
+export function weightsLines(event: WeightsEvent): string[] {
+  const { network, top1, fetched, source, licence, published_sha256 } = event;
+  return [
+    titled("Weights", `${network}, ${percent(top1)} on ImageNet · ${bytes(event.bytes)}`),
+    titled(
+      "",
+      `${fetched ? "fetched" : "kept from before"}, SHA-256 ${published_sha256}… as published` +
+        (fetched ? " · kept for the next time" : ""),
+    ),
+    titled("", licence),
+    titled("", source),
+  ];
 }
 
 /** "Records   1,000 shards · index /data/train_shards/.riffle-index" */

@@ -11,6 +11,7 @@ import { doctorCommand } from "./doctor.js";
 import { evaluateCommand } from "./evaluate.js";
 import { exploreImagenetCommand } from "./explore-imagenet.js";
 import { exportCommand } from "./export.js";
+import { finetuneCommand } from "./finetune.js";
 import { helpCommand } from "./help.js";
 import { importCommand } from "./import.js";
 import { inspectCommand } from "./inspect.js";
@@ -24,6 +25,7 @@ import { verifyDataCommand } from "./verify-data.js";
 
 export const commands: readonly CliCommand[] = [
   trainCommand,
+  finetuneCommand,
   evaluateCommand,
   predictCommand,
   launchCommand,

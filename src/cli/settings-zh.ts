@@ -97,9 +97,10 @@ export const chineseSettings: Readonly<Record<SettingName, ChineseSetting>> = {
   width: { help: "网络的宽度系数" },
   version: { help: "权重的初始化方式；原参数表把默认值误印为 he_uniorm，按 he_uniform 处理" },
   init_from: {
-    help: "新训练的起始权重：训练目录、检查点或权重文件（safetensors、PyTorch、TensorFlow）",
+    help: "新训练的起始权重：训练目录、检查点或权重文件（safetensors、PyTorch、TensorFlow）；也可用名称，首次使用时下载：imagenet 即 torchvision/1.0x，另有 torchvision/0.5x、1.5x、2.0x",
     unset: "由随机种子生成",
   },
+  offline: { help: "不下载以名称给出的权重，只用已保存在本机的文件" },
   recipe: {
     help: "一组命名的默认值，用于未给出的参数（npx riffle-vision help recipes）",
     unset: "给出 --init_from 时为 fine-tune，否则训练图像少于 100,000 张时为 small-set，其余为 documented",

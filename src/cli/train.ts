@@ -3,7 +3,7 @@
 import { shortPath } from "../core/printable.js";
 import type { ProfileEvent, TrainEvent } from "../run/events.js";
 import { COLUMNS } from "../run/profile/roofline-page.js";
-import { settingsOf } from "../settings/settings.js";
+import { type GivenSettings, settingsOf } from "../settings/settings.js";
 import { train, type TrainResult } from "../train/trainer.js";
 import type { CliCommand } from "./command.js";
 import { count, shellWord } from "./format.js";
@@ -22,37 +22,40 @@ export const trainCommand: CliCommand = {
     "npx riffle-vision train --resume runs/a",
   ],
   settings: settingsOf("train"),
-  async run({ settings }, terminal) {
-    terminal.keepGoing();
-    const run = reportRun(terminal);
-    const stop = listenForStop(terminal, () => (run.started ? stopping(run.step) : "Stopping."));
-    let heldOut = 0;
-    let profile: ProfileEvent | undefined;
-    const report = (event: TrainEvent): void => {
-      if (event.event === "start") heldOut = event.validation_images;
-      if (event.event === "profile") profile = event;
-      run.report(event);
-    };
-    try {
-      const result = await train(settings, report, stop.signal);
-      run.end();
-      if (profile !== undefined) printProfile(profile, terminal);
-      printResult(result, heldOut > 0, terminal);
-      return result.stopped ? stop.exitCode : 0;
-    } catch (error) {
-      if (!stop.signal.aborted || error !== stop.signal.reason) throw error;
-      terminal.note(
-        settings.cache === "resized"
-          ? "Stopped before the first step. What was made of the cache is kept; the same command goes on."
-          : "Stopped before the first step. Nothing was trained.",
-      );
-      return stop.exitCode;
-    } finally {
-      run.end();
-      stop.release();
-    }
-  },
+  run: ({ settings }, terminal) => runTraining(settings, terminal),
 };
+
+/** Trains, says how it goes and what comes next. @returns the exit code */
+export async function runTraining(settings: GivenSettings, terminal: Terminal): Promise<number> {
+  terminal.keepGoing();
+  const run = reportRun(terminal);
+  const stop = listenForStop(terminal, () => (run.started ? stopping(run.step) : "Stopping."));
+  let heldOut = 0;
+  let profile: ProfileEvent | undefined;
+  const report = (event: TrainEvent): void => {
+    if (event.event === "start") heldOut = event.validation_images;
+    if (event.event === "profile") profile = event;
+    run.report(event);
+  };
+  try {
+    const result = await train(settings, report, stop.signal);
+    run.end();
+    if (profile !== undefined) printProfile(profile, terminal);
+    printResult(result, heldOut > 0, terminal);
+    return result.stopped ? stop.exitCode : 0;
+  } catch (error) {
+    if (!stop.signal.aborted || error !== stop.signal.reason) throw error;
+    terminal.note(
+      settings.cache === "resized"
+        ? "Stopped before the first step. What was made of the cache is kept; the same command goes on."
+        : "Stopped before the first step. Nothing was trained.",
+    );
+    return stop.exitCode;
+  } finally {
+    run.end();
+    stop.release();
+  }
+}
 
 /** What the first Ctrl-C prints. */
 export function stopping(step: number): string {

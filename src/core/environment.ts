@@ -17,6 +17,17 @@ export type EnvironmentVariable =
   | "RIFFLE_MPI_LIBRARY"
   /** The folder of the user's caches. */
   | "XDG_CACHE_HOME"
+  /** Proxies that weights are fetched through, and hosts for which there is none; lower case counts first. */
+  | "https_proxy"
+  | "HTTPS_PROXY"
+  | "http_proxy"
+  | "HTTP_PROXY"
+  | "all_proxy"
+  | "ALL_PROXY"
+  | "no_proxy"
+  | "NO_PROXY"
+  /** For tests only: where published weights are fetched from in place of torchvision's address, their checksums the same. */
+  | "RIFFLE_TEST_WEIGHTS_URL"
   /** "dumb" for a terminal without cursor or colour. */
   | "TERM"
   /** Anything for no colour. */

@@ -25,6 +25,37 @@ export interface PreparingEvent {
   readonly seconds_left: number;
 }
 
+/** Before the start, while weights are fetched over the network; lengths in bytes. */
+export interface FetchingEvent {
+  readonly event: "fetching";
+  readonly file: string;
+  readonly done: number;
+  /** About, where the server does not say it. */
+  readonly total: number;
+  readonly bytes_per_second: number;
+  readonly seconds_left: number;
+}
+
+/** Published weights that a run starts from. */
+export interface WeightsEvent {
+  readonly event: "weights";
+  /** "torchvision/1.0x" */
+  readonly name: string;
+  /** For people. */
+  readonly network: string;
+  /** On ImageNet's validation set. */
+  readonly top1: number;
+  readonly bytes: number;
+  /** In full, and the first digits that are published. */
+  readonly sha256: string;
+  readonly published_sha256: string;
+  /** Whether it was fetched now, or was there. */
+  readonly fetched: boolean;
+  readonly path: string;
+  readonly source: string;
+  readonly licence: string;
+}
+
 /** What is said of a set of records. */
 export interface RecordsEvent {
   readonly shards: number;
@@ -223,6 +254,8 @@ export interface EndEvent {
 
 export type TrainEvent =
   | PreparingEvent
+  | FetchingEvent
+  | WeightsEvent
   | StartEvent
   | StepEvent
   | SkippedEvent

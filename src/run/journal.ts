@@ -54,7 +54,7 @@ export class Journal {
   readonly emit = (event: TrainEvent): void => {
     this.#tell(event);
     // What only shows that something goes on is not kept.
-    if (event.event !== "evaluating" && event.event !== "preparing") this.#write(event);
+    if (!["evaluating", "preparing", "fetching"].includes(event.event)) this.#write(event);
   };
 
   readonly warn = (what: string): void => this.emit({ event: "warning", what });

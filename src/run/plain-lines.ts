@@ -19,6 +19,7 @@ import type {
   StartEvent,
   StepEvent,
   TrainEvent,
+  WeightsEvent,
 } from "./events.js";
 
 /** Turns events into lines; keeps what a line needs of the events before. */
@@ -61,7 +62,10 @@ export class PlainLines {
           `ended after step ${event.step}, ${event.images_per_second.toFixed(2)} images/sec` +
             (event.skipped === 0 ? "" : `, ${event.skipped} steps skipped`),
         ];
+      case "weights":
+        return [`weights ${weightsText(event)}`];
       case "preparing":
+      case "fetching":
       case "evaluating":
         return [];
     }
@@ -92,6 +96,11 @@ export function evaluationLine({ top1, top5, loss }: Omit<Scores, "images">, ste
 /** "skipped a step after step 12: not finite; loss scale now 6.87195e+9 (3 skipped so far)" */
 export function skippedText({ step, loss_scale, skipped }: SkippedEvent): string {
   return `skipped a step after step ${step}: not finite; loss scale now ${loss_scale.toPrecision(6)} (${skipped} skipped so far)`;
+}
+
+/** "torchvision/1.0x, 9218032 bytes fetched, SHA-256 5666bf0f80..., from https://..." */
+function weightsText({ name, bytes, fetched, sha256, source }: WeightsEvent): string {
+  return `${name}, ${bytes} bytes ${fetched ? "fetched" : "kept"}, SHA-256 ${sha256}, from ${source}`;
 }
 
 /** "3 system files · 1 file that is no picture: bees/notes.txt" */

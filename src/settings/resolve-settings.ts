@@ -13,8 +13,8 @@ import { settingNames, settings, type GivenSettings, type SettingName, type Sett
 /** Who decided a setting's value; "weights": the file that training starts from. */
 export type Origin = "given" | "weights" | "recipe" | "default";
 
-/** What a file of weights says of its network and of the pictures it saw. */
-export type SettingsOfWeights = Pick<GivenSettings, "variant" | "width" | "image_size">;
+/** What a file of weights says of its network and of the pictures it saw, or what is published of them. */
+export type SettingsOfWeights = Pick<GivenSettings, "variant" | "width" | "image_size" | "eval_resize">;
 
 /** Settings in full, and the origin of each. */
 export interface ResolvedSettings {

@@ -205,8 +205,15 @@ export const settings = {
       misprints: { he_uniorm: "he_uniform" },
     }),
     init_from: path({
-      help: "run folder, checkpoint or file of weights (safetensors, PyTorch, TensorFlow) that a new run starts from",
+      help: "what a new run starts from: a run folder, checkpoint or file of weights (safetensors, PyTorch, TensorFlow); or weights by name, fetched at their first use: imagenet, which is torchvision/1.0x, or torchvision/0.5x, 1.5x, 2.0x",
       source: "weights drawn from the seed",
+      aliases: ["from"],
+    }),
+    offline: flag({
+      help: "weights that are named are never fetched, only taken from where they were kept",
+      default: false,
+      source: "they are fetched once",
+      mayChange: true,
     }),
   }),
 

@@ -26,6 +26,7 @@ import {
   type SettingsOfWeights,
 } from "../settings/resolve-settings.js";
 import { settingsOfWeights } from "../weights/initialise-from.js";
+import { provideWeights, settingsOfNamed } from "../weights/named-weights.js";
 import { foresee } from "./foresee.js";
 import { refuseUnreadable, type Unreadable } from "./refuse-unreadable.js";
 import { type RunLength, runLength } from "./schedule.js";
@@ -111,6 +112,7 @@ export async function planRun(
   const options = { seed, usualShare, record, byNumber, leftOut, outputs: [runDir] };
   const data = await firstAhead(ranks, "data", () => openRunData(settings, options, report));
   try {
+    if (!isResumed(checked)) await firstAhead(ranks, "weights", () => provideWeights(given, report, signal));
     if (isResumed(checked)) checkDrawn(split, data.record, checked.checkpoint.path);
     const plan = isResumed(checked)
       ? planResumed(checked, runDir, data)
@@ -262,7 +264,9 @@ async function checkNew(given: GivenSettings, runDir: string, ranks: number): Pr
   });
   const settings = { ...given, ...Object.fromEntries(paths), log_dir: runDir };
   const ofWeights =
-    given.init_from === undefined ? {} : await settingsOfWeights(resolve(given.init_from), given.variant);
+    given.init_from === undefined
+      ? {}
+      : (settingsOfNamed(given) ?? (await settingsOfWeights(resolve(given.init_from), given.variant)));
   foresee(given, ofWeights, ranks);
   return { settings, ofWeights };
 }

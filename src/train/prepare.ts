@@ -3,8 +3,6 @@
  * is refused here, before anything is trained or written.
  */
 
-import { resolve } from "node:path";
-
 import type { Backend, TrainingRun, TrainingState, ExchangeKind, Tuning } from "../backends/backend.js";
 import type { LoadedNetwork } from "../inference/evaluate.js";
 import { decodingMemoryOf, DEFAULT_PREFETCH } from "../data/loader.js";
@@ -19,6 +17,7 @@ import type { CheckpointState, ModelDescription } from "../run/checkpoint-state.
 import { loadTraining } from "../run/checkpoint-tensors.js";
 import { tunedFor, type TuningMessage } from "../run/tuning.js";
 import { initialiseFrom } from "../weights/initialise-from.js";
+import { weightsPath } from "../weights/named-weights.js";
 import { initialLossScale, type LossScale } from "../backends/loss-scale.js";
 import { lossScaling } from "../settings/loss-scaling.js";
 import { readSettings } from "../settings/read-settings.js";
@@ -231,7 +230,7 @@ export async function fillState(state: TrainingState, plan: Plan, program: Progr
     path === undefined
       ? []
       : await initialiseFrom(
-          resolve(path),
+          weightsPath(path),
           plan.model.variant,
           program,
           state,

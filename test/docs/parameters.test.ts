@@ -242,6 +242,15 @@ const rows: { readonly [K in SettingName]: () => Promise<void> } = {
     }
     assert.equal(losses.size, choices.length);
   },
+  offline: async () => {
+    process.env["XDG_CACHE_HOME"] = join(folder, "no-weights");
+    const named = { data_dir: tinySet, init_from: "torchvision/0.5x", log_dir: join(folder, "offline") };
+    await assert.rejects(
+      trainAndWatch({ ...named, offline: true }),
+      /--offline keeps them from being fetched/,
+    );
+    assert.ok(!existsSync(named.log_dir));
+  },
   init_from: async () => {
     const { run } = await observe();
     await differs({ init_from: join(run, "step-3") })();

@@ -40,6 +40,13 @@ export function writeTinySet(folder: string, name = "tiny.npz", seed = 1): strin
   return path;
 }
 
+/** A run whose weights others may start from: a 0.5x network that saw pictures of 32 px, for a step. Returns its path. */
+export async function drawnWeights(folder: string): Promise<string> {
+  const run = join(folder, "drawn-weights");
+  await train({ ...tinySettings(writeTinySet(folder), run), recipe: "small-set", max_train_steps: 1 });
+  return run;
+}
+
 export function tinySettings(data: string, run: string): GivenSettings {
   return {
     data_dir: data,
