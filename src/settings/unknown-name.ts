@@ -63,7 +63,7 @@ const synonyms: Readonly<Record<string, Answer>> = {
     "logdir",
     "o",
   ),
-  ...same(["init_from"], "weights", "pretrained", "init", "finetune", "from", "checkpoint", "ckpt"),
+  ...same(["init_from"], "weights", "pretrained", "init", "finetune", "checkpoint", "ckpt"),
   ...same(["resume"], "continue", "resumefrom", "resumefromcheckpoint"),
   ...same(["weight_decay"], "wd", "decay", "l2"),
   ...same(["label_smoothing"], "smoothing", "ls"),

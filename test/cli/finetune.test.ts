@@ -48,13 +48,13 @@ async function inProcess(argv: readonly string[]): Promise<string> {
 
 suite("riffle finetune", () => {
   test("wants a folder, once", async () => {
-    await assert.rejects(inProcess(["finetune"]), /no pictures to learn from.*riffle finetune photos$/);
+    await assert.rejects(inProcess(["finetune"]), /no pictures to learn from.*riffle-vision finetune photos$/);
     await assert.rejects(inProcess(["finetune", "photos", "--data_dir", "photos"]), /given twice/);
   });
 
   test("shows the defaults of its recipe", async () => {
     const stdout = await inProcess(["finetune", "--help"]);
-    assert.match(stdout, /^ {2}riffle finetune photos$/m);
+    assert.match(stdout, /^ {2}npx riffle-vision finetune photos$/m);
     assert.match(stdout, /Defaults are those of recipe fine-tune\./);
     assert.match(stdout, /--init_from <path>[^]*?default: imagenet/);
     assert.match(stdout, /--batch_size <n>[^]*?default: 32 images \(recipe fine-tune\)/);

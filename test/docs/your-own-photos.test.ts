@@ -30,8 +30,8 @@ suite("the page on photographs of one's own", () => {
     const weights = await drawnWeights(folder);
     assert.equal(commands.length, 4);
     const outputs = commands.map((command) => {
-      const [npx, riffle, ...argv] = command.split(" ");
-      assert.deepEqual([npx, riffle], ["npx", "riffle"], command);
+      const [npx, name, ...argv] = command.split(" ");
+      assert.deepEqual([npx, name], ["npx", "riffle-vision"], command);
       // In place of what would be fetched, and of a minute's training.
       if (argv[0] === "finetune")
         argv.push(...(argv.includes("--from") ? [] : ["--from", weights]), "--max_epochs=1");
@@ -46,7 +46,7 @@ suite("the page on photographs of one's own", () => {
     });
     assert.match(outputs[0]?.stderr ?? "", /^Recipe +fine-tune: /m);
     assert.match(outputs[1]?.stdout ?? "", /^photo\.jpg +\w+/m);
-    const next = [...(outputs[0]?.stdout ?? "").matchAll(/^(?:Next)? +(npx riffle .*)$/gm)].map(
+    const next = [...(outputs[0]?.stdout ?? "").matchAll(/^(?:Next)? +(npx riffle-vision .*)$/gm)].map(
       ([, line]) => line,
     );
     assert.deepEqual(next, commands.slice(1, 3));
