@@ -4,31 +4,18 @@
  */
 
 import { shellWord, shortPath } from "../core/printable.js";
-import type { Width } from "../models/variants.js";
 import { settingNames, settings as table } from "../settings/settings.js";
+import { published } from "../weights/published.js";
 import type { Plan } from "./plan.js";
 
 /** Below this many training pictures weights of elsewhere are worth a word. */
 const FEW = 1000;
-
-/**
- * ImageNet's weights as torchvision publishes them, by width.
- *
- * Source: torchvision/models/shufflenetv2.py, IMAGENET1K_V1.
- */
-const PUBLISHED: { readonly [W in Width]: string } = {
-  0.5: "shufflenetv2_x0.5-f707e7126e.pth",
-  1: "shufflenetv2_x1-5666bf0f80.pth",
-  1.5: "shufflenetv2_x1_5-3c479a10.pth",
-  2: "shufflenetv2_x2_0-8be3c8ee.pth",
-};
 
 /** Sentences and commands, in the order to read them. */
 export function notesOn({ settings, origins, data, runDir }: Plan): string[] {
   const { init_from, synthetic, width } = settings;
   const images = data.train.size;
   if (images >= FEW || init_from !== undefined || synthetic) return [];
-  const file = PUBLISHED[width];
   // What says how to learn belongs to learning from nothing; the network is the one that the weights are of.
   const kept = settingNames.filter(
     (name) =>
@@ -45,7 +32,6 @@ export function notesOn({ settings, origins, data, runDir }: Plan): string[] {
   return [
     `${images} pictures are few to learn from nothing: 245 pictures of 2 classes reach about 67 %, with weights of ` +
       "ImageNet to start from 93 % (docs/recipes.md). With those:",
-    `curl -LO https://download.pytorch.org/models/${file}`,
-    `npx riffle-vision train ${options.join(" ")} --init_from ${file} --log_dir ${shellWord(fresh)}`,
+    `npx riffle-vision finetune ${options.join(" ")} --from ${published[width].name} --log_dir ${shellWord(fresh)}`,
   ];
 }

@@ -5,7 +5,6 @@
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { copyFileSync } from "node:fs";
 import { join } from "node:path";
 import { before, suite, test } from "node:test";
 
@@ -129,13 +128,11 @@ suite("the header", () => {
     assert.match(stderr, /Note +20 pictures are few/);
     const events = stdout.trimEnd().split("\n").map((line) => JSON.parse(line) as TrainEvent); // prettier-ignore
     const { notes } = startOf(events);
-    const [command = ""] = notes.filter((note) => note.startsWith("npx riffle-vision train"));
-    const [download = ""] = notes.filter((note) => note.startsWith("curl"));
-    const file = /--init_from (\S+)/.exec(command)?.[1] ?? "";
-    assert.ok(download.endsWith(`/${file}`), `${download} does not fetch ${file}`);
-    // In place of the file that the first command would fetch.
-    copyFileSync(join(weights, "best", "weights.safetensors"), join(folder, file));
-    const ours = command.replace("npx riffle-vision", `${process.execPath} ${main}`);
+    const [command = ""] = notes.filter((note) => note.startsWith("npx riffle-vision finetune"));
+    assert.match(command, / --from torchvision\/0\.5x /);
+    // In place of the file that would be fetched.
+    const from = command.replace("torchvision/0.5x", weights);
+    const ours = from.replace("npx riffle-vision", `${process.execPath} ${main}`);
     const followed = spawnSync("sh", ["-c", ours], { cwd: folder, encoding: "utf8", timeout: 120_000 });
     assert.equal(followed.status, 0, followed.stderr);
     assert.match(followed.stderr, /Recipe +fine-tune:/);
