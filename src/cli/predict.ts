@@ -94,7 +94,7 @@ async function predictFiles(invocation: Invocation, terminal: Terminal): Promise
     }
   } finally {
     progress?.end();
-    predictor.close();
+    await predictor.close();
   }
   if (predicted + refused === 0) {
     throw new UsageError({
