@@ -100,11 +100,11 @@ export const serveCommand: CliCommand = {
   run: serve,
 };
 
-function serve(invocation: Invocation, terminal: Terminal): Promise<number> {
+async function serve(invocation: Invocation, terminal: Terminal): Promise<number> {
   const options = readOptions(invocation);
   return closing(async (atEnd) => {
     const metrics = new Metrics();
-    const predictor = await open(invocation, metrics, terminal);
+    const predictor = await open(invocation, options.maxWait, metrics, terminal);
     atEnd(() => predictor.close());
     const server = await startServer(predictor, {
       ...options,
@@ -149,15 +149,20 @@ function readOptions(invocation: Invocation) {
     maxPixels: from1(invocation, "max_megapixels", DEFAULTS.max_megapixels, 300) * 1_000_000,
     timeout: from1(invocation, "timeout", DEFAULTS.timeout, 3600) * 1000,
     maxQueue: from1(invocation, "max_queue", DEFAULTS.max_queue, 65_536),
+    maxWait: upTo(invocation, "max_wait", DEFAULTS.max_wait, 60_000),
   };
 }
 
 type Options = ReturnType<typeof readOptions>;
 
-async function open(invocation: Invocation, metrics: Metrics, terminal: Terminal): Promise<Predictor> {
+async function open(
+  invocation: Invocation,
+  maxWait: number,
+  metrics: Metrics,
+  terminal: Terminal,
+): Promise<Predictor> {
   const [run = ""] = invocation.arguments;
   const { eval_batch_size = DEFAULTS.batch } = invocation.settings;
-  const max_wait = upTo(invocation, "max_wait", DEFAULTS.max_wait, 60_000);
   const progress = startProgress(terminal);
   const predictor = await openPredictor(
     run,
@@ -169,7 +174,7 @@ async function open(invocation: Invocation, metrics: Metrics, terminal: Terminal
         event.event === "warning" ? `warning: ${event.what}` : titled("Tuned", tuningText(event, shortPath)),
       );
     },
-    { max_wait, onBatch: (pictures) => metrics.batch(pictures) },
+    { max_wait: maxWait, onBatch: (pictures) => metrics.batch(pictures) },
   ).finally(() => progress.end());
   for (const text of predictor.passedOver) {
     const event = { event: "warning", what: `passed over ${text}; using ${predictor.checkpoint}` } as const;

@@ -38,6 +38,8 @@ export interface ServeOptions {
   readonly top: number;
   /** Bytes of a picture's file. */
   readonly maxBody: number;
+  /** What all bodies in memory may take together, at least `maxBody`: 256 MiB. */
+  readonly maxHeld?: number;
   readonly maxPixels: number;
   /** From a request's headers to its answer. */
   readonly timeout: number;
@@ -62,9 +64,6 @@ export async function startServer(predictor: Predictor, options: ServeOptions): 
   await serving.listen();
   return serving;
 }
-
-/** What all bodies in memory may take together, where one may not be larger. */
-const HELD_BYTES = 256 * 2 ** 20;
 
 const MAX_CONNECTIONS = 512;
 
@@ -109,13 +108,14 @@ class Serving implements RunningServer {
   /** Every connection, with the requests on it that are not answered. */
   readonly #connections = new Map<Socket, number>();
   #guard: Guard | undefined;
+  #port = 0;
   #uploads = 0;
   #closing = false;
 
   constructor(predictor: Predictor, options: ServeOptions) {
     this.#predictor = predictor;
     this.#options = options;
-    this.#held = new HeldBytes(Math.max(HELD_BYTES, options.maxBody));
+    this.#held = new HeldBytes(Math.max(options.maxHeld ?? 256 * 2 ** 20, options.maxBody));
     const server = createServer({
       headersTimeout: Math.min(10_000, options.timeout),
       // Bodies have a clock of their own; this one ends what it should have ended.
@@ -150,11 +150,12 @@ class Serving implements RunningServer {
     });
     this.#server.removeAllListeners("error");
     this.#server.on("error", (error) => this.#options.onFailure?.(error));
-    this.#guard = new Guard({ host, port: this.port, names, token });
+    this.#port = (this.#server.address() as AddressInfo).port;
+    this.#guard = new Guard({ host, port: this.#port, names, token });
   }
 
   get port(): number {
-    return (this.#server.address() as AddressInfo).port;
+    return this.#port;
   }
 
   get url(): string {
@@ -261,6 +262,7 @@ class Serving implements RunningServer {
   }
 
   async #predict({ request, query, began, signal, invite, uploaded }: Exchange): Promise<Reply> {
+    if (this.#closing) throw Refusal.later("the server is stopping", 5);
     const top = this.#topOf(query);
     refuseWrapped(request);
     this.#checkQueue();
@@ -294,9 +296,8 @@ class Serving implements RunningServer {
     throw new Refusal(400, { what: "top is no number of classes", expected: "a whole number from 1" });
   }
 
-  /** @throws Refusal while as many pictures wait as may, or when the server ends. */
+  /** @throws Refusal while as many pictures wait as may. */
   #checkQueue(): void {
-    if (this.#closing) throw Refusal.later("the server is stopping", 5);
     if (this.#predictor.pending >= this.#options.maxQueue) {
       throw Refusal.later("as many pictures wait as the server takes");
     }
