@@ -16,9 +16,12 @@ export {
   openPredictor,
   predict,
   type Guess,
+  type PictureInput,
   type Prediction,
+  type PredictOneOptions,
   type PredictOptions,
   type Predictor,
+  type PredictorOptions,
   type Refused,
 } from "./inference/predict.js";
 export { inspect, type InspectOptions, type LayerReport, type NetworkReport } from "./measure/inspect.js";

@@ -1,9 +1,14 @@
 /** `riffle predict`: the likeliest classes of pictures. A picture that cannot be read is named, not fatal. */
 
+import { existsSync } from "node:fs";
+
+import { stringify } from "csv-stringify/sync";
+
 import { tuningText } from "../backends/autotune.js";
 import { printable, shortPath } from "../core/printable.js";
-import { UsageError } from "../core/error.js";
-import { openPredictor, type Prediction, type Refused } from "../inference/predict.js";
+import { replaceFile } from "../core/durable.js";
+import { DataError, UsageError } from "../core/error.js";
+import { openPredictor, type PictureInput, type Prediction, type Refused } from "../inference/predict.js";
 import { passedOverText } from "../run/plain-lines.js";
 import { settings as table, settingsOf } from "../settings/settings.js";
 import { shownClass } from "../prepare/imagenet/challenge-classes.js";
@@ -21,13 +26,18 @@ export const predictCommand: CliCommand = {
   purpose: "Names what a run, or a file of weights, sees: the likeliest classes of each picture.",
   examples: [
     "npx riffle-vision predict runs/a photo.jpg",
-    "npx riffle-vision predict shufflenetv2_x1.pth photo.jpg",
+    "npx riffle-vision predict shufflenetv2_x1.pth photos/ --csv predictions.csv",
     "npx riffle-vision predict runs/a set.npz#17 --logits --json",
   ],
   settings: settingsOf("predict"),
   options: {
     Output: {
       top: { value: "<n>", help: "how many classes to name", default: "5" },
+      csv: {
+        value: "<file>",
+        help: "a table of the results, too: file, classes and probabilities, error",
+      },
+      overwrite: { help: "replace a table that exists" },
       logits: { help: "with --json, the network's outputs for every class too" },
     },
   },
@@ -41,7 +51,10 @@ async function predictFiles(invocation: Invocation, terminal: Terminal): Promise
   if (logits && !terminal.json) {
     throw new UsageError({ what: "--logits is for programs to read", expected: "--json beside it" });
   }
-  const { files, wanted, refused: unopened, remarks } = findFiles(paths);
+  const csv = tableFile(invocation);
+  const stdin = await pictureFromStdin(paths);
+  const { files, wanted, refused: unopened, remarks } = findFiles(stdin === undefined ? paths : []);
+  const pictures: readonly PictureInput[] = stdin === undefined ? files : [stdin];
   const archives = files.some((file) => file.toLowerCase().endsWith(".npz"));
   const { eval_batch_size = table.eval_batch_size.default } = invocation.settings;
   const tuning = startProgress(terminal);
@@ -50,7 +63,7 @@ async function predictFiles(invocation: Invocation, terminal: Terminal): Promise
     {
       ...invocation.settings,
       // A program for more images than there are would only take memory.
-      eval_batch_size: archives ? eval_batch_size : Math.min(eval_batch_size, files.length),
+      eval_batch_size: archives ? eval_batch_size : Math.min(eval_batch_size, pictures.length),
     },
     (event) => {
       if (event.event === "preparing") return tuning.show(preparing(event));
@@ -78,23 +91,32 @@ async function predictFiles(invocation: Invocation, terminal: Terminal): Promise
   terminal.note(titled("Pictures", orientationWords(predictor.model.exif_orientation)));
   // Results passing by on a terminal are progress enough.
   const progress = terminal.printsToTerminal ? undefined : startProgress(terminal);
-  const column = Math.min(40, Math.max(...files.map((file) => printable(file).length)));
+  const column =
+    stdin === undefined ? Math.min(40, Math.max(...files.map((file) => printable(file).length))) : 0;
+  const results: (Prediction | Refused)[] = [];
   let predicted = 0;
   let refused = 0;
   try {
-    for await (const result of predictor.predict(files, { top, logits, refused: unopened })) {
-      if (!wanted(result.file)) continue;
+    for await (const found of predictor.predict(pictures, { top, logits, refused: unopened })) {
+      if (!wanted(found.file)) continue;
+      const result = stdin === undefined ? found : { ...found, file: STDIN };
+      if (csv !== undefined) results.push(result);
       terminal.emit(result);
       if ("error" in result) refused++;
       else predicted++;
       terminal.print(lineOf(result, column));
       if (!archives) {
-        progress?.show({ label: "prediction", done: predicted + refused, total: files.length, columns: [] });
+        progress?.show({
+          label: "prediction",
+          done: predicted + refused,
+          total: pictures.length,
+          columns: [],
+        });
       }
     }
   } finally {
     progress?.end();
-    predictor.close();
+    await predictor.close();
   }
   if (predicted + refused === 0) {
     throw new UsageError({
@@ -102,6 +124,13 @@ async function predictFiles(invocation: Invocation, terminal: Terminal): Promise
       where: paths.join(" "),
       expected: "numbers from 0",
     });
+  }
+  if (csv !== undefined) {
+    await replaceFile(csv, [csvText(results, top)], {
+      safe: "What was printed is all there",
+      hint: "Make room, or name another file",
+    });
+    terminal.note(titled("Table", shortPath(csv)));
   }
   const all = predicted + refused;
   if (all > 1 || refused > 0) {
@@ -117,4 +146,72 @@ function lineOf(result: Prediction | Refused, column: number): string {
   if ("error" in result) return `${file}   not read: ${result.error}`;
   const guesses = result.top.map((guess) => `${shownClass(guess.name)} ${percent(guess.probability)}`);
   return `${file}   ${guesses.join("   ")}`;
+}
+
+/** The argument that stands for a picture on stdin. */
+const STDIN = "-";
+
+/** Larger pictures are not read (data/pictures/render.ts). */
+const MOST_FROM_STDIN = 256 * 2 ** 20;
+
+/** The bytes of stdin where `-` asks for them. @throws UsageError where nobody sends any, DataError for too many. */
+async function pictureFromStdin(paths: readonly string[]): Promise<Buffer | undefined> {
+  if (!paths.includes(STDIN)) return undefined;
+  if (paths.length > 1) {
+    throw new UsageError({
+      what: "stdin holds one picture, and is read alone",
+      expected: "- and no other file",
+      found: paths.join(" "),
+    });
+  }
+  if (process.stdin.isTTY) {
+    throw new UsageError({
+      what: "- is a picture from stdin, and nothing is sent there",
+      hint: "npx riffle-vision predict RUN - < photo.jpg",
+    });
+  }
+  const chunks: Buffer[] = [];
+  let length = 0;
+  for await (const chunk of process.stdin as AsyncIterable<Buffer>) {
+    length += chunk.length;
+    if (length > MOST_FROM_STDIN) {
+      throw DataError.at("stdin", "too long for a picture", { expected: `at most ${MOST_FROM_STDIN} bytes` });
+    }
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks);
+}
+
+/** Where the table goes. @throws UsageError, before anything is done, where something stands there. */
+function tableFile({ own }: Invocation): string | undefined {
+  const file = own.get("csv");
+  if (typeof file !== "string") {
+    if (!own.has("overwrite")) return undefined;
+    throw new UsageError({ what: "--overwrite is for a table", expected: "--csv FILE beside it" });
+  }
+  if (!own.has("overwrite") && existsSync(file)) {
+    throw new UsageError({
+      what: "there is a file of this name",
+      where: file,
+      safe: "It was not touched",
+      hint: "Name another, or replace it: --overwrite",
+    });
+  }
+  return file;
+}
+
+/** A row for each picture: its file, `top` classes with their probabilities, and why it was refused. */
+function csvText(results: readonly (Prediction | Refused)[], top: number): Buffer {
+  const most = Math.min(
+    top,
+    Math.max(0, ...results.map((result) => ("top" in result ? result.top.length : 0))),
+  );
+  const ranks = Array.from({ length: most }, (_, i) => i);
+  const rows = results.map((result) => {
+    const guesses = "top" in result ? result.top : [];
+    const cells = ranks.flatMap((i) => [guesses[i]?.name ?? "", guesses[i]?.probability ?? ""]);
+    return [result.file, ...cells, "error" in result ? result.error : ""];
+  });
+  const head = ["file", ...ranks.flatMap((i) => [`class_${i + 1}`, `probability_${i + 1}`]), "error"];
+  return Buffer.from(stringify([head, ...rows]));
 }

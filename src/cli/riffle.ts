@@ -17,6 +17,7 @@ import { importCommand } from "./import.js";
 import { inspectCommand } from "./inspect.js";
 import { planCommand } from "./plan.js";
 import { predictCommand } from "./predict.js";
+import { serveCommand } from "./serve.js";
 import { showDataCommand } from "./show-data.js";
 import { launchCommand } from "./launch.js";
 import type { Terminal } from "./terminal.js";
@@ -28,6 +29,7 @@ export const commands: readonly CliCommand[] = [
   finetuneCommand,
   evaluateCommand,
   predictCommand,
+  serveCommand,
   launchCommand,
   showDataCommand,
   importCommand,

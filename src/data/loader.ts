@@ -174,11 +174,20 @@ export function evaluationBatches(dataset: Dataset, options: EvaluationOptions):
       return Array.from({ length: Math.min(batch, sampler.length - first) }, (_, i) => ({
         sample: sampler.sample(0, first + i),
         substitute: () => undefined,
-        transform: (_sample, source, picture) =>
-          isOfSize(source, imageSize) ? asItIs(imageSize) : evaluationTransform(resize, picture, imageSize),
+        transform: (_sample, source, picture) => evaluationCut(resize, source, picture, imageSize),
       }));
     },
   });
+}
+
+/** What evaluation and prediction see of a picture. */
+export function evaluationCut(
+  resize: EvaluationResize,
+  source: Picture,
+  picture: Known,
+  imageSize: number,
+): Transform {
+  return isOfSize(source, imageSize) ? asItIs(imageSize) : evaluationTransform(resize, picture, imageSize);
 }
 
 /** Batches decoded ahead unless told. */

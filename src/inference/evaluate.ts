@@ -11,13 +11,15 @@ import type { InferenceRun, Weights } from "../backends/backend.js";
 import { type AtEnd, closing } from "../core/closing.js";
 import { CheckpointError, DataError, UsageError } from "../core/error.js";
 import { byName } from "../core/name-forms.js";
-import { evaluationDecodings, evaluationSide } from "../data/pictures/augment.js";
+import { evaluationDecodings, type EvaluationResize, evaluationSide } from "../data/pictures/augment.js";
+import { renderInto } from "../data/pictures/render.js";
 import { type Dataset, upright } from "../data/dataset.js";
 import type { OpenedPart } from "../data/sets.js";
 import {
   type BadImage,
   type BatchSource,
   evaluationBatches,
+  evaluationCut,
   type LoadedBatch,
   TooManyBadImages,
 } from "../data/loader.js";
@@ -183,10 +185,31 @@ export function pictureBatches(
   return evaluationBatches(model.exif_orientation === "apply" ? upright(dataset) : dataset, {
     batch,
     imageSize: model.image_size,
-    resize: { ...evaluationDecodings[model.pipeline], shorterSide: model.eval_resize },
+    resize: resizeOf(model),
     maxBadImages: Infinity,
     ...more,
   });
+}
+
+/**
+ * One picture as this network is to see it, the same bytes as in a batch of {@link pictureBatches}: [1, size, size, 3].
+ *
+ * @throws DataError naming `where` when it cannot be decoded.
+ */
+export async function pictureAlone(
+  bytes: Uint8Array,
+  where: string,
+  model: ModelDescription,
+): Promise<Uint8Array> {
+  const source = { kind: "encoded", bytes, upright: model.exif_orientation === "apply" } as const;
+  const size = model.image_size;
+  const out = new Uint8Array(size * size * 3);
+  await renderInto(source, where, (known) => evaluationCut(resizeOf(model), source, known, size), out, 0);
+  return out;
+}
+
+function resizeOf(model: ModelDescription): EvaluationResize {
+  return { ...evaluationDecodings[model.pipeline], shorterSide: model.eval_resize };
 }
 
 /** The pictures of a batch that may be short, without what follows them in its buffer. */

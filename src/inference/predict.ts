@@ -1,24 +1,34 @@
 /**
  * Prediction: what a trained network sees in pictures, one result per picture in the order given.
  *
- * A picture that cannot be read is a result too, with the reason; it never stops the others.
+ * A picture that cannot be read is a result too, with the reason; it never stops the others. Pictures are paths or the bytes of
+ * whole files. Calls may overlap: the engine takes them in turn, and pictures that are asked for one by one share its batches.
+ * What a picture's result is depends on neither, to the bit.
  */
 
 import { stat } from "node:fs/promises";
 
 import { closing } from "../core/closing.js";
-import { DataError } from "../core/error.js";
+import { DataError, UsageError } from "../core/error.js";
 import type { Dataset } from "../data/dataset.js";
+import { type NamedBytes, openEncoded } from "../data/encoded-pictures.js";
 import { openImageFiles } from "../data/image-folder.js";
 import { openNpzImages } from "../data/npz-dataset.js";
+import { Allowance } from "../data/pictures/allowance.js";
 import type { OrientationRule } from "../data/pictures/orientation.js";
+import { decodingThreads, readPictures } from "../data/pictures/render.js";
 import { wordsOf } from "../prepare/imagenet/challenge-classes.js";
 import type { CheckpointState, ModelDescription } from "../run/checkpoint-state.js";
 import type { TuningMessage } from "../run/tuning.js";
 import { findNetwork, type WeightsOrigin } from "../weights/find-network.js";
-import { imagesOf, type LoadedNetwork, loadNetwork, pictureBatches } from "./evaluate.js";
+import { imagesOf, type LoadedNetwork, loadNetwork, pictureAlone, pictureBatches } from "./evaluate.js";
+import { Gatherer } from "./gatherer.js";
 import { softmax } from "./metrics.js";
+import { Turns } from "./turns.js";
 import type { GivenSettings } from "../settings/settings.js";
+
+/** A path, or the bytes of a whole picture file, which must not change before its result is there. */
+export type PictureInput = string | Uint8Array;
 
 export interface Guess {
   /** The network's output. */
@@ -32,7 +42,7 @@ export interface Guess {
 }
 
 export interface Prediction {
-  /** The path as given, or `file.npz#17`. */
+  /** The path as given, or `file.npz#17`; `#2` for the third picture of the call where that was given as bytes. */
   readonly file: string;
   /** Most probable first. */
   readonly top: readonly Guess[];
@@ -54,6 +64,11 @@ export interface PredictOptions {
   readonly refused?: ReadonlyMap<string, string>;
 }
 
+export interface PredictOneOptions extends Pick<PredictOptions, "top" | "logits"> {
+  /** Aborted before its batch has begun, the picture leaves the queue; the call rejects with the signal's reason. */
+  readonly signal?: AbortSignal;
+}
+
 /**
  * A network ready to predict; it holds the engine's memory until closed.
  */
@@ -65,9 +80,28 @@ export interface Predictor {
   readonly passedOver: readonly string[];
   /** What weights from elsewhere are; undefined for ours. */
   readonly origin: WeightsOrigin | undefined;
-  /** Results for picture files and `.npz` files (one per array entry), in order. */
-  predict(files: readonly string[], options?: PredictOptions): AsyncGenerator<Prediction | Refused>;
-  close(): void;
+  /** Pictures that `predictOne` was given and has not answered. */
+  readonly pending: number;
+  /** Results for pictures, and for `.npz` files (one per array entry), in order. */
+  predict(pictures: readonly PictureInput[], options?: PredictOptions): AsyncGenerator<Prediction | Refused>;
+  /**
+   * The result for one picture. Calls that come while others wait share a batch with them, of at most `eval_batch_size`.
+   *
+   * @throws UsageError after `close`, or for an `.npz` file.
+   */
+  predictOne(picture: PictureInput, options?: PredictOneOptions): Promise<Prediction | Refused>;
+  /**
+   * Takes no more pictures, answers those that `predictOne` was given, then frees the engine's memory. A `predict` that is
+   * still being read throws a UsageError at its next batch.
+   */
+  close(): Promise<void>;
+}
+
+export interface PredictorOptions {
+  /** Milliseconds that a picture of `predictOne` waits at most for others while the engine is idle: 2. */
+  readonly max_wait?: number;
+  /** Hears of each batch of `predictOne` how many pictures it has. */
+  readonly onBatch?: (pictures: number) => void;
 }
 
 /**
@@ -80,7 +114,16 @@ export async function openPredictor(
   checkpointPath: string,
   given: GivenSettings = {},
   report?: (event: TuningMessage) => void,
+  { max_wait = 2, onBatch }: PredictorOptions = {},
 ): Promise<Predictor> {
+  if (!(max_wait >= 0 && max_wait <= LONGEST_WAIT)) {
+    throw new UsageError({
+      what: "a batch cannot wait so long",
+      where: "option max_wait",
+      expected: `0 to ${LONGEST_WAIT} milliseconds`,
+      found: String(max_wait),
+    });
+  }
   const found = await findNetwork(checkpointPath, { variant: given.variant });
   const { model: recorded, weights, checkpoint, path, passedOver, origin } = found;
   const model = {
@@ -90,15 +133,25 @@ export async function openPredictor(
   };
   const network = await loadNetwork(model, given, report);
   await network.run.load(weights);
+  const loaded = new Loaded(network, model);
+  const one = new OneByOne(loaded, max_wait, onBatch);
+  let closed: Promise<void> | undefined;
   return {
     model,
     checkpoint: path,
     passedOver,
     origin,
-    predict: (files, options = {}) => predictFiles({ network, model }, files, options),
-    close: () => network.run.close(),
+    get pending() {
+      return one.pending;
+    },
+    predict: (pictures, options = {}) => predictAll(loaded, pictures, options),
+    predictOne: (picture, options = {}) => one.predict(picture, options),
+    close: () => (closed ??= one.close().then(() => loaded.close())),
   };
 }
+
+/** In milliseconds: a minute. */
+const LONGEST_WAIT = 60_000;
 
 /**
  * Weights from elsewhere are shown people's photographs the right way up. An older run of ours sees them as it was
@@ -108,34 +161,159 @@ function unsaid(state: CheckpointState | undefined): OrientationRule {
   return state === undefined || (state.step === 0 && state.data.fingerprint === "") ? "apply" : "ignore";
 }
 
-/** All results for a few files at once. */
+/** All results for a few pictures at once. */
 export async function predict(
   checkpointPath: string,
-  files: readonly string[],
+  pictures: readonly PictureInput[],
   options: PredictOptions = {},
 ): Promise<(Prediction | Refused)[]> {
   const predictor = await openPredictor(checkpointPath, {
-    eval_batch_size: Math.min(16, Math.max(1, files.length)),
+    eval_batch_size: Math.min(16, Math.max(1, pictures.length)),
   });
   return closing(async (atEnd) => {
     atEnd(() => predictor.close());
     const results: (Prediction | Refused)[] = [];
-    for await (const result of predictor.predict(files, options)) results.push(result);
+    for await (const result of predictor.predict(pictures, options)) results.push(result);
     return results;
   });
 }
 
-interface Loaded {
-  readonly network: LoadedNetwork;
-  readonly model: ModelDescription;
+/** A network in the engine, which whoever predicts takes in turn. */
+class Loaded {
+  readonly #turns = new Turns();
+  #closed = false;
+
+  constructor(
+    readonly network: LoadedNetwork,
+    readonly model: ModelDescription,
+  ) {}
+
+  /** Logits [count, classes] of images [count, size, size, 3]. */
+  infer(images: Uint8Array, count: number): Promise<Float32Array> {
+    if (this.#closed) throw predictorClosed();
+    return this.#turns.take(() => this.network.run.infer(images, count));
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.#turns.ended();
+    this.network.run.close();
+  }
 }
 
-async function* predictFiles(
+function predictorClosed(): UsageError {
+  return new UsageError({ what: "the predictor is closed", hint: "Open another, or close it later" });
+}
+
+/** Pictures that come one by one: each is decoded at once, and waits as pixels for its batch. */
+class OneByOne {
+  readonly #loaded: Loaded;
+  readonly #gatherer: Gatherer<Uint8Array, Float32Array>;
+  /** What is decoded at a time: more would wait for threads with its pixels in memory. */
+  readonly #decoding = new Allowance(decodingThreads() + 2);
+  readonly #accepted = new Set<Promise<unknown>>();
+  #closed = false;
+
+  constructor(loaded: Loaded, maxWait: number, onBatch: (pictures: number) => void = () => undefined) {
+    this.#loaded = loaded;
+    this.#gatherer = new Gatherer({
+      size: loaded.network.program.batch,
+      maxWait,
+      work: async (pictures) => {
+        const rows = await this.#infer(pictures);
+        onBatch(pictures.length);
+        return rows;
+      },
+    });
+  }
+
+  get pending(): number {
+    return this.#accepted.size;
+  }
+
+  async predict(picture: PictureInput, options: PredictOneOptions): Promise<Prediction | Refused> {
+    if (this.#closed) throw predictorClosed();
+    checkInput(picture);
+    if (typeof picture === "string" && isArchive(picture)) {
+      throw new UsageError({
+        what: "an .npz file holds many pictures",
+        where: picture,
+        hint: "Read it with predict()",
+      });
+    }
+    const result = this.#predict(picture, options);
+    this.#accepted.add(result);
+    try {
+      return await result;
+    } finally {
+      this.#accepted.delete(result);
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#gatherer.hurry();
+    await Promise.allSettled(this.#accepted);
+  }
+
+  async #predict(picture: PictureInput, options: PredictOneOptions): Promise<Prediction | Refused> {
+    const { signal, ...wanted } = options;
+    const { model } = this.#loaded;
+    const file = typeof picture === "string" ? picture : "#0";
+    try {
+      const pixels = await this.#decode(picture, file, signal);
+      return predictionOf(file, await this.#gatherer.add(pixels, signal), model, wanted);
+    } catch (error) {
+      if (!(error instanceof DataError)) throw error;
+      return { file, error: error.problem.what };
+    }
+  }
+
+  async #decode(picture: PictureInput, file: string, signal: AbortSignal | undefined): Promise<Uint8Array> {
+    const giveBack = await this.#decoding.take(1);
+    try {
+      signal?.throwIfAborted();
+      const bytes = typeof picture === "string" ? await bytesOf(picture) : picture;
+      return await pictureAlone(bytes, file, this.#loaded.model);
+    } finally {
+      giveBack();
+    }
+  }
+
+  async #infer(pictures: readonly Uint8Array[]): Promise<Float32Array[]> {
+    const { classes } = this.#loaded.network.program;
+    const images = Buffer.concat(pictures);
+    const logits = await this.#loaded.infer(images, pictures.length);
+    return pictures.map((_, i) => logits.slice(i * classes, (i + 1) * classes));
+  }
+}
+
+/** @throws DataError when it cannot be read. */
+async function bytesOf(file: string): Promise<Uint8Array> {
+  const problem = await problemOf(file);
+  if (problem !== undefined) throw DataError.at(file, problem);
+  const [read] = await readPictures([file]);
+  if (read === undefined || read instanceof DataError) throw read ?? DataError.at(file, "cannot be read");
+  return read.bytes;
+}
+
+/** @throws UsageError where a program gave something else. */
+function checkInput(picture: unknown): asserts picture is PictureInput {
+  if (typeof picture === "string" || picture instanceof Uint8Array) return;
+  throw new UsageError({
+    what: "this is no picture",
+    expected: "a path, or a file's bytes as Uint8Array or Buffer",
+    found: picture === null ? "null" : typeof picture,
+  });
+}
+
+async function* predictAll(
   loaded: Loaded,
-  files: readonly string[],
+  pictures: readonly PictureInput[],
   options: PredictOptions,
 ): AsyncGenerator<Prediction | Refused> {
-  for (const group of groupFiles(files)) {
+  pictures.forEach(checkInput);
+  for (const group of groupPictures(pictures)) {
     if ("npz" in group) {
       try {
         yield* predictSet(loaded, await openNpzImages(group.npz), options);
@@ -145,15 +323,19 @@ async function* predictFiles(
       }
       continue;
     }
+    if ("encoded" in group) {
+      yield* predictSet(loaded, openEncoded(group.encoded), options);
+      continue;
+    }
     const present: string[] = [];
     const missing = new Map<string, string>();
-    for (const file of group.pictures) {
+    for (const file of group.files) {
       const problem = options.refused?.get(file) ?? (await problemOf(file));
       if (problem === undefined) present.push(file);
       else missing.set(file, problem);
     }
     const results = present.length === 0 ? undefined : predictSet(loaded, openImageFiles(present), options);
-    for (const file of group.pictures) {
+    for (const file of group.files) {
       const problem = missing.get(file);
       if (problem !== undefined) yield { file, error: problem };
       else yield (await results?.next())?.value as Prediction | Refused;
@@ -161,16 +343,27 @@ async function* predictFiles(
   }
 }
 
-/** Files in runs of pictures, so that a batch is full, with each `.npz` by itself. */
-function groupFiles(files: readonly string[]): ({ npz: string } | { pictures: string[] })[] {
-  const groups: ({ npz: string } | { pictures: string[] })[] = [];
-  for (const file of files) {
+/** What one set after another is made of. */
+type Group = { readonly npz: string } | { readonly files: string[] } | { readonly encoded: NamedBytes[] };
+
+/** Pictures in runs of a kind, so that a batch is full, with each `.npz` by itself. */
+function groupPictures(pictures: readonly PictureInput[]): Group[] {
+  const groups: Group[] = [];
+  for (const [i, picture] of pictures.entries()) {
     const last = groups.at(-1);
-    if (file.toLowerCase().endsWith(".npz")) groups.push({ npz: file });
-    else if (last !== undefined && "pictures" in last) last.pictures.push(file);
-    else groups.push({ pictures: [file] });
+    if (typeof picture !== "string") {
+      const named = { name: `#${i}`, bytes: picture };
+      if (last !== undefined && "encoded" in last) last.encoded.push(named);
+      else groups.push({ encoded: [named] });
+    } else if (isArchive(picture)) groups.push({ npz: picture });
+    else if (last !== undefined && "files" in last) last.files.push(picture);
+    else groups.push({ files: [picture] });
   }
   return groups;
+}
+
+function isArchive(file: string): boolean {
+  return file.toLowerCase().endsWith(".npz");
 }
 
 async function problemOf(file: string): Promise<string | undefined> {
@@ -186,11 +379,12 @@ async function problemOf(file: string): Promise<string | undefined> {
 
 /** One result per sample, in order: batches leave bad pictures out, so those are put back in their place. */
 async function* predictSet(
-  { network, model }: Loaded,
+  loaded: Loaded,
   dataset: Dataset,
   options: PredictOptions,
 ): AsyncGenerator<Prediction | Refused> {
-  const { program, run } = network;
+  const { model } = loaded;
+  const { program } = loaded.network;
   const source = pictureBatches(dataset, model, program.batch);
   let next = 0;
   const refusedUpTo = function* (end: number): Generator<Refused> {
@@ -201,7 +395,7 @@ async function* predictSet(
   };
   try {
     for await (const batch of source) {
-      const logits = await run.infer(imagesOf(batch, program), batch.count);
+      const logits = await loaded.infer(imagesOf(batch, program), batch.count);
       const { count } = batch;
       const samples = batch.samples.slice(0, count);
       batch.release();

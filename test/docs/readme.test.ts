@@ -27,16 +27,20 @@ suite("the README's example", () => {
   const [example] = blocks(read("README.md"), "ts");
   // Inside the package, so that "riffle-vision" means this package.
   const file = join(here, "readme-example.ts");
+  const otherFile = join(here, "serve-page-example.ts");
   const scratch = mkdtempSync(join(tmpdir(), "riffle-readme-"));
   after(() => {
+    rmSync(otherFile, { force: true });
     rmSync(scratch, { recursive: true, force: true });
     rmSync(file, { force: true });
     rmSync(file.replace(/ts$/, "js"), { force: true });
   });
 
-  test("has the types it seems to have", () => {
+  test("has the types it seems to have, and so has that of docs/serve.md", () => {
     assert.ok(example, "the README has no TypeScript example");
     writeFileSync(file, example);
+    const [other = ""] = blocks(read("docs/serve.md"), "ts");
+    writeFileSync(otherFile, other);
     const options: ts.CompilerOptions = {
       ...ts.convertCompilerOptionsFromJson(
         (
@@ -49,7 +53,7 @@ suite("the README's example", () => {
       noEmit: true,
       rootDir: root,
     };
-    const problems = ts.getPreEmitDiagnostics(ts.createProgram([file], options));
+    const problems = ts.getPreEmitDiagnostics(ts.createProgram([file, otherFile], options));
     assert.deepEqual(
       problems.map((p) => ts.flattenDiagnosticMessageText(p.messageText, "\n")),
       [],

@@ -20,6 +20,7 @@ const rooms = [
   "inference",
   "train",
   "measure",
+  "serve",
   "cli",
 ];
 

@@ -101,7 +101,7 @@ suite("a network trained on a folder of pictures", () => {
       const predictor = await openPredictor(run, { eval_batch_size });
       const results: (Prediction | Refused)[] = [];
       for await (const result of predictor.predict(files, { top: 1 })) results.push(result);
-      predictor.close();
+      await predictor.close();
       const inArchive = results.filter(({ file }) => file.startsWith(`${archive}#`));
       assert.equal(inArchive.length, 12);
       assert.equal(inArchive[11]?.file, `${archive}#11`);

@@ -53,7 +53,7 @@ async function logits(of: string, file: string, given: GivenSettings = {}): Prom
     }
     throw new Error("no result");
   } finally {
-    predictor.close();
+    await predictor.close();
   }
 }
 

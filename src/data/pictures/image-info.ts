@@ -96,6 +96,12 @@ export function kindOf(bytes: Uint8Array): string {
   return isText(bytes) ? "a text file, not a picture" : "not a picture";
 }
 
+/** Whether its first bytes are those of a format that is read; whether it can be decoded is another question. */
+export function isReadFormat(bytes: Uint8Array): boolean {
+  const kind = kindOf(bytes);
+  return kind === "a JPEG" || RASTERS.has(kind);
+}
+
 /** What the header says, and the fewest bytes that a file of its size can have. */
 interface Header extends ImageInfo {
   readonly shortest: number;
