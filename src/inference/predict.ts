@@ -18,7 +18,9 @@ import type { TuningMessage } from "../run/tuning.js";
 import { findNetwork, type WeightsOrigin } from "../weights/find-network.js";
 import { imagesOf, type LoadedNetwork, loadNetwork, pictureBatches } from "./evaluate.js";
 import { softmax } from "./metrics.js";
-import type { GivenSettings } from "../settings/settings.js";
+import { type GivenSettings, settingsOf } from "../settings/settings.js";
+import { type NamesOf, refuseUnknown } from "../core/nearest-name.js";
+import { readCall } from "../settings/read-settings.js";
 
 export interface Guess {
   /** The network's output. */
@@ -54,6 +56,8 @@ export interface PredictOptions {
   readonly refused?: ReadonlyMap<string, string>;
 }
 
+const predictOptions: NamesOf<PredictOptions> = { top: true, logits: true, refused: true };
+
 /**
  * A network ready to predict; it holds the engine's memory until closed.
  */
@@ -78,9 +82,10 @@ export interface Predictor {
  */
 export async function openPredictor(
   checkpointPath: string,
-  given: GivenSettings = {},
+  asked: GivenSettings = {},
   report?: (event: TuningMessage) => void,
 ): Promise<Predictor> {
+  const given = readCall(asked, "openPredictor", [...settingsOf("predict"), "variant"]);
   const found = await findNetwork(checkpointPath, { variant: given.variant });
   const { model: recorded, weights, checkpoint, path, passedOver, origin } = found;
   const model = {
@@ -95,7 +100,10 @@ export async function openPredictor(
     checkpoint: path,
     passedOver,
     origin,
-    predict: (files, options = {}) => predictFiles({ network, model }, files, options),
+    predict: (files, options = {}) => {
+      refuseUnknown(options, predictOptions, "predict");
+      return predictFiles({ network, model }, files, options);
+    },
     close: () => network.run.close(),
   };
 }
@@ -114,6 +122,7 @@ export async function predict(
   files: readonly string[],
   options: PredictOptions = {},
 ): Promise<(Prediction | Refused)[]> {
+  refuseUnknown(options, predictOptions, "predict");
   const predictor = await openPredictor(checkpointPath, {
     eval_batch_size: Math.min(16, Math.max(1, files.length)),
   });
