@@ -66,7 +66,7 @@ async function demo({ settings }: Invocation, terminal: Terminal): Promise<numbe
   terminal.keepGoing();
   const run = reportRun(terminal);
   let training = false;
-  const stop = listenForStop(terminal, () => (training ? stopping(run.step) : "Stopping."));
+  const stop = listenForStop(terminal, () => (training ? stopping(run.step) : "Stopping."), run);
   try {
     // Without an engine nothing is drawn either.
     (await chooseBackend()).machine();

@@ -25,7 +25,7 @@ export const trainCommand: CliCommand = {
   async run({ settings }, terminal) {
     terminal.keepGoing();
     const run = reportRun(terminal);
-    const stop = listenForStop(terminal, () => (run.started ? stopping(run.step) : "Stopping."));
+    const stop = listenForStop(terminal, () => (run.started ? stopping(run.step) : "Stopping."), run);
     let heldOut = 0;
     let profile: ProfileEvent | undefined;
     const report = (event: TrainEvent): void => {
