@@ -4,7 +4,25 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, afterEach, suite, test } from "node:test";
 
-import { bench, doctor, drawFolder, inspect, objectClasses, UsageError } from "./index.js";
+import {
+  bench,
+  benchData,
+  createRecords,
+  doctor,
+  drawFolder,
+  evaluate,
+  explore,
+  exportRun,
+  importWeights,
+  inspect,
+  objectClasses,
+  openPredictor,
+  predict,
+  RiffleError,
+  train,
+  UsageError,
+  verifyData,
+} from "./index.js";
 
 const tiny = { width: 0.5, image_size: 64, batch_size: 2, num_classes: 10 } as const;
 const scratch = mkdtempSync(join(tmpdir(), "riffle-api-"));
@@ -99,4 +117,67 @@ test("drawFolder draws every class", async () => {
     readdirSync(join(folder, "train")),
     objectClasses.map(({ name }) => name),
   );
+});
+
+suite("a setting that a function does not take", () => {
+  // As a program in JavaScript may give them.
+  const anything = (given: object): never => given as never;
+  const other = join(scratch, "nothing-here");
+  const refused: readonly (readonly [string, () => unknown, RegExp])[] = [
+    [
+      "train",
+      () => train(anything({ data_dir: other, epochs: 5 })),
+      /unknown setting epochs; Riffle's is max_epochs/,
+    ],
+    [
+      "train",
+      () => train(anything({ maxEpochs: 5 })),
+      /unknown setting maxEpochs; did you mean max_epochs\?/,
+    ],
+    ["train", () => train(anything({ split: "test" })), /split; train does not take it \(evaluate does\)/],
+    [
+      "train",
+      () => train(anything({ max_epochs: 5, num_epochs: 6 })),
+      /max_epochs is given twice, as num_epochs too/,
+    ],
+    ["train", () => train(anything({ max_epochs: "many" })), /max_epochs cannot be "many"/],
+    ["evaluate", () => evaluate(other, anything({ batch_size: 5 })), /batch_size; evaluate does not take it/],
+    [
+      "openPredictor",
+      () => openPredictor(other, anything({ device: "gpu" })),
+      /device; Riffle computes on the CPU.*threads takes fewer/,
+    ],
+    ["predict", () => predict(other, [], anything({ topk: 3 })), /topk; did you mean top\?/],
+    ["inspect", () => inspect(anything({ lr: 1 })), /unknown setting lr; inspect does not take it/],
+    ["bench", () => bench("infer", anything({ step: 5 })), /did you mean steps\?/],
+    ["benchData", () => benchData(anything({ data: other })), /Riffle's is data_dir/],
+    ["exportRun", () => exportRun(other, anything({ fromat: "onnx" })), /did you mean format\?/],
+    ["importWeights", () => importWeights(other, anything({ clases: 5 })), /did you mean classes\?/],
+    ["createRecords", () => createRecords(anything({ shard: 5 })), /did you mean shards\?/],
+    ["explore", () => explore(anything({ val: other })), /unknown setting val/],
+    ["verifyData", () => verifyData(anything({ pth: other })), /did you mean path\?/],
+    ["drawFolder", () => drawFolder(anything({ sise: 5 })), /did you mean size\?/],
+  ];
+  for (const [name, call, words] of refused) {
+    test(`${name} refuses it: ${words.source}`, async () => {
+      await assert.rejects(
+        () => Promise.resolve().then(call),
+        (error) => {
+          assert.ok(error instanceof UsageError, String(error));
+          assert.match(error.message, words);
+          return true;
+        },
+      );
+    });
+  }
+
+  test("the published misprint of a value is taken for what it means, and said", async () => {
+    const said: string[] = [];
+    const given = anything({ data_dir: other, log_dir: join(scratch, "run"), version: "he_uniorm" });
+    await assert.rejects(
+      train(given, (event) => event.event === "warning" && said.push(event.what)),
+      RiffleError,
+    );
+    assert.match(said.join(), /^version he_uniorm.*is taken for he_uniform/);
+  });
 });

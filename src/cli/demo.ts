@@ -6,6 +6,7 @@
 import { existsSync } from "node:fs";
 import { basename } from "node:path";
 
+import { chooseBackend } from "../backends/registry.js";
 import { printable } from "../core/printable.js";
 import { USUAL_SHARE } from "../data/held-out.js";
 import type { Dataset } from "../data/dataset.js";
@@ -65,8 +66,10 @@ async function demo({ settings }: Invocation, terminal: Terminal): Promise<numbe
   terminal.keepGoing();
   const run = reportRun(terminal);
   let training = false;
-  const stop = listenForStop(terminal, () => (training ? stopping(run.step) : "Stopping."));
+  const stop = listenForStop(terminal, () => (training ? stopping(run.step) : "Stopping."), run);
   try {
+    // Without an engine nothing is drawn either.
+    (await chooseBackend()).machine();
     const dataDir = settings.data_dir ?? (await drawPictures(terminal, stop.signal));
     const given = {
       ...DEFAULTS,

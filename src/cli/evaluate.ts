@@ -10,7 +10,7 @@ import type { CliCommand } from "./command.js";
 import { count, percent } from "./format.js";
 import { startProgress } from "./progress.js";
 import { originLines } from "../weights/find-network.js";
-import { orientationWords, preparing, recordLines, titled, unusedLines } from "./report-run.js";
+import { orientationWords, preparing, recordLines, saysTop5, titled, unusedLines } from "./report-run.js";
 
 export const evaluateCommand: CliCommand = {
   name: "evaluate",
@@ -30,6 +30,7 @@ export const evaluateCommand: CliCommand = {
     refuseContradictions(run, settings);
     const progress = startProgress(terminal);
     let step = 0;
+    let classes: number | undefined;
     const report = (event: EvaluateEvent): void => {
       if (event.event !== "evaluating" && event.event !== "preparing") terminal.emit(event);
       switch (event.event) {
@@ -47,6 +48,7 @@ export const evaluateCommand: CliCommand = {
           return;
         case "start":
           step = event.step;
+          classes = event.model.classes;
           for (const line of weightsLines(event)) terminal.note(line);
           terminal.note(
             titled(
@@ -72,7 +74,7 @@ export const evaluateCommand: CliCommand = {
       progress.end();
       terminal.print(
         `${count(scores.images)} pictures  loss ${scores.loss.toFixed(4)}  ` +
-          `top-1 ${percent(scores.top1, 2)}  top-5 ${percent(scores.top5, 2)}`,
+          `top-1 ${percent(scores.top1, 2)}${saysTop5(classes) ? `  top-5 ${percent(scores.top5, 2)}` : ""}`,
       );
       // Who evaluates by the documented command line looks for its words.
       if (run === undefined) terminal.print(evaluationLine(scores, step));

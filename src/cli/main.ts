@@ -1,33 +1,27 @@
 #!/usr/bin/env node
-/** The program `riffle`: runs a command line, prints its failure, sets the exit code. */
+/**
+ * The program: looks at the Node that runs it, and at whether all is installed, before anything is loaded that needs either.
+ * Of its own it uses nothing that Node 12 lacks, so that an old one is told what it is and not what it stumbles over.
+ */
 
-import { commandOf } from "./command.js";
-import { rankProcess } from "./rank-process.js";
-import { reportError } from "./report-error.js";
-import { runRiffle } from "./riffle.js";
-import { ignoresHangUp } from "./stop.js";
-import { openTerminal } from "./terminal.js";
+/** `engines` of package.json. */
+const OLDEST = [20, 15] as const;
 
-const argv = process.argv.slice(2);
-const [json, debug] = [argv.includes("--json"), argv.includes("--debug")];
-if (ignoresHangUp()) process.on("SIGHUP", () => {});
-process.exitCode = await run();
-// Whatever still waits (a timer, a thread) has nothing to add; let what was written reach its reader.
-process.stdout.write("", () => process.exit());
+const [major = 0, minor = 0] = process.versions.node.split(".").map(Number);
+if (major < OLDEST[0] || (major === OLDEST[0] && minor < OLDEST[1])) {
+  refuse(
+    `this is Node ${process.versions.node}, and Riffle needs ${OLDEST.join(".")} or later.`,
+    "Install a newer one: https://nodejs.org, or nvm install --lts",
+  );
+} else {
+  import("./start.js").catch((error: { code?: string; message: string }) => {
+    if (error.code !== "ERR_MODULE_NOT_FOUND") throw error;
+    refuse(`not all that it needs is installed: ${error.message}.`, "Install it: npm ci");
+  });
+}
 
-async function run(): Promise<number> {
-  let terminal = openTerminal(json);
-  let rank: ReturnType<typeof rankProcess>;
-  try {
-    // Of several ranks only those that train know of each other.
-    if (["train", "finetune", "launch"].includes(commandOf(argv) ?? "")) rank = rankProcess(json);
-    terminal = rank?.terminal ?? terminal;
-    const code = await runRiffle(argv, terminal);
-    // Who stopped it knows that it did not end.
-    if (code < 128) await terminal.finish();
-    return rank?.exitCode(code) ?? code;
-  } catch (error) {
-    terminal.keepGoing();
-    return rank?.fail(error, debug) ?? reportError(error, terminal, debug);
-  }
+function refuse(what: string, hint: string): void {
+  console.error(`riffle: ${what}\n  ${hint}`);
+  // As of all that the machine lacks (docs/exit-codes.md).
+  process.exitCode = 6;
 }

@@ -16,6 +16,8 @@ export interface Progress {
   show(state: ProgressState): void;
   /** A line of its own, above the bar where there is one. */
   note(line: string): void;
+  /** The same for who pressed Ctrl-C: a terminal has written "^C" where the cursor stood. */
+  interrupt(line: string): void;
   /** Leaves the last line standing. */
   end(): void;
 }
@@ -26,7 +28,12 @@ export interface ProgressState {
   /** Pictures so far, and in all. */
   readonly done: number;
   readonly total: number;
-  /** "loss 0.512", "4,310 img/s". */
+  /** "loss 0.512"; a rate, "4,310 img/s", is shown once a second has passed, for before that it says little. */
+  readonly columns: readonly (string | { readonly rate: string })[];
+}
+
+/** A state whose columns are all to be shown. */
+interface Shown extends ProgressState {
   readonly columns: readonly string[];
 }
 
@@ -43,6 +50,7 @@ export function startProgress(terminal: Terminal): Progress {
       recorded.show(state);
     },
     note: (line) => drawn.note(line),
+    interrupt: (line) => drawn.interrupt(line),
     end: () => drawn.end(),
   };
 }
@@ -50,18 +58,20 @@ export function startProgress(terminal: Terminal): Progress {
 function bar(terminal: Terminal): Progress {
   let current: cliProgress.SingleBar | undefined;
   let label: string | undefined;
+  const settled = ratesThatSettled();
   const end = (): void => {
     current?.stop();
     current = undefined;
   };
   return {
-    show(state) {
+    show(given) {
+      const state = settled(given);
       if (state.label !== label) end();
       label = state.label;
       if (current === undefined) {
         current = new cliProgress.SingleBar({
           stream: terminal.drawing,
-          format: (options, params, payload: ProgressState) => {
+          format: (options, params, payload: Shown) => {
             const size = options.barsize ?? 20;
             const filled = Math.round(size * params.progress);
             return printable(lineOf(payload, "━".repeat(filled) + "─".repeat(size - filled))).slice(
@@ -88,24 +98,52 @@ function bar(terminal: Terminal): Progress {
       label = undefined;
       terminal.note(line);
     },
+    interrupt(line) {
+      if (current === undefined) terminal.note();
+      end();
+      label = undefined;
+      terminal.note(line);
+    },
     end,
   };
 }
 
 function log(write: (line: string) => void): Progress {
   let last = -Infinity;
+  const settled = ratesThatSettled();
   return {
-    show(state) {
+    show(given) {
+      const state = settled(given);
       if (state.done < state.total && performance.now() - last < 1000 * LOG_SECONDS) return;
       write(lineOf(state));
       last = performance.now();
     },
     note: write,
+    interrupt: write,
     end: () => {},
   };
 }
 
-function lineOf(state: ProgressState, drawn = ""): string {
+/** Milliseconds after which a rate is one. */
+const SETTLED = 1000;
+
+/** Leaves rates out in the first second of each kind of work; the epochs of a training are of one kind. */
+function ratesThatSettled(): (state: ProgressState) => Shown {
+  let kind: string | undefined;
+  let began = 0;
+  return (state) => {
+    const now = performance.now();
+    const own = state.label.replace(/[\d,/]+/g, "");
+    if (own !== kind) [kind, began] = [own, now];
+    const isSettled = now - began >= SETTLED;
+    const columns = state.columns.flatMap((column) =>
+      typeof column === "string" ? [column] : isSettled ? [column.rate] : [],
+    );
+    return { ...state, columns };
+  };
+}
+
+function lineOf(state: Shown, drawn = ""): string {
   const place = `${count(state.done)}/${count(state.total)}`;
   return [state.label.padEnd(LABEL_WIDTH), drawn, place, ...state.columns].filter((s) => s !== "").join("  ");
 }

@@ -43,8 +43,15 @@ interface RunReport {
   readonly started: boolean;
   /** The last step reported, 0 before the first. */
   readonly step: number;
+  /** What a request to stop is answered with, apart from the bar. */
+  interrupt(line: string): void;
   /** Leaves the last line standing. */
   end(): void;
+}
+
+/** Of five classes or fewer every picture is among the five likeliest. */
+export function saysTop5(classes = Infinity): boolean {
+  return classes > 5;
 }
 
 export function reportRun(terminal: Terminal): RunReport {
@@ -65,7 +72,7 @@ export function reportRun(terminal: Terminal): RunReport {
       done: (event.step - (number - 1) * steps_per_epoch) * images_per_step,
       total: steps_per_epoch * images_per_step,
       columns: [
-        `${rate(event.images_per_second)} img/s`,
+        { rate: `${rate(event.images_per_second)} img/s` },
         `loss ${(epoch.loss / epoch.steps).toFixed(3)}`,
         ...(epoch.decay > 0 ? [`decay ${(epoch.decay / epoch.steps).toFixed(3)}`] : []),
         `top-1 ${percent(epoch.top1 / epoch.steps)}`,
@@ -118,7 +125,7 @@ export function reportRun(terminal: Terminal): RunReport {
           columns: [
             `loss ${event.loss.toFixed(3)}`,
             `top-1 ${percent(event.top1)}`,
-            `top-5 ${percent(event.top5)}`,
+            ...(saysTop5(start?.classes) ? [`top-5 ${percent(event.top5)}`] : []),
             ...(event.best ? ["best so far"] : []),
           ],
         });
@@ -158,6 +165,7 @@ export function reportRun(terminal: Terminal): RunReport {
     get step() {
       return step;
     },
+    interrupt: (line) => progress.interrupt(line),
     end: () => progress.end(),
   };
 }
@@ -173,7 +181,7 @@ export function preparing(event: PreparingEvent): ProgressState {
       ...(records ? ["shards"] : []),
       ...(event.what === "tuning"
         ? []
-        : [`${rate(event.images_per_second)} ${records ? "records/s" : "img/s"}`]),
+        : [{ rate: `${rate(event.images_per_second)} ${records ? "records/s" : "img/s"}` }]),
       ...(event.seconds_left > 0 ? [`left ${duration(event.seconds_left)}`] : []),
     ],
   };

@@ -29,7 +29,7 @@ export const trainCommand: CliCommand = {
 export async function runTraining(settings: GivenSettings, terminal: Terminal): Promise<number> {
   terminal.keepGoing();
   const run = reportRun(terminal);
-  const stop = listenForStop(terminal, () => (run.started ? stopping(run.step) : "Stopping."));
+  const stop = listenForStop(terminal, () => (run.started ? stopping(run.step) : "Stopping."), run);
   let heldOut = 0;
   let profile: ProfileEvent | undefined;
   const report = (event: TrainEvent): void => {

@@ -26,7 +26,7 @@ async function verify(invocation: Invocation, terminal: Terminal): Promise<numbe
   const { settings } = invocation;
   terminal.keepGoing();
   const progress = startProgress(terminal);
-  const stop = listenForStop(terminal, () => "Stopping, and telling what was found so far.");
+  const stop = listenForStop(terminal, () => "Stopping, and telling what was found so far.", progress);
   let report: VerifyReport;
   try {
     report = await verifyData(
@@ -42,7 +42,7 @@ async function verify(invocation: Invocation, terminal: Terminal): Promise<numbe
             label: part,
             done: Math.floor(done),
             total: Math.floor(total),
-            columns: [unit, `${rate(perSecond)} img/s`],
+            columns: [unit, { rate: `${rate(perSecond)} img/s` }],
           }),
       },
     );

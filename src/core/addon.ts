@@ -4,14 +4,27 @@
  * Callers give it a type of their own: this file knows no more than that it is an object.
  */
 
+import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 import { DistributedError, type Problem, ResourceError } from "./error.js";
 
-/** From dist/src/core to the package's root. */
-const ADDON = join(fileURLToPath(new URL("../../../", import.meta.url)), "build", "riffle.node");
+/** The package's root, from dist/src/core. */
+const ROOT = fileURLToPath(new URL("../../../", import.meta.url));
+const ADDON = join(ROOT, "build", "riffle.node");
+
+/** What builds the engine here: in a clone its script, in a project the package's own installation. */
+export const rebuild = /[\\/]node_modules[\\/]/.test(ROOT)
+  ? "npm rebuild riffle-vision"
+  : "npm run build:native";
+
+/** How a C++20 compiler is installed. */
+const compiler =
+  process.platform === "darwin"
+    ? "xcode-select --install"
+    : "sudo apt-get install g++ on Debian and Ubuntu, sudo dnf install gcc-c++ on Fedora";
 
 /** Errors of native/binding/door.cc that are the machine's or another process's, not ours. */
 const MEMORY = "RIFFLE_MEMORY";
@@ -19,6 +32,11 @@ const THREADS = "RIFFLE_THREADS";
 const RANKS = "RIFFLE_RANKS";
 
 let loaded: object | undefined;
+
+/** Whether there is an addon, of use or not. */
+export function isBuilt(): boolean {
+  return existsSync(ADDON);
+}
 
 /** @throws ResourceError when the addon has not been built or does not load. */
 export function loadAddon(): object {
@@ -30,7 +48,7 @@ export function loadAddon(): object {
         what: "the native engine does not load",
         where: ADDON,
         found: error instanceof Error ? (error.message.split("\n")[0] ?? "") : String(error),
-        hint: "Build it again: npm run build:native (needs a C++20 compiler)",
+        hint: `Build it: ${rebuild} (it needs a C++20 compiler: ${compiler})`,
       },
       error,
     );

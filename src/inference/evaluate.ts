@@ -56,8 +56,8 @@ import {
 } from "../run/run-data.js";
 import { checkDrawn, type RememberedSplit, rememberedSplit } from "../run/split-record.js";
 import { storageOf } from "../settings/precision.js";
-import { readSettings } from "../settings/read-settings.js";
-import { type GivenSettings, settings as table } from "../settings/settings.js";
+import { readCall, readSettings } from "../settings/read-settings.js";
+import { type GivenSettings, settings as table, settingsOf } from "../settings/settings.js";
 import { importTfCheckpoint, type TfCheckpoint } from "../weights/tf-checkpoint.js";
 
 interface EvaluationStartEvent {
@@ -106,10 +106,11 @@ export interface LoadedNetwork {
  */
 export async function evaluate(
   checkpointPath: string | undefined,
-  given: GivenSettings,
+  asked: GivenSettings,
   report: (event: EvaluateEvent) => void = () => undefined,
   signal?: AbortSignal,
 ): Promise<Scores> {
+  const given = readCall(asked, "evaluate", [...settingsOf("evaluate"), ...dataSettingNames, "variant"]);
   const trained =
     checkpointPath === undefined
       ? await newestOf(resolve(given.checkpoint_dir ?? given.log_dir ?? table.log_dir.default))

@@ -24,8 +24,10 @@ import { findNetwork, type WeightsOrigin } from "../weights/find-network.js";
 import { imagesOf, type LoadedNetwork, loadNetwork, pictureAlone, pictureBatches } from "./evaluate.js";
 import { Gatherer } from "./gatherer.js";
 import { softmax } from "./metrics.js";
+import { type GivenSettings, settingsOf } from "../settings/settings.js";
+import { type NamesOf, refuseUnknown } from "../core/nearest-name.js";
+import { readCall } from "../settings/read-settings.js";
 import { Turns } from "./turns.js";
-import type { GivenSettings } from "../settings/settings.js";
 
 /** A path, or the bytes of a whole picture file, which must not change before its result is there. */
 export type PictureInput = string | Uint8Array;
@@ -63,6 +65,8 @@ export interface PredictOptions {
   /** Files that are known not to open, with the reason. */
   readonly refused?: ReadonlyMap<string, string>;
 }
+
+const predictOptions: NamesOf<PredictOptions> = { top: true, logits: true, refused: true };
 
 export interface PredictOneOptions extends Pick<PredictOptions, "top" | "logits"> {
   /** Aborted before its batch has begun, the picture leaves the queue; the call rejects with the signal's reason. */
@@ -112,7 +116,7 @@ export interface PredictorOptions {
  */
 export async function openPredictor(
   checkpointPath: string,
-  given: GivenSettings = {},
+  asked: GivenSettings = {},
   report?: (event: TuningMessage) => void,
   { max_wait = 2, onBatch }: PredictorOptions = {},
 ): Promise<Predictor> {
@@ -124,6 +128,7 @@ export async function openPredictor(
       found: String(max_wait),
     });
   }
+  const given = readCall(asked, "openPredictor", [...settingsOf("predict"), "variant"]);
   const found = await findNetwork(checkpointPath, { variant: given.variant });
   const { model: recorded, weights, checkpoint, path, passedOver, origin } = found;
   const model = {
@@ -144,7 +149,10 @@ export async function openPredictor(
     get pending() {
       return one.pending;
     },
-    predict: (pictures, options = {}) => predictAll(loaded, pictures, options),
+    predict: (pictures, options = {}) => {
+      refuseUnknown(options, predictOptions, "predict");
+      return predictAll(loaded, pictures, options);
+    },
     predictOne: (picture, options = {}) => one.predict(picture, options),
     close: () => (closed ??= one.close().then(() => loaded.close())),
   };
@@ -167,6 +175,7 @@ export async function predict(
   pictures: readonly PictureInput[],
   options: PredictOptions = {},
 ): Promise<(Prediction | Refused)[]> {
+  refuseUnknown(options, predictOptions, "predict");
   const predictor = await openPredictor(checkpointPath, {
     eval_batch_size: Math.min(16, Math.max(1, pictures.length)),
   });

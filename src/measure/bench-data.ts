@@ -13,7 +13,7 @@ import { trainingBatches } from "../data/loader.js";
 import { type Decoder, jpegDecoder, renderInto } from "../data/pictures/render.js";
 import { openSource } from "../data/sets.js";
 import { augmentationOf } from "../settings/augmentation.js";
-import { readSettings } from "../settings/read-settings.js";
+import { readCall } from "../settings/read-settings.js";
 import { type GivenSettings, type SettingName, settings as table } from "../settings/settings.js";
 
 /** The settings that matter to pictures: what `bench data` takes. */
@@ -84,7 +84,11 @@ export async function benchData(
   options: DataBenchOptions,
   progress?: (done: number, total: number) => void,
 ): Promise<DataBenchResult> {
-  const { images = 2000, decoder = "auto", ...given } = options;
+  const {
+    images = 2000,
+    decoder = "auto",
+    ...given
+  } = readCall(options, "benchData", dataBenchSettings, ["images", "decoder"]);
   const {
     data_dir: dataDir,
     image_size: imageSize = table.image_size.default,
@@ -92,7 +96,7 @@ export async function benchData(
     augment = "tensorflow",
     seed = 0,
     max_bad_images: maxBadImages = table.max_bad_images.default,
-  } = readSettings(given);
+  } = given;
   if (dataDir === undefined) {
     throw new UsageError({
       what: "there is nothing to load",

@@ -18,9 +18,11 @@ import {
   type MeasuredNetwork,
   type Mode,
   programDefaults,
+  programSettings,
   type ProgramSettings,
   timeSteps,
 } from "./workload.js";
+import { readCall } from "../settings/read-settings.js";
 
 export interface BenchOptions extends ProgramSettings {
   /** Steps measured, after two of warm-up: 10. */
@@ -76,7 +78,12 @@ export async function bench(
   progress?: (done: number, total: number) => void,
   tuningReport: (event: TuningMessage) => void = () => undefined,
 ): Promise<BenchResult> {
-  const { steps = 10, isa, autotune = false, ...given } = options;
+  const {
+    steps = 10,
+    isa,
+    autotune = false,
+    ...given
+  } = readCall(options, "bench", [...programSettings, "threads", "autotune"], ["steps", "isa"]);
   const { threads = 0, ...network } = given;
   if (!Number.isSafeInteger(steps) || steps < 1) {
     throw new UsageError({

@@ -9,6 +9,7 @@ import { nativeBackend } from "../backends/native/index.js";
 import { RiffleError, UsageError } from "../core/error.js";
 import { crc32c } from "../formats/crc32c.js";
 import { decodingThreads, jpegDecoder } from "../data/pictures/render.js";
+import { isBuilt, rebuild } from "../core/addon.js";
 import { availableMemory } from "../core/available-memory.js";
 import { loadSharp } from "../core/sharp.js";
 
@@ -57,7 +58,7 @@ function engine(): Finding[] {
     // The only usage that can be wrong here is RIFFLE_ISA's.
     return error instanceof UsageError
       ? [{ name: "instruction set", found: "not the one that RIFFLE_ISA names", ...missing }]
-      : [{ name: "engine", found: "not built", ...missing }];
+      : [{ name: "engine", found: isBuilt() ? "built, but does not load" : "not built", ...missing }];
   }
   const narrowed = found.isa !== found.available.at(-1);
   const plain = found.isa === "sse2";
@@ -95,7 +96,7 @@ function engine(): Finding[] {
           name: "JPEG decoder",
           found: `sharp ${loadSharp().versions.sharp ?? ""}`.trim(),
           verdict: "slow",
-          advice: "Install libjpeg-turbo's headers (Debian: libjpeg62-turbo-dev) and run npm run build",
+          advice: `Install libjpeg-turbo's headers (Debian: libjpeg62-turbo-dev, Ubuntu: libjpeg-turbo8-dev, Fedora: libjpeg-turbo-devel, macOS: brew install jpeg-turbo) and pkg-config, then ${rebuild}`,
         },
   ];
 }
@@ -120,7 +121,7 @@ function records(): Finding {
       ? `checked by CRC-32C at ${(rate / 1e9).toFixed(1)} GB/s`
       : "a CRC-32C that computes wrongly",
     verdict: !right ? "missing" : rate >= ENOUGH_CRC ? "good" : "slow",
-    advice: !right ? "Build the engine again: npm run build" : "",
+    advice: !right ? `Build the engine again: ${rebuild}` : "",
   };
 }
 

@@ -4,12 +4,14 @@
  */
 
 import { describe, type StepRow, totals } from "../program/print.js";
+import { readCall } from "../settings/read-settings.js";
 import {
   compileNetwork,
   type MeasuredNetwork,
   type Mode,
   type ProgramSettings,
   programDefaults,
+  programSettings,
   timeSteps,
 } from "./workload.js";
 
@@ -53,7 +55,12 @@ export interface LayerReport extends Pick<StepRow, "name" | "kind" | "parameters
 
 /** Describes the paper's 1.0x network at 224 px with 1000 classes, batch 32, unless told otherwise. */
 export async function inspect(options: InspectOptions = {}): Promise<NetworkReport> {
-  const { mode = "train", time = false, threads = 0, ...given } = options;
+  const {
+    mode = "train",
+    time = false,
+    threads = 0,
+    ...given
+  } = readCall(options, "inspect", [...programSettings, "threads"], ["mode", "time"]);
   const compiled = compileNetwork(given, mode);
   const { program } = compiled;
   const total = totals(program);

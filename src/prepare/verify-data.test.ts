@@ -317,7 +317,7 @@ suite("verify-data", () => {
     assert.ok((await verifyData({ path })).ok, "shards of others have no manifest");
     writeFileSync(join(path, "plan.json"), '{\n "format": "riffle-records-plan-1"\n}\n');
     const { problems } = await verifyData({ path });
-    assert.match(problems[0]?.what ?? "", /unfinished.*run riffle create-tfrecords again/);
+    assert.match(problems[0]?.what ?? "", /unfinished.*run npx riffle-vision create-tfrecords again/);
   });
 
   test("one shard of a run that was finished is not unfinished", async () => {

@@ -28,6 +28,7 @@ import {
   type PicturePlace,
   type Sample,
 } from "./verify-parts.js";
+import { type NamesOf, refuseUnknown } from "../core/nearest-name.js";
 
 export interface VerifySettings {
   /** What `train` takes for its data: shards, a folder of pictures, `.npz`; or one shard. */
@@ -37,6 +38,8 @@ export interface VerifySettings {
   /** The label of the first class in records; labels are told with it taken off. */
   readonly labelOffset?: number | undefined;
 }
+
+const verifySettings: NamesOf<VerifySettings> = { path: true, keys: true, labelOffset: true };
 
 interface VerifyHooks {
   /** Called about ten times a second. */
@@ -118,6 +121,7 @@ export const MOST_COPIES = 100;
  * @throws DataError when there is no data set at the path.
  */
 export async function verifyData(settings: VerifySettings, hooks: VerifyHooks = {}): Promise<VerifyReport> {
+  refuseUnknown(settings, verifySettings, "verifyData");
   const verification = new Verification(hooks);
   for (const opened of await openParts(settings)) await verification.look(opened);
   return verification.report();

@@ -5,7 +5,9 @@
  */
 
 import { UsageError } from "../core/error.js";
+import { unknownSetting } from "../core/nearest-name.js";
 import { accepts, expectation, fromText, type Setting } from "./setting-kinds.js";
+import { whatIsMeant } from "./unknown-name.js";
 import { type GivenSettings, type SettingName, settingNames, type Settings, settings } from "./settings.js";
 
 /** The setting that `name` or one of its aliases stands for; dashes and underscores are alike. */
@@ -54,6 +56,46 @@ export function readSettings(given: Readonly<Record<string, unknown>>): GivenSet
     read[name] = readSetting(name, value);
   }
   return read as GivenSettings;
+}
+
+/**
+ * The settings and options that a program gives to one of our functions: checked as a command line is, and refused where
+ * the function does not take them, in the same words.
+ *
+ * @param call the function's name
+ * @param own its options that are no settings, handed on as they are
+ */
+export function readCall<T extends object>(
+  given: T,
+  call: string,
+  taken: readonly SettingName[],
+  own: readonly string[] = [],
+): T {
+  const read: Record<string, unknown> = {};
+  for (const [key, value] of Object.entries(given)) {
+    if (value === undefined) continue;
+    const setting = findSetting(key);
+    const name = own.includes(key)
+      ? key
+      : setting !== undefined && taken.includes(setting)
+        ? setting
+        : undefined;
+    if (name === undefined) {
+      const known = [...taken, ...own];
+      throw unknownSetting(
+        key,
+        whatIsMeant(key, known, (each) => each, call),
+        known,
+        call,
+      );
+    }
+    if (name in read) {
+      const what = `${name} is given twice, as ${key} too`;
+      throw new UsageError({ what, where: call, safe: "Nothing was read or written" });
+    }
+    read[name] = own.includes(key) ? value : readSetting(name as SettingName, value);
+  }
+  return read as T;
 }
 
 /** What was taken for what it misprints, a sentence each. */

@@ -3,6 +3,7 @@
  * table; any other is compared with our names by its letters. It is never taken for what it might mean.
  */
 
+import { lettersOf, nearest } from "../core/nearest-name.js";
 import { type SettingName, settings } from "./settings.js";
 
 /** How a name is written where it is asked for: `--lr` on a command line, `lr` in a program. */
@@ -123,42 +124,4 @@ export function whatIsMeant(
 
 function same(answer: Answer, ...words: readonly string[]): Readonly<Record<string, Answer>> {
   return Object.fromEntries(words.map((word) => [word, answer]));
-}
-
-/** `batchSize`, `batch-size` and `Batch_Size` have the same letters. */
-function lettersOf(name: string): string {
-  return name.replace(/[-_]/g, "").toLowerCase();
-}
-
-/** The one of the names that takes the fewest slips, where they are few for its length. */
-function nearest(
-  plain: string,
-  names: readonly string[],
-): { readonly name: string; readonly distance: number } | undefined {
-  const [best] = names
-    .map((name) => ({ name, distance: slips(plain, lettersOf(name)) }))
-    .sort((a, b) => a.distance - b.distance);
-  if (best === undefined || best.distance > Math.max(1, Math.floor(0.3 * plain.length))) return undefined;
-  return plain.length < 3 && best.distance > 0 ? undefined : best;
-}
-
-/**
- * Letters left out, put in, mistaken or swapped with their neighbour that lie between two words.
- *
- * Source: the optimal string alignment distance (Boytsov 2011, "Indexing methods for approximate dictionary searching", 2.1).
- */
-function slips(a: string, b: string): number {
-  let [before, row] = [[] as number[], Array.from({ length: b.length + 1 }, (_, j) => j)];
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) {
-      const isSame = a[i - 1] === b[j - 1];
-      let least = Math.min((row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1, (row[j - 1] ?? 0) + (isSame ? 0 : 1));
-      if (i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1])
-        least = Math.min(least, (before[j - 2] ?? 0) + 1);
-      next.push(least);
-    }
-    [before, row] = [row, next];
-  }
-  return row[b.length] ?? 0;
 }

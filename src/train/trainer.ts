@@ -46,8 +46,8 @@ import { Summaries } from "../run/summaries.js";
 import { augmentationOf } from "../settings/augmentation.js";
 import { lossScaling } from "../settings/loss-scaling.js";
 import { scaledRate } from "../settings/resolve-settings.js";
-import { valuesOf } from "../settings/read-settings.js";
-import { type GivenSettings, settings as table } from "../settings/settings.js";
+import { readCall, respelt, valuesOf } from "../settings/read-settings.js";
+import { type GivenSettings, settings as table, settingsOf } from "../settings/settings.js";
 import { agreeOnPlan } from "./agreement.js";
 import { dropoutMask } from "./dropout.js";
 import { Evaluations } from "./evaluation.js";
@@ -89,15 +89,17 @@ export interface TrainResult {
  * @throws RiffleError; the class says what kind of problem, and its exit code.
  */
 export async function train(
-  given: GivenSettings,
+  asked: GivenSettings,
   report: Reporter = () => undefined,
   signal?: AbortSignal,
 ): Promise<TrainResult> {
+  const given = readCall(asked, "train", settingsOf("train"));
   const runDir =
     given.resume === undefined
       ? resolve(given.log_dir ?? table.log_dir.default)
       : await runFolderOf(resolve(given.resume));
   const journal = new Journal(report);
+  for (const what of respelt(asked)) journal.warn(what);
   const patience = given.rank_timeout ?? table.rank_timeout.default;
   const ranks = await joinRanks(patience);
   const advice = given.resume === undefined ? "Nothing was written." : "The run is as it was.";

@@ -28,6 +28,7 @@ import { inputInWords, metadataOf } from "./export-metadata.js";
 import { networkToOnnx, type OnnxInput } from "./network-to-onnx.js";
 import { exportTfCheckpoint, tfStateOf } from "./export-tf-checkpoint.js";
 import { importTfCheckpoint } from "./tf-checkpoint.js";
+import { type NamesOf, refuseUnknown } from "../core/nearest-name.js";
 
 export const exportFormats = ["safetensors", "safetensors-torchvision", "tf-checkpoint", "onnx"] as const;
 export type ExportFormat = (typeof exportFormats)[number];
@@ -48,6 +49,15 @@ export interface ExportOptions {
   readonly input?: OnnxInput;
   readonly overwrite?: boolean;
 }
+
+const exportOptions: NamesOf<ExportOptions> = {
+  format: true,
+  output: true,
+  weights: true,
+  keepBatchNorm: true,
+  input: true,
+  overwrite: true,
+};
 
 export interface ExportResult {
   readonly format: ExportFormat;
@@ -77,6 +87,7 @@ interface TensorCheck {
  * @throws CheckpointError, UsageError, ResourceError; then nothing stands under the output's name that did not before.
  */
 export async function exportRun(path: string, options: ExportOptions): Promise<ExportResult> {
+  refuseUnknown(options, exportOptions, "exportRun");
   const given = resolve(path);
   const source = (await meansOwn(given))
     ? await readCheckpoint(given, (found) => {

@@ -22,6 +22,7 @@ import { describe, type Said } from "./describe.js";
 import { fillFrom, fillOutputs, layoutOf } from "./fill.js";
 import { isClassifier, isHead, listOf, recognise, type Recognised, type WeightChoice } from "./match.js";
 import { useWeights, type WeightsFile } from "./open.js";
+import { type NamesOf, refuseUnknown } from "../core/nearest-name.js";
 
 export const classifierChoices = ["keep", "drop"] as const;
 
@@ -39,6 +40,18 @@ export interface ImportOptions extends Said {
   /** The network is to be used as it is: one without a classifier is refused, whatever else is said. */
   readonly isForUse?: boolean | undefined;
 }
+
+const importOptions: NamesOf<ImportOptions> = {
+  classNames: true,
+  imageSize: true,
+  evalResize: true,
+  variant: true,
+  weights: true,
+  classes: true,
+  classifier: true,
+  seed: true,
+  isForUse: true,
+};
 
 /** A network read from elsewhere. */
 export interface Imported {
@@ -58,6 +71,7 @@ export interface Imported {
  * @throws CheckpointError, UsageError
  */
 export function importWeights(path: string, options: ImportOptions = {}): Promise<Imported> {
+  refuseUnknown(options, importOptions, "importWeights");
   return useWeights(path, async (file) => {
     const recognised = recognise(file, options);
     const { variant, width, found } = recognised;

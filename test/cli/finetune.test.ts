@@ -49,7 +49,7 @@ async function inProcess(argv: readonly string[]): Promise<string> {
 suite("riffle finetune", () => {
   test("wants a folder, once", async () => {
     await assert.rejects(inProcess(["finetune"]), /no pictures to learn from.*riffle-vision finetune photos$/);
-    await assert.rejects(inProcess(["finetune", "photos", "--data_dir", "photos"]), /given twice/);
+    await assert.rejects(inProcess(["finetune", "photos", "--data_dir", "photos"]), /two answers/);
   });
 
   test("shows the defaults of its recipe", async () => {

@@ -107,7 +107,7 @@ suite("docs/serve.md", () => {
     assert.equal(lines.length, 2);
     const printed = await Promise.all(
       lines.map((line) => {
-        assert.match(line, /^riffle predict /);
+        assert.match(line, /^npx riffle-vision predict /);
         return output("sh", ["-c", line.replace("riffle", `"${process.execPath}" "${program}"`)]);
       }),
     );

@@ -17,6 +17,7 @@ import { loadSharp } from "../../core/sharp.js";
 import { objectClasses } from "./classes.js";
 import type { ObjectBox } from "../../data/pictures/augment.js";
 import { drawPicture } from "./picture.js";
+import { type NamesOf, refuseUnknown } from "../../core/nearest-name.js";
 
 export interface DrawSettings {
   /** Where the set is to stand. */
@@ -28,6 +29,14 @@ export interface DrawSettings {
   readonly train: number;
   readonly validation: number;
 }
+
+const drawSettings: NamesOf<DrawSettings> = {
+  folder: true,
+  seed: true,
+  size: true,
+  train: true,
+  validation: true,
+};
 
 /** Called with the pictures written so far and the pictures in all. */
 export type DrawProgress = (done: number, total: number) => void;
@@ -49,6 +58,7 @@ export async function drawFolder(
   progress: DrawProgress = () => {},
   signal?: AbortSignal,
 ): Promise<number> {
+  refuseUnknown(settings, drawSettings, "drawFolder");
   const { folder, seed, size, train, validation } = settings;
   const record = JSON.stringify({ drawing: DRAWING, seed, size, train, validation }) + "\n";
   if (existsSync(folder)) {

@@ -30,6 +30,7 @@ import {
   type FolderOrArchive,
 } from "./sources.js";
 import { byCodePoint } from "../../data/picture-folder.js";
+import { type NamesOf, refuseUnknown } from "../../core/nearest-name.js";
 
 export interface ExploreSettings {
   /** Its folder or archive; without it classes are numbered by their sorted names. */
@@ -42,6 +43,15 @@ export interface ExploreSettings {
   /** Replace files that stand there and hold something else. */
   readonly overwrite: boolean;
 }
+
+const exploreSettings: NamesOf<ExploreSettings> = {
+  devkit: true,
+  train: true,
+  annotations: true,
+  validation: true,
+  output: true,
+  overwrite: true,
+};
 
 export interface ExploreReport {
   /** What the numbers of the classes come from. */
@@ -95,6 +105,7 @@ export async function explore(
   progress: ExploreProgress = () => {},
   signal?: AbortSignal,
 ): Promise<ExploreReport> {
+  refuseUnknown(settings, exploreSettings, "explore");
   await provePlace(settings.output);
   const leftOut = new Tally();
   const devkit = settings.devkit === undefined ? undefined : await readDevkit(settings.devkit);

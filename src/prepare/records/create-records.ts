@@ -31,6 +31,7 @@ import type { PictureRow, RecordFormats } from "./build-record.js";
 import { readLabels } from "./labels.js";
 import { RecordBuilders } from "./record-builders.js";
 import { type FinishedShard, RecordFolder, type RecordPlan, shardName, SKIPPED_FILE } from "./record-plan.js";
+import { type NamesOf, refuseUnknown } from "../../core/nearest-name.js";
 
 export interface CreateSettings {
   /** CSV with the columns path and wordnet_id; just_name, or else the file's name, is the key of the boxes. */
@@ -49,6 +50,18 @@ export interface CreateSettings {
   /** Threads that read and build; the bytes do not depend on it. */
   readonly jobs?: number | undefined;
 }
+
+const createSettings: NamesOf<CreateSettings> = {
+  metadata: true,
+  labels: true,
+  boxes: true,
+  output: true,
+  shards: true,
+  seed: true,
+  verify: true,
+  formats: true,
+  jobs: true,
+};
 
 interface CreateHooks {
   /** Called about ten times a second. */
@@ -101,6 +114,7 @@ export async function createRecords(
   settings: CreateSettings,
   hooks: CreateHooks = {},
 ): Promise<CreateResult> {
+  refuseUnknown(settings, createSettings, "createRecords");
   const source = await readSource(settings, hooks);
   const plan = await planOf(settings, source);
   const folder = await RecordFolder.open(settings.output, plan, hooks.note ?? (() => {}));

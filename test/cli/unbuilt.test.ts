@@ -1,0 +1,168 @@
+/** What is said where the installation failed: no engine, one that does not load, nothing installed, an old Node; and what a package holds. */
+
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join, posix } from "node:path";
+import { after, before, suite, test } from "node:test";
+
+import { program, repository as root } from "../support/paths.js";
+
+const scratch = mkdtempSync(join(tmpdir(), "riffle-unbuilt-"));
+const main = join(scratch, "dist", "src", "cli", "main.js");
+const engine = join(scratch, "build", "riffle.node");
+const modules = join(scratch, "node_modules");
+before(() => {
+  cpSync(join(root, "dist", "src"), join(scratch, "dist", "src"), {
+    recursive: true,
+    filter: (path) => !/\.(test\.js|map|d\.ts)$/.test(path),
+  });
+  cpSync(join(root, "package.json"), join(scratch, "package.json"));
+  cpSync(join(root, "scripts", "start.mjs"), join(scratch, "scripts", "start.mjs"));
+  symlinkSync(join(root, "node_modules"), modules);
+});
+after(() => rmSync(scratch, { recursive: true, force: true }));
+
+function node(...argv: string[]) {
+  return spawnSync(process.execPath, argv, { cwd: scratch, encoding: "utf8" });
+}
+
+suite("without an engine", () => {
+  test("doctor says so, what to do, and all else that it finds", () => {
+    const { status, stdout, stderr } = node(main, "doctor");
+    assert.equal(status, 6, stderr);
+    assert.match(
+      stdout,
+      /^engine +missing +not built\n.*Build it: npm run build:native \(it needs a C\+\+20 compiler: /m,
+    );
+    for (const name of ["records", "memory", "Node"]) assert.match(stdout, new RegExp(`^${name} `, "m"));
+    assert.equal(stderr, "");
+  });
+
+  test("npm start says so, and nothing is drawn", () => {
+    const start = JSON.parse(readFileSync(join(scratch, "package.json"), "utf8")) as {
+      scripts: { start: string };
+    };
+    assert.equal(start.scripts.start, "node scripts/start.mjs");
+    const { status, stderr } = node("scripts/start.mjs");
+    assert.equal(status, 6);
+    assert.equal(
+      stderr,
+      "riffle: the engine is not built.\n  npm run build builds it, or says what stops it; then npm start\n",
+    );
+    assert.ok(!existsSync(join(scratch, "runs")));
+  });
+
+  test("one that does not load is told from one that is not there", (context) => {
+    mkdirSync(join(scratch, "build"));
+    writeFileSync(engine, "not a library");
+    context.after(() => rmSync(join(scratch, "build"), { recursive: true }));
+    assert.match(node(main, "doctor").stdout, /^engine +missing +built, but does not load\n.*Build it: /m);
+    const { status, stderr } = node("scripts/start.mjs");
+    assert.equal(status, 6);
+    assert.match(stderr, /^riffle: .*the native engine does not load.*\n {2}Build it: npm run build:native/);
+    assert.ok(!existsSync(join(scratch, "runs")), "pictures were drawn for nothing");
+  });
+
+  test("of a package in a project, npm builds it again", (context) => {
+    const project = mkdtempSync(join(tmpdir(), "riffle-project-"));
+    context.after(() => rmSync(project, { recursive: true, force: true }));
+    const installed = join(project, "node_modules", "riffle-vision");
+    cpSync(join(scratch, "dist"), join(installed, "dist"), { recursive: true });
+    cpSync(join(scratch, "package.json"), join(installed, "package.json"));
+    symlinkSync(join(root, "node_modules"), join(installed, "node_modules"));
+    assert.match(
+      node(join(installed, "dist", "src", "cli", "main.js"), "doctor").stdout,
+      /Build it: npm rebuild riffle-vision \(/,
+    );
+  });
+});
+
+suite("without packages, or with an old Node", () => {
+  test("the program says what to do", (context) => {
+    rmSync(modules);
+    context.after(() => symlinkSync(join(root, "node_modules"), modules));
+    const { status, stderr } = node(main, "doctor");
+    assert.equal(status, 6);
+    assert.match(stderr, /^riffle: not all that it needs is installed: .*\n {2}Install it: npm ci\n$/);
+    assert.match(node("scripts/start.mjs").stderr, /nothing is installed yet/);
+  });
+
+  for (const [version, isRefused] of [
+    ["16.20.2", true],
+    ["20.9.0", true],
+    ["20.15.0", false],
+    ["24.1.0", false],
+  ] as const) {
+    test(`Node ${version} is ${isRefused ? "refused in two lines" : "taken"}`, () => {
+      const pretend = `data:text/javascript,Object.defineProperty(process.versions,"node",{value:"${version}"})`;
+      const { status, stderr } = node("--import", pretend, program, "inspect", "--help");
+      assert.equal(status, isRefused ? 6 : 0, stderr);
+      const words = `riffle: this is Node ${version}, and Riffle needs 20.15 or later.\n  Install a newer one: `;
+      assert.equal(stderr.startsWith(words), isRefused, stderr);
+    });
+  }
+
+  test("the oldest Node is the one that package.json names", () => {
+    const { engines } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as {
+      engines: { node: string };
+    };
+    assert.equal(engines.node, ">=20.15");
+  });
+
+  test("what is looked at first loads nothing else before it has looked", () => {
+    assert.doesNotMatch(readFileSync(program, "utf8"), /^import |\?\.|\?\?/m);
+  });
+});
+
+suite("the package", () => {
+  const { stdout } = spawnSync("npm", ["pack", "--dry-run", "--json", "--ignore-scripts"], {
+    cwd: root,
+    encoding: "utf8",
+  });
+  const [packed] = JSON.parse(stdout) as { files: { path: string }[] }[];
+  const files = new Set(packed?.files.map(({ path }) => path));
+
+  test("holds what its pages link to", () => {
+    let seen = 0;
+    for (const page of [...files].filter((path) => path.endsWith(".md"))) {
+      for (const [, target = ""] of readFileSync(join(root, page), "utf8").matchAll(
+        /\]\(([^)#:]+)(?:#[^)]*)?\)/g,
+      )) {
+        seen++;
+        const path = posix.join(posix.dirname(page), target).replace(/\/$/, "");
+        const isThere = files.has(path) || [...files].some((each) => each.startsWith(`${path}/`));
+        assert.ok(isThere, `${page} links to ${target}, which is not in the package`);
+      }
+    }
+    assert.ok(seen > 50, `only ${seen} links found`);
+  });
+
+  test("holds the pages and scripts that its messages name", () => {
+    let seen = 0;
+    for (const path of [...files].filter((each) => each.startsWith("dist/src/") && each.endsWith(".js"))) {
+      const text = readFileSync(join(root, path), "utf8").replace(/^\s*(\*|\/\*|\/\/).*$/gm, "");
+      for (const [name] of text.matchAll(/\b(docs|test)\/[\w/-]+\.(md|sh|json)\b/g)) {
+        seen++;
+        assert.ok(files.has(name), `${path} names ${name}`);
+      }
+    }
+    assert.ok(seen > 5, `only ${seen} found`);
+  });
+
+  test("holds no tests and no sources but the engine's", () => {
+    assert.deepEqual([...files].filter((path) => /\.test\.|^src\/|^native\/test\//.test(path)), []); // prettier-ignore
+    for (const path of ["scripts/build-native.mjs", "native/binding/door.h", "dist/src/cli/start.js"])
+      assert.ok(files.has(path), path);
+  });
+});
