@@ -36,6 +36,7 @@ after(() => servers.forEach((server) => server.closeAllConnections()));
 const seen: { url: string; range: string | undefined; ifRange: string | undefined }[] = [];
 beforeEach(() => {
   seen.length = 0;
+  breakOff = () => undefined;
 });
 
 async function serve(answer: Answer): Promise<string> {
@@ -64,11 +65,14 @@ function whole(response: ServerResponse, { headers: { range } }: IncomingMessage
   response.end(rest);
 }
 
-/** Half of it, then the connection is gone. */
+/** Half of it, and when that has arrived the connection is gone. */
 function half(response: ServerResponse): void {
   response.writeHead(200, { etag: '"a"', "content-length": content.length });
-  response.write(content.subarray(0, HALF), () => setTimeout(() => response.destroy(), 20));
+  response.write(content.subarray(0, HALF));
+  breakOff = () => response.destroy();
 }
+
+let breakOff = (): void => undefined;
 
 function fetchIt(
   wanted: Wanted,
@@ -76,7 +80,11 @@ function fetchIt(
   signal?: AbortSignal,
   watch: (done: number, total: number) => void = () => undefined,
 ): ReturnType<typeof download> {
-  return download(wanted, watch, signal, patience);
+  const onProgress = (done: number, total: number): void => {
+    watch(done, total);
+    if (done === HALF) breakOff();
+  };
+  return download(wanted, onProgress, signal, patience);
 }
 
 function filesOf({ path }: Wanted): string[] {

@@ -5,21 +5,23 @@
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { existsSync, readdirSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { PassThrough } from "node:stream";
 import { after, before, suite, test } from "node:test";
+import { setImmediate } from "node:timers/promises";
 
 import { weightsLines } from "../../src/cli/report-run.js";
 import { runRiffle } from "../../src/cli/riffle.js";
 import { openTerminal } from "../../src/cli/terminal.js";
 import { RiffleError } from "../../src/core/error.js";
 import { drawFolder } from "../../src/prepare/draw/draw-folder.js";
-import { published } from "../../src/weights/published.js";
+import { type Published, published } from "../../src/weights/published.js";
 import { program } from "../support/paths.js";
-import { scratch } from "../support/tiny-run.js";
+import { drawnWeights, scratch } from "../support/tiny-run.js";
 
 const folder = scratch();
 const photos = join(folder, "photos");
@@ -38,12 +40,17 @@ function riffle(argv: readonly string[]): Promise<{ readonly code: number | null
   return new Promise((ended) => child.on("close", (code) => ended({ code, stderr })));
 }
 
-/** What a command line prints on stdout. @throws what the command throws */
-async function inProcess(argv: readonly string[]): Promise<string> {
-  const printed: Uint8Array[] = [];
-  const stdout = new PassThrough().on("data", (chunk: Uint8Array) => printed.push(chunk));
-  await runRiffle(argv, openTerminal(false, { stdout, stderr: new PassThrough().resume() }));
-  return Buffer.concat(printed).toString();
+/** What a command line prints. @throws what the command throws */
+async function inProcess(
+  argv: readonly string[],
+): Promise<{ readonly stdout: string; readonly stderr: string }> {
+  const printed = { stdout: "", stderr: "" };
+  const stream = (name: keyof typeof printed): PassThrough =>
+    new PassThrough().setEncoding("utf8").on("data", (text: string) => (printed[name] += text));
+  const terminal = openTerminal(false, { stdout: stream("stdout"), stderr: stream("stderr") });
+  assert.equal(await runRiffle(argv, terminal), 0);
+  await setImmediate();
+  return printed;
 }
 
 suite("riffle finetune", () => {
@@ -53,7 +60,7 @@ suite("riffle finetune", () => {
   });
 
   test("shows the defaults of its recipe", async () => {
-    const stdout = await inProcess(["finetune", "--help"]);
+    const { stdout } = await inProcess(["finetune", "--help"]);
     assert.match(stdout, /^ {2}npx riffle-vision finetune photos$/m);
     assert.match(stdout, /Defaults are those of recipe fine-tune\./);
     assert.match(stdout, /--init_from <path>[^]*?default: imagenet/);
@@ -65,11 +72,14 @@ suite("weights that are named", () => {
   const servers: Server[] = [];
   after(() => servers.forEach((server) => server.close().closeAllConnections()));
 
-  async function serve(status: number): Promise<{ readonly asked: string[] }> {
+  async function serve(
+    status: number,
+    bytes: string | Uint8Array = "other bytes",
+  ): Promise<{ readonly asked: string[] }> {
     const asked: string[] = [];
     const server = createServer((request, response) => {
       asked.push(request.url ?? "");
-      response.writeHead(status).end("other bytes");
+      response.writeHead(status).end(bytes);
     });
     servers.push(server);
     await new Promise<void>((listening) => server.listen(0, "127.0.0.1", listening));
@@ -117,6 +127,41 @@ suite("weights that are named", () => {
     await refusedWith(2, /warm-up/, [photos, "--warmup_epochs", "9", "--max_epochs", "3"]);
     await refusedWith(3, /nowhere/, [join(folder, "nowhere")]);
     assert.deepEqual(asked, []);
+  });
+
+  test("are fetched, said in the header, and trained from; the run goes on under their name", async (context) => {
+    const weights = readFileSync(join(await drawnWeights(folder), "best", "weights.safetensors"));
+    const sha256 = createHash("sha256").update(weights).digest("hex");
+    // Weights of the test's own in the place of torchvision's: nobody else has bytes with the published checksum.
+    const table = published as Record<0.5, Published>;
+    const usual = table[0.5];
+    context.after(() => (table[0.5] = usual));
+    table[0.5] = { ...usual, sha256: sha256.slice(0, 10), bytes: weights.length };
+    const { asked } = await serve(200, weights);
+    const options = ["--image_size", "32", "--max_epochs", "2", "--log_dir", run];
+    const { stderr } = await inProcess([
+      "finetune",
+      photos,
+      "--from",
+      "torchvision/0.5x",
+      ...options,
+      "--max_train_steps",
+      "1",
+    ]);
+    assert.match(stderr, /^fetching .* kB/m);
+    assert.match(
+      stderr,
+      new RegExp(`^Weights .*\\n +fetched, SHA-256 ${sha256.slice(0, 10)}… as published`, "m"),
+    );
+    assert.match(stderr, /^Network +shufflenet-v2 0\.5x \(torchvision\)/m);
+    assert.deepEqual(readdirSync(kept), [usual.file]);
+    const { settings } = JSON.parse(readFileSync(join(run, "recipe.json"), "utf8")) as {
+      settings: { init_from: string };
+    };
+    assert.equal(settings.init_from, "torchvision/0.5x");
+    await inProcess(["train", "--resume", run, "--max_train_steps", "2"]);
+    assert.ok(existsSync(join(run, "step-2")));
+    assert.equal(asked.length, 1);
   });
 
   test("are said in a header of 80 columns", () => {

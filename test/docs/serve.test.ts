@@ -108,7 +108,7 @@ suite("docs/serve.md", () => {
     const printed = await Promise.all(
       lines.map((line) => {
         assert.match(line, /^npx riffle-vision predict /);
-        return output("sh", ["-c", line.replace("riffle", `"${process.execPath}" "${program}"`)]);
+        return output("sh", ["-c", line.replace("npx riffle-vision", `"${process.execPath}" "${program}"`)]);
       }),
     );
     assert.match(printed[0] ?? "", new RegExp(`^- +${expected[0]?.name} [\\d.]+ %`));
