@@ -16,6 +16,7 @@ import { importCommand } from "./import.js";
 import { inspectCommand } from "./inspect.js";
 import { planCommand } from "./plan.js";
 import { predictCommand } from "./predict.js";
+import { reportCommand } from "./report.js";
 import { showDataCommand } from "./show-data.js";
 import { launchCommand } from "./launch.js";
 import type { Terminal } from "./terminal.js";
@@ -26,6 +27,7 @@ export const commands: readonly CliCommand[] = [
   trainCommand,
   evaluateCommand,
   predictCommand,
+  reportCommand,
   launchCommand,
   showDataCommand,
   importCommand,

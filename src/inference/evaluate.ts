@@ -58,7 +58,7 @@ import { readSettings } from "../settings/read-settings.js";
 import { type GivenSettings, settings as table } from "../settings/settings.js";
 import { importTfCheckpoint, type TfCheckpoint } from "../weights/tf-checkpoint.js";
 
-interface EvaluationStartEvent {
+export interface EvaluationStartEvent {
   readonly event: "start";
   readonly checkpoint: string;
   readonly step: number;
@@ -89,6 +89,22 @@ export type EvaluateEvent =
   | WarningEvent
   | EvaluationEndEvent;
 
+/** Who looks at each picture as it is scored, and at the set once all are, while it is open. */
+export interface Examiner {
+  /** `output` is the network's for the picture's class; `logits` are [classes], valid during the call. */
+  picture(sample: number, output: number, logits: Float32Array): void;
+  /** `set` as it is stored: whether to turn its pictures, `model` says. */
+  scored(scored: ScoredSet): Promise<void>;
+}
+
+export interface ScoredSet {
+  readonly start: EvaluationStartEvent;
+  readonly set: Dataset;
+  readonly scores: Scores;
+  /** Left out of it. */
+  readonly bad: readonly BadImage[];
+}
+
 /** A compiled network and the run that executes it. */
 export interface LoadedNetwork {
   readonly program: Program;
@@ -99,6 +115,7 @@ export interface LoadedNetwork {
  * Scores a checkpoint (a run's folder means its `best/`) on the validation set it was trained with, or on the data given;
  * weights from elsewhere (weights/open.ts) on the data given.
  * Without a path it is the newest whole checkpoint in `given.checkpoint_dir`, else in `given.log_dir`, of either format.
+ * `examiner` looks at every picture on the way.
  *
  * @throws CheckpointError, DataError
  */
@@ -107,6 +124,7 @@ export async function evaluate(
   given: GivenSettings,
   report: (event: EvaluateEvent) => void = () => undefined,
   signal?: AbortSignal,
+  examiner?: Examiner,
 ): Promise<Scores> {
   const trained =
     checkpointPath === undefined
@@ -114,7 +132,7 @@ export async function evaluate(
       : ofNetwork(await findNetwork(checkpointPath, { variant: given.variant }));
   for (const what of trained.passedOver) report({ event: "warning", what: `passed over ${what}` });
   return closing(
-    (atEnd) => evaluateOn(trained, given, atEnd, report, signal),
+    (atEnd) => evaluateOn(trained, given, atEnd, report, { signal, examiner }),
     (what) => report({ event: "warning", what }),
   );
 }
@@ -124,12 +142,12 @@ async function evaluateOn(
   given: GivenSettings,
   atEnd: AtEnd,
   report: (event: EvaluateEvent) => void,
-  signal: AbortSignal | undefined,
+  { signal, examiner }: { readonly signal: AbortSignal | undefined; readonly examiner: Examiner | undefined },
 ): Promise<Scores> {
   const { dataDir, dataset, model, part, unused } = await openScored(trained, given, atEnd, report);
   const network = await loadNetwork(model, given, report);
   atEnd(() => network.run.close());
-  report({
+  const start: EvaluationStartEvent = {
     event: "start",
     checkpoint: trained.path,
     step: trained.step,
@@ -140,8 +158,16 @@ async function evaluateOn(
     records: recordsEvent(dataset),
     model,
     origin: trained.origin ?? null,
-  });
-  const options = { model, maxBadImages: badImageLimit(given), ...(signal === undefined ? {} : { signal }) };
+  };
+  report(start);
+  const bad: BadImage[] = [];
+  const options = {
+    model,
+    maxBadImages: badImageLimit(given),
+    onBadImage: (image: BadImage) => void bad.push(image),
+    examiner,
+    ...(signal === undefined ? {} : { signal }),
+  };
   const [scores] = (await score(network, dataset, [trained.weights], options, report)) ?? [];
   if (scores === undefined) {
     throw new UsageError({
@@ -150,6 +176,7 @@ async function evaluateOn(
       safe: "Nothing was written",
     });
   }
+  await examiner?.scored({ start, set: dataset, scores, bad });
   report({ event: "end", ...scores });
   return scores;
 }
@@ -214,11 +241,13 @@ export async function score(
     readonly known?: readonly BadImage[];
     /** Those that share the set; this process alone when absent. */
     readonly ranks?: Pick<Ranks, "rank" | "size" | "gather"> | undefined;
+    /** Looks at what the first candidate makes of this rank's share. */
+    readonly examiner?: Pick<Examiner, "picture"> | undefined;
   },
   report: (event: EvaluatingEvent | BadImageEvent) => void,
 ): Promise<Scores[] | undefined> {
   const { program, run } = network;
-  const { model, maxBadImages, signal, known = [], ranks = ALONE } = options;
+  const { model, maxBadImages, signal, known = [], ranks = ALONE, examiner } = options;
   const { rank, size } = ranks;
   const labels = labelsFor(dataset, model);
   const keepers = candidates.map(() => new ScoreKeeper(Math.ceil(Math.max(0, dataset.size - rank) / size)));
@@ -236,6 +265,12 @@ export async function score(
       isLoaded = true;
       const logits = await run.infer(imagesOf(batch, program), batch.count);
       keepers[i]?.add(places, logits, expected, batch.count, program.classes);
+      if (i === 0 && examiner !== undefined) {
+        for (let row = 0; row < batch.count; row++) {
+          const own = logits.subarray(row * program.classes, (row + 1) * program.classes);
+          examiner.picture(batch.samples[row] as number, expected[row] as number, own);
+        }
+      }
     }
     batch.release();
   };

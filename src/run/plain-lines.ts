@@ -61,6 +61,8 @@ export class PlainLines {
           `ended after step ${event.step}, ${event.images_per_second.toFixed(2)} images/sec` +
             (event.skipped === 0 ? "" : `, ${event.skipped} steps skipped`),
         ];
+      case "report":
+        return [`report ${event.path}`];
       case "preparing":
       case "evaluating":
         return [];
