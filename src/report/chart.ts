@@ -6,7 +6,7 @@
 import { plain } from "./figures.js";
 import { html } from "./markup.js";
 
-/** A longer series is drawn by the means of as many stretches. */
+/** A series has no more: more would be pixels. */
 export const MOST_POINTS = 240;
 
 export interface Point {
@@ -32,9 +32,9 @@ export interface Chart {
   readonly yText?: (value: number) => string;
 }
 
-const WIDTH = 640;
-const HEIGHT = 260;
-const MARGIN = { left: 58, right: 16, top: 14, bottom: 40 } as const;
+const WIDTH = 420;
+const HEIGHT = 240;
+const MARGIN = { left: 50, right: 18, top: 14, bottom: 40 } as const;
 
 export function chartSvg({ title, series, xLabel, isShare = false, yText = (y) => plain(y) }: Chart): string {
   const points = series.flatMap(({ points }) => points);
@@ -88,11 +88,11 @@ ${strips(series, x).join("\n")}
 </svg></figure>`;
 }
 
-/** The means of stretches of equally many values, in their order; all of them where they are few. */
-export function thinned<T>(values: readonly T[], mean: (stretch: readonly T[]) => T): T[] {
-  if (values.length <= MOST_POINTS) return [...values];
-  return Array.from({ length: MOST_POINTS }, (_, i) => {
-    const at = (end: number): number => Math.floor((end * values.length) / MOST_POINTS);
+/** The means of `most` stretches of equally many values, in their order; all of them where they are no more. */
+export function thinned<T>(values: readonly T[], most: number, mean: (stretch: readonly T[]) => T): T[] {
+  if (values.length <= most) return [...values];
+  return Array.from({ length: most }, (_, i) => {
+    const at = (end: number): number => Math.floor((end * values.length) / most);
     return mean(values.slice(at(i), at(i + 1)));
   });
 }

@@ -93,9 +93,12 @@ export function pictureWords(model: ModelDescription): string {
 }
 
 /** Rows of what the run was, a title and its words; what is not known is left out. */
-export function aboutRows({ folder, history, model }: ReportContent): [title: string, text: string][] {
+export function aboutRows(
+  { folder, history, model }: ReportContent,
+  shown: (path: string) => string = (path) => path,
+): [title: string, text: string][] {
   const { start, end } = history;
-  const rows: [string, string][] = [["Run", folder]];
+  const rows: [string, string][] = [["Run", shown(folder)]];
   if (model !== null) rows.push(["Network", networkWords(model)], ["Pictures are", pictureWords(model)]);
   else if (start !== null)
     rows.push(["Network", `${start.network}, ${start.classes} classes, ${start.image_size} px`]);
@@ -104,7 +107,11 @@ export function aboutRows({ folder, history, model }: ReportContent): [title: st
   rows.push(["Trained numbers", whole(start.parameters)]);
   const data = settings["train_data_dir"] ?? settings["data_dir"];
   const where =
-    settings["synthetic"] === true ? "synthetic pictures of noise" : String(data ?? "not recorded");
+    settings["synthetic"] === true
+      ? "synthetic pictures of noise"
+      : data === undefined
+        ? "not recorded"
+        : shown(String(data));
   const held =
     start.validation_images === 0 ? "none held out" : `${whole(start.validation_images)} to be scored`;
   rows.push(["Data", `${where}: ${whole(start.train_images)} pictures trained on, ${held}`]);
@@ -125,7 +132,7 @@ export function aboutRows({ folder, history, model }: ReportContent): [title: st
     `seed ${settings["seed"]}`,
   ];
   rows.push(["Recipe", `${start.recipe}: ${learning.join(", ")}`]);
-  if (settings["init_from"] !== undefined) rows.push(["Started from", String(settings["init_from"])]);
+  if (settings["init_from"] !== undefined) rows.push(["Started from", shown(String(settings["init_from"]))]);
   const last = end?.step ?? history.steps.at(-1)?.step ?? start.resumed?.step ?? 0;
   const speed = end?.images_per_second == null ? "" : `, ${whole(end.images_per_second)} pictures a second`;
   const resumes = history.beginnings > 1 ? `, resumed ${many(history.beginnings - 1, "time")}` : "";

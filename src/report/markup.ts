@@ -17,7 +17,11 @@ export function html(text: string): string {
 
 /** For a line or a cell of Markdown: no mark of it, and no HTML, begins in the text. */
 export function markdown(text: string): string {
-  return printable(text)
-    .replace(/[\\`*_{}[\]()#+\-!|~:.@$^=]/g, (c) => `\\${c}`)
-    .replace(/[&<>]/g, (c) => entities[c] ?? c);
+  return (
+    printable(text)
+      .replace(/[&<>]/g, (c) => entities[c] ?? c)
+      // A colon within a word begins an address or an emoji, "www." an address.
+      .replace(/[\\`*_[\]|~@$^]|:(?=\S)/g, (c) => `\\${c}`)
+      .replace(/www\./gi, (www) => `&#119;${www.slice(1)}`)
+  );
 }

@@ -1,6 +1,10 @@
-/** A run's model card: what the network is, what it was trained on, how it scores and where not to trust it, in Markdown. */
+/**
+ * A run's model card: what the network is, what it was trained on, how it scores and where not to trust it, in Markdown.
+ *
+ * It is made to be passed on, so its paths are those from the folder that it was made in, not a user's whole ones.
+ */
 
-import { shellWord } from "../core/printable.js";
+import { shellWord, shortPath } from "../core/printable.js";
 import { balancedAccuracy, majorityShare } from "./confusion.js";
 import {
   aboutRows,
@@ -32,17 +36,17 @@ export function modelCard(content: ReportContent): string {
     "",
     "| | |",
     "| --- | --- |",
-    ...aboutRows(content).map(([title, text]) => `| ${title} | ${markdown(text)} |`),
+    ...aboutRows(content, shortPath).map(([title, text]) => `| ${title} | ${markdown(text)} |`),
     "",
     ...(evaluated === null
       ? ["## Scores", "", `No scores: ${markdown(unscored)}.`]
       : scoreLines(evaluated, history)),
     ...(model === null
       ? []
-      : ["", "## Use", "", "```", `npx riffle predict ${shellWord(folder)} photo.jpg`, "```"]),
+      : ["", "## Use", "", "```", `npx riffle predict ${shellWord(shortPath(folder))} photo.jpg`, "```"]),
     ...(history.start === null
       ? []
-      : ["", "## Train it again", "", "```", repeatCommand(history.start, folder), "```"]),
+      : ["", "## Train it again", "", "```", repeatCommand(history.start, folder, shortPath), "```"]),
     "",
     "## To be filled in by whoever publishes it",
     "",

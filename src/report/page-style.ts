@@ -13,7 +13,7 @@ code, pre { font: 13px/1.5 ui-monospace, monospace; } pre { background: var(--ca
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.15rem 1.2rem; margin: 1rem 0; } dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
 .figures { display: flex; flex-wrap: wrap; gap: 0.8rem; margin: 0.8rem 0; } .figures div { background: var(--card); border-radius: 6px; padding: 0.6rem 1rem; }
 .figures b { display: block; font-size: 1.35rem; font-variant-numeric: tabular-nums; } .figures span { color: var(--soft); font-size: 13px; }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 1.2rem; }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); gap: 1.2rem; }
 figure { margin: 0; } .chart figcaption { font-weight: 600; } .key { margin: 0; font-size: 13px; } .key span { margin-right: 1rem; } .key span::before { content: ""; display: inline-block; width: 1.1rem; height: 0; border-top: 3px solid currentColor; vertical-align: middle; margin-right: 0.35rem; }
 .key .training, .key .rate { color: var(--training); } .key .validation { color: var(--validation); }
 svg { width: 100%; height: auto; display: block; } svg text { fill: var(--ink); font: 12px system-ui, sans-serif; }
@@ -25,7 +25,7 @@ circle.training, circle.rate { fill: var(--training); } circle.validation { fill
 th, td { padding: 0.2rem 0.6rem; text-align: right; border-bottom: 1px solid var(--line); vertical-align: bottom; } th { font-weight: 600; } .name { text-align: left; max-width: 18rem; overflow-wrap: anywhere; }
 th button { all: unset; cursor: pointer; font-weight: 600; } th button:focus-visible { outline: 2px solid var(--training); } th button::after { content: "\\2195"; color: var(--soft); padding-left: 0.25rem; } th[aria-sort=ascending] button::after { content: "\\2191"; } th[aria-sort=descending] button::after { content: "\\2193"; }
 .matrix td, .matrix th { border: 1px solid var(--line); padding: 0.2rem 0.4rem; min-width: 2.2rem; text-align: center; } .matrix th.name { text-align: right; max-width: 12rem; }
-.matrix thead th { vertical-align: bottom; font-weight: 400; } .matrix thead span { writing-mode: vertical-rl; transform: rotate(180deg); max-height: 9rem; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.matrix thead th { vertical-align: bottom; font-weight: 400; } .matrix thead span { writing-mode: vertical-rl; transform: rotate(180deg); padding: 0.2rem 0; max-height: 9rem; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .matrix tbody th { font-weight: 400; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .matrix .right { background: color-mix(in srgb, var(--right) calc(var(--s) * 70%), transparent); } .matrix .wrong { background: color-mix(in srgb, var(--wrong) calc(15% + var(--s) * 65%), transparent); } .matrix .none { color: transparent; }
 .pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(10.5rem, 1fr)); gap: 0.9rem; } .pictures figure { background: var(--card); border-radius: 6px; padding: 0.5rem; break-inside: avoid; }
@@ -36,7 +36,7 @@ footer { margin-top: 3rem; color: var(--soft); font-size: 13px; }
   :root { color-scheme: light; --ink: #000; --soft: #444; --paper: #fff; --line: #bbb; --card: #fff; --training: #0b63c4; --validation: #b3470b; --right: #1a7f4b; --wrong: #b3261e; }
   body { margin: 0; max-width: none; font-size: 11pt; } * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
   h2 { break-after: avoid; } figure, tr, .figures div { break-inside: avoid; } .wide { overflow: visible; } th button::after { content: ""; }
-  .charts { grid-template-columns: 1fr 1fr; } .pictures { grid-template-columns: repeat(4, 1fr); } .figures div, .pictures figure { border: 1px solid var(--line); }
+  .charts { grid-template-columns: repeat(3, 1fr); } .charts.two { grid-template-columns: 1fr 1fr; } .pictures { grid-template-columns: repeat(4, 1fr); } .figures div, .pictures figure { border: 1px solid var(--line); }
 }
 `;
 

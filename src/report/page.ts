@@ -10,7 +10,7 @@ import { createHash } from "node:crypto";
 
 import { shellWord } from "../core/printable.js";
 import { BINS, type CalibrationBin } from "./calibration.js";
-import { chartSvg, type Series, thinned } from "./chart.js";
+import { chartSvg, MOST_POINTS, type Series, thinned } from "./chart.js";
 import { balancedAccuracy, type ClassScores, majorityShare } from "./confusion.js";
 import {
   aboutRows,
@@ -36,6 +36,8 @@ const PAIRS_LISTED = 40;
 /** Rows of the table of classes. */
 const MOST_CLASSES = 2000;
 const LAYERS_LISTED = 20;
+/** A run of fewer epochs has so many places on its curves, where it has as many steps. */
+const FEWEST_POINTS = 40;
 
 export function reportPage(content: ReportContent): string {
   const { written, version, evaluated, unscored, profile, remarks } = content;
@@ -48,12 +50,12 @@ export function reportPage(content: ReportContent): string {
       : scores(evaluated, content.history)),
     ...(profile === null ? [] : [timePerLayer(profile)]),
   ];
-  return `<!doctype html>
+  return `<!DOCTYPE html>
 <html lang="en">
 <head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="${policy}">
+<meta charset="utf-8" />
+<meta name="viewport" content="width=device-width, initial-scale=1" />
+<meta http-equiv="Content-Security-Policy" content="${policy}" />
 <title>${html(name)}: report of a Riffle run</title>
 <style>${STYLE}</style>
 </head>
@@ -87,7 +89,9 @@ function commands({ history: { start }, folder, model }: ReportContent): string 
 
 function curves({ steps, evaluations }: History): string[] {
   if (steps.length === 0 && evaluations.length === 0) return [];
-  const drawn = thinned(steps, meanOf);
+  // An epoch's mean says more than a step's noise.
+  const epochs = Math.ceil(steps.at(-1)?.epoch ?? 0);
+  const drawn = thinned(steps, Math.min(MOST_POINTS, Math.max(FEWEST_POINTS, epochs)), meanOf);
   const most = Math.ceil(steps.length / Math.max(1, drawn.length));
   const training = (name: string, value: (point: StepPoint) => number | null, text: (y: number) => string) =>
     seriesOf(name, "training", drawn, value, text);
@@ -255,8 +259,8 @@ function classTable({ start: { model } }: Evaluated, scores: readonly ClassScore
 <div class="wide"><table class="sortable"><thead><tr><th scope="col" class="name"><button type="button">class</button></th>${heads}</tr></thead><tbody>${rows.join("\n")}</tbody></table></div>`;
 }
 
-const SIDE = 300;
-const EDGE = { left: 50, right: 12, top: 10, bottom: 40 } as const;
+const SIDE = 400;
+const EDGE = { left: 62, right: 22, top: 10, bottom: 40 } as const;
 
 function reliability(bins: readonly CalibrationBin[], error: number): string {
   const x = (share: number): number => EDGE.left + share * (SIDE - EDGE.left - EDGE.right);
@@ -284,12 +288,12 @@ function reliability(bins: readonly CalibrationBin[], error: number): string {
   return `<h2>Calibration</h2>
 <p class="soft">Does a network that is 80 % sure get 80 % right? Its confidence is the probability of the class it names, put into ${BINS} bins of equal width, each with its upper end.
 The expected calibration error, ${html(plain(error, 3))}, is the mean over pictures of the distance between a bin's share of right answers and its mean confidence (Guo et al. 2017). With few pictures in a bin it is mostly chance.</p>
-<div class="charts"><figure class="chart"><svg viewBox="0 0 ${SIDE} ${SIDE}" style="max-width:26rem" role="img" aria-label="Reliability: confidence against the share of right answers">
+<div class="charts two"><figure class="chart"><svg viewBox="0 0 ${SIDE} ${SIDE}" style="max-width:25rem" role="img" aria-label="Reliability: confidence against the share of right answers">
 ${ticks.join("\n")}
 ${bars.join("\n")}
 <path class="ideal" d="M${x(0)} ${y(0)}L${x(1)} ${y(1)}"/>
 <text x="${x(0.5)}" y="${SIDE - 6}" text-anchor="middle">confidence</text>
-<text transform="translate(12 ${y(0.5)}) rotate(-90)" text-anchor="middle">right</text>
+<text transform="translate(14 ${y(0.5)}) rotate(-90)" text-anchor="middle">right</text>
 </svg></figure>
 <div class="wide"><table><thead><tr><th>confidence</th><th>pictures</th><th>mean</th><th>right</th></tr></thead><tbody>${rows.join("\n")}</tbody></table></div></div>`;
 }
@@ -331,12 +335,12 @@ function card(
   const uri = thumbnails.get(sample);
   const isRight = actual === output;
   const image =
-    uri === undefined ? "not shown" : `<img src="${uri}" alt="${named(model, actual)}" loading="lazy">`;
+    uri === undefined ? "not shown" : `<img src="${uri}" alt="${named(model, actual)}" loading="lazy" />`;
   const said = `<span class="${isRight ? "right" : "wrong"}">${named(model, output)} ${percent(confidence)}</span>`;
   const other = isRight
     ? `right; then ${named(model, second)} ${percent(runnerUp)}`
     : `is ${named(model, actual)} ${percent(own)}`;
-  return `<figure><div class="frame">${image}</div><figcaption>${said}<br>${other}<small title="${html(name)}">${html(shortName(name))}</small></figcaption></figure>`;
+  return `<figure><div class="frame">${image}</div><figcaption>${said}<br />${other}<small title="${html(name)}">${html(shortName(name))}</small></figcaption></figure>`;
 }
 
 /** The end of a long path says more than its beginning. */
