@@ -72,13 +72,10 @@ export function chartSvg({ title, series, xLabel, isShare = false, yText = (y) =
         : [];
       return `<path class="line ${kind}" d="M${path}"/>${marks.join("")}`;
     });
-  const key =
-    series.length < 2
-      ? ""
-      : `<p class="key">${series
-          .filter(({ points }) => points.length > 0)
-          .map(({ name, kind }) => `<span class="${kind}">${html(name)}</span>`)
-          .join(" ")}</p>`;
+  const names = series
+    .filter(({ points }) => points.length > 0)
+    .map(({ name, kind }) => `<span class="${kind}">${html(name)}</span>`);
+  const key = `<p class="key">${names.join(" ")}</p>`;
   return `<figure class="chart"><figcaption>${html(title)}</figcaption>${key}
 <svg viewBox="0 0 ${WIDTH} ${HEIGHT}" role="img" aria-label="${html(title)}">
 ${grid.join("\n")}

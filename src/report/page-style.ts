@@ -36,7 +36,7 @@ footer { margin-top: 3rem; color: var(--soft); font-size: 13px; }
   :root { color-scheme: light; --ink: #000; --soft: #444; --paper: #fff; --line: #bbb; --card: #fff; --training: #0b63c4; --validation: #b3470b; --right: #1a7f4b; --wrong: #b3261e; }
   body { margin: 0; max-width: none; font-size: 11pt; } * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
   h2 { break-after: avoid; } figure, tr, .figures div { break-inside: avoid; } .wide { overflow: visible; } th button::after { content: ""; }
-  .charts { grid-template-columns: repeat(3, 1fr); } .charts.two { grid-template-columns: 1fr 1fr; } .pictures { grid-template-columns: repeat(4, 1fr); } .figures div, .pictures figure { border: 1px solid var(--line); }
+  .charts { grid-template-columns: 1fr 1fr; } .pictures { grid-template-columns: repeat(4, 1fr); } .figures div, .pictures figure { border: 1px solid var(--line); }
 }
 `;
 

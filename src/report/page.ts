@@ -115,8 +115,8 @@ function curves({ steps, evaluations }: History): string[] {
       series: [
         seriesOf(
           "rate",
-          "rate" as const,
-          drawn,
+          "rate",
+          thinned(steps, MOST_POINTS, meanOf),
           (p) => p.rate,
           (y) => `rate ${plain(y)}`,
         ),
@@ -152,7 +152,7 @@ function seriesOf<P extends { readonly step: number; readonly epoch: number }>(
   };
 }
 
-/** It lies where its last step does. */
+/** It lies where its last step does, whose rate it has. */
 function meanOf(stretch: readonly StepPoint[]): StepPoint {
   const mean = (value: (point: StepPoint) => number): number =>
     stretch.reduce((sum, point) => sum + value(point), 0) / stretch.length;
@@ -162,7 +162,6 @@ function meanOf(stretch: readonly StepPoint[]): StepPoint {
     ...last,
     loss: isFinite ? mean(({ loss }) => loss as number) : null,
     top1: mean(({ top1 }) => top1),
-    rate: mean(({ rate }) => rate),
   };
 }
 
@@ -288,7 +287,7 @@ function reliability(bins: readonly CalibrationBin[], error: number): string {
   return `<h2>Calibration</h2>
 <p class="soft">Does a network that is 80 % sure get 80 % right? Its confidence is the probability of the class it names, put into ${BINS} bins of equal width, each with its upper end.
 The expected calibration error, ${html(plain(error, 3))}, is the mean over pictures of the distance between a bin's share of right answers and its mean confidence (Guo et al. 2017). With few pictures in a bin it is mostly chance.</p>
-<div class="charts two"><figure class="chart"><svg viewBox="0 0 ${SIDE} ${SIDE}" style="max-width:25rem" role="img" aria-label="Reliability: confidence against the share of right answers">
+<div class="charts"><figure class="chart"><svg viewBox="0 0 ${SIDE} ${SIDE}" style="max-width:25rem" role="img" aria-label="Reliability: confidence against the share of right answers">
 ${ticks.join("\n")}
 ${bars.join("\n")}
 <path class="ideal" d="M${x(0)} ${y(0)}L${x(1)} ${y(1)}"/>

@@ -4,16 +4,18 @@
  */
 
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
 import { appendFileSync, existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { PassThrough } from "node:stream";
 import { before, suite, test } from "node:test";
 
+import { reportError } from "../../src/cli/report-error.js";
+import { runRiffle } from "../../src/cli/riffle.js";
+import { openTerminal } from "../../src/cli/terminal.js";
 import { evaluate } from "../../src/inference/evaluate.js";
 import { writeReport } from "../../src/report/write-report.js";
 import type { GivenSettings } from "../../src/settings/settings.js";
-import { asOptions, freshRuns } from "../support/fresh-runs.js";
-import { program } from "../support/paths.js";
+import { freshRuns } from "../support/fresh-runs.js";
 import { tinySettings, trainAndWatch } from "../support/tiny-run.js";
 
 const { data, fresh } = freshRuns();
@@ -23,9 +25,22 @@ const reported = (run: string): GivenSettings => ({
   report: true,
 });
 
-/** Runs the command, and says what it printed. */
-function riffle(...argv: readonly string[]): { status: number | null; stdout: string; stderr: string } {
-  return spawnSync(process.execPath, [program, ...argv], { encoding: "utf8" });
+/** Runs a command line in this process, and says what it printed. */
+async function riffle(
+  ...argv: readonly string[]
+): Promise<{ readonly status: number; readonly stdout: string; readonly stderr: string }> {
+  const printed = { stdout: "", stderr: "" };
+  const into = (name: keyof typeof printed): PassThrough =>
+    new PassThrough().on("data", (piece: Buffer) => void (printed[name] += String(piece)));
+  const terminal = openTerminal(argv.includes("--json"), { stdout: into("stdout"), stderr: into("stderr") });
+  let status: number;
+  try {
+    status = await runRiffle(argv, terminal);
+  } catch (error) {
+    status = reportError(error, terminal, false);
+  }
+  await new Promise(setImmediate);
+  return { status, ...printed };
 }
 
 function pageOf(run: string): string {
@@ -70,21 +85,21 @@ suite("the report of a training", () => {
     const [, command = ""] =
       /^npx riffle (train .*)$/m.exec(readFileSync(join(run, "model-card.md"), "utf8")) ?? [];
     const again = command.split(" ");
-    const { status, stderr } = riffle(...again, "--report", "false");
+    const { status, stderr } = await riffle(...again, "--report", "false");
     assert.equal(status, 0, stderr);
     assert.deepEqual(await evaluate(`${run}-again`, {}), await evaluate(run, {}));
     assert.ok(!existsSync(join(`${run}-again`, "report.html")));
   });
 
   test("is written again by report, and by evaluate of the run as it is", async () => {
-    const first = riffle("report", run);
+    const first = await riffle("report", run);
     assert.equal(first.status, 0, first.stderr);
     assert.match(
       first.stdout,
       /^Report +\S*report\.html · scores of 12 pictures\nCard +\S*model-card\.md\n$/,
     );
     rmSync(join(run, "report.html"));
-    const evaluated = riffle("evaluate", run, "--json");
+    const evaluated = await riffle("evaluate", run, "--json");
     assert.equal(evaluated.status, 0, evaluated.stderr);
     const lines = evaluated.stdout
       .trim()
@@ -101,11 +116,11 @@ suite("the report of a training", () => {
       ["--data_dir", data],
       ["--split", "train"],
     ]) {
-      const { status, stderr } = riffle("evaluate", run, ...more);
+      const { status, stderr } = await riffle("evaluate", run, ...more);
       assert.equal(status, 0, stderr);
       assert.ok(!existsSync(join(run, "report.html")), more.join(" "));
     }
-    const refused = riffle("evaluate", run, "--split", "train", "--report");
+    const refused = await riffle("evaluate", run, "--split", "train", "--report");
     assert.equal(refused.status, 2);
     assert.match(refused.stderr, /riffle report RUN takes --split/);
     const asHinted = await writeReport(run, { split: "train" });
@@ -148,7 +163,7 @@ suite("a training ends well without a report", () => {
     const [warning = ""] = events.flatMap((event) => (event.event === "warning" ? [event.what] : []));
     assert.match(warning, /it was stopped; later: riffle report /);
     const [, hint = ""] = /later: riffle (report .*)$/.exec(warning) ?? [];
-    assert.equal(riffle(...hint.split(" ")).status, 0);
+    assert.equal((await riffle(...hint.split(" "))).status, 0);
     assert.match(pageOf(run), /Of 12 pictures/);
   });
 
@@ -190,22 +205,22 @@ suite("a training ends well without a report", () => {
 });
 
 suite("riffle report", () => {
-  test("says what is no run, and names the run of a checkpoint", () => {
+  test("says what is no run, and names the run of a checkpoint", async () => {
     const run = fresh();
-    assert.equal(riffle("train", ...asOptions(tinySettings(data, run)), "--max_train_steps", "1").status, 0);
-    const ofCheckpoint = riffle("report", join(run, "best"));
+    await trainAndWatch({ ...tinySettings(data, run), max_train_steps: 1 });
+    const ofCheckpoint = await riffle("report", join(run, "best"));
     assert.equal(ofCheckpoint.status, 4);
     const [, hint = ""] = /riffle (report \S+)/.exec(ofCheckpoint.stderr) ?? [];
-    assert.equal(riffle(...hint.split(" ")).status, 0);
-    const nothing = riffle("report", join(run, "nothing"));
+    assert.equal((await riffle(...hint.split(" "))).status, 0);
+    const nothing = await riffle("report", join(run, "nothing"));
     assert.deepEqual([nothing.status, /there is no such run/.test(nothing.stderr)], [4, true]);
-    assert.equal(riffle("report", join(run, "..")).status, 4);
+    assert.equal((await riffle("report", join(run, ".."))).status, 4);
   });
 
-  test("writes the curves, and says what kept it from scoring, where the data are gone", () => {
+  test("writes the curves, and says what kept it from scoring, where the data are gone", async () => {
     const run = fresh();
-    assert.equal(riffle("train", ...asOptions(tinySettings(data, run)), "--max_train_steps", "1").status, 0);
-    const { status, stderr, stdout } = riffle("report", run, "--data_dir", join(run, "gone"));
+    await trainAndWatch({ ...tinySettings(data, run), max_train_steps: 1 });
+    const { status, stderr, stdout } = await riffle("report", run, "--data_dir", join(run, "gone"));
     assert.notEqual(status, 0);
     assert.match(stderr, /warning: the report is without scores: .*gone/);
     assert.match(stdout, /report\.html · without scores/);
