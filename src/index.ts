@@ -11,7 +11,8 @@
  */
 
 export { train, type TrainResult } from "./train/trainer.js";
-export { evaluate, type EvaluateEvent } from "./inference/evaluate.js";
+export { evaluate, type EvaluateEvent, type Examiner, type ScoredSet } from "./inference/evaluate.js";
+export { writeReport, type WrittenReport } from "./report/write-report.js";
 export {
   openPredictor,
   predict,

@@ -25,7 +25,7 @@ import { startProgress } from "./progress.js";
 import { reportRun, titled } from "./report-run.js";
 import { listenForStop } from "./stop.js";
 import type { Terminal } from "./terminal.js";
-import { stopping, trainCommand } from "./train.js";
+import { printReport, REPORTING, stopping, trainCommand } from "./train.js";
 
 const FOLDER = "runs/demo";
 const PICTURES = { seed: 1, size: 128, train: 2000, validation: 400 } as const;
@@ -66,7 +66,11 @@ async function demo({ settings }: Invocation, terminal: Terminal): Promise<numbe
   terminal.keepGoing();
   const run = reportRun(terminal);
   let training = false;
-  const stop = listenForStop(terminal, () => (training ? stopping(run.step) : "Stopping."), run);
+  const stop = listenForStop(
+    terminal,
+    () => (run.ended && training ? REPORTING : training ? stopping(run.step) : "Stopping."),
+    run,
+  );
   try {
     // Without an engine nothing is drawn either.
     (await chooseBackend()).machine();
@@ -106,6 +110,7 @@ async function demo({ settings }: Invocation, terminal: Terminal): Promise<numbe
     terminal.print(
       titled("Saved", `${folder}/best · log ${folder}/events.jsonl · ${duration(seconds)} in all`),
     );
+    printReport(result, terminal);
     terminal.print(titled("Next", `npx riffle-vision predict ${folder} photo.jpg`));
     terminal.print(
       titled("", "npx riffle-vision train --data_dir path/to/your/photos        (one folder per class)"),

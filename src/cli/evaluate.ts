@@ -2,14 +2,17 @@
 
 import { tuningText } from "../backends/autotune.js";
 import { shortPath } from "../core/printable.js";
-import { UsageError } from "../core/error.js";
+import { CheckpointError, RiffleError, UsageError } from "../core/error.js";
 import { evaluate, type EvaluateEvent } from "../inference/evaluate.js";
 import { evaluationLine, passedOverText } from "../run/plain-lines.js";
 import { type GivenSettings, settingsOf } from "../settings/settings.js";
 import type { CliCommand } from "./command.js";
 import { count, percent } from "./format.js";
+import { isOfRunsOwn, RunReport } from "../report/write-report.js";
 import { startProgress } from "./progress.js";
 import { originLines } from "../weights/find-network.js";
+import { tellReport } from "./report.js";
+import type { Terminal } from "./terminal.js";
 import { orientationWords, preparing, recordLines, saysTop5, titled, unusedLines } from "./report-run.js";
 
 export const evaluateCommand: CliCommand = {
@@ -31,8 +34,11 @@ export const evaluateCommand: CliCommand = {
     const progress = startProgress(terminal);
     let step = 0;
     let classes: number | undefined;
+    let end: EvaluateEvent | undefined;
+    const runReport = await reportFor(run, settings);
     const report = (event: EvaluateEvent): void => {
-      if (event.event !== "evaluating" && event.event !== "preparing") terminal.emit(event);
+      if (event.event !== "evaluating" && event.event !== "preparing" && event.event !== "end")
+        terminal.emit(event);
       switch (event.event) {
         case "preparing":
           progress.show(preparing(event));
@@ -66,11 +72,12 @@ export const evaluateCommand: CliCommand = {
           progress.note(`left out: ${event.file}: ${event.reason}`);
           return;
         case "end":
+          end = event;
           return;
       }
     };
     try {
-      const scores = await evaluate(run, settings, report);
+      const scores = await evaluate(run, settings, report, undefined, runReport);
       progress.end();
       terminal.print(
         `${count(scores.images)} pictures  loss ${scores.loss.toFixed(4)}  ` +
@@ -78,12 +85,54 @@ export const evaluateCommand: CliCommand = {
       );
       // Who evaluates by the documented command line looks for its words.
       if (run === undefined) terminal.print(evaluationLine(scores, step));
+      if (runReport !== undefined) await reportBeside(runReport, terminal);
+      // The result stays the last line, for who reads it there.
+      if (end !== undefined) terminal.emit(end);
       return 0;
     } finally {
       progress.end();
     }
   },
 };
+
+/**
+ * The report that is written along: of a run's own folder, when what it held out is scored.
+ *
+ * @throws UsageError, CheckpointError where one is asked for in words and there can be none.
+ */
+async function reportFor(run: string | undefined, settings: GivenSettings): Promise<RunReport | undefined> {
+  if (settings.report === false) return undefined;
+  const isAsked = settings.report === true;
+  if (run === undefined || !isOfRunsOwn(settings)) {
+    if (!isAsked) return undefined;
+    throw new UsageError({
+      what: "an evaluation writes a report only of what a run itself held out",
+      where: "option --report",
+      expected: "a run's folder, and no option that says which pictures are scored or how they are cut",
+      safe: "Nothing was read or written",
+      hint: "riffle report RUN takes --split and --data_dir",
+    });
+  }
+  try {
+    return await RunReport.of(run, settings);
+  } catch (error) {
+    // A checkpoint, or a file of weights; or the evaluation itself says what is wrong with it.
+    if (isAsked || !(error instanceof CheckpointError)) throw error;
+    return undefined;
+  }
+}
+
+/** What was scored stands, whatever becomes of the report. */
+async function reportBeside(report: RunReport, terminal: Terminal): Promise<void> {
+  try {
+    tellReport({ ...(await report.write()), failure: undefined }, terminal);
+  } catch (error) {
+    if (!(error instanceof RiffleError)) throw error;
+    const what = `the report is not written: ${error.message}`;
+    terminal.emit({ event: "warning", what });
+    terminal.note(`warning: ${what}`);
+  }
+}
 
 /** What is scored, in words. */
 const PARTS = {

@@ -35,7 +35,7 @@ import { mpiWanted } from "./launch-options.js";
 import { runRanks } from "./launch-ranks.js";
 import { listenForStop } from "./stop.js";
 import type { Terminal } from "./terminal.js";
-import { stopping } from "./train.js";
+import { REPORTING, stopping } from "./train.js";
 
 const NETWORK = "ShufflenetV2_ID0371_For_Tensorflow";
 /** Steps that tell a speed, where the command line does not say how many. */
@@ -145,7 +145,7 @@ async function runScript(script: Script, invocation: Invocation, terminal: Termi
       say(line);
     }
   };
-  const stop = listenForStop(terminal, () => stopping(step));
+  const stop = listenForStop(terminal, () => (end === undefined ? stopping(step) : REPORTING));
   try {
     const result = await train(script.settings, report, stop.signal);
     if (result.stopped || end === undefined) {

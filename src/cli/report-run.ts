@@ -18,6 +18,7 @@ import { shuffleNetV2 } from "../models/shufflenet-v2.js";
 import { compile } from "../program/compile.js";
 import { totals } from "../program/print.js";
 import type {
+  EndEvent,
   FetchingEvent,
   PreparingEvent,
   RecordsEvent,
@@ -45,6 +46,8 @@ interface RunReport {
   readonly step: number;
   /** What a request to stop is answered with, apart from the bar. */
   interrupt(line: string): void;
+  /** Whether training has ended; its report may still be in the making. */
+  readonly ended: boolean;
   /** Leaves the last line standing. */
   end(): void;
 }
@@ -59,6 +62,9 @@ export function reportRun(terminal: Terminal): RunReport {
   let start: StartEvent | undefined;
   let step = 0;
   const epoch = { number: 0, steps: 0, loss: 0, decay: 0, top1: 0 };
+  /** The last line of a run, though its report comes after it. */
+  let end: EndEvent | undefined;
+  let isEndTold = false;
 
   const showStep = (event: StepEvent, { steps_per_epoch, images_per_step, epochs }: StartEvent): void => {
     const number = Math.ceil(event.step / steps_per_epoch);
@@ -89,6 +95,7 @@ export function reportRun(terminal: Terminal): RunReport {
       event.event !== "evaluating" &&
       event.event !== "preparing" &&
       event.event !== "fetching" &&
+      event.event !== "end" &&
       (event.event !== "step" || passes(step, event.step, Number(start?.settings["log_steps"] ?? 1)))
     )
       terminal.emit(event);
@@ -151,9 +158,12 @@ export function reportRun(terminal: Terminal): RunReport {
       case "dump":
         progress.note(dumpLine(event, shortPath));
         return;
+      case "end":
+        end = event;
+        return;
       case "save":
       case "stopped":
-      case "end":
+      case "report":
         return;
     }
   };
@@ -166,7 +176,14 @@ export function reportRun(terminal: Terminal): RunReport {
       return step;
     },
     interrupt: (line) => progress.interrupt(line),
-    end: () => progress.end(),
+    get ended() {
+      return end !== undefined;
+    },
+    end: () => {
+      progress.end();
+      if (end !== undefined && !isEndTold) terminal.emit(end);
+      isEndTold = end !== undefined;
+    },
   };
 }
 

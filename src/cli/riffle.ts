@@ -18,6 +18,7 @@ import { inspectCommand } from "./inspect.js";
 import { planCommand } from "./plan.js";
 import { predictCommand } from "./predict.js";
 import { serveCommand } from "./serve.js";
+import { reportCommand } from "./report.js";
 import { showDataCommand } from "./show-data.js";
 import { launchCommand } from "./launch.js";
 import type { Terminal } from "./terminal.js";
@@ -30,6 +31,7 @@ export const commands: readonly CliCommand[] = [
   evaluateCommand,
   predictCommand,
   serveCommand,
+  reportCommand,
   launchCommand,
   showDataCommand,
   importCommand,

@@ -130,6 +130,9 @@ export const chineseSettings: Readonly<Record<SettingName, ChineseSetting>> = {
     help: "log_dir 中纯文本日志的文件名，日志行与 TensorFlow 的写法一致：global_step/sec: 1.2，loss = 3.4, step = 10",
     unset: "不写",
   },
+  report: {
+    help: "训练结束时，或评估运行所留出的图像之后，在 log_dir 写入 report.html 与 model-card.md；训练结束时因此多做一次评估",
+  },
   checkpoint_dir: {
     help: "评估该目录中最新的完整检查点：本系统的训练目录，或 TensorFlow 的检查点",
     unset: "log_dir",

@@ -29,7 +29,11 @@ export const trainCommand: CliCommand = {
 export async function runTraining(settings: GivenSettings, terminal: Terminal): Promise<number> {
   terminal.keepGoing();
   const run = reportRun(terminal);
-  const stop = listenForStop(terminal, () => (run.started ? stopping(run.step) : "Stopping."), run);
+  const stop = listenForStop(
+    terminal,
+    () => (run.ended ? REPORTING : run.started ? stopping(run.step) : "Stopping."),
+    run,
+  );
   let heldOut = 0;
   let profile: ProfileEvent | undefined;
   const report = (event: TrainEvent): void => {
@@ -62,6 +66,10 @@ export function stopping(step: number): string {
   return `Stopping after step ${count(step + 1)} and saving; press Ctrl-C again to quit at once.`;
 }
 
+/** The same once training has ended. */
+export const REPORTING =
+  "The run is trained and saved; its report is left out. Press Ctrl-C again to quit at once.";
+
 /** The longest layers of the profiled steps, and what to open. */
 function printProfile({ layers, layers_in_all, folder }: ProfileEvent, terminal: Terminal): void {
   terminal.table({
@@ -89,6 +97,7 @@ function printResult(result: TrainResult, isEvaluable: boolean, terminal: Termin
   if (result.skipped > 0) terminal.print(titled("Skipped", skippedWords(result.skipped)));
   if (result.checkpoint === null) {
     terminal.print(titled("Saved", `no checkpoint · log ${shortPath(`${result.run}/events.jsonl`)}`));
+    printReport(result, terminal);
     return;
   }
   if (result.stopped) {
@@ -98,6 +107,11 @@ function printResult(result: TrainResult, isEvaluable: boolean, terminal: Termin
   }
   const best = result.best === null ? result.checkpoint : `${result.run}/best`;
   terminal.print(titled("Saved", `${shortPath(best)} · log ${shortPath(`${result.run}/events.jsonl`)}`));
+  printReport(result, terminal);
   terminal.print(titled("Next", `npx riffle-vision predict ${run} photo.jpg`));
   if (isEvaluable) terminal.print(titled("", `npx riffle-vision evaluate ${run}`));
+}
+
+export function printReport({ report }: Pick<TrainResult, "report">, terminal: Terminal): void {
+  if (report !== null) terminal.print(titled("Report", shellWord(shortPath(report))));
 }

@@ -60,7 +60,7 @@ import { readCall, readSettings } from "../settings/read-settings.js";
 import { type GivenSettings, settings as table, settingsOf } from "../settings/settings.js";
 import { importTfCheckpoint, type TfCheckpoint } from "../weights/tf-checkpoint.js";
 
-interface EvaluationStartEvent {
+export interface EvaluationStartEvent {
   readonly event: "start";
   readonly checkpoint: string;
   readonly step: number;
@@ -91,6 +91,22 @@ export type EvaluateEvent =
   | WarningEvent
   | EvaluationEndEvent;
 
+/** Who looks at each picture as it is scored, and at the set once all are, while it is open. */
+export interface Examiner {
+  /** `output` is the network's for the picture's class; `logits` are [classes], valid during the call. */
+  picture(sample: number, output: number, logits: Float32Array): void;
+  /** `set` as it is stored: whether to turn its pictures, `model` says. */
+  scored(scored: ScoredSet): Promise<void>;
+}
+
+export interface ScoredSet {
+  readonly start: EvaluationStartEvent;
+  readonly set: Dataset;
+  readonly scores: Scores;
+  /** Left out of it. */
+  readonly bad: readonly BadImage[];
+}
+
 /** A compiled network and the run that executes it. */
 export interface LoadedNetwork {
   readonly program: Program;
@@ -101,6 +117,7 @@ export interface LoadedNetwork {
  * Scores a checkpoint (a run's folder means its `best/`) on the validation set it was trained with, or on the data given;
  * weights from elsewhere (weights/open.ts) on the data given.
  * Without a path it is the newest whole checkpoint in `given.checkpoint_dir`, else in `given.log_dir`, of either format.
+ * `examiner` looks at every picture on the way.
  *
  * @throws CheckpointError, DataError
  */
@@ -109,6 +126,7 @@ export async function evaluate(
   asked: GivenSettings,
   report: (event: EvaluateEvent) => void = () => undefined,
   signal?: AbortSignal,
+  examiner?: Examiner,
 ): Promise<Scores> {
   const given = readCall(asked, "evaluate", [...settingsOf("evaluate"), ...dataSettingNames, "variant"]);
   const trained =
@@ -117,7 +135,7 @@ export async function evaluate(
       : ofNetwork(await findNetwork(checkpointPath, { variant: given.variant }));
   for (const what of trained.passedOver) report({ event: "warning", what: `passed over ${what}` });
   return closing(
-    (atEnd) => evaluateOn(trained, given, atEnd, report, signal),
+    (atEnd) => evaluateOn(trained, given, atEnd, report, { signal, examiner }),
     (what) => report({ event: "warning", what }),
   );
 }
@@ -127,12 +145,12 @@ async function evaluateOn(
   given: GivenSettings,
   atEnd: AtEnd,
   report: (event: EvaluateEvent) => void,
-  signal: AbortSignal | undefined,
+  { signal, examiner }: { readonly signal: AbortSignal | undefined; readonly examiner: Examiner | undefined },
 ): Promise<Scores> {
   const { dataDir, dataset, model, part, unused } = await openScored(trained, given, atEnd, report);
   const network = await loadNetwork(model, given, report);
   atEnd(() => network.run.close());
-  report({
+  const start: EvaluationStartEvent = {
     event: "start",
     checkpoint: trained.path,
     step: trained.step,
@@ -143,8 +161,16 @@ async function evaluateOn(
     records: recordsEvent(dataset),
     model,
     origin: trained.origin ?? null,
-  });
-  const options = { model, maxBadImages: badImageLimit(given), ...(signal === undefined ? {} : { signal }) };
+  };
+  report(start);
+  const bad: BadImage[] = [];
+  const options = {
+    model,
+    maxBadImages: badImageLimit(given),
+    onBadImage: (image: BadImage) => void bad.push(image),
+    examiner,
+    ...(signal === undefined ? {} : { signal }),
+  };
   const [scores] = (await score(network, dataset, [trained.weights], options, report)) ?? [];
   if (scores === undefined) {
     throw new UsageError({
@@ -153,6 +179,7 @@ async function evaluateOn(
       safe: "Nothing was written",
     });
   }
+  await examiner?.scored({ start, set: dataset, scores, bad });
   report({ event: "end", ...scores });
   return scores;
 }
@@ -238,11 +265,13 @@ export async function score(
     readonly known?: readonly BadImage[];
     /** Those that share the set; this process alone when absent. */
     readonly ranks?: Pick<Ranks, "rank" | "size" | "gather"> | undefined;
+    /** Looks at what the first candidate makes of this rank's share. */
+    readonly examiner?: Pick<Examiner, "picture"> | undefined;
   },
   report: (event: EvaluatingEvent | BadImageEvent) => void,
 ): Promise<Scores[] | undefined> {
   const { program, run } = network;
-  const { model, maxBadImages, signal, known = [], ranks = ALONE } = options;
+  const { model, maxBadImages, signal, known = [], ranks = ALONE, examiner } = options;
   const { rank, size } = ranks;
   const labels = labelsFor(dataset, model);
   const keepers = candidates.map(() => new ScoreKeeper(Math.ceil(Math.max(0, dataset.size - rank) / size)));
@@ -260,6 +289,12 @@ export async function score(
       isLoaded = true;
       const logits = await run.infer(imagesOf(batch, program), batch.count);
       keepers[i]?.add(places, logits, expected, batch.count, program.classes);
+      if (i === 0 && examiner !== undefined) {
+        for (let row = 0; row < batch.count; row++) {
+          const own = logits.subarray(row * program.classes, (row + 1) * program.classes);
+          examiner.picture(batch.samples[row] as number, expected[row] as number, own);
+        }
+      }
     }
     batch.release();
   };

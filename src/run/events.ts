@@ -103,6 +103,15 @@ export interface StartEvent {
   readonly images_per_step: number;
   readonly epochs: number;
   readonly backend: string;
+  /** What it runs on: of the first process, where there are several. */
+  readonly machine: {
+    /** As the system names it: "Intel(R) Xeon(R) Gold 6348 CPU @ 2.60GHz". */
+    readonly processor: string;
+    /** The instruction set that kernels run on. */
+    readonly isa: string;
+    /** Of the engine. */
+    readonly threads: number;
+  };
   /** The processes that train together; null for one alone. */
   readonly ranks: RanksEvent | null;
   /** Estimate of the whole process, in bytes. */
@@ -252,6 +261,17 @@ export interface EndEvent {
   readonly checkpoint: string | null;
 }
 
+/** The run's report was written; told, and not kept in the log that the report is made of. */
+export interface ReportEvent {
+  readonly event: "report";
+  /** Of report.html. */
+  readonly path: string;
+  /** Of the model card; null where one that was changed by hand was left as it is. */
+  readonly card: string | null;
+  /** Pictures that its scores are of; 0 where it has none. */
+  readonly scored: number;
+}
+
 export type TrainEvent =
   | PreparingEvent
   | FetchingEvent
@@ -269,7 +289,8 @@ export type TrainEvent =
   | DumpEvent
   | WarningEvent
   | StoppedEvent
-  | EndEvent;
+  | EndEvent
+  | ReportEvent;
 
 /** Is called with every event, in order. What it throws is said once, as a warning; training goes on. */
 export type Reporter = (event: TrainEvent) => void;

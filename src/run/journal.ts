@@ -57,6 +57,9 @@ export class Journal {
     if (!["evaluating", "preparing", "fetching"].includes(event.event)) this.#write(event);
   };
 
+  /** For the caller alone, when the logs are closed. */
+  readonly tell = (event: TrainEvent): void => this.#tell(event);
+
   readonly warn = (what: string): void => this.emit({ event: "warning", what });
 
   /** Writes what was said since the last time. */

@@ -64,6 +64,8 @@ export class PlainLines {
         ];
       case "weights":
         return [`weights ${weightsText(event)}`];
+      case "report":
+        return [`report ${event.path}`];
       case "preparing":
       case "fetching":
       case "evaluating":

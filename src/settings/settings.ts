@@ -328,6 +328,13 @@ export const settings = {
       source: "none is written",
       mayChange: true,
     }),
+    report: flag({
+      commands: trainAndEvaluate,
+      help: "write report.html and model-card.md into log_dir when training has ended, or when what a run held out was evaluated; takes an evaluation more at the end of training",
+      default: true,
+      source: "a run that explains itself",
+      mayChange: true,
+    }),
     checkpoint_dir: path({
       commands: ["evaluate"],
       help: "folder whose newest whole checkpoint is evaluated: a run of ours, or TensorFlow's checkpoints",

@@ -14,11 +14,13 @@
  *     RUN/<log_name>      a plain log, where it is asked for
  *     RUN/dump/step-N/    what is written of a step for who looks for a fault (tensor-dump.ts, overflow.ts)
  *     RUN/profile/        what a window of steps consists of, with --profiling (profiler.ts)
+ *     RUN/report.html     at the end, with model-card.md beside it: the run and its scores as a page (report/)
  */
 
+import { cpus } from "node:os";
 import { join, resolve } from "node:path";
 
-import type { Batch, Shard, StepResult, UpdateSettings } from "../backends/backend.js";
+import type { Backend, Batch, Shard, StepResult, UpdateSettings } from "../backends/backend.js";
 import { isStuck } from "../backends/loss-scale.js";
 import { chooseBackend } from "../backends/registry.js";
 import { anybody, FailedElsewhere, firstFailure } from "../distributed/duties.js";
@@ -26,7 +28,7 @@ import { joinRanks } from "../distributed/join.js";
 import { closing } from "../core/closing.js";
 import { exists, probeFolder, replaceFile } from "../core/durable.js";
 import { DataError, DivergedError } from "../core/error.js";
-import { shellWord } from "../core/printable.js";
+import { shellWord, shortPath } from "../core/printable.js";
 import {
   type BadImage,
   type BatchSource,
@@ -34,9 +36,10 @@ import {
   TooManyBadImages,
   trainingBatches,
 } from "../data/loader.js";
+import { writeReport } from "../report/write-report.js";
 import { recoverRun, refuseOccupied } from "../run/checkpoint.js";
 import type { Best, Scores } from "../run/checkpoint-state.js";
-import type { Reporter, StepEvent, TrainEvent } from "../run/events.js";
+import type { Reporter, StartEvent, StepEvent, TrainEvent } from "../run/events.js";
 import { runFolderOf } from "../run/find-checkpoint.js";
 import { Journal } from "../run/journal.js";
 import { badImageLimit, recordsEvent } from "../run/run-data.js";
@@ -79,6 +82,8 @@ export interface TrainResult {
   readonly scores: Scores | null;
   readonly best: Best | null;
   readonly images_per_second: number;
+  /** Path of the report; null where none was written. */
+  readonly report: string | null;
 }
 
 /**
@@ -110,7 +115,7 @@ export async function train(
     const leaveNothing = await probeFolder(runDir);
     await leaveNothing();
   }
-  const result = await closing(async (atEnd) => {
+  const { trained, settings } = await closing(async (atEnd) => {
     const enter = async (): Promise<void> => {
       if (ranks.rank > 0) return; // the first holds and writes the folder for all
       atEnd(await probeFolder(runDir));
@@ -140,19 +145,60 @@ export async function train(
     atEnd(() => prepared.run.close());
     atEnd(() => prepared.evaluation?.run.close());
     if (ranks.rank === 0) journal.open(runDir, plan.settings, prepared.standing.step);
-    const training = new Training(plan, prepared, backend.name, journal);
+    const training = new Training(plan, prepared, backend, journal);
     atEnd(() => training.close());
-    return training.run(signal);
+    return { trained: await training.run(signal), settings: plan.settings };
   }, journal.warn);
   await ranks.close();
-  return result;
+  if (trained.stopped || ranks.rank > 0 || !settings.report) return trained;
+  return { ...trained, report: await reportOn(runDir, settings, ranks.threads, journal, signal) };
+}
+
+/**
+ * Writes a finished run's report, when nothing else of it is in memory any more. Whatever goes wrong is a warning: what was
+ * trained stands.
+ *
+ * @param threads of the engine where the settings do not say it
+ * @returns its path; null where it could not be written.
+ */
+async function reportOn(
+  runDir: string,
+  { mode, threads: asked }: Pick<GivenSettings, "mode" | "threads">,
+  threads: number,
+  journal: Journal,
+  signal: AbortSignal | undefined,
+): Promise<string | null> {
+  const warn = (what: string): void => journal.tell({ event: "warning", what });
+  const command = `riffle report ${shellWord(shortPath(runDir))}`;
+  const unscored = mode === "train" ? `--mode train asked for none; ${command} takes them` : undefined;
+  try {
+    const written = await writeReport(
+      runDir,
+      { threads: asked ?? (threads || undefined) },
+      (event) => {
+        if (event.event === "evaluating" || event.event === "preparing") journal.tell(event);
+      },
+      signal,
+      { unscored },
+    );
+    const { failure, warnings, ...event } = written;
+    for (const what of warnings) warn(`the report: ${what}`);
+    if (failure !== undefined) warn(`the report is without scores: ${failure.message}`);
+    journal.tell(event);
+    return event.path;
+  } catch (error) {
+    const why =
+      signal?.aborted === true ? "it was stopped" : String(error instanceof Error ? error.message : error);
+    warn(`the report is not written, and the run is whole: ${why}; later: ${command}`);
+    return null;
+  }
 }
 
 /** A run in progress. */
 class Training {
   readonly #plan: Plan;
   readonly #prepared: Prepared;
-  readonly #backend: string;
+  readonly #backend: Backend;
   readonly #journal: Journal;
   readonly #summaries: Summaries;
   readonly #saver: Saver;
@@ -174,7 +220,7 @@ class Training {
   /** Why no more batches can be had. */
   #unloaded: { readonly error: unknown } | undefined;
 
-  constructor(plan: Plan, prepared: Prepared, backend: string, journal: Journal) {
+  constructor(plan: Plan, prepared: Prepared, backend: Backend, journal: Journal) {
     const { runDir, settings, model, length } = plan;
     const { standing } = prepared;
     this.#plan = plan;
@@ -253,7 +299,18 @@ class Training {
         : { event: "end", step, epoch, ...this.#finalScores(), images_per_second, skipped, checkpoint },
     );
     await this.#journal.flush();
-    return { run: runDir, checkpoint, step, epoch, stopped, skipped, scores, best, images_per_second };
+    return {
+      run: runDir,
+      checkpoint,
+      step,
+      epoch,
+      stopped,
+      skipped,
+      scores,
+      best,
+      images_per_second,
+      report: null,
+    };
   }
 
   close(): Promise<void> {
@@ -573,7 +630,8 @@ class Training {
       steps_per_epoch: length.stepsPerEpoch,
       images_per_step: this.#stepImages,
       epochs: settings.max_epochs,
-      backend: this.#backend,
+      backend: this.#backend.name,
+      machine: this.#machine(),
       ranks: ranksEvent(this.#plan, program),
       memory,
       recipe: settings.recipe,
@@ -582,6 +640,15 @@ class Training {
       settings: valuesOf(settings),
       origins,
       resumed: checkpoint === undefined ? null : { checkpoint: checkpoint.path, step: checkpoint.state.step },
+    };
+  }
+
+  #machine(): StartEvent["machine"] {
+    const { isa, threads } = this.#backend.machine();
+    return {
+      processor: cpus()[0]?.model.trim() ?? "unknown",
+      isa,
+      threads: this.#plan.settings.threads ?? (this.#plan.ranks.threads || threads),
     };
   }
 

@@ -39,6 +39,7 @@ const rows: Readonly<Record<string, Row>> = {
   predict: {
     argv: () => ["predict", run, picture, join(folder, `missing ${hostile}`), "--max_bad_images", "1"],
   },
+  report: { argv: () => ["report", run], leaves: () => join(run, "report.html") },
   launch: {
     argv: () => ["launch", "train_performance_1p", "--data_path", join(folder, "records"), ...small],
     leaves: () => join(folder, "output", "0", "ckpt", "step-1", "weights.safetensors"),

@@ -55,6 +55,7 @@ const base: GivenSettings = {
   log_steps: 1,
   iterations_per_loop: 1,
   save_summary_steps: 0,
+  report: false,
 };
 
 interface Observed {
@@ -298,6 +299,7 @@ const rows: { readonly [K in SettingName]: () => Promise<void> } = {
       /^evaluation: accuracy = [\d.]+, top5_accuracy = [\d.]+, global_step = 3, loss = [\d.e+]+$/m,
     );
   },
+  report: shows({ report: true }, files, [...ofThreeSteps, "model-card.md", "report.html"].sort()),
   checkpoint_dir: async () => {
     for (const given of [{}, { checkpoint_format: "tf" }] as const) {
       const { run } = await observe({ save_checkpoints_steps: 1, ...given });

@@ -61,6 +61,7 @@ export function tinySettings(data: string, run: string): GivenSettings {
     keep_checkpoint_max: 100,
     epochs_between_evals: 1,
     log_steps: 1,
+    report: false,
   };
 }
 

@@ -1,0 +1,149 @@
+/**
+ * Curves as SVG: a line for what every step says, drawn from at most {@link MOST_POINTS} means, and points for evaluations.
+ * What a place of the curve says is a `<title>`, which browsers show under the pointer and read aloud.
+ */
+
+import { plain } from "./figures.js";
+import { html } from "./markup.js";
+
+/** A series has no more: more would be pixels. */
+export const MOST_POINTS = 240;
+
+export interface Point {
+  readonly x: number;
+  readonly y: number;
+  /** What stands under the pointer. */
+  readonly says: string;
+}
+
+export interface Series {
+  readonly name: string;
+  /** Of the style sheet: which colour, line or points. */
+  readonly kind: "training" | "validation" | "rate";
+  readonly points: readonly Point[];
+}
+
+export interface Chart {
+  readonly title: string;
+  readonly series: readonly Series[];
+  readonly xLabel: string;
+  /** The y axis begins at 0, and ends at 1 where it is of shares. */
+  readonly isShare?: boolean;
+  readonly yText?: (value: number) => string;
+}
+
+const WIDTH = 420;
+const HEIGHT = 240;
+const MARGIN = { left: 50, right: 18, top: 14, bottom: 40 } as const;
+
+export function chartSvg({ title, series, xLabel, isShare = false, yText = (y) => plain(y) }: Chart): string {
+  const points = series.flatMap(({ points }) => points);
+  const x = axis(
+    points.map(({ x }) => x),
+    [MARGIN.left, WIDTH - MARGIN.right],
+    [0, undefined],
+  );
+  const y = axis(
+    points.map(({ y }) => y),
+    [HEIGHT - MARGIN.bottom, MARGIN.top],
+    [0, isShare ? 1 : undefined],
+  );
+  const grid = [
+    ...x.ticks.map(
+      (value) =>
+        `<text x="${place(x.at(value))}" y="${HEIGHT - MARGIN.bottom + 18}" text-anchor="middle">${html(plain(value))}</text>`,
+    ),
+    ...y.ticks.map(
+      (value) =>
+        `<path class="grid" d="M${MARGIN.left} ${place(y.at(value))}H${WIDTH - MARGIN.right}"/>` +
+        `<text x="${MARGIN.left - 8}" y="${place(y.at(value) + 4)}" text-anchor="end">${html(yText(value))}</text>`,
+    ),
+  ];
+  const drawn = series
+    .filter(({ points }) => points.length > 0)
+    .map(({ kind, points }) => {
+      const path = points.map(({ x: px, y: py }) => `${place(x.at(px))} ${place(y.at(py))}`).join("L");
+      const isMarked = kind === "validation" || points.length === 1;
+      const marks = isMarked
+        ? points.map(
+            ({ x: px, y: py }) =>
+              `<circle class="${kind}" cx="${place(x.at(px))}" cy="${place(y.at(py))}" r="3"/>`,
+          )
+        : [];
+      return `<path class="line ${kind}" d="M${path}"/>${marks.join("")}`;
+    });
+  const names = series
+    .filter(({ points }) => points.length > 0)
+    .map(({ name, kind }) => `<span class="${kind}">${html(name)}</span>`);
+  const key = `<p class="key">${names.join(" ")}</p>`;
+  return `<figure class="chart"><figcaption>${html(title)}</figcaption>${key}
+<svg viewBox="0 0 ${WIDTH} ${HEIGHT}" role="img" aria-label="${html(title)}">
+${grid.join("\n")}
+${drawn.join("\n")}
+${strips(series, x).join("\n")}
+<text x="${(MARGIN.left + WIDTH - MARGIN.right) / 2}" y="${HEIGHT - 4}" text-anchor="middle">${html(xLabel)}</text>
+</svg></figure>`;
+}
+
+/** The means of `most` stretches of equally many values, in their order; all of them where they are no more. */
+export function thinned<T>(values: readonly T[], most: number, mean: (stretch: readonly T[]) => T): T[] {
+  if (values.length <= most) return [...values];
+  return Array.from({ length: most }, (_, i) => {
+    const at = (end: number): number => Math.floor((end * values.length) / most);
+    return mean(values.slice(at(i), at(i + 1)));
+  });
+}
+
+/** What the pointer meets: a strip as high as the chart for every place, which says what stands there. */
+function strips(series: readonly Series[], x: Axis): string[] {
+  const places = new Map<number, string[]>();
+  for (const { points } of series) {
+    for (const { x, says } of points) places.set(x, [...(places.get(x) ?? []), says]);
+  }
+  const sorted = [...places.keys()].sort((a, b) => a - b);
+  return sorted.map((value, i) => {
+    const at = x.at(value);
+    const from = i === 0 ? MARGIN.left : (at + x.at(sorted[i - 1] as number)) / 2;
+    const to = i === sorted.length - 1 ? WIDTH - MARGIN.right : (at + x.at(sorted[i + 1] as number)) / 2;
+    const top = MARGIN.top;
+    const bottom = HEIGHT - MARGIN.bottom;
+    return (
+      `<g class="strip"><title>${html((places.get(value) ?? []).join(" · "))}</title>` +
+      `<rect x="${place(from)}" y="${top}" width="${place(to - from)}" height="${bottom - top}"/>` +
+      `<path d="M${place(at)} ${top}V${bottom}"/></g>`
+    );
+  });
+}
+
+/** From numbers to places in the picture. */
+interface Axis {
+  readonly ticks: readonly number[];
+  at(value: number): number;
+}
+
+/** @param fixed where it begins and ends, whatever the values are */
+function axis(
+  values: readonly number[],
+  [begin, end]: readonly [number, number],
+  [least, most]: readonly [number | undefined, number | undefined],
+): Axis {
+  const low = least ?? values.reduce((a, b) => Math.min(a, b), Infinity);
+  const found = most ?? values.reduce((a, b) => Math.max(a, b), -Infinity);
+  const high = found > low && Number.isFinite(found) ? found : low + 1;
+  const step = tickStep(high - low);
+  const top = most ?? high;
+  const ticks: number[] = [];
+  for (let i = 0; low + i * step <= top * (1 + 1e-9); i++) ticks.push(low + i * step);
+  return { ticks, at: (value) => begin + ((end - begin) * (value - low)) / (top - low) };
+}
+
+/** 1, 2 or 5 times a power of ten, so that there are three to eight ticks. */
+function tickStep(range: number): number {
+  const power = 10 ** Math.floor(Math.log10(range / 4));
+  const factor = [1, 2, 5, 10].find((each) => range / (each * power) <= 6) ?? 10;
+  return factor * power;
+}
+
+function place(value: number): string {
+  return value.toFixed(1);
+}

@@ -1,0 +1,146 @@
+/** What a report tells of a run: the one source of its page and of its model card. */
+
+import { basename } from "node:path";
+
+import type { EvaluationStartEvent } from "../inference/evaluate.js";
+import { shownClass } from "../prepare/imagenet/challenge-classes.js";
+import type { ModelDescription, Scores } from "../run/checkpoint-state.js";
+import { many, whole } from "./figures.js";
+import type { Examination } from "./examination.js";
+import type { History } from "./history.js";
+import type { LayerProfile } from "./layer-profile.js";
+import type { Judged } from "./standouts.js";
+
+export interface ReportContent {
+  /** The run's folder, absolute. */
+  readonly folder: string;
+  /** When this was written. */
+  readonly written: Date;
+  readonly version: string;
+  readonly history: History;
+  /** null where no checkpoint was kept. */
+  readonly model: ModelDescription | null;
+  readonly profile: LayerProfile | null;
+  /** null where nothing was scored; `unscored` says why. */
+  readonly evaluated: Evaluated | null;
+  readonly unscored: string;
+  /** What could not be read, a sentence each. */
+  readonly remarks: readonly string[];
+}
+
+export interface Evaluated {
+  readonly start: EvaluationStartEvent;
+  readonly scores: Scores;
+  readonly examination: Examination;
+  /** Whether the pictures are those by which the run chose its best weights. */
+  readonly choseBest: boolean;
+  /** Pictures that could not be read. */
+  readonly bad: number;
+  readonly mistakes: readonly ShownPicture[];
+  readonly unsure: readonly ShownPicture[];
+  /** A data URI of each sample that can be shown. */
+  readonly thumbnails: ReadonlyMap<number, string>;
+}
+
+export interface ShownPicture extends Judged {
+  readonly name: string;
+}
+
+/** A class by its output, for people. */
+export function className(model: Pick<ModelDescription, "class_names">, output: number): string {
+  const name = model.class_names[output];
+  return name === undefined ? `output ${output}` : shownClass(name);
+}
+
+/** Which pictures the scores are of, and how many. */
+export function scoredWords({ start, scores, bad }: Evaluated): string {
+  const pictures = many(scores.images, "picture");
+  const left = bad === 0 ? "" : `; ${whole(bad)} that could not be read left out`;
+  const which = {
+    train: `${pictures} that the network was trained on, as --split train asked: they say little of other pictures`,
+    validation: `${pictures} of the validation part`,
+    test: `${pictures} of the test part`,
+    "held out": `${pictures} that were held out of training`,
+    all: `${pictures}, all of the data given`,
+  }[start.part];
+  return `${which}${left}`;
+}
+
+/** What makes the scores look better than they are; undefined for nothing that is known. */
+export function caution({ choseBest, start }: Evaluated, { evaluations }: History): string | undefined {
+  if (start.part === "train") return "Scores of pictures that were trained on are no measure of a network.";
+  if (!choseBest || evaluations.length < 2) return undefined;
+  return (
+    `The weights are the best of ${evaluations.length} evaluations by these same pictures, so the scores are a little higher ` +
+    "than on pictures that nobody has chosen by."
+  );
+}
+
+export function runName({ folder }: Pick<ReportContent, "folder">): string {
+  return basename(folder);
+}
+
+/** "ShuffleNet V2 0.5x (torchvision), 10 classes, 96 px" */
+export function networkWords(model: ModelDescription): string {
+  const { variant, width, classes, image_size } = model;
+  return `ShuffleNet V2 ${width.toFixed(1)}x (${variant}), ${many(classes, "class", "classes")}, ${image_size} px`;
+}
+
+/** How a picture is made ready for the network. */
+export function pictureWords(model: ModelDescription): string {
+  const turned = model.exif_orientation === "apply" ? "turned upright by EXIF, " : "taken as stored, ";
+  return `${turned}shorter side to ${model.eval_resize} px the ${model.pipeline} way, centre ${model.image_size} px`;
+}
+
+/** Rows of what the run was, a title and its words; what is not known is left out. */
+export function aboutRows(
+  { folder, history, model }: ReportContent,
+  shown: (path: string) => string = (path) => path,
+): [title: string, text: string][] {
+  const { start, end } = history;
+  const rows: [string, string][] = [["Run", shown(folder)]];
+  if (model !== null) rows.push(["Network", networkWords(model)], ["Pictures are", pictureWords(model)]);
+  else if (start !== null)
+    rows.push(["Network", `${start.network}, ${start.classes} classes, ${start.image_size} px`]);
+  if (start === null) return rows;
+  const { settings } = start;
+  rows.push(["Trained numbers", whole(start.parameters)]);
+  const data = settings["train_data_dir"] ?? settings["data_dir"];
+  const where =
+    settings["synthetic"] === true
+      ? "synthetic pictures of noise"
+      : data === undefined
+        ? "not recorded"
+        : shown(String(data));
+  const held =
+    start.validation_images === 0 ? "none held out" : `${whole(start.validation_images)} to be scored`;
+  rows.push(["Data", `${where}: ${whole(start.train_images)} pictures trained on, ${held}`]);
+  const { machine, ranks } = start;
+  if (machine !== null && machine !== undefined) {
+    rows.push(["Machine", `${machine.processor}, ${many(machine.threads, "thread")}, ${machine.isa}`]);
+  }
+  if (ranks !== null) {
+    rows.push(["Processes", `${whole(ranks.size)} on ${many(ranks.machines, "machine")} (${ranks.library})`]);
+  }
+  const learning = [
+    `batch ${settings["batch_size"]}`,
+    `rate ${settings["lr"]} ${settings["schedule"]}`,
+    `decay ${settings["weight_decay"]}`,
+    ...(Number(settings["label_smoothing"]) > 0 ? [`smoothing ${settings["label_smoothing"]}`] : []),
+    ...(Number(settings["average_decay"]) > 0 ? [`averages ${settings["average_decay"]}`] : []),
+    `${start.epochs} epochs of ${many(start.steps_per_epoch, "step")}`,
+    `seed ${settings["seed"]}`,
+  ];
+  rows.push(["Recipe", `${start.recipe}: ${learning.join(", ")}`]);
+  if (settings["init_from"] !== undefined) rows.push(["Started from", shown(String(settings["init_from"]))]);
+  const last = end?.step ?? history.steps.at(-1)?.step ?? start.resumed?.step ?? 0;
+  const speed = end?.images_per_second == null ? "" : `, ${whole(end.images_per_second)} pictures a second`;
+  const resumes = history.beginnings > 1 ? `, resumed ${many(history.beginnings - 1, "time")}` : "";
+  rows.push([
+    "Training",
+    end === null
+      ? `not at its end: ${whole(last)} of ${many(start.steps, "step")}${resumes}`
+      : `${many(last, "step")}${speed}${resumes}`,
+  ]);
+  return rows;
+}

@@ -1,0 +1,34 @@
+/** Numbers as the report writes them. */
+
+/** 0.9891 -> "98.9 %"; "-" where there is none. */
+export function percent(fraction: number | null, digits = 1): string {
+  return fraction === null || !Number.isFinite(fraction) ? "-" : `${(100 * fraction).toFixed(digits)} %`;
+}
+
+/** 2400 -> "2,400". */
+export function whole(value: number): string {
+  return value.toLocaleString("en-US", { maximumFractionDigits: 0 });
+}
+
+/** In so many significant digits, without an exponent where a reader can do without: 0.0625, 1.234, 1e-7. */
+export function plain(value: number, digits = 4): string {
+  if (!Number.isFinite(value)) return "not finite";
+  return Number(value.toPrecision(digits)).toString();
+}
+
+/** "1 picture", "1,200 pictures" */
+export function many(value: number, noun: string, plural = `${noun}s`): string {
+  return `${whole(value)} ${value === 1 ? noun : plural}`;
+}
+
+/**
+ * Between which accuracies the true one lies in 95 of 100 such sets: Wilson's score interval.
+ *
+ * Source: Wilson 1927, "Probable Inference, the Law of Succession, and Statistical Inference"; z = 1.96.
+ */
+export function interval(accuracy: number, pictures: number): readonly [low: number, high: number] {
+  const z2 = 1.959964 ** 2 / pictures;
+  const centre = (accuracy + z2 / 2) / (1 + z2);
+  const half = Math.sqrt(z2 * accuracy * (1 - accuracy) + (z2 * z2) / 4) / (1 + z2);
+  return [Math.max(0, centre - half), Math.min(1, centre + half)];
+}

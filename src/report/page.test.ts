@@ -1,0 +1,217 @@
+import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { suite, test } from "node:test";
+
+import { SaxesParser } from "saxes";
+
+import { printable } from "../core/printable.js";
+import type { ReportContent } from "./content.js";
+import { Examination } from "./examination.js";
+import { modelCard } from "./model-card.js";
+import { MOST_IN_MATRIX, reportPage } from "./page.js";
+
+/** What a class, a file or a folder may be called. */
+const hostile = [
+  `"><script>alert(1)</script>`,
+  `</style></title><img src=x onerror=alert(1)>`,
+  `' onmouseover='alert(1)`,
+  "a | b `code` [link](javascript:alert(1)) **bold** https://evil.example www.evil.example",
+  "line\nbreak\u0007\u202e",
+  "&lt;already&amp;escaped&#39;",
+];
+
+function content(names: readonly string[], classes = names.length): ReportContent {
+  const examination = new Examination(classes);
+  const logits = (named: number): Float32Array =>
+    Float32Array.from({ length: classes }, (_, i) => (i === named ? 2 : 0));
+  for (let i = 0; i < 2 * classes; i++)
+    examination.add(i, i % classes, logits(i % 3 === 0 ? (i + 1) % classes : i % classes));
+  const model = {
+    ...({
+      variant: "torchvision",
+      width: 0.5,
+      classes,
+      image_size: 32,
+      eval_resize: 36,
+      pipeline: "torchvision",
+    } as const),
+    class_names: names,
+  };
+  const [evil = ""] = hostile;
+  const shown = examination.mistakes.items.map((judged) => ({
+    ...judged,
+    name: `val/${hostile[1]}/${evil}.jpg`,
+  }));
+  return {
+    folder: `/runs/${evil}`,
+    written: new Date("2025-01-02T03:04:05Z"),
+    version: "0.0.0",
+    history: {
+      start: {
+        ...({
+          event: "start",
+          network: evil,
+          classes,
+          image_size: 32,
+          parameters: 5,
+          train_images: 8,
+        } as const),
+        ...{
+          validation_images: 4,
+          steps: 4,
+          steps_per_epoch: 2,
+          images_per_step: 4,
+          epochs: 2,
+          recipe: evil,
+        },
+        machine: { processor: evil, isa: evil, threads: 2 },
+        ...{ ranks: null, resumed: null },
+        settings: { data_dir: `/data/${evil}`, batch_size: 4, log_dir: "x" },
+        origins: { data_dir: "given", batch_size: "default", log_dir: "given" },
+      },
+      steps: [1, 2].map((step) => ({ step, epoch: step / 2, loss: 1, top1: 0.5, rate: 0.1 })),
+      evaluations: [1, 2].map((step) => ({ step, epoch: step / 2, loss: 1, top1: 0.5, best: true })),
+      ...{ end: null, beginnings: 1, unread: 0 },
+    },
+    model,
+    profile: {
+      ...{ first_step: 1, last_step: 2, seconds: 0.5 },
+      layers: [{ layer: evil, direction: "forward", seconds: 0.1, share: 0.2 }],
+    },
+    evaluated: {
+      start: {
+        ...({
+          event: "start",
+          checkpoint: "c",
+          step: 4,
+          data_dir: evil,
+          images: 2 * classes,
+          part: "held out",
+        } as const),
+        ...{ unused: [], records: null, model, origin: null },
+      },
+      scores: { images: 2 * classes, loss: 1, top1: 0.5, top5: 1 },
+      examination,
+      ...{ choseBest: true, bad: 0, mistakes: shown, unsure: shown.slice(0, 1) },
+      thumbnails: new Map([[shown[0]?.sample ?? 0, "data:image/jpeg;base64,AAAA"]]),
+    },
+    unscored: "",
+    remarks: [evil],
+  };
+}
+
+/** Its elements with their attributes, and its text; it is written as XML, so that a strict parser takes it apart. */
+function parsed(page: string): {
+  elements: string[];
+  attributes: [name: string, value: string][];
+  text: string;
+} {
+  const elements: string[] = [];
+  const attributes: [string, string][] = [];
+  let text = "";
+  const parser = new SaxesParser();
+  parser.on("opentag", ({ name, attributes: own }) => {
+    elements.push(name);
+    attributes.push(...Object.entries(own));
+  });
+  parser.on("text", (piece) => (text += piece));
+  parser.on("error", (error) => {
+    throw error;
+  });
+  parser.write(page).close();
+  return { elements, attributes, text };
+}
+
+suite("the page of a report", () => {
+  test("shows hostile names as they are, and makes no element or attribute of them", () => {
+    const { elements, attributes, text } = parsed(reportPage(content(hostile)));
+    assert.equal(elements.filter((name) => name === "script").length, 1);
+    assert.deepEqual(
+      new Set(attributes.map(([name]) => name).filter((name) => name.startsWith("on"))),
+      new Set(),
+    );
+    const tame = parsed(reportPage(content(hostile.map((_, i) => `class ${i}`))));
+    assert.deepEqual(elements, tame.elements);
+    assert.deepEqual(
+      attributes.map(([name]) => name),
+      tame.attributes.map(([name]) => name),
+    );
+    for (const name of hostile) assert.ok(text.includes(printable(name)), name);
+  });
+
+  test("loads nothing: its pictures lie in it, and its policy allows no more", () => {
+    const page = reportPage(content(hostile));
+    const { elements, attributes } = parsed(page);
+    const loading = ["src", "href", "srcset", "data", "action", "poster"];
+    const loaded = attributes.filter(([name]) => loading.includes(name)).map(([, value]) => value);
+    assert.deepEqual(
+      loaded.filter((value) => !value.startsWith("data:image/jpeg;base64,")),
+      ["profile/roofline.html"],
+    );
+    assert.ok(!elements.includes("link") && !elements.includes("iframe"));
+    assert.doesNotMatch(page, /@import|url\(/);
+    const [, script = ""] = /<script>([^]*?)<\/script>/.exec(page) ?? [];
+    const sum = createHash("sha256").update(script).digest("base64");
+    assert.match(page, /default-src 'none'/);
+    assert.ok(page.includes(`script-src 'sha256-${sum}'`));
+  });
+
+  test("draws the matrix of few classes and lists the pairs of many", () => {
+    const names = (count: number): string[] => Array.from({ length: count }, (_, i) => `c${i}`);
+    const few = reportPage(content(names(MOST_IN_MATRIX)));
+    assert.match(few, /<h2>Confusion matrix<\/h2>/);
+    assert.equal([...few.matchAll(/<td class="(none|right|wrong)"/g)].length, MOST_IN_MATRIX ** 2);
+    const many = reportPage(content(names(MOST_IN_MATRIX + 1)));
+    assert.doesNotMatch(many, /Confusion matrix/);
+    assert.match(many, /<td class="name">c0<\/td><td class="name">c1<\/td><td>2<\/td><td>100.0 %<\/td>/);
+  });
+
+  test("says which pictures the scores are of, and that they chose the weights", () => {
+    const made = content(["a", "b"]);
+    assert.match(reportPage(made), /Of 4 pictures that were held out of training, after step 4\./);
+    assert.match(reportPage(made), /best of 2 evaluations by these same pictures/);
+    const { evaluated } = made;
+    assert.ok(evaluated);
+    const trained = { ...evaluated, start: { ...evaluated.start, part: "train" as const } };
+    const page = reportPage({ ...made, evaluated: trained });
+    assert.match(page, /4 pictures that the network was trained on, as --split train asked/);
+    assert.match(page, /no measure of a network/);
+  });
+
+  test("without scores says why, and has no section of them", () => {
+    const page = reportPage({ ...content(["a", "b"]), evaluated: null, unscored: "nothing was <held> out" });
+    assert.match(page, /No scores: nothing was &lt;held&gt; out\./);
+    assert.doesNotMatch(page, /Confusion|Calibration|Worst/);
+    assert.match(page, /<h2>Curves<\/h2>/);
+  });
+});
+
+suite("the model card", () => {
+  test("is of as many lines, cells and marks with hostile names as with tame ones", () => {
+    const marks = (card: string): string =>
+      // What is escaped is text.
+      card
+        .replace(/\\[^\w\s]/g, "x")
+        .replace(/[^\n|`*_[\]<>#~]/g, "")
+        .replace(/\n#+/g, "\n#");
+    // A command is a line of code, where nothing is a mark.
+    const prose = (card: string): string => card.replace(/^npx .*$/gm, "");
+    const names = (card: string): string => marks(prose(card));
+    assert.equal(
+      names(modelCard(content(hostile)))
+        .split("\n")
+        .map((line) => line.replace(/[#]/g, ""))
+        .join("\n"),
+      names(modelCard(content(hostile.map((_, i) => `class ${i}`))))
+        .split("\n")
+        .map((line) => line.replace(/[#]/g, ""))
+        .join("\n"),
+    );
+  });
+
+  test("holds no HTML and no address of a class's making", () => {
+    const card = modelCard(content(hostile)).replace(/^npx .*$/gm, "");
+    assert.doesNotMatch(card, /<[a-z/!]/i);
+    assert.doesNotMatch(card, /https:\/\/|www\./);
+  });
+});
