@@ -111,6 +111,7 @@ async function serve(invocation: Invocation, terminal: Terminal): Promise<number
       metrics,
       onFailure: (error) => terminal.note(`failed: ${failureOf(error).lines.join("; ")}`),
     });
+    atEnd(() => server.close());
     const stop = listenForStop(
       terminal,
       () => "Stopping when what was accepted is answered; press Ctrl-C again to quit at once.",

@@ -85,7 +85,7 @@ interface Request<Item, Result> {
   /** When it has waited for long enough, by `performance.now()`. */
   readonly due: number;
   /** Its batch has: it can no longer leave. */
-  began(): void;
-  resolve(result: Result): void;
-  reject(error: unknown): void;
+  readonly began: () => void;
+  readonly resolve: (result: Result) => void;
+  readonly reject: (error: unknown) => void;
 }

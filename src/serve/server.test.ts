@@ -35,7 +35,6 @@ class Puppet implements Predictor {
 
   constructor(private readonly waits: boolean) {}
 
-  // eslint-disable-next-line require-yield
   async *predict(): AsyncGenerator<Prediction> {
     await Promise.reject(new Error("the server asks for one picture at a time"));
   }

@@ -95,9 +95,9 @@ interface Exchange {
   /** Aborts when the client goes away, or when the time is over: then with a Refusal. */
   readonly signal: AbortSignal;
   /** Asks a client that waits for leave to send its body. */
-  invite(): void;
+  readonly invite: () => void;
   /** The body is here whole. */
-  uploaded(): void;
+  readonly uploaded: () => void;
 }
 
 class Serving implements RunningServer {
@@ -465,9 +465,9 @@ function tooSlow(): Refusal {
   return new Refusal(408, { what: "the picture took longer to arrive than a request is given" });
 }
 
-function listenError(error: Error, host: string, port: number): unknown {
+function listenError(error: Error, host: string, port: number): Error {
   const where = `${inUrl(host)}:${port}`;
-  switch (errorCode(error)) {
+  switch (errorCode(error) ?? "") {
     case "EADDRINUSE":
       return new ResourceError({
         what: "the port is taken by another program",

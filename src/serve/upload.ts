@@ -36,7 +36,7 @@ export interface UploadBounds {
 /** A body that is held until it is let go. */
 export interface Body {
   readonly bytes: Buffer;
-  release(): void;
+  readonly release: () => void;
 }
 
 /**
@@ -61,7 +61,7 @@ export async function readBody(
           length += chunk.length;
           chunks.push(chunk);
         } catch (error) {
-          reject(error as Error);
+          reject(error instanceof Error ? error : new Error(String(error)));
         }
       });
       request.once("end", resolve);
@@ -70,7 +70,7 @@ export async function readBody(
       signal.addEventListener("abort", () => reject(signal.reason as Error), { once: true });
       if (signal.aborted) reject(signal.reason as Error);
     });
-    return { bytes: chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks), release };
+    return { bytes: Buffer.concat(chunks), release };
   } catch (error) {
     release();
     throw error;

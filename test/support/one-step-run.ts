@@ -27,7 +27,7 @@ export function drawnPictures(count: number): Promise<Buffer[]> {
         (_, j) => draws.below(130) + (j % 3 === i % 3 ? 120 : 0),
       );
       const image = sharp(bytes, { raw: { width, height, channels: 3 } });
-      return [image.jpeg(), image.png(), image.webp()][i % 3]?.toBuffer() ?? Buffer.alloc(0);
+      return (i % 3 === 0 ? image.jpeg() : i % 3 === 1 ? image.png() : image.webp()).toBuffer();
     }),
   );
 }

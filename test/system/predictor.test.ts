@@ -1,6 +1,12 @@
 import assert from "node:assert/strict";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { before, suite, test } from "node:test";
 
+import { parse } from "csv-parse/sync";
+
+import { runRiffle } from "../../src/cli/riffle.js";
+import { openTerminal, type Stream } from "../../src/cli/terminal.js";
 import { UsageError } from "../../src/core/error.js";
 import {
   openPredictor,
@@ -167,5 +173,41 @@ suite("a predictor", () => {
     for (const max_wait of [-1, NaN, 1e9]) {
       await assert.rejects(openPredictor(run, {}, undefined, { max_wait }), UsageError);
     }
+  });
+});
+
+suite("riffle predict --csv", () => {
+  const silent = { write: () => true, on: () => undefined } as unknown as Stream;
+  const terminal = openTerminal(false, { stdout: silent, stderr: silent });
+  const run1 = (...argv: string[]) => runRiffle(["predict", run, ...argv], terminal);
+
+  test("writes a row for each picture, those that were refused too, and replaces no file unasked", async () => {
+    const table = join(folder, "table.csv");
+    const odd = join(folder, 'a "quoted", name.jpg');
+    writeFileSync(odd, "no picture");
+    assert.equal(await run1(files[0] as string, odd, files[1] as string, "--top", "2", "--csv", table), 3);
+    const rows = parse(readFileSync(table));
+    assert.deepEqual(rows[0], ["file", "class_1", "probability_1", "class_2", "probability_2", "error"]);
+    for (const [row, i] of [
+      [rows[1], 0],
+      [rows[3], 1],
+    ] as const) {
+      const guesses = alone[i]?.top.slice(0, 2).flatMap((guess) => [guess.name, String(guess.probability)]);
+      assert.deepEqual(row, [files[i], ...(guesses ?? []), ""]);
+    }
+    assert.deepEqual(rows[2]?.slice(0, 5), [odd, "", "", "", ""]);
+    assert.match(rows[2]?.[5] ?? "", /text file/);
+    const before = readFileSync(table);
+    await assert.rejects(run1(files[0] as string, "--csv", table), UsageError);
+    assert.deepEqual(readFileSync(table), before);
+    assert.equal(await run1(files[0] as string, "--csv", table, "--overwrite"), 0);
+    assert.equal(parse(readFileSync(table)).length, 2);
+  });
+
+  test("is refused with other nonsense before anything is done", async () => {
+    const table = join(folder, "never.csv");
+    await assert.rejects(run1(files[0] as string, "--overwrite"), UsageError);
+    await assert.rejects(run1("-", files[0] as string, "--csv", table), UsageError);
+    assert.ok(!existsSync(table));
   });
 });
