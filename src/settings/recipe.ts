@@ -153,6 +153,7 @@ export const recipes: { readonly [K in RecipeName]: Recipe } = {
       batch_size: 32,
       lr: 0.005,
       classifier_rate: 100,
+      solve_classifier: true,
       end_learning_rate: 0,
       schedule: "cosine",
       max_epochs: 15,
