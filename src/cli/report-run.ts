@@ -212,6 +212,7 @@ function heading(event: StartEvent): string[] {
     `${rateOf(s, event)} ${s.schedule}${s.shards === 1 || s.end_learning_rate === 0 ? "" : ` to ${s.end_learning_rate}`}`,
     ...(s.classifier_rate !== 1 ? [`${s.classifier_rate} times that for the classifier`] : []),
     ...(s.freeze ? ["all other layers frozen"] : []),
+    ...(s.batch_norm === "moving" && !s.freeze ? ["batch norms as they are"] : []),
     ...(s.warmup_epochs > 0 ? [`warm-up ${s.warmup_epochs}`] : []),
     `decay ${s.weight_decay}`,
     ...(s.label_smoothing > 0 ? [`smoothing ${s.label_smoothing}`] : []),

@@ -19,6 +19,7 @@ import {
   trainingTransform,
   type Transform,
 } from "../data/pictures/augment.js";
+import { imagesOf } from "../inference/evaluate.js";
 import type { Network } from "../models/layers.js";
 import { compile } from "../program/compile.js";
 import type { Program } from "../program/program.js";
@@ -89,7 +90,7 @@ export async function featuresOf(
     await run.load(weights);
     const take = async (batch: LoadedBatch): Promise<void> => {
       signal?.throwIfAborted();
-      await run.infer(batch.images, batch.count);
+      await run.infer(imagesOf(batch, program), batch.count);
       meansInto(values.subarray(rows * features), run.kept(LAST_MAP), batch.count * features);
       labels.set(batch.labels.subarray(0, batch.count), rows);
       of.set(batch.samples.subarray(0, batch.count), rows);

@@ -154,6 +154,7 @@ export const recipes: { readonly [K in RecipeName]: Recipe } = {
       lr: 0.005,
       classifier_rate: 100,
       solve_classifier: true,
+      batch_norm: "moving",
       end_learning_rate: 0,
       schedule: "cosine",
       max_epochs: 15,

@@ -195,6 +195,13 @@ function refuseContradictions(s: Settings): void {
       `--warmup_epochs ${s.warmup_epochs}`,
     );
   }
+  if (s.sync_batch_norm && s.batch_norm === "moving") {
+    refuse(
+      "batch norms that keep their statistics have none to share",
+      "--batch_norm batch beside --sync_batch_norm",
+      "--batch_norm moving",
+    );
+  }
   if (s.freeze && s.init_from === undefined) {
     refuse("without weights to start from, layers that stay as they are know nothing", "--init_from beside --freeze", "--freeze alone");
   }

@@ -248,6 +248,11 @@ export const settings = {
       default: false,
       source: "all layers learn",
     }),
+    batch_norm: choice(["batch", "moving"], {
+      help: "what batch norms are given in training: each batch's own statistics, or the moving ones, which then stay those of the weights",
+      default: "batch",
+      source: "Ioffe and Szegedy 2015",
+    }),
     end_learning_rate: number({
       help: "learning rate at the end of the decay",
       default: 1e-6,

@@ -280,6 +280,7 @@ export function programsOf({ settings, model, data }: Pick<Plan, "settings" | "m
         imageSize,
         mode: "train",
         classifierRate: settings.classifier_rate,
+        statistics: settings.batch_norm,
         freeze: settings.freeze ? { through: LAST_MAP } : undefined,
         bucketBytes: settings.bucket_size * 1024,
         storage: storageOf(settings.precision_mode),

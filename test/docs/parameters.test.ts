@@ -275,6 +275,7 @@ const rows: { readonly [K in SettingName]: () => Promise<void> } = {
     await differs({ freeze: true }, numbers, { init_from: await ofOtherClasses(), ...onPhotos })();
     await refused({ freeze: true })();
   },
+  batch_norm: differs({ batch_norm: "moving" }),
   end_learning_rate: differs({ end_learning_rate: 0.01 }),
   schedule: differs({ schedule: "cosine" }),
   max_epochs: differs({ max_epochs: 1 }, ({ start }) => start.steps),

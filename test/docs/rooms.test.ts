@@ -18,6 +18,7 @@ const rooms = [
   "run",
   "weights",
   "inference",
+  "finetune",
   "train",
   "measure",
   "cli",
