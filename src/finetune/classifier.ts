@@ -119,7 +119,11 @@ export async function solveClassifier(
 }
 
 /** Puts it where the program has its classifier. */
-export function place({ weight, bias }: Pick<NewClassifier, "weight" | "bias">, program: Program, parameters: Float32Array): void {
+export function place(
+  { weight, bias }: Pick<NewClassifier, "weight" | "bias">,
+  program: Program,
+  parameters: Float32Array,
+): void {
   const head = program.steps.at(-1) as HeadStep;
   parameters.set(weight, head.weights);
   if (head.bias >= 0) parameters.set(bias, head.bias);
@@ -138,7 +142,8 @@ function standardise({ features, values }: Features, biased: boolean): Scaling {
   const rows = values.length / features;
   const mean = new Float64Array(features);
   const deviation = new Float64Array(features);
-  for (let i = 0; i < values.length; i++) mean[i % features] = (mean[i % features] as number) + (values[i] as number);
+  for (let i = 0; i < values.length; i++)
+    mean[i % features] = (mean[i % features] as number) + (values[i] as number);
   for (let f = 0; f < features; f++) mean[f] = biased ? (mean[f] as number) / rows : 0;
   for (let i = 0; i < values.length; i++) {
     const f = i % features;

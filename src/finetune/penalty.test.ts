@@ -17,7 +17,9 @@ function rowsThat(says: number): Rows {
   const labels = Int32Array.from({ length: 100 }, (_, row) => Math.floor(row / FOLDS) % 2);
   const values = Float32Array.from({ length: 100 * 30 }, (_, i) => {
     const noise = draws.uniform(-1, 1);
-    return i % 30 === 0 ? noise * (1 - says) + says * (2 * (labels[Math.floor(i / 30)] as number) - 1) : noise;
+    return i % 30 === 0
+      ? noise * (1 - says) + says * (2 * (labels[Math.floor(i / 30)] as number) - 1)
+      : noise;
   });
   return { features: 30, classes: 2, values, labels, weights: new Float64Array(100).fill(1), biased: true };
 }
@@ -43,11 +45,18 @@ suite("the penalty", () => {
       labels: Int32Array.of(...rows.labels, ...rows.labels),
       weights: new Float64Array(200).fill(1),
     };
-    const together = { ...held, folds: Uint8Array.of(...held.folds, ...held.folds), isScored: (row: number) => row < 100 };
+    const together = {
+      ...held,
+      folds: Uint8Array.of(...held.folds, ...held.folds),
+      isScored: (row: number) => row < 100,
+    };
     const chosen = await choosePenalty(twice, together, go);
     assert.deepEqual(chosen, await choosePenalty(rows, held, go));
     // A view that stays while its picture is held out gives the class away.
-    const leaked = { ...together, folds: Uint8Array.of(...held.folds, ...held.folds.map((fold) => (fold + 1) % FOLDS)) };
+    const leaked = {
+      ...together,
+      folds: Uint8Array.of(...held.folds, ...held.folds.map((fold) => (fold + 1) % FOLDS)),
+    };
     assert.ok((await choosePenalty(twice, leaked, go)).right > chosen.right);
     assert.equal((await choosePenalty(rows, { ...held, used: 2 }, go)).scored, 40);
   });

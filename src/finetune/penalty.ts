@@ -16,6 +16,7 @@ export const FOLDS = 5;
 
 /** Below the rule of the solution itself: a cross-entropy is known to three digits then. */
 const TOLERANCE = 1e-4;
+const MOST_ITERATIONS = 60;
 
 export interface Held {
   /** [rows], 0 .. FOLDS - 1: rows of one picture are held out together. */
@@ -42,7 +43,7 @@ export async function choosePenalty(rows: Rows, held: Held, pause: () => Promise
     let [loss, weight, right, scored] = [0, 0, 0, 0];
     for (let fold = 0; fold < held.used; fold++) {
       const weights = rows.weights.map((w, row) => (held.folds[row] === fold ? 0 : w));
-      const options = { from: solutions[fold], tolerance: TOLERANCE, pause };
+      const options = { from: solutions[fold], tolerance: TOLERANCE, most: MOST_ITERATIONS, pause };
       const { solution } = await solve({ ...rows, weights }, penalty, options);
       solutions[fold] = solution;
       for (let row = 0; row < rows.labels.length; row++) {

@@ -36,14 +36,21 @@ function gradientOf(rows: Rows, penalty: number, solution: Solution): number[] {
       );
     });
     const sum = z.reduce((all, each) => all + Math.exp(each), 0);
-    return z.map((each, k) => ((weights[row] as number) / total) * (Math.exp(each) / sum - Number(k === label)));
+    return z.map(
+      (each, k) => ((weights[row] as number) / total) * (Math.exp(each) / sum - Number(k === label)),
+    );
   });
   const ofWeights = Array.from({ length: classes * features }, (_, i) => {
     const [k, f] = [Math.floor(i / features), i % features];
-    const data = errors.reduce((sum, e, row) => sum + (e[k] as number) * (values[row * features + f] as number), 0);
+    const data = errors.reduce(
+      (sum, e, row) => sum + (e[k] as number) * (values[row * features + f] as number),
+      0,
+    );
     return data + penalty * (solution[i] as number);
   });
-  const ofBiases = Array.from({ length: classes }, (_, k) => errors.reduce((sum, e) => sum + (e[k] as number), 0));
+  const ofBiases = Array.from({ length: classes }, (_, k) =>
+    errors.reduce((sum, e) => sum + (e[k] as number), 0),
+  );
   return [...ofWeights, ...(rows.biased ? ofBiases : [])];
 }
 
@@ -51,7 +58,9 @@ suite("a softmax regression", () => {
   test("of two points is where calculus has it", async () => {
     // W = (-w, w), b = 0: f = log(1 + e^(-2w)) + penalty w^2 is least where penalty = 1 / (w (1 + e^(2w))).
     for (const w of [0.5, 1, 2]) {
-      const { solution, converged } = await solve(twoPoints, 1 / (w * (1 + Math.exp(2 * w))), { tolerance: 1e-12 });
+      const { solution, converged } = await solve(twoPoints, 1 / (w * (1 + Math.exp(2 * w))), {
+        tolerance: 1e-12,
+      });
       assert.ok(converged);
       for (const [i, expected] of [-w, w, 0, 0].entries()) {
         assert.ok(Math.abs((solution[i] as number) - expected) < 1e-9, `${solution.join()} for ${w}`);
@@ -66,7 +75,10 @@ suite("a softmax regression", () => {
         const { solution } = await solve(rows, penalty, { tolerance: 1e-10 });
         const worst = Math.max(...gradientOf(rows, penalty, solution).map(Math.abs));
         assert.ok(worst < 2e-10, `${worst} at penalty ${penalty}`);
-        assert.equal(biased, solution.subarray(3 * 7).some((bias) => bias !== 0));
+        assert.equal(
+          biased,
+          solution.subarray(3 * 7).some((bias) => bias !== 0),
+        );
       }
     });
   }
@@ -85,7 +97,10 @@ suite("a softmax regression", () => {
     const rows = drawnRows();
     const weights = rows.weights.map((_, row) => (row < 10 ? 0 : row < 20 ? 2 : 1));
     const weighed = await solve({ ...rows, weights }, 0.1, { tolerance: 1e-10 });
-    const kept = [...Array.from({ length: 30 }, (_, i) => i + 10), ...Array.from({ length: 10 }, (_, i) => i + 10)];
+    const kept = [
+      ...Array.from({ length: 30 }, (_, i) => i + 10),
+      ...Array.from({ length: 10 }, (_, i) => i + 10),
+    ];
     const written = await solve(
       {
         ...rows,
@@ -111,7 +126,8 @@ suite("a softmax regression", () => {
 
   test("ends when it is told to between two iterations", async () => {
     let pauses = 0;
-    const pause = (): Promise<void> => (++pauses === 3 ? Promise.reject(new Error("told")) : Promise.resolve());
+    const pause = (): Promise<void> =>
+      ++pauses === 3 ? Promise.reject(new Error("told")) : Promise.resolve();
     await assert.rejects(solve(drawnRows(), 0.01, { pause }), /told/);
   });
 });

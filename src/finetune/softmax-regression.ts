@@ -36,12 +36,15 @@ export interface SolveOptions {
   readonly from?: Solution | undefined;
   /** Largest entry of the gradient at the end; of a mean cross-entropy of standardised rows it is of the order of 1 at the beginning. */
   readonly tolerance?: number;
+  /** Iterations at most. */
+  readonly most?: number;
   /** Is awaited before every iteration; ends the work by throwing. */
   readonly pause?: () => Promise<void>;
 }
 
 const TOLERANCE = 1e-6;
 
+/** Where features are nearly the same, the last digits take very long, and say nothing about pictures. */
 const MOST_ITERATIONS = 500;
 
 /** Pairs of steps and changes of the gradient that stand for the curvature. */
@@ -50,7 +53,7 @@ const HISTORY = 20;
 export async function solve(
   rows: Rows,
   penalty: number,
-  { from, tolerance = TOLERANCE, pause = () => Promise.resolve() }: SolveOptions = {},
+  { from, tolerance = TOLERANCE, most = MOST_ITERATIONS, pause = () => Promise.resolve() }: SolveOptions = {},
 ): Promise<Solved> {
   const size = rows.classes * (rows.features + 1);
   let at = from?.slice() ?? new Float64Array(size);
@@ -60,7 +63,7 @@ export async function solve(
   for (let iterations = 0; ; iterations++) {
     await pause();
     if (largest(gradient) <= tolerance) return { solution: at, converged: true, iterations };
-    if (iterations === MOST_ITERATIONS) return { solution: at, converged: false, iterations };
+    if (iterations === most) return { solution: at, converged: false, iterations };
     const direction = descent(gradient, pairs);
     const slope = dot(direction, gradient);
     const next = new Float64Array(size);
@@ -165,13 +168,7 @@ function descent(gradient: Float64Array, pairs: readonly Pair[]): Float64Array {
 }
 
 /** In four sums, which a processor adds at the same time. */
-function rowTimes(
-  x: Float32Array,
-  xBegin: number,
-  w: Float64Array,
-  wBegin: number,
-  length: number,
-): number {
+function rowTimes(x: Float32Array, xBegin: number, w: Float64Array, wBegin: number, length: number): number {
   let [a, b, c, d] = [0, 0, 0, 0];
   const fours = length - (length % 4);
   for (let i = 0; i < fours; i += 4) {

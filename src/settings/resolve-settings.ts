@@ -203,7 +203,11 @@ function refuseContradictions(s: Settings): void {
     );
   }
   if (s.freeze && s.init_from === undefined) {
-    refuse("without weights to start from, layers that stay as they are know nothing", "--init_from beside --freeze", "--freeze alone");
+    refuse(
+      "without weights to start from, layers that stay as they are know nothing",
+      "--init_from beside --freeze",
+      "--freeze alone",
+    );
   }
   if (s.class_weights !== "none" && !(s.freeze && s.solve_classifier)) {
     refuse(

@@ -164,14 +164,16 @@ async function solvesOf(plan: Decided): Promise<{ readonly solves?: Sample; read
   if (solves !== undefined) return { solves, warnings: [] };
   if (settings.class_weights !== "none") {
     throw new UsageError({
-      what: isNew ? "so many classes are not solved for" : "the weights have a classifier of these classes, so none is solved",
+      what: isNew
+        ? "so many classes are not solved for"
+        : "the weights have a classifier of these classes, so none is solved",
       where: "option --class_weights",
       expected: "a new classifier of fewer classes",
       found: `--class_weights ${settings.class_weights}`,
       safe: "Nothing was trained",
     });
   }
-  const many = `the classifier of ${model.classes} classes starts from the seed and is learnt by the steps: so many are not solved for`;
+  const many = `the classifier of ${model.classes} classes starts from the seed and is learnt by the steps: so many are not solved for; steps that learn it from nothing want --classifier_rate 100 --lr 0.005 --max_epochs 15 --batch_norm batch`;
   return { warnings: isNew ? [many] : [] };
 }
 

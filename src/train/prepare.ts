@@ -169,7 +169,10 @@ async function newClassifier(
   backend: Backend,
   options: BackendOptions,
   network: Network,
-  { report, signal }: {
+  {
+    report,
+    signal,
+  }: {
     readonly report: (event: PreparingEvent) => void;
     readonly signal: AbortSignal | undefined;
   },

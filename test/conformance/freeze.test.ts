@@ -164,7 +164,12 @@ suite("batch norms that keep their statistics", () => {
     });
 
     test(`have the logits of inference, and those of the f64 twin are the engine's gradients, ${what}`, async () => {
-      const whole = compile(network, { ...shape, mode: "train", statistics: "moving", freeze: freeze && { through: "stage2" } });
+      const whole = compile(network, {
+        ...shape,
+        mode: "train",
+        statistics: "moving",
+        freeze: freeze && { through: "stage2" },
+      });
       const batch = randomBatch(whole);
       const [native, reference] = await Promise.all(
         [nativeBackend, referenceBackend].map(async (backend) => {
