@@ -7,7 +7,7 @@ import { nativeBackend } from "../backends/native/index.js";
 import { referenceBackend } from "../backends/reference/reference.js";
 import { augmentations, evaluationDecodings } from "../data/pictures/augment.js";
 import type { Dataset } from "../data/dataset.js";
-import { evaluationBatches } from "../data/loader.js";
+import { evaluationBatches, type LoadedBatch } from "../data/loader.js";
 import { openClasses } from "../data/image-folder.js";
 import { initialise, initialStatistics } from "../models/initialise.js";
 import type { VariantName } from "../models/variants.js";
@@ -64,7 +64,7 @@ function ofVariant(variant: VariantName): void {
       const run = nativeBackend.infer(whole, { threads: 1 });
       await run.load(weights);
       const source = evaluationBatches(set, { batch: set.size, imageSize: side, resize, maxBadImages: 0 });
-      const batch = (await source[Symbol.asyncIterator]().next()).value;
+      const batch = (await source[Symbol.asyncIterator]().next()).value as LoadedBatch;
       const logits = await run.infer(batch.images, batch.count);
       const head = whole.steps.at(-1) as HeadStep;
       assert.deepEqual([plain, features], [set.size, head.inputs.length]);
