@@ -32,6 +32,7 @@ void BatchNorm::Synchronise(Exchange* exchange) {
 }
 
 void BatchNorm::NormaliseByBatch(int first, int count, const float* parameters) {
+  if (p_.keeps_statistics) return;  // these planes are normalised since the step began
   if (exchange_) {
     shared_.assign(sum_.begin() + first, sum_.begin() + first + count);
     shared_.insert(shared_.end(), squares_.begin() + first, squares_.begin() + first + count);
@@ -52,12 +53,13 @@ void BatchNorm::NormaliseByMoving(const float* statistics, const float* paramete
 
 // With zhat = (z - mean) / sigma:  dbeta = sum g,  dgamma = sum g * zhat,
 //   dz = gamma / sigma * (g - dbeta / n - zhat * dgamma / n) = a g + b z + c.
+// By statistics that do not depend on z, dz = a g.
 const std::vector<BatchNorm::Coefficients>& BatchNorm::OutputGradients(const StepInfo& s, const Weights& w) {
   coefficients_.resize(s.count);
   // dgamma and dbeta stay those of this process' loss, for gradients are added up later; dz wants the sums over all.
   shared_.assign(gradient_sum_.begin() + s.first, gradient_sum_.begin() + s.first + s.count);
   shared_.insert(shared_.end(), gradient_dot_.begin() + s.first, gradient_dot_.begin() + s.first + s.count);
-  if (exchange_) exchange_->Sum(shared_.data(), 2L * s.count);
+  if (exchange_ && !p_.keeps_statistics) exchange_->Sum(shared_.data(), 2L * s.count);
   for (int i = 0; i < s.count; ++i) {
     const int plane = s.first + i;
     const PlaneInfo& info = p_.planes[plane];
@@ -68,6 +70,10 @@ const std::vector<BatchNorm::Coefficients>& BatchNorm::OutputGradients(const Ste
     const double dbeta = shared_[i];
     const double dgamma = (shared_[s.count + i] - mean_[plane] * dbeta) * inverse;
     const double a = w.parameters[info.gamma] * inverse;
+    if (p_.keeps_statistics) {
+      coefficients_[i] = {a, 0, 0};
+      continue;
+    }
     const double b = -a * inverse * dgamma / n;
     const double c = -a * dbeta / n - b * mean_[plane];
     coefficients_[i] = {a, b, c};
@@ -85,6 +91,7 @@ void BatchNorm::ReadStatistics(double* out) const {
 }
 
 void BatchNorm::UpdateMoving(float* moving, const double* statistics) const {
+  if (p_.keeps_statistics) return;
   const size_t planes = p_.planes.size();
   const double share = 1.0 - p_.momentum;
   const auto move = [&](size_t i) { moving[i] -= static_cast<float>(share * (moving[i] - statistics[i])); };

@@ -26,6 +26,7 @@ class BatchNorm {
     sum_[plane] = sum;
     squares_[plane] = squares;
   }
+  // Nothing where the statistics are kept: NormaliseByMoving has been called for all planes then.
   void NormaliseByBatch(int first, int count, const float* parameters);
   // The first planes, from the moving statistics [2][all planes].
   void NormaliseByMoving(const float* statistics, const float* parameters, int planes);
@@ -43,7 +44,7 @@ class BatchNorm {
 
   // Of the last batch: means, then unbiased variances, [2][planes].
   void ReadStatistics(double* out) const;
-  // The moving statistics [2][planes] after a step with such; those of frozen planes stay.
+  // The moving statistics [2][planes] after a step with such; those of frozen planes stay, as all do that are kept.
   void UpdateMoving(float* moving, const double* statistics) const;
 
   float scale(int plane) const { return scale_[plane]; }

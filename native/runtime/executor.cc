@@ -155,7 +155,9 @@ void Executor::RunStep(int index, bool backward, const uint8_t* images) {
 // What a step of training needs before its first layer.
 void Executor::Begin() {
   PackAll();
-  ws_.norm.NormaliseByMoving(weights_.statistics, weights_.parameters, program().frozen_planes);
+  const int all = static_cast<int>(program().planes.size());
+  ws_.norm.NormaliseByMoving(weights_.statistics, weights_.parameters,
+                             program().keeps_statistics ? all : program().frozen_planes);
 }
 
 void Executor::PackAll() {

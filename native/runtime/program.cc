@@ -8,7 +8,7 @@
 namespace riffle {
 namespace {
 
-constexpr double kFormat = 6;
+constexpr double kFormat = 7;
 constexpr long kManyElements = 1L << 40, kManyBytes = 1L << 46;
 constexpr long kLine = 64;
 
@@ -70,7 +70,7 @@ void ExpectWeights(const ProgramInfo& p, const StepInfo& s, long count) {
 ProgramInfo DecodeProgram(const double* numbers, size_t count) {
   Words words(numbers, count);
   ProgramInfo p;
-  if (words.Number("format") != kFormat) throw std::invalid_argument("program: format is not 6; rebuild the addon");
+  if (words.Number("format") != kFormat) throw std::invalid_argument("program: format is not 7; rebuild the addon");
   p.training = words.Flag("training");
   p.batch = static_cast<int>(words.Whole("batch", 1, 1 << 20));
   p.image_size = static_cast<int>(words.Whole("image size", 1, kLongestSide));
@@ -80,6 +80,7 @@ ProgramInfo DecodeProgram(const double* numbers, size_t count) {
   const long planes = words.Whole("planes", 1, 1 << 20);
   p.epsilon = words.Number("epsilon");
   p.momentum = words.Number("batch-norm momentum");
+  p.keeps_statistics = words.Flag("kept statistics");
   p.arena = words.Whole("arena", 0, kManyBytes);
   for (long i = 0; i < planes; ++i) {
     PlaneInfo plane;

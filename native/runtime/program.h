@@ -65,6 +65,7 @@ struct ProgramInfo {
   long parameter_count;
   long trained_count;  // of their beginning; what is frozen lies behind
   double epsilon, momentum;
+  bool keeps_statistics;  // what trains is normalised by the moving statistics too, and these stay
   long arena;  // bytes
   Storage storage = Storage::kF32;
   std::vector<PlaneInfo> planes;

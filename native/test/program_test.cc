@@ -13,7 +13,7 @@ std::vector<double> Words(double arena, double place, const std::vector<double>&
   const double trains = buckets.empty() ? 0 : 1;
   const double weights = 0, bias = -1, gamma = 2, beta = 3, stem = 4, parameters = 31;
   std::vector<double> words = {
-      6, trains, 1, 8, 2, parameters, trains * parameters, 1, 1e-5, 0.9, arena,  // format .. arena
+      7, trains, 1, 8, 2, parameters, trains * parameters, 1, 1e-5, 0.9, 0, arena,  // format .. arena
       2, 2, 0, 1, place, trains != 0 ? place + 192 : -1, gamma, beta,            // the plane
       1, trains * parameters, 1, 1,                                              // what trains decays, at the rate itself
       2,                                                        // steps

@@ -34,6 +34,7 @@ import { lossScaling } from "../settings/loss-scaling.js";
 import { rateAt, type ResolvedSettings } from "../settings/resolve-settings.js";
 import { precisionWords } from "../settings/precision.js";
 import type { Settings } from "../settings/settings.js";
+import type { SolvedClassifier } from "../run/checkpoint-state.js";
 import { bytes, count, duration, millions, percent, rate } from "./format.js";
 import { type ProgressState, startProgress } from "./progress.js";
 import type { Terminal } from "./terminal.js";
@@ -191,12 +192,19 @@ export function reportRun(terminal: Terminal): RunReport {
 export function preparing(event: PreparingEvent): ProgressState {
   const records = event.what === "index";
   return {
-    label: { check: "looking at", index: "indexing", cache: "caching", tuning: "tuning" }[event.what],
+    label: {
+      check: "looking at",
+      index: "indexing",
+      cache: "caching",
+      tuning: "tuning",
+      features: "features",
+      solving: "solving",
+    }[event.what],
     done: event.done,
     total: event.total,
     columns: [
       ...(records ? ["shards"] : []),
-      ...(event.what === "tuning"
+      ...(event.what === "tuning" || event.what === "solving"
         ? []
         : [{ rate: `${rate(event.images_per_second)} ${records ? "records/s" : "img/s"}` }]),
       ...(event.seconds_left > 0 ? [`left ${duration(event.seconds_left)}`] : []),
@@ -260,10 +268,14 @@ function heading(event: StartEvent): string[] {
   const s = event.settings as unknown as ResolvedSettings["settings"];
   const network = shuffleNetV2({ variant: s.variant, width: s.width, classes: event.classes });
   const { multiplyAdds } = totals(compile(network, { batch: 1, imageSize: event.image_size, mode: "infer" }));
+  const { solved } = event;
+  const stepless = s.freeze && solved !== null;
   const learning = [
     `batch ${s.batch_size}`,
     `${rateOf(s, event)} ${s.schedule}${s.shards === 1 || s.end_learning_rate === 0 ? "" : ` to ${s.end_learning_rate}`}`,
     ...(s.classifier_rate !== 1 ? [`${s.classifier_rate} times that for the classifier`] : []),
+    ...(s.freeze ? ["all other layers frozen"] : []),
+    ...(s.batch_norm === "moving" && !s.freeze ? ["batch norms as they are"] : []),
     ...(s.warmup_epochs > 0 ? [`warm-up ${s.warmup_epochs}`] : []),
     `decay ${s.weight_decay}`,
     ...(s.label_smoothing > 0 ? [`smoothing ${s.label_smoothing}`] : []),
@@ -297,7 +309,8 @@ function heading(event: StartEvent): string[] {
       "Machine",
       `${machineLine(event.backend, event.ranks?.threads ?? s.threads)} · ${precisionWords(s.precision_mode)}${scaling(s)}`,
     ),
-    titled("Recipe", `${event.recipe}: ${learning.join(", ")}`),
+    titled("Recipe", `${event.recipe}: ${(stepless ? ["the classifier alone"] : learning).join(", ")}`),
+    ...(solved === null ? [] : solvedLines(solved, s)),
     ...event.notes.map((note, i) => titled(i === 0 ? "Note" : "", note)),
     ...(event.resumed === null
       ? []
@@ -307,6 +320,26 @@ function heading(event: StartEvent): string[] {
             `${shortPath(event.resumed.checkpoint)}, after step ${count(event.resumed.step)}`,
           ),
         ]),
+  ];
+}
+
+/** The two steps of fine-tuning, where the first is made before the run's own. */
+function solvedLines(
+  { pictures, views, features, penalty, held_out }: SolvedClassifier,
+  { freeze, class_weights }: Settings,
+): string[] {
+  const each = `${count(pictures)} pictures x ${views} view${views === 1 ? "" : "s"}`;
+  const weighed = class_weights === "balanced" ? ", all classes alike" : "";
+  const right =
+    held_out === null
+      ? ""
+      : ` · ${percent(held_out.top1)} of ${count(held_out.pictures)} of them right when held out of it`;
+  return [
+    titled(
+      "Step 1",
+      `classifier solved on ${each}, ${count(features)} features of the frozen network${weighed}, penalty ${penalty}${right}`,
+    ),
+    titled("Step 2", freeze ? "none: all other layers stay frozen" : "all layers, from there"),
   ];
 }
 

@@ -108,6 +108,16 @@ export const chineseSettings: Readonly<Record<SettingName, ChineseSetting>> = {
   batch_size: { help: "训练步中每个分片的图像数；未用 --shards 或多个进程时，一步只有一个分片" },
   lr: { help: "学习率的峰值" },
   classifier_rate: { help: "分类层的学习率，为其余各层学习率的倍数" },
+  solve_classifier: {
+    help: "与 --init_from 一起使用：权重中没有的分类层，在第一步之前由冻结网络的特征直接求解",
+  },
+  class_weights: {
+    help: "balanced：求解分类层时各类别权重相同，不论图像多少；须与 --freeze 一起使用，因为训练步的损失对每张图像一视同仁",
+  },
+  freeze: { help: "与 --init_from 一起使用：只学习分类层，其余各层不变；分类层由求解得到时不再训练" },
+  batch_norm: {
+    help: "训练时批归一化所用的统计量：每个批次自身的（batch），或权重所带的移动统计量，并保持不变（moving）",
+  },
   end_learning_rate: { help: "衰减结束时的学习率" },
   schedule: { help: "学习率从峰值下降的方式" },
   max_epochs: { help: "遍历训练图像的轮数" },

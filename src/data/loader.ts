@@ -190,6 +190,27 @@ export function evaluationCut(
   return isOfSize(source, imageSize) ? asItIs(imageSize) : evaluationTransform(resize, picture, imageSize);
 }
 
+/** Some samples once each, in the order given, as `transform` has each; it is told of arrays that are of the size already. */
+export function everyPicture(
+  dataset: Dataset,
+  options: LoadingOptions & {
+    readonly samples: readonly number[];
+    readonly transform: (sample: number, picture: Known, isOfSize: boolean) => Transform;
+  },
+): BatchSource {
+  const { batch, imageSize, samples, transform } = options;
+  return new Loader(dataset, {
+    ...options,
+    batches: Math.ceil(samples.length / batch),
+    plan: (index) =>
+      samples.slice(index * batch, (index + 1) * batch).map((sample) => ({
+        sample,
+        substitute: () => undefined,
+        transform: (_sample, source, picture) => transform(sample, picture, isOfSize(source, imageSize)),
+      })),
+  });
+}
+
 /** Batches decoded ahead unless told. */
 export const DEFAULT_PREFETCH = 3;
 

@@ -44,6 +44,11 @@ export interface CompileOptions {
    * inference does and keeps its bits; backward ends behind it.
    */
   readonly freeze?: { readonly through: string } | undefined;
+  /**
+   * In training: the statistics that normalise what trains, the batch's unless told. "moving" are those of inference, and stay
+   * what they are: a batch of few kinds of pictures says little of all that weights were made for.
+   */
+  readonly statistics?: "batch" | "moving" | undefined;
   /** In training: the classifier's learning rate, as a multiple of the others'; 1 unless told. */
   readonly classifierRate?: number | undefined;
   /** In training: bytes of gradients that make a bucket; it ends with the first step that fills it. */
@@ -60,7 +65,7 @@ export function compile(network: Network, options: CompileOptions): Program {
   const laidOut = layOutParameters(network, marked, options);
   const steps = markAccumulation(laidOut.steps);
   const kept = (options.keep ?? []).map((layer) => ({ layer, planes: mapOf(bound, layer) }));
-  if (mode === "train") checkStatistics(bound.planes, batch);
+  if (mode === "train" && options.statistics !== "moving") checkStatistics(bound.planes, batch);
   const program: Program = {
     mode,
     batch,
@@ -140,7 +145,7 @@ function bindStep(scope: Scope): Step | undefined {
 }
 
 /** Decides of each step whether it trains and whose statistics it uses. */
-function markTraining(bound: Bound, { mode, freeze }: CompileOptions): Bound {
+function markTraining(bound: Bound, { mode, freeze, statistics = "batch" }: CompileOptions): Bound {
   if (mode === "infer") {
     if (freeze !== undefined)
       throw new UsageError({
@@ -151,7 +156,7 @@ function markTraining(bound: Bound, { mode, freeze }: CompileOptions): Bound {
   }
   const frozen = freeze === undefined ? 0 : stepsThrough(bound, freeze.through);
   const steps = bound.steps.map((step, index) =>
-    index < frozen ? step : { ...step, trains: true, statistics: "batch" as const },
+    index < frozen ? step : { ...step, trains: true, statistics },
   );
   return { ...bound, steps };
 }

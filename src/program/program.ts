@@ -183,6 +183,11 @@ export function keptPlanes({ kept }: Program, layer: string): readonly PlaneId[]
   return map.planes;
 }
 
+/** Whether what trains is normalised by the moving statistics too, which no step moves then. */
+export function keepsStatistics({ mode, steps }: Pick<Program, "mode" | "steps">): boolean {
+  return mode === "train" && steps.every(({ statistics }) => statistics === "moving");
+}
+
 /** Index of the first step that trains; all behind it do. The number of steps where none does. */
 export function firstTraining({ steps }: Pick<Program, "steps">): number {
   const first = steps.findIndex(({ trains }) => trains);

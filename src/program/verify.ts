@@ -10,6 +10,7 @@ import { check, ProgramError } from "./program-error.js";
 import {
   ALIGNMENT,
   firstTraining,
+  keepsStatistics,
   outputsOf,
   planeBytes,
   type PlaneId,
@@ -49,9 +50,12 @@ function verifyOrder({ steps, planes }: Program): void {
 function verifyTraining(program: Program): void {
   const { steps, mode } = program;
   const first = firstTraining(program);
+  const ofTrained = keepsStatistics(program) ? "moving" : "batch";
   check(
-    steps.every(({ trains, statistics }, i) => trains === i >= first && trains === (statistics === "batch")),
-    "a step behind one that trains does not, or uses the moving statistics",
+    steps.every(
+      ({ trains, statistics }, i) => trains === i >= first && statistics === (trains ? ofTrained : "moving"),
+    ),
+    "a step behind one that trains does not, or uses other statistics than those behind it",
   );
   check((mode === "train") === first < steps.length, `in mode "${mode}" the first step to train is ${first}`);
 }

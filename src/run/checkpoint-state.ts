@@ -74,6 +74,18 @@ export interface SplitState {
   readonly sha256: string;
 }
 
+/** How a classifier that the weights did not have was made before the first step (finetune/classifier.ts). */
+export interface SolvedClassifier {
+  readonly pictures: number;
+  /** Of each picture. */
+  readonly views: number;
+  /** Of each view: numbers that the classifier is given. */
+  readonly features: number;
+  readonly penalty: number;
+  /** Pictures of the training part that classifiers of other pictures were tried on, and the share that was right; null for none. */
+  readonly held_out: { readonly pictures: number; readonly top1: number } | null;
+}
+
 export interface CheckpointState {
   /** One line for whoever opens the file. */
   readonly readme: string;
@@ -96,6 +108,8 @@ export interface CheckpointState {
   readonly data: TrainedOn;
   /** What the run held out; absent in checkpoints of versions that remembered no names. */
   readonly split?: SplitState | undefined;
+  /** Absent where the classifier was not solved. */
+  readonly solved?: SolvedClassifier | undefined;
   /** Files of the training set that were bad so far: one that is removed later keeps its place. */
   readonly bad_images?: readonly PictureFile[] | undefined;
   /** Steps whose numbers were not finite, and whose batches were passed over; absent for none. */
@@ -183,6 +197,15 @@ const stateSchema: z.ZodType<CheckpointState> = z.strictObject({
       share: z.number().nullable(),
       held_out: z.int().nonnegative(),
       sha256: z.string().regex(/^[0-9a-f]{64}$/),
+    })
+    .optional(),
+  solved: z
+    .strictObject({
+      pictures: z.int().positive(),
+      views: z.int().positive(),
+      features: z.int().positive(),
+      penalty: z.number(),
+      held_out: z.strictObject({ pictures: z.int().positive(), top1: z.number() }).nullable(),
     })
     .optional(),
   skipped: z.int().nonnegative().optional(),

@@ -10,17 +10,17 @@ import type { ExchangeKind } from "../backends/backend.js";
 import type { Scored } from "../data/sets.js";
 import type { Origin } from "../settings/resolve-settings.js";
 import type { SettingName } from "../settings/settings.js";
-import type { Scores } from "./checkpoint-state.js";
+import type { Scores, SolvedClassifier } from "./checkpoint-state.js";
 import type { StepTimes } from "./profile/layer-times.js";
 
 /** Before the start, while pictures are looked at, an index of records or a cache is made, or the engine is tuned. */
 export interface PreparingEvent {
   readonly event: "preparing";
-  readonly what: "check" | "index" | "cache" | "tuning";
-  /** Shards of an index, runs of a program that is tuned, pictures else. */
+  readonly what: "check" | "index" | "cache" | "tuning" | "features" | "solving";
+  /** Shards of an index, runs of a program that is tuned, views of pictures whose features are computed, pictures else. */
   readonly done: number;
   readonly total: number;
-  /** Records or pictures; 0 while tuning. */
+  /** Records, pictures or views; 0 while tuning and solving. */
   readonly images_per_second: number;
   readonly seconds_left: number;
 }
@@ -119,6 +119,8 @@ export interface StartEvent {
   readonly recipe: string;
   /** The recipe's own rate and batch, where the rate was made from them for another step; `learning_rate` of a step is the run's. */
   readonly scaled_rate: { readonly lr: number; readonly batch_size: number } | null;
+  /** How the classifier was made, where it was solved before the first step. */
+  readonly solved: SolvedClassifier | null;
   /** What to expect and what would be better, a sentence or a command each. */
   readonly notes: readonly string[];
   readonly settings: Readonly<Record<string, string | number | boolean>>;

@@ -146,23 +146,25 @@ export const recipes: { readonly [K in RecipeName]: Recipe } = {
   },
 
   "fine-tune": {
-    title: "from weights given (--init_from): a short run, the classifier at a higher rate than the rest",
+    title:
+      "from weights given (--init_from): a new classifier is solved, then all layers learn at a low rate",
     source:
       "tuned on 245 pictures of 2 classes from torchvision's ImageNet weights (docs/recipes.md), and evaluated as those were",
     values: {
       batch_size: 32,
-      lr: 0.005,
-      classifier_rate: 100,
+      lr: 0.001,
+      solve_classifier: true,
+      batch_norm: "moving",
       end_learning_rate: 0,
       schedule: "cosine",
-      max_epochs: 15,
+      max_epochs: 5,
       warmup_epochs: 1,
       weight_decay: 1e-4,
       weight_decay_on: "matrices",
       momentum: 0.9,
       nesterov: true,
-      label_smoothing: 0.1,
-      average_decay: 0.99,
+      label_smoothing: 0.05,
+      average_decay: 0.9,
       version: "torch",
       variant: "torchvision",
       augment: "torchvision",

@@ -81,6 +81,15 @@ export function resolveSettings(
     values.warmup_epochs = Math.min(values.warmup_epochs as number, (values.max_epochs as number) / 4);
   }
   const resolved = values as ResolvedSettings["settings"];
+  if (given.solve_classifier === true && given.init_from === undefined) {
+    throw new UsageError({
+      what: "a classifier is solved on features of weights from elsewhere",
+      where: "option --solve_classifier",
+      expected: "--init_from beside it",
+      found: "--solve_classifier alone",
+      safe: "Nothing was written",
+    });
+  }
   refuseContradictions(resolved);
   return { settings: resolved, origins: origins as ResolvedSettings["origins"] };
 }
@@ -184,6 +193,27 @@ function refuseContradictions(s: Settings): void {
       "the warm-up is as long as the training",
       `--warmup_epochs below --max_epochs ${s.max_epochs}`,
       `--warmup_epochs ${s.warmup_epochs}`,
+    );
+  }
+  if (s.sync_batch_norm && s.batch_norm === "moving") {
+    refuse(
+      "batch norms that keep their statistics have none to share",
+      "--batch_norm batch beside --sync_batch_norm",
+      "--batch_norm moving",
+    );
+  }
+  if (s.freeze && s.init_from === undefined) {
+    refuse(
+      "without weights to start from, layers that stay as they are know nothing",
+      "--init_from beside --freeze",
+      "--freeze alone",
+    );
+  }
+  if (s.class_weights !== "none" && !(s.freeze && s.solve_classifier)) {
+    refuse(
+      "only a classifier that is solved weighs its classes, and the steps after it would not",
+      "--freeze, --init_from and --solve_classifier true beside --class_weights",
+      `--class_weights ${s.class_weights} without ${s.freeze ? "--solve_classifier" : "--freeze"}`,
     );
   }
   if (s.grow_from !== undefined && s.grow_from >= s.image_size) {

@@ -241,6 +241,26 @@ export const settings = {
       source: "one rate for all",
       range: [0, 1000],
     }),
+    solve_classifier: flag({
+      help: "with --init_from: solve a classifier that the weights do not have on features of the network as it is, before the first step",
+      default: false,
+      source: "drawn, and learnt by the steps",
+    }),
+    class_weights: choice(["none", "balanced"], {
+      help: "balanced: every class counts as much as another in the classifier that is solved, however few its pictures; needs --freeze, for the loss of steps weighs pictures alike",
+      default: "none",
+      source: "every picture counts as much as another",
+    }),
+    freeze: flag({
+      help: "with --init_from: only the classifier learns, all else stays as it is; where it is solved, no step is made",
+      default: false,
+      source: "all layers learn",
+    }),
+    batch_norm: choice(["batch", "moving"], {
+      help: "what batch norms are given in training: each batch's own statistics, or the moving ones, which then stay those of the weights",
+      default: "batch",
+      source: "Ioffe and Szegedy 2015",
+    }),
     end_learning_rate: number({
       help: "learning rate at the end of the decay",
       default: 1e-6,

@@ -9,11 +9,10 @@ import { RiffleError } from "../core/error.js";
 import { resolveSettings, type SettingsOfWeights } from "../settings/resolve-settings.js";
 import type { GivenSettings } from "../settings/settings.js";
 import { decodingMemoryOf } from "../data/loader.js";
-import { initialStatistics } from "../models/initialise.js";
 import { longestLoop } from "./loop.js";
 import { refuseTooLargeBatch } from "./memory.js";
 import type { Plan } from "./plan.js";
-import { fillState, memoryOf, programsOf } from "./prepare.js";
+import { emptyState, fillState, memoryOf, programsOf } from "./prepare.js";
 
 /**
  * Of settings alone, those that the weights decide among them. The recipe may depend on how many pictures there are: what
@@ -45,7 +44,5 @@ export async function foreseePlan(plan: Plan, backend: Backend): Promise<void> {
   );
   if (checkpoint !== undefined || settings.init_from === undefined) return;
   const program = programOf(settings.batch_size);
-  const ofAll = (): Float32Array => new Float32Array(program.parameterCount);
-  const statistics = new Float32Array(initialStatistics(program).length);
-  await fillState({ parameters: ofAll(), momentum: ofAll(), averages: ofAll(), statistics }, plan, program);
+  await fillState(emptyState(program), plan, program);
 }

@@ -16,7 +16,7 @@ type Growing = Pick<Settings, "grow_from" | "grow_epochs" | "max_epochs">;
 
 /** Steps of the longest loop of a run. */
 export function longestLoop(settings: LoopSettings, length: RunLength): number {
-  return Math.min(length.steps, ...intervals(settings, length));
+  return Math.max(1, Math.min(length.steps, ...intervals(settings, length)));
 }
 
 /**

@@ -31,7 +31,7 @@ export function notesOn({ settings, origins, data, runDir }: Plan): string[] {
   const fresh = `${shortPath(runDir)}-from-weights`;
   return [
     `${images} pictures are few to learn from nothing: 245 pictures of 2 classes reach about 67 %, with weights of ` +
-      "ImageNet to start from 93 % (docs/recipes.md). With those:",
+      "ImageNet to start from about 95 % (docs/recipes.md). With those:",
     `npx riffle-vision finetune ${options.join(" ")} --from ${published[width].name} --log_dir ${shellWord(fresh)}`,
   ];
 }

@@ -27,7 +27,10 @@ import {
 } from "../settings/resolve-settings.js";
 import { settingsOfWeights } from "../weights/initialise-from.js";
 import { provideWeights, settingsOfNamed } from "../weights/named-weights.js";
+import { type Sample, sampleOf } from "../finetune/classifier.js";
+import { compile } from "../program/compile.js";
 import { foresee } from "./foresee.js";
+import { emptyState, fillState, programsOf } from "./prepare.js";
 import { refuseUnreadable, type Unreadable } from "./refuse-unreadable.js";
 import { type RunLength, runLength } from "./schedule.js";
 import { checkDrawn, type RememberedSplit, rememberedSplit } from "../run/split-record.js";
@@ -71,6 +74,8 @@ export interface Plan extends ResolvedSettings {
   readonly ranks: JoinedRanks;
   /** Those of this process. */
   readonly shards: ShardShare;
+  /** What of the training pictures a new classifier is solved on before the first step; absent where none is. */
+  readonly solves?: Sample | undefined;
   /** Pictures that were found unreadable before anything was written, no more than are allowed. */
   readonly unreadable: Unreadable;
   /** Where a resumed run goes on; absent in a new one. */
@@ -117,7 +122,9 @@ export async function planRun(
     const plan = isResumed(checked)
       ? planResumed(checked, runDir, data)
       : planNew(checked, runDir, data, size);
-    const length = runLength(plan.settings, data.train.size);
+    const { solves, warnings } = plan.checkpoint === undefined ? await solvesOf(plan) : { warnings: [] };
+    const isSolved = (solves ?? plan.checkpoint?.state.solved) !== undefined;
+    const length = runLength(plan.settings, data.train.size, isSolved);
     const content = plan.settings.synthetic ? undefined : await contentOf(data.train);
     if (content !== undefined) refuseReplaced(plan, content);
     if (plan.checkpoint === undefined) refuseStepsBeyond(plan.settings, length);
@@ -129,6 +136,8 @@ export async function planRun(
       length,
       shards,
       ranks,
+      solves,
+      warnings: [...plan.warnings, ...warnings],
       unreadable: await onFirst(ranks, "look at the pictures", () =>
         refuseUnreadable(data, settings, report, signal),
       ),
@@ -139,7 +148,36 @@ export async function planRun(
   }
 }
 
-type Decided = Omit<Plan, "length" | "ranks" | "shards" | "unreadable" | "content">;
+type Decided = Omit<Plan, "length" | "ranks" | "shards" | "unreadable" | "content" | "solves">;
+
+/**
+ * Of a new run: whether its classifier is to be solved, and on what of the pictures.
+ *
+ * @throws CheckpointError where the weights do not fit, UsageError where a setting needs what is not solved
+ */
+async function solvesOf(plan: Decided): Promise<{ readonly solves?: Sample; readonly warnings: string[] }> {
+  const { settings, data, model } = plan;
+  if (!settings.solve_classifier || settings.init_from === undefined) return { warnings: [] };
+  const { network } = programsOf(plan);
+  const program = compile(network, { batch: 1, imageSize: network.smallestImage, mode: "infer" });
+  const isNew = (await fillState(emptyState(program), plan, program)).drawsClassifier;
+  const features = program.steps.at(-1)?.inputs.length ?? 0;
+  const solves = isNew ? sampleOf(data.train.size, model.classes, features) : undefined;
+  if (solves !== undefined) return { solves, warnings: [] };
+  if (settings.class_weights !== "none") {
+    throw new UsageError({
+      what: isNew
+        ? "so many classes are not solved for"
+        : "the weights have a classifier of these classes, so none is solved",
+      where: "option --class_weights",
+      expected: "a new classifier of fewer classes",
+      found: `--class_weights ${settings.class_weights}`,
+      safe: "Nothing was trained",
+    });
+  }
+  const many = `the classifier of ${model.classes} classes starts from the seed and is learnt by the steps: so many are not solved for; steps that learn it from nothing want --classifier_rate 100 --lr 0.005 --max_epochs 15 --batch_norm batch`;
+  return { warnings: isNew ? [many] : [] };
+}
 
 /** Of as many processes as were started; a resumed run may have had others. @throws UsageError */
 function refuseRankSize({ rank_size, ...others }: GivenSettings, size: number): void {

@@ -3,17 +3,38 @@
  * is refused here, before anything is trained or written.
  */
 
-import type { Backend, TrainingRun, TrainingState, ExchangeKind, Tuning } from "../backends/backend.js";
+import type {
+  Backend,
+  BackendOptions,
+  TrainingRun,
+  TrainingState,
+  ExchangeKind,
+  Tuning,
+} from "../backends/backend.js";
 import type { LoadedNetwork } from "../inference/evaluate.js";
 import { decodingMemoryOf, DEFAULT_PREFETCH } from "../data/loader.js";
+import { evaluationDecodings } from "../data/pictures/augment.js";
+import { onFirst } from "../distributed/duties.js";
+import {
+  type ClassifierOptions,
+  type NewClassifier,
+  place,
+  type Sample,
+  solveClassifier,
+  solvingMemory,
+} from "../finetune/classifier.js";
+import { featureProgram, LAST_MAP } from "../finetune/features.js";
+import { badImageLimit } from "../run/run-data.js";
+import { augmentationOf } from "../settings/augmentation.js";
+import { isClassifier } from "../weights/match.js";
 import { storageOf } from "../settings/precision.js";
 import { initialise, initialStatistics } from "../models/initialise.js";
 import type { Network } from "../models/layers.js";
 import { shuffleNetV2 } from "../models/shufflenet-v2.js";
 import { compile } from "../program/compile.js";
 import type { Program } from "../program/program.js";
-import type { RanksEvent } from "../run/events.js";
-import type { CheckpointState, ModelDescription } from "../run/checkpoint-state.js";
+import type { PreparingEvent, RanksEvent } from "../run/events.js";
+import type { CheckpointState, ModelDescription, SolvedClassifier } from "../run/checkpoint-state.js";
 import { loadTraining } from "../run/checkpoint-tensors.js";
 import { tunedFor, type TuningMessage } from "../run/tuning.js";
 import { initialiseFrom } from "../weights/initialise-from.js";
@@ -45,6 +66,8 @@ export interface Prepared {
   /** Estimate of the whole process, in bytes. */
   readonly memory: number;
   readonly standing: Standing;
+  /** How the classifier was made, where it was solved before the first step. */
+  readonly solved: SolvedClassifier | undefined;
   readonly warnings: readonly string[];
   /** Replaces run and program by those for pictures of another size; the state of training is what it was. */
   grow(imageSize: number): Promise<void>;
@@ -54,7 +77,7 @@ export interface Prepared {
 export async function prepare(
   plan: Plan,
   backend: Backend,
-  report: (event: TuningMessage) => void = () => undefined,
+  report: (event: TuningMessage | PreparingEvent) => void = () => undefined,
   signal?: AbortSignal,
 ): Promise<Prepared> {
   const { settings, data, checkpoint } = plan;
@@ -86,10 +109,19 @@ export async function prepare(
       synchronised: settings.sync_batch_norm,
     });
   const [program] = programs as [Program];
+  // Before the run has its memory.
+  const classifier =
+    plan.solves === undefined
+      ? undefined
+      : await newClassifier(plan, plan.solves, backend, options, network, { report, signal });
   const run = load(program);
   try {
     const state = await run.readState();
-    const warnings = await fillState(state, plan, program);
+    const { warnings } = await fillState(state, plan, program);
+    if (classifier !== undefined) {
+      place(classifier, program, state.parameters);
+      state.averages.set(state.parameters);
+    }
     await run.writeState(state);
     await agreeOnWeights(plan.ranks, program, state);
     const lossScale = lossScaleOf(plan);
@@ -107,6 +139,7 @@ export async function prepare(
             },
       memory: memory(programOf(settings.batch_size), loop),
       standing: { step, evaluated_step, scores, best, skipped, ...standingOf(lossScale) },
+      solved: classifier?.says ?? checkpoint?.state.solved,
       warnings: [...plan.warnings, ...warnings],
       async grow(imageSize): Promise<void> {
         const grown = programs.find((each) => each.imageSize === imageSize);
@@ -126,6 +159,49 @@ export async function prepare(
     run.close();
     throw error;
   }
+}
+
+/** Solved by the first rank for all; each has the pictures, but the numbers are the first one's. */
+async function newClassifier(
+  plan: Plan,
+  sample: Sample,
+  backend: Backend,
+  options: BackendOptions,
+  network: Network,
+  {
+    report,
+    signal,
+  }: {
+    readonly report: (event: PreparingEvent) => void;
+    readonly signal: AbortSignal | undefined;
+  },
+): Promise<NewClassifier> {
+  const { settings, model, data } = plan;
+  const program = featureProgram(network, model.image_size);
+  const begun = performance.now();
+  const progress: ClassifierOptions["progress"] = (what, done, total) => {
+    const speed = what === "solving" ? 0 : done / Math.max((performance.now() - begun) / 1000, 1e-3);
+    const seconds_left = speed > 0 ? (total - done) / speed : 0;
+    report({ event: "preparing", what, done, total, images_per_second: speed, seconds_left });
+  };
+  const made = await onFirst(plan.ranks, "classifier", async () => {
+    const state = emptyState(program);
+    await fillState(state, plan, program);
+    const { weight, bias, says } = await solveClassifier(backend, options, program, state, data.train, {
+      sample,
+      balanced: settings.class_weights === "balanced",
+      imageSize: model.image_size,
+      resize: { ...evaluationDecodings[model.pipeline], shorterSide: model.eval_resize },
+      augmentation: augmentationOf({ ...settings, eval_resize: model.eval_resize }),
+      seed: settings.seed,
+      maxBadImages: badImageLimit(settings),
+      known: plan.unreadable.train,
+      signal,
+      progress,
+    });
+    return { weight: Array.from(weight), bias: Array.from(bias), says };
+  });
+  return { ...made, weight: Float32Array.from(made.weight), bias: Float32Array.from(made.bias) };
 }
 
 /** As the checkpoint left it, where the loss was scaled the same way. */
@@ -167,7 +243,7 @@ export function ranksEvent(plan: Plan, { buckets }: Program): RanksEvent | null 
 
 /** Estimate of the whole process. */
 export function memoryOf(
-  { settings, shards }: Plan,
+  { settings, shards, solves, model }: Plan,
   backend: Backend,
   training: Program,
   evaluated: Program | undefined,
@@ -176,7 +252,9 @@ export function memoryOf(
   loop: number,
 ): number {
   const ahead = batchesAhead(settings, shards.count, loop);
-  return estimateMemory(backend, training, evaluated, { decoding, ...ahead, shards: shards.count });
+  const features = training.steps.at(-1)?.inputs.length ?? 0;
+  const solving = solves === undefined ? 0 : solvingMemory(solves, model.classes, features);
+  return solving + estimateMemory(backend, training, evaluated, { decoding, ...ahead, shards: shards.count });
 }
 
 /** Batches decoded ahead, and those that the engine holds: all of a loop's; of a single step the shards come one by one. */
@@ -190,7 +268,7 @@ export function batchesAhead(
 }
 
 /** The programs of a run, for any batch size and, of training, for pictures that are yet to grow. */
-export function programsOf({ settings, model, data }: Plan): {
+export function programsOf({ settings, model, data }: Pick<Plan, "settings" | "model" | "data">): {
   readonly network: Network;
   readonly programOf: (batch: number, imageSize?: number) => Program;
   readonly evaluated: Program | undefined;
@@ -204,6 +282,8 @@ export function programsOf({ settings, model, data }: Plan): {
         imageSize,
         mode: "train",
         classifierRate: settings.classifier_rate,
+        statistics: settings.batch_norm,
+        freeze: settings.freeze ? { through: LAST_MAP } : undefined,
         bucketBytes: settings.bucket_size * 1024,
         storage: storageOf(settings.precision_mode),
       }),
@@ -214,21 +294,32 @@ export function programsOf({ settings, model, data }: Plan): {
   };
 }
 
-/** Weights drawn, read from elsewhere, or as the checkpoint holds them, into a state of zeros. @returns warnings */
-export async function fillState(state: TrainingState, plan: Plan, program: Program): Promise<string[]> {
+/** Of zeros. */
+export function emptyState({ parameterCount, planes }: Program): TrainingState {
+  const ofAll = (): Float32Array => new Float32Array(parameterCount);
+  const statistics = new Float32Array(2 * planes.length);
+  return { parameters: ofAll(), momentum: ofAll(), averages: ofAll(), statistics };
+}
+
+/** Weights drawn, read from elsewhere, or as the checkpoint holds them, into a state of zeros. */
+export async function fillState(
+  state: TrainingState,
+  plan: Pick<Plan, "settings" | "model" | "checkpoint" | "solves">,
+  program: Program,
+): Promise<{ readonly warnings: readonly string[]; readonly drawsClassifier: boolean }> {
   const { settings, checkpoint } = plan;
   if (checkpoint !== undefined) {
     await loadTraining(checkpoint, program, state);
-    return [];
+    return { warnings: [], drawsClassifier: false };
   }
   const { parameters, statistics, averages } = state;
   initialise(program, { version: settings.version, seed: settings.seed }, parameters);
   statistics.set(initialStatistics(program));
   const notices: string[] = [];
   const { init_from: path } = settings;
-  const skipped =
+  const drawn =
     path === undefined
-      ? []
+      ? { tensors: [], classifier: true }
       : await initialiseFrom(
           weightsPath(path),
           plan.model.variant,
@@ -238,12 +329,13 @@ export async function fillState(state: TrainingState, plan: Plan, program: Progr
           (what) => notices.push(`${path}: ${what}`),
         );
   averages.set(parameters);
-  return skipped.length === 0
-    ? notices
-    : [
-        ...notices,
-        `${skipped.join(", ")} start from the seed: not in the weights given, or of another number of classes`,
-      ];
+  // A classifier that is solved is said with its numbers.
+  const said = drawn.tensors.filter((name) => plan.solves === undefined || !isClassifier(name));
+  const what = `${said.join(", ")} start from the seed: not in the weights given, or of another number of classes`;
+  return {
+    warnings: said.length === 0 ? notices : [...notices, what],
+    drawsClassifier: drawn.classifier,
+  };
 }
 
 /** The network, with its rule of what decays or the simpler one. */

@@ -217,6 +217,7 @@ export class Saver {
         ...(content === undefined ? {} : { content }),
       },
       ...(this.#split === undefined ? {} : { split: this.#split }),
+      ...(this.#prepared.solved === undefined ? {} : { solved: this.#prepared.solved }),
       ...(this.#bad.size === 0 ? {} : { bad_images: [...this.#bad.values()] }),
       ...(skipped === 0 ? {} : { skipped }),
       ...(loss_scale === undefined ? {} : { loss_scale }),

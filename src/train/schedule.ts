@@ -30,17 +30,21 @@ export interface Schedule {
   readonly decaySteps: number;
 }
 
-/** @throws UsageError when the pictures do not make one step. */
+/**
+ * @param isSolved whether the classifier is solved before the first step; where nothing else learns, there is none
+ * @throws UsageError when the pictures do not make one step.
+ */
 export function runLength(
   settings: Pick<
     ResolvedSettings["settings"],
-    "batch_size" | "shards" | "lr" | "max_epochs" | "max_train_steps"
+    "batch_size" | "shards" | "lr" | "max_epochs" | "max_train_steps" | "freeze"
   >,
   images: number,
+  isSolved = false,
 ): RunLength {
   const perEpoch = stepsPerEpoch(images, settings.batch_size, { shards: settings.shards, lr: settings.lr });
   const scheduled = Math.max(1, Math.floor(settings.max_epochs * perEpoch));
-  const steps = Math.min(scheduled, settings.max_train_steps ?? Infinity);
+  const steps = settings.freeze && isSolved ? 0 : Math.min(scheduled, settings.max_train_steps ?? Infinity);
   return { stepsPerEpoch: perEpoch, scheduled, steps };
 }
 

@@ -272,6 +272,7 @@ class Training {
     else await this.#saver.settleBest();
     if (isFirst) await this.#writeRecipe();
     this.#journal.emit(this.#startEvent());
+    let stopped = false;
     const ask = (): void => {
       this.#prepared.run.requestStop();
       this.#plan.ranks.stopping();
@@ -279,8 +280,11 @@ class Training {
     if (signal?.aborted === true) ask();
     else signal?.addEventListener("abort", ask, { once: true });
     try {
-      // A run stopped between a step and its evaluation makes up for it.
-      if (standing.step === 0 || (await this.#evaluate(signal))) await this.#train(signal);
+      // A run stopped between a step and its evaluation makes up for it; a classifier that was solved is scored as it is.
+      const isScored = standing.step > 0 || this.#prepared.solved !== undefined;
+      const isWhole = !isScored || (await this.#evaluate(signal));
+      if (isWhole && standing.step < length.steps) await this.#train(signal);
+      stopped ||= !isWhole;
     } catch (error) {
       throw await this.#ended(error);
     } finally {
@@ -292,7 +296,7 @@ class Training {
     const { checkpoint } = this.#saver;
     const epoch = this.#epoch();
     const images_per_second = this.#clock.overall();
-    const stopped = step < length.steps;
+    stopped ||= step < length.steps;
     this.#journal.emit(
       stopped
         ? { event: "stopped", step, epoch, checkpoint }
@@ -636,6 +640,7 @@ class Training {
       memory,
       recipe: settings.recipe,
       scaled_rate: scaledRate({ settings, origins }),
+      solved: this.#prepared.solved ?? null,
       notes: checkpoint === undefined ? notesOn(this.#plan) : [],
       settings: valuesOf(settings),
       origins,

@@ -21,7 +21,6 @@ import { useWeights, type WeightsFile } from "./open.js";
  *
  * @param classNames of the network that is filled
  * @param notice is told what was taken of several, and what was passed over
- * @returns the names of tensors left as they were.
  * @throws CheckpointError when any other tensor is missing or has another shape.
  */
 export function initialiseFrom(
@@ -31,7 +30,7 @@ export function initialiseFrom(
   weights: Weights,
   classNames: readonly string[],
   notice: (what: string) => void = () => undefined,
-): Promise<string[]> {
+): Promise<LeftAsDrawn> {
   return useWeights(path, async (file) => {
     const { scheme, found, missing, wrong, unfit, choices } = matchNetwork(file, layout);
     if (scheme !== "canonical" && scheme !== variant) throw otherVariant(path, variant, scheme);
@@ -62,8 +61,17 @@ export function initialiseFrom(
         follow(rows.from, own, drawn, outputsOf(layout));
       } else await fillFrom(file, [tensor, name], weights[array]);
     }
-    return skipped;
+    const unknown = rows?.from.includes(-1) === true;
+    return { tensors: skipped, classifier: unknown || skipped.some(isClassifier) };
   });
+}
+
+/** What the weights did not fill. */
+export interface LeftAsDrawn {
+  /** Names of whole tensors. */
+  readonly tensors: readonly string[];
+  /** Whether any row of the classifier is as it was. */
+  readonly classifier: boolean;
 }
 
 /** For each class the file's row, or -1, and what is to be said; undefined where rows stay as they are. */

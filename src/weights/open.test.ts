@@ -80,7 +80,8 @@ suite("weights come in by one door", () => {
       parameters: new Float32Array(layout.parameterCount),
       statistics: new Float32Array(state.statistics.length),
     };
-    assert.deepEqual(await initialiseFrom(run, "tensorflow", layout, into, ["a", "b", "c"]), []);
+    const left = await initialiseFrom(run, "tensorflow", layout, into, ["a", "b", "c"]);
+    assert.deepEqual(left, { tensors: [], classifier: false });
     assert.deepEqual(into, { parameters: state.parameters, statistics: state.statistics });
   });
 
@@ -115,7 +116,9 @@ suite("weights come in by one door", () => {
     ] as const) {
       const into = { parameters: drawn.slice(), statistics: initialStatistics(layout) };
       const notices: string[] = [];
-      await initialiseFrom(run, "tensorflow", layout, into, names, (what) => notices.push(what));
+      const notice = (what: string): number => notices.push(what);
+      const left = await initialiseFrom(run, "tensorflow", layout, into, names, notice);
+      assert.equal(left.classifier, (from as readonly number[]).includes(-1));
       for (const tensor of [linear, bias]) {
         from.forEach((source, i) => {
           const expected = source < 0 ? row(drawn, tensor, i) : row(state.parameters, tensor, source);

@@ -138,6 +138,78 @@ suite("a frozen beginning", () => {
   });
 });
 
+suite("batch norms that keep their statistics", () => {
+  for (const freeze of [undefined, { through: "a" }]) {
+    const what = freeze === undefined ? "where all trains" : `frozen through "${freeze.through}"`;
+    const options = { batch: 3, imageSize: 13, mode: "train", statistics: "moving", freeze } as const;
+    const program = compile(branches, options);
+
+    test(`have the gradients of central differences, ${what}`, async () => {
+      const state = randomState(program);
+      const batch = randomBatch(program);
+      const run = trainOn(referenceBackend, program, state, { threads: 1 });
+      const at = async () => (await run.computeGradients(batch, { ...loss, weightDecay: 0 })).crossEntropy;
+      await at();
+      const computed = Array.from(state.gradients.subarray(0, program.trainedCount));
+      const measured: number[] = [];
+      for (let i = 0; i < program.trainedCount; i++) {
+        const [kept, h] = [state.parameters[i] as number, 1e-6];
+        state.parameters[i] = kept + h;
+        const above = await at();
+        state.parameters[i] = kept - h;
+        measured.push((above - (await at())) / (2 * h));
+        state.parameters[i] = kept;
+      }
+      assertClose("gradients", computed, measured, { ofScale: 1e-6, absolute: 1e-8 });
+    });
+
+    test(`have the logits of inference, and those of the f64 twin are the engine's gradients, ${what}`, async () => {
+      const whole = compile(network, {
+        ...shape,
+        mode: "train",
+        statistics: "moving",
+        freeze: freeze && { through: "stage2" },
+      });
+      const batch = randomBatch(whole);
+      const [native, reference] = await Promise.all(
+        [nativeBackend, referenceBackend].map(async (backend) => {
+          const state = startOf(whole);
+          const run = trainOn(backend, whole, state, { threads: 2 });
+          await run.computeGradients(batch, loss);
+          const logits = run.logits();
+          run.close();
+          return { state, logits };
+        }),
+      );
+      assert.ok(native !== undefined && reference !== undefined);
+      assertClose("gradients", native.state.gradients, reference.state.gradients, { ofScale: 1e-4 });
+      const inference = compile(network, { ...shape, mode: "infer" });
+      const run = nativeBackend.infer(inference, { threads: 2 });
+      await run.load(startOf(whole));
+      assertClose("logits", native.logits, await run.infer(batch.images, whole.batch), { ofScale: 1e-4 });
+      run.close();
+    });
+  }
+
+  for (const backend of [nativeBackend, referenceBackend]) {
+    test(`move all weights in a step, and no statistic (${backend.name})`, async () => {
+      const program = compile(network, { ...shape, mode: "train", statistics: "moving" });
+      const state = startOf(program);
+      const run = trainOn(backend, program, state, { threads: 2 });
+      const before = copy(state);
+      assert.ok((await run.step(randomBatch(program), loss, update)).finite);
+      run.close();
+      assert.deepEqual(state.statistics, before.statistics);
+      for (const { name, offset, size } of program.parameters)
+        assert.notDeepEqual(
+          state.parameters.subarray(offset, offset + size),
+          before.parameters.subarray(offset, offset + size),
+          name,
+        );
+    });
+  }
+});
+
 suite("kept maps", () => {
   test("of training, where all trains, are those of the f64 twin", async () => {
     const program = compile(branches, { batch: 3, imageSize: 13, mode: "train", keep: ["a", "both"] });

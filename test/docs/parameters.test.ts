@@ -161,6 +161,12 @@ function heldPhotos(): string {
   return held;
 }
 
+/** Weights of three classes, where the pictures have ten. */
+async function ofOtherClasses(): Promise<string> {
+  const { run } = await observe();
+  return join(run, "step-3");
+}
+
 /** What a run of the base settings leaves. */
 const ofThreeSteps = ["best", "events.jsonl", "recipe.json", "split.json", "step-0", "step-3"];
 
@@ -264,6 +270,22 @@ const rows: { readonly [K in SettingName]: () => Promise<void> } = {
   batch_size: differs({ batch_size: 4 }, ({ start }) => start.steps_per_epoch),
   lr: differs({ lr: 0.01 }),
   classifier_rate: differs({ classifier_rate: 10 }),
+  solve_classifier: async () => {
+    const fromOther = { ...onPhotos, init_from: await ofOtherClasses() };
+    await differs({ solve_classifier: true }, ({ start }) => start.solved?.features, fromOther)();
+    await refused({ solve_classifier: true })();
+  },
+  class_weights: async () => {
+    const solved = { ...onPhotos, init_from: await ofOtherClasses(), solve_classifier: true };
+    await refused({ ...solved, class_weights: "balanced" })();
+    const unequal = { ...solved, freeze: true, train_dataset_size: 13 };
+    await differs({ class_weights: "balanced" }, scores, unequal)();
+  },
+  freeze: async () => {
+    await differs({ freeze: true }, numbers, { init_from: await ofOtherClasses(), ...onPhotos })();
+    await refused({ freeze: true })();
+  },
+  batch_norm: differs({ batch_norm: "moving" }),
   end_learning_rate: differs({ end_learning_rate: 0.01 }),
   schedule: differs({ schedule: "cosine" }),
   max_epochs: differs({ max_epochs: 1 }, ({ start }) => start.steps),

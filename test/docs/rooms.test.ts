@@ -19,6 +19,7 @@ const rooms = [
   "weights",
   "inference",
   "report",
+  "finetune",
   "train",
   "measure",
   "serve",

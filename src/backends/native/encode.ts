@@ -3,11 +3,11 @@
  */
 
 import { kindOf } from "../../program/kinds/kinds.js";
-import type { Program, Step, Storage } from "../../program/program.js";
+import { keepsStatistics, type Program, type Step, type Storage } from "../../program/program.js";
 import type { Cut } from "../backend.js";
 
 /** Changes whenever the order below does; the engine refuses any other. */
-const FORMAT = 6;
+const FORMAT = 7;
 
 const STORAGE: { readonly [S in Storage]: number } = { f32: 0, bf16: 1 };
 
@@ -27,6 +27,7 @@ export function encodeProgram(program: Program, cuts: readonly Cut[] = []): Floa
     program.planes.length,
     program.batchNorm.epsilon,
     program.batchNorm.momentum,
+    Number(keepsStatistics(program)),
     program.memory.size,
   ];
   program.planes.forEach((plane, id) => {

@@ -10,11 +10,13 @@
  *
  *     dbeta = sum g     dgamma = sum g * zhat     dz = scale * (g - dbeta / n - zhat * dgamma / n)
  *
+ * By the moving statistics, which do not depend on z, dz = scale * g.
+ *
  * Source: Ioffe and Szegedy, "Batch Normalization" (2015), section 3.
  */
 
 import type { Weights } from "../backend.js";
-import type { Plane, PlaneId } from "../../program/program.js";
+import { keepsStatistics, type Plane, type PlaneId } from "../../program/program.js";
 import type { Machine } from "./planes.js";
 
 /** Statistics of a whole convolution output z, and what its readers need, into the tables. */
@@ -59,6 +61,7 @@ export function convolutionGradient(
   const scale = machine.tables.scale[plane] as number;
   const r = rstd(machine, plane);
   const n = machine.counts(plane);
+  if (keepsStatistics(machine.program)) return g.map((value) => scale * value);
   const dz = new Float64Array(n);
   for (let i = 0; i < n; i++) {
     const zhat = ((z[i] as number) - mean) * r;

@@ -13,7 +13,7 @@
  */
 
 import type { TrainingArrays, UpdateSettings } from "../backend.js";
-import type { Program } from "../../program/program.js";
+import { keepsStatistics, type Program } from "../../program/program.js";
 import type { Machine } from "./planes.js";
 
 export function updateParameters(program: Program, state: TrainingArrays, settings: UpdateSettings): void {
@@ -54,12 +54,14 @@ export function batchStatistics(machine: Machine): Float64Array {
   return Float64Array.of(...mean, ...unbiased);
 }
 
-/** Moves the moving statistics towards the batch's; those of frozen planes stay. */
+/** Moves the moving statistics towards the batch's; those of frozen planes stay, as all do that are kept. */
 export function updateStatistics(
-  { program: { planes, batchNorm }, frozenPlanes }: Machine,
+  { program, frozenPlanes }: Machine,
   statistics: Float32Array,
   ofBatch: Float64Array,
 ): void {
+  if (keepsStatistics(program)) return;
+  const { planes, batchNorm } = program;
   const rate = 1 - batchNorm.momentum;
   for (const half of [0, planes.length]) {
     for (let i = half + frozenPlanes; i < half + planes.length; i++) {
