@@ -55,7 +55,10 @@ async function inProcess(
 
 suite("riffle finetune", () => {
   test("wants a folder, once", async () => {
-    await assert.rejects(inProcess(["finetune"]), /no pictures to learn from.*riffle-vision finetune photos$/);
+    await assert.rejects(
+      inProcess(["finetune"]),
+      /no pictures to learn from.*riffle-vision finetune photos$/,
+    );
     await assert.rejects(inProcess(["finetune", "photos", "--data_dir", "photos"]), /two answers/);
   });
 
