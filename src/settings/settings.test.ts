@@ -120,7 +120,7 @@ suite("recipes", () => {
     assert.equal(resolveSettings({ init_from: "w.pth" }, 10_000_000).settings.recipe, "fine-tune");
     assert.equal(resolveSettings({ init_from: "w.pth", recipe: "original" }, 10).settings.recipe, "original");
     const { settings: tuned } = resolveSettings({ init_from: "w.pth" }, 244);
-    assert.ok(tuned.classifier_rate > 1 && tuned.weight_decay < 5e-4 && tuned.max_epochs <= 30);
+    assert.ok(tuned.solve_classifier && tuned.weight_decay < 5e-4 && tuned.max_epochs <= 30);
   });
 
   test("what is fine-tuned is the network that the weights are of, unless told otherwise", () => {
