@@ -186,7 +186,7 @@ suite("a plan", () => {
 
   test("of another number of ranks than were started is refused", async () => {
     for (const [given, size, message] of [
-      [{ rank_size: 8 }, 1, /started alone.*Start that many with riffle launch --ranks 8/],
+      [{ rank_size: 8 }, 1, /started alone.*Start that many with npx riffle-vision launch --ranks 8/],
       [{ rank_size: 8 }, 4, /another number .*expected 4, or nothing, found --rank_size 8.*launch --ranks 8/],
       [{ rank_size: 1 }, 4, /another number .*Leave --rank_size out/],
     ] as const) {

@@ -223,7 +223,7 @@ suite("the index of a folder of shards", () => {
     writeFileSync(join(folder, "plan.json"), '{\n "format": "riffle-records-plan-1"\n}\n');
     await rejects(
       folder,
-      /unfinished: there is plan\.json but no manifest\.json.*Run the same riffle create-tfrecords again/,
+      /unfinished: there is plan\.json but no manifest\.json.*Run the same npx riffle-vision create-tfrecords again/,
     );
     await manifestOf(folder, [1, 1]);
     assert.deepEqual((await opening(folder)).labels, [5, 6]);
