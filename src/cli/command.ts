@@ -33,6 +33,8 @@ export interface CliCommand {
   readonly arguments?: string;
   /** The first line of help: what the command does. */
   readonly purpose: string;
+  /** Whether help shows all options at once: of whoever comes with a script's options, and looks for them. */
+  readonly showsEveryOption?: boolean;
   readonly examples: readonly [string, string, string];
   /** Rows of the settings table that are options here. */
   readonly settings?: readonly SettingName[];

@@ -30,7 +30,8 @@ export function formatHelp(spec: CliCommand, command: Command, helper: Help): st
 
   const groups = new Map<string, Option[]>();
   const every = helper.visibleOptions(command);
-  const shown = isAllAsked(command) || every.length <= FEW ? every : every.filter(isOftenUsed);
+  const isWhole = isAllAsked(command) || every.length <= FEW || spec.showsEveryOption === true;
+  const shown = isWhole ? every : every.filter(isOftenUsed);
   for (const option of shown) {
     const title = option.helpGroupHeading ?? "Output";
     groups.set(title, [...(groups.get(title) ?? []), option]);

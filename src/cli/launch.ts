@@ -28,6 +28,7 @@ import { trainCommand } from "./train.js";
 
 export const launchCommand: CliCommand = {
   name: "launch",
+  showsEveryOption: true,
   arguments: "[command...]",
   purpose: "Trains with several processes, started by MPI; or runs a launch script of the original.",
   examples: [

@@ -99,7 +99,10 @@ suite("weights come in by one door", () => {
     const again = join(scratch, "again.safetensors");
     await exportRun(output, { format: "safetensors", output: again });
     assert.deepEqual((await importWeights(again)).weights, weights);
-    await assert.rejects(exportRun(output, { format: "tf-checkpoint" }), /riffle-vision import .* --log_dir NEW/);
+    await assert.rejects(
+      exportRun(output, { format: "tf-checkpoint" }),
+      /riffle-vision import .* --log_dir NEW/,
+    );
   });
 
   test("where a classifier's rows follow the names of the classes, and none is reused under another name", async () => {
