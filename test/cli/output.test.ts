@@ -35,6 +35,13 @@ const rows: Readonly<Record<string, Row>> = {
     argv: (out) => ["train", "--data_dir", photos, ...small, "--log_dir", out, "--log_name", "plain.log"],
     leaves: (out) => join(out, "step-1", "weights.safetensors"),
   },
+  finetune: {
+    argv: (out) => [
+      ...["finetune", photos, "--from", run, "--batch_size", "8", "--max_train_steps", "1"],
+      ...["--log_dir", out],
+    ],
+    leaves: (out) => join(out, "step-1", "weights.safetensors"),
+  },
   evaluate: { argv: () => ["evaluate", run, "--data_dir", photos] },
   predict: {
     argv: () => ["predict", run, picture, join(folder, `missing ${hostile}`), "--max_bad_images", "1"],

@@ -104,7 +104,7 @@ suite("--autotune", () => {
       );
       assert.equal(/^Tuned +training: /m.test(stderr), run === "tuned", stderr);
       assert.equal(/^Tuned +inference: /m.test(stderr), run === "tuned", stderr);
-      const scored = riffle("evaluate", run, "--eval_batch_size=6", ...more);
+      const scored = riffle("evaluate", run, "--eval_batch_size=6", "--report=false", ...more);
       assert.equal(/^Tuned +inference: /m.test(scored.stderr), run === "tuned");
       const picture = `${data}#3`;
       const predicted = riffle("predict", run, picture, "--eval_batch_size=2", "--json", "--logits", ...more);
