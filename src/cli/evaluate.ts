@@ -110,7 +110,7 @@ async function reportFor(run: string | undefined, settings: GivenSettings): Prom
       where: "option --report",
       expected: "a run's folder, and no option that says which pictures are scored or how they are cut",
       safe: "Nothing was read or written",
-      hint: "riffle report RUN takes --split and --data_dir",
+      hint: "npx riffle-vision report RUN takes --split and --data_dir",
     });
   }
   try {
@@ -156,7 +156,7 @@ function refuseContradictions(
   if (other.length === 0 || (run === undefined && (mode === undefined || mode === "evaluate"))) return;
   throw new UsageError({
     what: run === undefined ? "evaluating is another mode" : "there are two answers to what is evaluated",
-    where: "riffle evaluate",
+    where: "evaluate",
     expected: run === undefined ? "--mode evaluate" : "a run or checkpoint, or --checkpoint_dir",
     found: [...(run === undefined ? [] : [run]), ...other].join(" and "),
     safe: "Nothing was read or written",

@@ -16,9 +16,9 @@ export const reportCommand: CliCommand = {
   purpose:
     "Writes a run's report.html, one page with everything in it, and model-card.md: curves, scores by class, calibration, worst mistakes.",
   examples: [
-    "riffle report runs/a",
-    "riffle report runs/a --split test",
-    "riffle report runs/a --data_dir moved/photos --json",
+    "npx riffle-vision report runs/a",
+    "npx riffle-vision report runs/a --split test",
+    "npx riffle-vision report runs/a --data_dir moved/photos --json",
   ],
   settings: [
     "data_dir",

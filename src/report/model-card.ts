@@ -43,7 +43,14 @@ export function modelCard(content: ReportContent): string {
       : scoreLines(evaluated, history)),
     ...(model === null
       ? []
-      : ["", "## Use", "", "```", `npx riffle predict ${shellWord(shortPath(folder))} photo.jpg`, "```"]),
+      : [
+          "",
+          "## Use",
+          "",
+          "```",
+          `npx riffle-vision predict ${shellWord(shortPath(folder))} photo.jpg`,
+          "```",
+        ]),
     ...(history.start === null
       ? []
       : ["", "## Train it again", "", "```", repeatCommand(history.start, folder, shortPath), "```"]),

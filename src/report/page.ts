@@ -82,7 +82,7 @@ ${sections.join("\n")}
 function commands({ history: { start }, folder, model }: ReportContent): string {
   const lines = [
     ...(start === null ? [] : ["# this training again", repeatCommand(start, folder)]),
-    ...(model === null ? [] : ["# use it", `npx riffle predict ${shellWord(folder)} photo.jpg`]),
+    ...(model === null ? [] : ["# use it", `npx riffle-vision predict ${shellWord(folder)} photo.jpg`]),
   ];
   return lines.length === 0 ? "" : `<pre>${lines.map(html).join("\n")}</pre>`;
 }

@@ -183,7 +183,7 @@ export class RunReport implements Examiner {
         what: "is not as Riffle wrote it, so no report is written over it",
         where: path,
         safe: "It was left as it is",
-        hint: "Give it another name, then riffle report " + shellWord(shortPath(this.folder)),
+        hint: "Give it another name, then npx riffle-vision report " + shellWord(shortPath(this.folder)),
       });
     }
     const isCardWritten = await replaceOwn(card, modelCard(content));
@@ -219,7 +219,7 @@ async function requireRun(folder: string): Promise<void> {
       ...words,
       what: "is a checkpoint, and a report is of a run",
       found: basename(folder),
-      hint: `riffle report ${shellWord(shortPath(dirname(folder)))}`,
+      hint: `npx riffle-vision report ${shellWord(shortPath(dirname(folder)))}`,
     });
   }
   const signs = ["events.jsonl", "recipe.json", "best"].map((name) => exists(join(folder, name)));

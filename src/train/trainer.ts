@@ -169,7 +169,7 @@ async function reportOn(
   signal: AbortSignal | undefined,
 ): Promise<string | null> {
   const warn = (what: string): void => journal.tell({ event: "warning", what });
-  const command = `riffle report ${shellWord(shortPath(runDir))}`;
+  const command = `npx riffle-vision report ${shellWord(shortPath(runDir))}`;
   const unscored = mode === "train" ? `--mode train asked for none; ${command} takes them` : undefined;
   try {
     const written = await writeReport(

@@ -83,7 +83,7 @@ suite("the report of a training", () => {
 
   test("gives the command that trains it again, to the same scores", async () => {
     const [, command = ""] =
-      /^npx riffle (train .*)$/m.exec(readFileSync(join(run, "model-card.md"), "utf8")) ?? [];
+      /^npx riffle-vision (train .*)$/m.exec(readFileSync(join(run, "model-card.md"), "utf8")) ?? [];
     const again = command.split(" ");
     const { status, stderr } = await riffle(...again, "--report", "false");
     assert.equal(status, 0, stderr);
@@ -122,7 +122,7 @@ suite("the report of a training", () => {
     }
     const refused = await riffle("evaluate", run, "--split", "train", "--report");
     assert.equal(refused.status, 2);
-    assert.match(refused.stderr, /riffle report RUN takes --split/);
+    assert.match(refused.stderr, /riffle-vision report RUN takes --split/);
     const asHinted = await writeReport(run, { split: "train" });
     assert.equal(asHinted.scored, 48);
     assert.match(pageOf(run), /48 pictures that the network was trained on/);
@@ -161,8 +161,8 @@ suite("a training ends well without a report", () => {
     });
     assert.deepEqual([result.report, result.stopped], [null, false]);
     const [warning = ""] = events.flatMap((event) => (event.event === "warning" ? [event.what] : []));
-    assert.match(warning, /it was stopped; later: riffle report /);
-    const [, hint = ""] = /later: riffle (report .*)$/.exec(warning) ?? [];
+    assert.match(warning, /it was stopped; later: npx riffle-vision report /);
+    const [, hint = ""] = /later: npx riffle-vision (report .*)$/.exec(warning) ?? [];
     assert.equal((await riffle(...hint.split(" "))).status, 0);
     assert.match(pageOf(run), /Of 12 pictures/);
   });
@@ -177,7 +177,10 @@ suite("a training ends well without a report", () => {
     };
     const cases: [GivenSettings, RegExp][] = [
       [withNothingHeld, /No scores: nothing was held out: all pictures were trained on/],
-      [{ ...reported(fresh()), mode: "train" }, /No scores: --mode train asked for none; riffle report /],
+      [
+        { ...reported(fresh()), mode: "train" },
+        /No scores: --mode train asked for none; npx riffle-vision report /,
+      ],
       [{ ...reported(fresh()), do_checkpoint: false }, /No scores: the run kept no checkpoint/],
     ];
     for (const [given, expected] of cases) {
@@ -210,7 +213,7 @@ suite("riffle report", () => {
     await trainAndWatch({ ...tinySettings(data, run), max_train_steps: 1 });
     const ofCheckpoint = await riffle("report", join(run, "best"));
     assert.equal(ofCheckpoint.status, 4);
-    const [, hint = ""] = /riffle (report \S+)/.exec(ofCheckpoint.stderr) ?? [];
+    const [, hint = ""] = /riffle-vision (report \S+)/.exec(ofCheckpoint.stderr) ?? [];
     assert.equal((await riffle(...hint.split(" "))).status, 0);
     const nothing = await riffle("report", join(run, "nothing"));
     assert.deepEqual([nothing.status, /there is no such run/.test(nothing.stderr)], [4, true]);
