@@ -25,7 +25,10 @@ export function repeatCommand(
     const text = table[name].type === "path" ? shown(String(value)) : String(value);
     return [`--${name}${text.startsWith("-") ? "=" : " "}${shellWord(text)}`];
   });
-  return ["npx riffle", `${launch}train`, ...given, `--log_dir ${shellWord(shown(`${folder}-again`))}`].join(
-    " ",
-  );
+  return [
+    "npx riffle-vision",
+    `${launch}train`,
+    ...given,
+    `--log_dir ${shellWord(shown(`${folder}-again`))}`,
+  ].join(" ");
 }
