@@ -243,7 +243,7 @@ suite("the events", () => {
     assert.deepEqual(Object.fromEntries(kinds), {
       start:
         "event run network classes image_size parameters train_images validation_images scored records cache_folder steps " +
-        "steps_per_epoch images_per_step epochs backend ranks memory recipe scaled_rate solved notes settings origins resumed",
+        "steps_per_epoch images_per_step epochs backend machine ranks memory recipe scaled_rate solved notes settings origins resumed",
       save: "event step checkpoint",
       step: "event step epoch loss cross_entropy decay_loss top1 top5 learning_rate images_per_second waiting exchanging seconds_left loss_scale skipped",
       evaluating: "event done images",
