@@ -123,7 +123,7 @@ suite("with all other layers frozen", () => {
     assert.deepEqual([result.step, result.stopped, result.best?.step], [0, false, 0]);
     assert.deepEqual(scoresOf(events), scoresOf(free.events).slice(0, 2));
     assert.equal(trainedBits(join(result.run, "step-0")), trainedBits(join(free.result.run, "step-0")));
-    assert.equal(events.at(-1)?.event, "end");
+    assert.ok(events.some(({ event }) => event === "end"));
     const again = await trainAndWatch({ resume: result.run });
     assert.deepEqual([again.result.step, again.result.stopped], [0, false]);
   });
