@@ -13,7 +13,11 @@ import { shrunk } from "./pictures/shrink.js";
 export const QUALITY = 95;
 
 /** The picture at its cached size, encoded; undefined where it cannot be read at all. */
-export async function smaller(dataset: Dataset, sample: number, shorterSide: number): Promise<Encoded | undefined> {
+export async function smaller(
+  dataset: Dataset,
+  sample: number,
+  shorterSide: number,
+): Promise<Encoded | undefined> {
   let source;
   try {
     source = await dataset.read(sample);
