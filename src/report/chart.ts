@@ -3,7 +3,7 @@
  * What a place of the curve says is a `<title>`, which browsers show under the pointer and read aloud.
  */
 
-import { plain } from "./figures.js";
+import { plain, short } from "./figures.js";
 import { html } from "./markup.js";
 
 /** A series has no more: more would be pixels. */
@@ -49,7 +49,7 @@ export function chartSvg({
   series,
   xLabel,
   isShare = false,
-  yText = (y) => plain(y),
+  yText = short,
   hasKey = true,
   grain = 1,
 }: Chart): string {

@@ -16,6 +16,11 @@ export function plain(value: number, digits = 4): string {
   return Number(value.toPrecision(digits)).toString();
 }
 
+/** As `plain`, with an exponent from 100,000: for places that are narrow. */
+export function short(value: number): string {
+  return Math.abs(value) < 1e5 ? plain(value) : value.toExponential(1).replace("e+", "e");
+}
+
 /** 9.96 -> "10.0 s"; 247 -> "4 min 7 s"; 248400 -> "2 d 21 h". */
 export function duration(seconds: number): string {
   if (seconds < 59.95) return `${seconds.toFixed(1)} s`;

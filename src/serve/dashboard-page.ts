@@ -11,7 +11,7 @@ import { printable, shellWord, shortPath } from "../core/printable.js";
 import { chartSvg } from "../report/chart.js";
 import { aboutRows } from "../report/content.js";
 import { comparedCharts, liveCharts } from "../report/curves.js";
-import { duration, many, percent, plain, whole } from "../report/figures.js";
+import { duration, many, percent, plain, short, whole } from "../report/figures.js";
 import { bestOf } from "../report/history.js";
 import { html } from "../report/markup.js";
 import type { WatchedRun } from "./watched-run.js";
@@ -191,7 +191,7 @@ function tiles(run: WatchedRun): string {
     }
     shown.push([plain(step.learning_rate, 3), "learning rate"]);
     const loss = step.cross_entropy ?? step.loss;
-    shown.push([loss === null ? "not finite" : loss.toFixed(3), "loss of the last step (cross-entropy)"]);
+    shown.push([lossText(loss), "loss of the last step (cross-entropy)"]);
     shown.push([percent(step.top1), "top-1 of the last step"]);
     if ((step.skipped ?? 0) > 0) shown.push([whole(step.skipped ?? 0), "steps skipped, not finite"]);
   }
@@ -204,6 +204,11 @@ function tiles(run: WatchedRun): string {
   const tile = ([value, label]: [string, string]): string =>
     `<div><b>${html(value)}</b><span>${html(label)}</span></div>`;
   return shown.length === 0 ? "" : `<div class="figures">${shown.map(tile).join("")}</div>`;
+}
+
+function lossText(loss: number | null): string {
+  if (loss === null) return "not finite";
+  return loss < 1000 ? loss.toFixed(3) : short(loss);
 }
 
 function pace(imagesPerSecond: number): string {
@@ -254,7 +259,7 @@ function runTable(runs: readonly WatchedRun[], hidden: ReadonlySet<string>): str
       ],
       ["waiting", percent(step?.waiting ?? null), step?.waiting],
       ["rate", step === null ? "-" : plain(step.learning_rate, 3), step?.learning_rate],
-      ["loss", typeof loss === "number" ? loss.toFixed(3) : "-", loss],
+      ["loss", step === null ? "-" : lossText(loss ?? null), loss],
       ["top-1", percent(step?.top1 ?? null), step?.top1],
       ["best validation", percent(best?.top1 ?? null), best?.top1],
     ];
@@ -285,7 +290,7 @@ function evaluationTable({ evaluations }: WatchedRun): string {
         `<tr${point === best ? ` class="chosen"` : ""}>${[
           [point.epoch, plain(point.epoch, 4)],
           [point.step, whole(point.step)],
-          [point.loss, point.loss === null ? "not finite" : point.loss.toFixed(3)],
+          [point.loss, lossText(point.loss)],
           [point.top1, percent(point.top1)],
         ]
           .map(([value, text]) => `<td data-value="${value ?? ""}">${html(String(text))}</td>`)
@@ -309,7 +314,7 @@ function resultTable(runs: readonly WatchedRun[]): string {
   const rows = evaluated.map(({ run, best }, i) => {
     const cells: [value: number | null | undefined, text: string][] = [
       [best?.top1, percent(best?.top1 ?? null)],
-      [best?.loss, typeof best?.loss === "number" ? best.loss.toFixed(3) : "-"],
+      [best?.loss, best === undefined ? "-" : lossText(best.loss)],
       [best?.epoch, best === undefined ? "-" : plain(best.epoch, 3)],
       [run.evaluations.length, whole(run.evaluations.length)],
     ];

@@ -14,7 +14,8 @@ h1 { margin-top: 0.4rem; } h3 { margin: 1rem 0 0.2rem; font-size: 1rem; overflow
 .badge { display: inline-block; padding: 0 0.6rem; border: 1px solid currentColor; border-radius: 1rem; color: var(--soft); font-size: 13px; font-weight: 600; white-space: nowrap; }
 .badge.running { color: var(--training); } .badge.ended { color: var(--right); } .badge.failed, .badge.gone, .badge.unreadable { color: var(--wrong); } .badge.silent, .badge.stopped { color: var(--validation); }
 progress { display: block; width: 100%; height: 0.6rem; margin: 0.6rem 0; accent-color: var(--training); } td progress { width: 7rem; height: 0.5rem; margin: 0.2rem 0 0; }
-.figures div { flex: 1 1 8.5rem; } .figures span { display: block; }
+.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); } .figures b { white-space: nowrap; font-size: 1.25rem; } .figures span { display: block; line-height: 1.3; }
+td { white-space: nowrap; } .name { min-width: 7rem; white-space: normal; } .cards td { vertical-align: middle; }
 .charts { grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); margin-top: 0.6rem; }
 .toggle { display: inline-block; padding: 0.1rem 0; color: var(--ink); text-decoration: none; overflow-wrap: anywhere; } .key .toggle { margin-right: 1rem; padding: 0.2rem 0.6rem; border: 1px solid var(--line); border-radius: 1rem; }
 .toggle:hover { text-decoration: underline; } .toggle:focus-visible { outline: 2px solid var(--training); outline-offset: 2px; }
