@@ -20,9 +20,10 @@ import type { AddressInfo, Socket } from "node:net";
 import { asRiffleError, DataError, errorCode, type Problem, ResourceError } from "../core/error.js";
 import { imageInfo, isReadFormat } from "../data/pictures/image-info.js";
 import type { Predictor } from "../inference/predict.js";
+import { css, dropPage, script } from "../web/drop-page.js";
+import { askingClassifier } from "./asking-classifier.js";
 import { Guard, inUrl } from "./guard.js";
 import type { Metrics } from "./metrics.js";
-import { css, html, script } from "./page.js";
 import { ClientGone, Refusal } from "./refusal.js";
 import { hasBody, HeldBytes, readBody } from "./upload.js";
 
@@ -173,9 +174,10 @@ class Serving implements RunningServer {
   }
 
   readonly #routes: ReadonlyMap<string, Route> = new Map<string, Route>([
-    ["/", { methods: READ, open: true, answer: () => text("text/html; charset=utf-8", html) }],
-    ["/page.css", { methods: READ, open: true, answer: () => text("text/css; charset=utf-8", css) }],
-    ["/page.js", { methods: READ, open: true, answer: () => text("text/javascript; charset=utf-8", script) }],
+    ["/", page("text/html", html)],
+    ["/page.css", page("text/css", css)],
+    ["/page.js", page("text/javascript", script)],
+    ["/classifier.js", page("text/javascript", askingClassifier)],
     ["/health", { methods: READ, open: true, answer: () => this.#health() }],
     ["/model", { methods: READ, open: false, answer: () => this.#model() }],
     ["/metrics", { methods: READ, open: false, answer: () => this.#metrics() }],
@@ -240,7 +242,7 @@ class Serving implements RunningServer {
     if (route === undefined || (query !== undefined && route.parameters === undefined)) {
       throw new Refusal(404, {
         what: "there is nothing at this address",
-        expected: [...this.#routes.keys()].filter((path) => !path.startsWith("/page")).join(", "),
+        expected: [...this.#routes.keys()].filter((path) => !/\.(js|css)$/.test(path)).join(", "),
       });
     }
     if (!route.methods.includes(request.method ?? "")) {
@@ -405,6 +407,16 @@ class Serving implements RunningServer {
 }
 
 const READ = ["GET", "HEAD"] as const;
+
+const html = dropPage({
+  where: "They go to this server and nowhere else.",
+  waiting: "Asking the server about its network.",
+  noscript: "This page needs JavaScript; a program can POST pictures to /predict without it.",
+});
+
+function page(type: string, body: string): Route {
+  return { methods: READ, open: true, answer: () => text(`${type}; charset=utf-8`, body) };
+}
 
 /** The page may use what this server gives it, and be used by none. */
 const SAFE_HEADERS = {
