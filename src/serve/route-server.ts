@@ -209,7 +209,7 @@ export class RouteServer implements RunningServer {
     if (route === undefined || (query !== undefined && route.parameters === undefined)) {
       throw new Refusal(404, {
         what: "there is nothing at this address",
-        expected: [...this.#options.routes.keys()].filter((path) => !path.startsWith("/page")).join(", "),
+        expected: [...this.#options.routes.keys()].filter((path) => !/\.(js|css)$/.test(path)).join(", "),
       });
     }
     if (!route.methods.includes(request.method ?? "")) {

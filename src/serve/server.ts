@@ -12,8 +12,9 @@ import type { IncomingMessage } from "node:http";
 import { DataError } from "../core/error.js";
 import { imageInfo, isReadFormat } from "../data/pictures/image-info.js";
 import type { Predictor } from "../inference/predict.js";
+import { css, dropPage, script } from "../web/drop-page.js";
+import { askingClassifier } from "./asking-classifier.js";
 import type { Metrics } from "./metrics.js";
-import { css, html, script } from "./page.js";
 import { Refusal } from "./refusal.js";
 import {
   type Exchange,
@@ -58,6 +59,12 @@ export async function startServer(predictor: Predictor, options: ServeOptions): 
 
 const MAX_CONNECTIONS = 512;
 
+const html = dropPage({
+  where: "They go to this server and nowhere else.",
+  waiting: "Asking the server about its network.",
+  noscript: "This page needs JavaScript; a program can POST pictures to /predict without it.",
+});
+
 /** The page shows pictures that it was given, and looks through the camera. */
 const HEADERS = {
   "Content-Security-Policy":
@@ -92,6 +99,7 @@ class Serving {
     ["/", fixed("text/html", html)],
     ["/page.css", fixed("text/css", css)],
     ["/page.js", fixed("text/javascript", script)],
+    ["/classifier.js", fixed("text/javascript", askingClassifier)],
     ["/health", { methods: READ, open: true, answer: () => this.#health() }],
     ["/model", { methods: READ, open: false, answer: () => this.#model() }],
     ["/metrics", { methods: READ, open: false, answer: () => this.#metrics() }],
