@@ -1,14 +1,10 @@
 /** `riffle export`: a trained network for ONNX Runtime, PyTorch, TensorFlow, or whatever reads safetensors. */
 
+import { join } from "node:path";
+
 import { shortPath } from "../core/printable.js";
 import { UsageError } from "../core/error.js";
-import {
-  type ExportFormat,
-  exportFormats,
-  type ExportResult,
-  exportedWeights,
-  exportRun,
-} from "../weights/export-run.js";
+import { exportFormats, type ExportResult, exportedWeights, exportRun } from "../weights/export-run.js";
 import { onnxInputs } from "../weights/network-to-onnx.js";
 import { choice, type CliCommand, type Invocation, wholeNumber } from "./command.js";
 import { bytes, count, shellWord } from "./format.js";
@@ -18,10 +14,11 @@ import type { Terminal } from "./terminal.js";
 export const exportCommand: CliCommand = {
   name: "export",
   arguments: "<run>",
-  purpose: "Writes a trained network as safetensors, ONNX or a TensorFlow checkpoint, and proves the file.",
+  purpose:
+    "Writes a trained network as safetensors, ONNX, a TensorFlow checkpoint or a page that classifies, and proves it.",
   examples: [
-    "npx riffle-vision export runs/a --format onnx",
-    "npx riffle-vision export runs/a/step-1200 --format safetensors --weights raw --output a.safetensors",
+    "npx riffle-vision export runs/a/step-1200 --format onnx --weights raw",
+    "npx riffle-vision export runs/a --format web --output web",
     "npx riffle-vision export model_1p --format tf-checkpoint --output tf/",
   ],
   options: {
@@ -29,10 +26,10 @@ export const exportCommand: CliCommand = {
       format: { value: `<${exportFormats.join("|")}>`, help: "what to write; has to be given" },
       output: {
         value: "<path>",
-        help: "the file; for tf-checkpoint the folder",
+        help: "the file; for tf-checkpoint and web the folder",
         default: "beside the checkpoint: runs/a/best.onnx for runs/a/best",
       },
-      overwrite: { help: "replace a file that exists" },
+      overwrite: { help: "replace a file that exists; a folder never is" },
     },
     Network: {
       weights: {
@@ -107,11 +104,12 @@ const weightsInWords = {
   both: "as trained, with averages and momentum",
 } as const satisfies Record<ExportResult["weights"], string>;
 
-/** One line that opens the file in Python. */
+/** One line that opens the file in Python, or the page in a browser. */
 function nextCommand({ format, output, classes, network }: ExportResult): string {
+  if (format === "web") return `node ${shellWord(shortPath(join(output, "serve.mjs")))}`;
   const file = JSON.stringify(shortPath(output));
   const width = /[\d.]+(?=x)/.exec(network)?.[0].replace(".", "_");
-  const script: Record<ExportFormat, string> = {
+  const script: Record<typeof format, string> = {
     onnx: `import onnxruntime as ort; print(ort.InferenceSession(${file}).get_modelmeta().custom_metadata_map)`,
     safetensors: `from safetensors import safe_open; print(safe_open(${file}, "np").metadata())`,
     "safetensors-torchvision":

@@ -5,8 +5,9 @@
  */
 
 import { printable, shellWord } from "../core/printable.js";
+import { duration } from "../report/figures.js";
 
-export { shellWord };
+export { duration, shellWord };
 
 /** 2400 -> "2,400"; `digits` decimals. */
 export function count(value: number, digits = 0): string {
@@ -34,15 +35,6 @@ export function bytes(value: number): string {
     if (value >= size) return `${(value / size).toFixed(1)} ${unit}`;
   }
   return `${value} bytes`;
-}
-
-/** 9.96 -> "10.0 s"; 247 -> "4 min 7 s"; 248400 -> "2 d 21 h". */
-export function duration(seconds: number): string {
-  if (seconds < 59.95) return `${seconds.toFixed(1)} s`;
-  const s = Math.round(seconds);
-  if (s < 3600) return `${Math.floor(s / 60)} min ${s % 60} s`;
-  if (s < 86_400) return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
-  return `${Math.floor(s / 86_400)} d ${Math.floor((s % 86_400) / 3600)} h`;
 }
 
 /** A rate in four significant figures at most: 4310.2 -> "4,310", 61.27 -> "61.3". */

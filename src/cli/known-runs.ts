@@ -31,7 +31,8 @@ export function knownRunLines(folder = "."): string[] {
   return [`Runs here: ${runs.slice(0, MOST_NAMED).join(", ")}${more}`];
 }
 
-function runsNear(top: string): string[] {
+/** Folders of runs, absolute, the newest first; `top` itself where it is one. */
+export function runsNear(top: string): string[] {
   const found: { readonly path: string; readonly changed: number }[] = [];
   let level = [resolve(top)];
   let looked = 0;

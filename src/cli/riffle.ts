@@ -5,6 +5,7 @@ import { CommanderError } from "commander";
 import { riffleVersion } from "../core/version.js";
 import { benchCommand } from "./bench.js";
 import { buildParser, type CliCommand, normaliseArguments, parserFailure } from "./command.js";
+import { dashboardCommand } from "./dashboard.js";
 import { createTfrecordsCommand } from "./create-tfrecords.js";
 import { demoCommand } from "./demo.js";
 import { doctorCommand } from "./doctor.js";
@@ -31,6 +32,7 @@ export const commands: readonly CliCommand[] = [
   evaluateCommand,
   predictCommand,
   serveCommand,
+  dashboardCommand,
   reportCommand,
   launchCommand,
   showDataCommand,

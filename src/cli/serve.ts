@@ -1,22 +1,16 @@
 /** `riffle serve`: a run behind HTTP, until it is told to stop. */
 
-import { randomBytes } from "node:crypto";
-import { readFileSync, statSync } from "node:fs";
-import { isIP } from "node:net";
-import { networkInterfaces } from "node:os";
-
 import { tuningText } from "../backends/autotune.js";
 import { closing } from "../core/closing.js";
-import { UsageError } from "../core/error.js";
 import { shortPath } from "../core/printable.js";
 import { openPredictor, type Predictor } from "../inference/predict.js";
-import { inUrl, isLoopback } from "../serve/guard.js";
 import { Metrics } from "../serve/metrics.js";
 import { startServer } from "../serve/server.js";
 import { settingsOf } from "../settings/settings.js";
 import { originLines } from "../weights/find-network.js";
 import { type CliCommand, type Invocation, wholeNumber, wrongValue } from "./command.js";
 import { count } from "./format.js";
+import { addressOf, isAborted, listeningOptions, openLines, readListening, upTo } from "./listening.js";
 import { startProgress } from "./progress.js";
 import { failureOf } from "./report-error.js";
 import { orientationWords, preparing, titled } from "./report-run.js";
@@ -24,7 +18,6 @@ import { listenForStop } from "./stop.js";
 import type { Terminal } from "./terminal.js";
 
 const DEFAULTS = {
-  host: "127.0.0.1",
   port: 8080,
   top: 5,
   batch: 16,
@@ -50,22 +43,7 @@ export const serveCommand: CliCommand = {
   defaults: { eval_batch_size: DEFAULTS.batch },
   aliases: { batch_size: "eval_batch_size", max_batch: "eval_batch_size" },
   options: {
-    Server: {
-      host: {
-        value: "<address>",
-        help: "address to listen on; any but this machine's own opens the server to the network, asks every client for a token, and sends pictures unencrypted",
-        default: DEFAULTS.host,
-      },
-      port: { value: "<n>", help: "0 for any that is free", default: String(DEFAULTS.port) },
-      allow_host: {
-        value: "<names>",
-        help: "further names, with commas between, under which clients ask for it: those of a proxy before it",
-      },
-      token_file: {
-        value: "<file>",
-        help: "a file with the token that clients have to send; without it, one is made up where the network is listened to",
-      },
-    },
+    Server: listeningOptions(DEFAULTS.port, "sends pictures unencrypted"),
     Limits: {
       max_body: {
         value: "<MiB>",
@@ -118,7 +96,7 @@ async function serve(invocation: Invocation, terminal: Terminal): Promise<number
     );
     atEnd(() => stop.release());
     announce(server.port, options, terminal);
-    await aborted(stop.signal);
+    await isAborted(stop.signal);
     await server.close();
     await predictor.close();
     terminal.emit({ event: "stopped" });
@@ -128,23 +106,8 @@ async function serve(invocation: Invocation, terminal: Terminal): Promise<number
 }
 
 function readOptions(invocation: Invocation) {
-  const { own } = invocation;
-  const host = textOf(own.get("host")) ?? DEFAULTS.host;
-  if (isIP(host) === 0 && host !== "localhost") {
-    throw wrongValue("host", host, "an address of this machine, or localhost");
-  }
-  const names = (textOf(own.get("allow_host")) ?? "").split(",").filter((name) => name !== "");
-  for (const name of names) {
-    if (!/^[\w.-]+(:\d{1,5})?$/.test(name)) {
-      throw wrongValue("allow_host", name, "names with commas between, such as photos.example.org");
-    }
-  }
-  const tokenFile = textOf(own.get("token_file"));
   return {
-    host,
-    port: upTo(invocation, "port", DEFAULTS.port, 65_535),
-    names,
-    token: tokenFile !== undefined ? readToken(tokenFile) : isLoopback(host) ? undefined : madeUpToken(),
+    ...readListening(invocation, DEFAULTS.port),
     top: wholeNumber(invocation, "top", DEFAULTS.top),
     maxBody: from1(invocation, "max_body", DEFAULTS.max_body, 256) * 2 ** 20,
     maxPixels: from1(invocation, "max_megapixels", DEFAULTS.max_megapixels, 300) * 1_000_000,
@@ -192,8 +155,8 @@ async function open(
 }
 
 function announce(port: number, options: Options, terminal: Terminal): void {
-  const { host, token, timeout, maxBody, maxPixels, maxQueue } = options;
-  const url = `http://${inUrl(reachable(host))}:${port}/`;
+  const { token, timeout, maxBody, maxPixels, maxQueue } = options;
+  const { url, page } = addressOf(options, port);
   terminal.emit({ event: "serving", url, token: token ?? null });
   terminal.note(
     titled(
@@ -202,49 +165,10 @@ function announce(port: number, options: Options, terminal: Terminal): void {
         `${count(maxQueue)} pictures waiting`,
     ),
   );
-  if (!isLoopback(host)) {
-    for (const line of OPEN) terminal.note(line);
-  }
-  const page = token === undefined ? url : `${url}#token=${token}`;
+  for (const line of openLines(options, "the token and the pictures")) terminal.note(line);
   terminal.print(titled("Serving", `${page} (a page to try it; Ctrl-C stops)`));
   const header = token === undefined ? "" : `-H "Authorization: Bearer ${token}" `;
   terminal.print(titled("Next", `curl ${header}--data-binary @photo.jpg ${url}predict`));
-}
-
-const OPEN = [
-  "warning: the server is open to the network: whoever reaches this address and knows the token can use it.",
-  "  HTTP is not encrypted: the token and the pictures can be read on their way. For more than a network that you trust,",
-  "  leave --host out and put a proxy with TLS before it (--allow_host NAME).",
-];
-
-/** An address under which others reach a server that listens on all of them. */
-function reachable(host: string): string {
-  if (host !== "0.0.0.0" && host !== "::") return host;
-  const outside = Object.values(networkInterfaces())
-    .flatMap((addresses) => addresses ?? [])
-    .find(({ internal, family }) => !internal && family === "IPv4");
-  return outside?.address ?? "127.0.0.1";
-}
-
-function madeUpToken(): string {
-  return randomBytes(16).toString("base64url");
-}
-
-/** A token is kept in a file, because a command line can be read by every user of a machine. */
-function readToken(file: string): string {
-  const problem = { where: file, expected: "one line of 16 to 200 letters, digits and -._~+/=" };
-  const found = statSync(file, { throwIfNoEntry: false });
-  if (found?.isFile() !== true || found.size > 4096) {
-    throw new UsageError({
-      what: "the token cannot be read",
-      ...problem,
-      found: found === undefined ? "no such file" : found.isFile() ? `${found.size} bytes` : "no file",
-      hint: `Make one: openssl rand -hex 16 > ${file}`,
-    });
-  }
-  const token = readFileSync(file, "utf8").trim();
-  if (/^[\w.~+/=-]{16,200}$/.test(token)) return token;
-  throw new UsageError({ what: "the token is not one that can be sent", ...problem });
 }
 
 /** A whole number from 1 up to `most`. */
@@ -252,23 +176,4 @@ function from1(invocation: Invocation, name: string, fallback: number, most: num
   const value = wholeNumber(invocation, name, fallback);
   if (value <= most) return value;
   throw wrongValue(name, String(value), `at most ${most}`);
-}
-
-/** A whole number from 0. */
-function upTo({ own }: Invocation, name: string, fallback: number, most: number): number {
-  const given = own.get(name);
-  if (given === undefined) return fallback;
-  if (given !== true && /^\d{1,5}$/.test(given) && Number(given) <= most) return Number(given);
-  throw wrongValue(name, given, `a whole number from 0 to ${most}`);
-}
-
-function textOf(value: string | true | undefined): string | undefined {
-  return value === true ? undefined : value;
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) resolve();
-    signal.addEventListener("abort", () => resolve(), { once: true });
-  });
 }

@@ -15,7 +15,7 @@ import { hostname } from "node:os";
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 
-import { errorCode } from "./error.js";
+import { errorCode, isOfThePath } from "./error.js";
 import { flock, type FlockAnswer, standsAt } from "./flock.js";
 
 export interface Lock {
@@ -35,6 +35,22 @@ export interface Holder {
 
 /** Every name in a folder that belongs to its lock begins with it. */
 export const LOCK_FILE = ".lock";
+
+/** Whether a process has the lock of a folder, as far as its words tell. */
+export type Presence = "here" | "gone" | "nobody" | "unknown";
+
+/** Asks nothing of the kernel and writes nothing, so that whoever only looks is never in the way. */
+export async function presenceIn(folder: string): Promise<Presence> {
+  for (const name of [`${LOCK_FILE}-held`, LOCK_FILE]) {
+    const text = await textIfFile(join(folder, name));
+    // Where the kernel has no locks the file stays, without words.
+    if (text === undefined || text === "") continue;
+    const owner = parseOwner(text);
+    if (owner === undefined || owner.host !== hostname()) return "unknown";
+    return isAlive(owner) ? "here" : "gone";
+  }
+  return "nobody";
+}
 
 /** @param purpose what for, such as "training" */
 export async function tryLock(
@@ -169,6 +185,22 @@ async function readIfThere(path: string): Promise<string | undefined> {
   } catch (error) {
     if (errorCode(error) === "ENOENT") return undefined;
     throw error;
+  }
+}
+
+/** The beginning of a file; undefined for what is none, and for a pipe, which would be waited at. */
+async function textIfFile(path: string): Promise<string | undefined> {
+  let file: FileHandle | undefined;
+  try {
+    file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    if (!(await file.stat()).isFile()) return undefined;
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(4096), 0, 4096, 0);
+    return buffer.toString("utf8", 0, bytesRead);
+  } catch (error) {
+    if (isOfThePath(error)) return undefined;
+    throw error;
+  } finally {
+    await file?.close();
   }
 }
 

@@ -3,7 +3,7 @@
  * What a place of the curve says is a `<title>`, which browsers show under the pointer and read aloud.
  */
 
-import { plain } from "./figures.js";
+import { plain, short } from "./figures.js";
 import { html } from "./markup.js";
 
 /** A series has no more: more would be pixels. */
@@ -14,12 +14,16 @@ export interface Point {
   readonly y: number;
   /** What stands under the pointer. */
   readonly says: string;
+  /** Has a ring round it. */
+  readonly isBest?: boolean;
 }
 
 export interface Series {
   readonly name: string;
   /** Of the style sheet: which colour, line or points. */
   readonly kind: "training" | "validation" | "rate";
+  /** Which of several runs, whose colour it has; undefined for the one there is. */
+  readonly run?: number | undefined;
   readonly points: readonly Point[];
 }
 
@@ -30,13 +34,25 @@ export interface Chart {
   /** The y axis begins at 0, and ends at 1 where it is of shares. */
   readonly isShare?: boolean;
   readonly yText?: (value: number) => string;
+  /** Whether it names its series; true unless told. */
+  readonly hasKey?: boolean;
+  /** Width of what the pointer meets at least, in units of the picture: 1. */
+  readonly grain?: number;
 }
 
 const WIDTH = 420;
 const HEIGHT = 240;
 const MARGIN = { left: 50, right: 18, top: 14, bottom: 40 } as const;
 
-export function chartSvg({ title, series, xLabel, isShare = false, yText = (y) => plain(y) }: Chart): string {
+export function chartSvg({
+  title,
+  series,
+  xLabel,
+  isShare = false,
+  yText = short,
+  hasKey = true,
+  grain = 1,
+}: Chart): string {
   const points = series.flatMap(({ points }) => points);
   const x = axis(
     points.map(({ x }) => x),
@@ -61,26 +77,28 @@ export function chartSvg({ title, series, xLabel, isShare = false, yText = (y) =
   ];
   const drawn = series
     .filter(({ points }) => points.length > 0)
-    .map(({ kind, points }) => {
+    .map(({ kind, run, points }) => {
+      const looks = run === undefined ? kind : `${kind} run run-${run}`;
       const path = points.map(({ x: px, y: py }) => `${place(x.at(px))} ${place(y.at(py))}`).join("L");
       const isMarked = kind === "validation" || points.length === 1;
       const marks = isMarked
-        ? points.map(
-            ({ x: px, y: py }) =>
-              `<circle class="${kind}" cx="${place(x.at(px))}" cy="${place(y.at(py))}" r="3"/>`,
-          )
+        ? points.map(({ x: px, y: py, isBest }) => {
+            const circle = (more: string, radius: number): string =>
+              `<circle class="${looks}${more}" cx="${place(x.at(px))}" cy="${place(y.at(py))}" r="${radius}"/>`;
+            return circle("", 3) + (isBest === true ? circle(" best", 6.5) : "");
+          })
         : [];
-      return `<path class="line ${kind}" d="M${path}"/>${marks.join("")}`;
+      return `<path class="line ${looks}" d="M${path}"/>${marks.join("")}`;
     });
   const names = series
     .filter(({ points }) => points.length > 0)
     .map(({ name, kind }) => `<span class="${kind}">${html(name)}</span>`);
-  const key = `<p class="key">${names.join(" ")}</p>`;
+  const key = hasKey ? `<p class="key">${names.join(" ")}</p>` : "";
   return `<figure class="chart"><figcaption>${html(title)}</figcaption>${key}
 <svg viewBox="0 0 ${WIDTH} ${HEIGHT}" role="img" aria-label="${html(title)}">
 ${grid.join("\n")}
 ${drawn.join("\n")}
-${strips(series, x).join("\n")}
+${strips(series, x, grain).join("\n")}
 <text x="${(MARGIN.left + WIDTH - MARGIN.right) / 2}" y="${HEIGHT - 4}" text-anchor="middle">${html(xLabel)}</text>
 </svg></figure>`;
 }
@@ -94,21 +112,30 @@ export function thinned<T>(values: readonly T[], most: number, mean: (stretch: r
   });
 }
 
-/** What the pointer meets: a strip as high as the chart for every place, which says what stands there. */
-function strips(series: readonly Series[], x: Axis): string[] {
-  const places = new Map<number, string[]>();
-  for (const { points } of series) {
-    for (const { x, says } of points) places.set(x, [...(places.get(x) ?? []), says]);
+/**
+ * What the pointer meets: a strip as high as the chart for every place, which says what stands there, a line for each series.
+ * Places closer than the grain are one, which has the last point of each series.
+ */
+function strips(series: readonly Series[], x: Axis, grain: number): string[] {
+  const places = new Map<number, { at: number; readonly says: Map<Series, string> }>();
+  for (const each of series) {
+    for (const { x: value, says } of each.points) {
+      const at = x.at(value);
+      const key = Math.round(at / grain);
+      const place = places.get(key) ?? { at, says: new Map<Series, string>() };
+      place.at = Math.max(place.at, at);
+      places.set(key, { ...place, says: place.says.set(each, says) });
+    }
   }
-  const sorted = [...places.keys()].sort((a, b) => a - b);
-  return sorted.map((value, i) => {
-    const at = x.at(value);
-    const from = i === 0 ? MARGIN.left : (at + x.at(sorted[i - 1] as number)) / 2;
-    const to = i === sorted.length - 1 ? WIDTH - MARGIN.right : (at + x.at(sorted[i + 1] as number)) / 2;
+  const sorted = [...places.values()].sort((a, b) => a.at - b.at);
+  return sorted.map(({ at, says }, i) => {
+    const from = i === 0 ? MARGIN.left : (at + (sorted[i - 1] as { at: number }).at) / 2;
+    const to =
+      i === sorted.length - 1 ? WIDTH - MARGIN.right : (at + (sorted[i + 1] as { at: number }).at) / 2;
     const top = MARGIN.top;
     const bottom = HEIGHT - MARGIN.bottom;
     return (
-      `<g class="strip"><title>${html((places.get(value) ?? []).join(" · "))}</title>` +
+      `<g class="strip"><title>${[...says.values()].map(html).join("\n")}</title>` +
       `<rect x="${place(from)}" y="${top}" width="${place(to - from)}" height="${bottom - top}"/>` +
       `<path d="M${place(at)} ${top}V${bottom}"/></g>`
     );

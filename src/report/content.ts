@@ -94,7 +94,7 @@ export function pictureWords(model: ModelDescription): string {
 
 /** Rows of what the run was, a title and its words; what is not known is left out. */
 export function aboutRows(
-  { folder, history, model }: ReportContent,
+  { folder, history, model }: Pick<ReportContent, "folder" | "history" | "model">,
   shown: (path: string) => string = (path) => path,
 ): [title: string, text: string][] {
   const { start, end } = history;

@@ -16,6 +16,20 @@ export function plain(value: number, digits = 4): string {
   return Number(value.toPrecision(digits)).toString();
 }
 
+/** As `plain`, with an exponent from 100,000: for places that are narrow. */
+export function short(value: number): string {
+  return Math.abs(value) < 1e5 ? plain(value) : value.toExponential(1).replace("e+", "e");
+}
+
+/** 9.96 -> "10.0 s"; 247 -> "4 min 7 s"; 248400 -> "2 d 21 h". */
+export function duration(seconds: number): string {
+  if (seconds < 59.95) return `${seconds.toFixed(1)} s`;
+  const s = Math.round(seconds);
+  if (s < 3600) return `${Math.floor(s / 60)} min ${s % 60} s`;
+  if (s < 86_400) return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
+  return `${Math.floor(s / 86_400)} d ${Math.floor((s % 86_400) / 3600)} h`;
+}
+
 /** "1 picture", "1,200 pictures" */
 export function many(value: number, noun: string, plural = `${noun}s`): string {
   return `${whole(value)} ${value === 1 ? noun : plural}`;

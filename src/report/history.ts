@@ -9,9 +9,18 @@
 
 import { createReadStream } from "node:fs";
 
-import { z } from "zod";
-
 import { errorCode } from "../core/error.js";
+import {
+  LONGEST_LINE,
+  readEvent,
+  type RunEnd,
+  type RunEnding,
+  type RunEvaluation,
+  type RunStart,
+  type RunStep,
+} from "./run-log.js";
+
+export type { RunEnd, RunStart };
 
 /** Of one reported step, on its own pictures. */
 export interface StepPoint {
@@ -21,19 +30,13 @@ export interface StepPoint {
   readonly loss: number | null;
   readonly top1: number;
   readonly rate: number;
+  /** Images per second over the last steps, and the share of them spent waiting for pictures; null where it was not said. */
+  readonly speed?: number | null;
+  readonly waiting?: number | null;
 }
 
 /** Of one evaluation, by the weights that count. */
-export interface EvaluationPoint {
-  readonly step: number;
-  readonly epoch: number;
-  readonly loss: number | null;
-  readonly top1: number;
-  readonly best: boolean;
-}
-
-export type RunStart = z.infer<typeof startSchema>;
-export type RunEnd = z.infer<typeof endSchema>;
+export type EvaluationPoint = Omit<RunEvaluation, "event">;
 
 export interface History {
   /** The last beginning; null where the file tells of none. */
@@ -48,62 +51,88 @@ export interface History {
   readonly unread: number;
 }
 
-/** A longer line is none of ours. */
-const LONGEST_LINE = 4 * 2 ** 20;
+/** Where steps are kept: all of them, or the means of more and more. */
+export interface StepKeeper {
+  add(point: StepPoint): void;
+  /** Forgets what came after a step, from which the run goes on. */
+  rewind(step: number): void;
+}
 
 /** @returns an empty history where there is no such file. @throws what the system refuses else. */
 export async function readHistory(path: string): Promise<History> {
-  const told = new Telling();
+  const steps = new EveryStep();
+  const told = new Telling(steps);
   try {
     for await (const line of linesOf(path)) told.hear(line);
   } catch (error) {
     if (errorCode(error) !== "ENOENT") throw error;
   }
-  return told;
+  const { start, evaluations, ending, beginnings, unread } = told;
+  return {
+    start,
+    steps: steps.points,
+    evaluations,
+    end: ending?.event === "end" ? ending : null,
+    beginnings,
+    unread,
+  };
 }
 
-class Telling implements History {
+/** What has been told of a run so far, line by line. */
+export class Telling {
   start: RunStart | null = null;
-  steps: StepPoint[] = [];
+  /** The last; null before the first since the last beginning. */
+  step: RunStep | null = null;
   evaluations: EvaluationPoint[] = [];
-  end: RunEnd | null = null;
+  /** null where the run goes on, or has ended without a word. */
+  ending: RunEnding | null = null;
   beginnings = 0;
   unread = 0;
+  /** The last few since the last beginning. */
+  warnings: string[] = [];
 
+  /**
+   * @param mostEvaluations more are thinned, the best one kept
+   */
+  constructor(
+    private readonly steps: StepKeeper,
+    private readonly mostEvaluations = Infinity,
+  ) {}
+
+  /** @param line undefined for one that is too long to be ours */
   hear(line: string | undefined): void {
     if (line?.trim() === "") return;
-    const event = eventSchema.safeParse(jsonOf(line));
-    if (!event.success) {
+    const event = line === undefined ? undefined : readEvent(line);
+    if (event === undefined) {
       this.unread++;
       return;
     }
-    const { data } = event;
-    switch (data.event) {
+    switch (event.event) {
       case "start":
-        this.#begin(data);
+        this.#begin(event);
         return;
       case "step":
-        this.steps.push({
-          step: data.step,
-          epoch: data.epoch,
-          loss: data.cross_entropy ?? data.loss,
-          top1: data.top1,
-          rate: data.learning_rate,
+        this.step = event;
+        this.steps.add({
+          step: event.step,
+          epoch: event.epoch,
+          loss: event.cross_entropy ?? event.loss,
+          top1: event.top1,
+          rate: event.learning_rate,
+          speed: event.images_per_second ?? null,
+          waiting: event.waiting ?? null,
         });
         return;
       case "evaluation":
-        // Where averages are kept they come first, and count.
-        if (this.evaluations.at(-1)?.step === data.step) return;
-        this.evaluations.push({
-          step: data.step,
-          epoch: data.epoch,
-          loss: data.loss,
-          top1: data.top1,
-          best: data.best,
-        });
+        this.#evaluated(event);
         return;
       case "end":
-        this.end = data;
+      case "stopped":
+      case "failed":
+        this.ending = event;
+        return;
+      case "warning":
+        this.warnings = [...this.warnings, event.what].slice(-MOST_WARNINGS);
         return;
       case "other":
         return;
@@ -112,78 +141,41 @@ class Telling implements History {
 
   #begin(start: RunStart): void {
     this.start = start;
-    this.end = null;
+    this.step = null;
+    this.ending = null;
+    this.warnings = [];
     this.beginnings++;
     const from = start.resumed?.step ?? 0;
-    this.steps = this.steps.filter(({ step }) => step <= from);
+    this.steps.rewind(from);
     this.evaluations = this.evaluations.filter(({ step }) => step <= from);
+  }
+
+  #evaluated({ step, epoch, loss, top1, best }: RunEvaluation): void {
+    // Where averages are kept they come first, and count.
+    if (this.evaluations.at(-1)?.step === step) return;
+    this.evaluations.push({ step, epoch, loss, top1, best });
+    if (this.evaluations.length <= this.mostEvaluations) return;
+    const kept = bestOf(this.evaluations);
+    this.evaluations = this.evaluations.filter((point, i) => i % 2 === 0 || point === kept);
   }
 }
 
-const scalar = z.union([z.string(), z.number(), z.boolean()]);
+const MOST_WARNINGS = 5;
 
-/** Of a field that later versions added the older events say nothing. */
-const startSchema = z.object({
-  event: z.literal("start"),
-  time: z.string().optional(),
-  network: z.string(),
-  classes: z.number(),
-  image_size: z.number(),
-  parameters: z.number(),
-  train_images: z.number(),
-  validation_images: z.number(),
-  steps: z.number(),
-  steps_per_epoch: z.number(),
-  images_per_step: z.number(),
-  epochs: z.number(),
-  recipe: z.string(),
-  machine: z.object({ processor: z.string(), isa: z.string(), threads: z.number() }).nullable().optional(),
-  ranks: z.object({ size: z.number(), machines: z.number(), library: z.string() }).nullable(),
-  settings: z.record(z.string(), scalar),
-  origins: z.record(z.string(), z.string()),
-  resumed: z.object({ checkpoint: z.string(), step: z.number() }).nullable(),
-});
+/** The last that was the best so far: the weights in `best/`. */
+export function bestOf(evaluations: readonly EvaluationPoint[]): EvaluationPoint | undefined {
+  return evaluations.findLast(({ best }) => best);
+}
 
-const endSchema = z.object({
-  event: z.literal("end"),
-  time: z.string().optional(),
-  step: z.number(),
-  epoch: z.number(),
-  images_per_second: z.number().nullable(),
-});
+class EveryStep implements StepKeeper {
+  points: StepPoint[] = [];
 
-/** JSON has no NaN, and writes null for it. */
-const stepSchema = z.object({
-  event: z.literal("step"),
-  step: z.number(),
-  epoch: z.number(),
-  loss: z.number().nullable(),
-  cross_entropy: z.number().nullable().optional(),
-  top1: z.number(),
-  learning_rate: z.number(),
-});
+  add(point: StepPoint): void {
+    this.points.push(point);
+  }
 
-const evaluationSchema = z.object({
-  event: z.literal("evaluation"),
-  step: z.number(),
-  epoch: z.number(),
-  loss: z.number().nullable(),
-  top1: z.number(),
-  best: z.boolean(),
-});
-
-/** Those that the report does not tell of. */
-const otherSchema = z
-  .object({ event: z.string().refine((name) => !["start", "step", "evaluation", "end"].includes(name)) })
-  .transform(() => ({ event: "other" as const }));
-
-const eventSchema = z.union([startSchema, stepSchema, evaluationSchema, endSchema, otherSchema]);
-
-function jsonOf(line: string | undefined): unknown {
-  try {
-    return line === undefined ? undefined : JSON.parse(line);
-  } catch {
-    return undefined;
+  rewind(from: number): void {
+    this.points = this.points.filter(({ step }) => step <= from);
   }
 }
 

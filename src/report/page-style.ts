@@ -19,6 +19,7 @@ figure { margin: 0; } .chart figcaption { font-weight: 600; } .key { margin: 0; 
 svg { width: 100%; height: auto; display: block; } svg text { fill: var(--ink); font: 12px system-ui, sans-serif; }
 .grid { stroke: var(--line); fill: none; } .line { fill: none; stroke-width: 2; stroke-linejoin: round; } path.training, path.rate { stroke: var(--training); } path.validation { stroke: var(--validation); }
 circle.training, circle.rate { fill: var(--training); } circle.validation { fill: var(--validation); }
+circle.best { fill: none; stroke: var(--validation); stroke-width: 2; } .says { position: fixed; z-index: 1; max-width: min(34rem, 92vw); padding: 0.35rem 0.6rem; border: 1px solid var(--line); border-radius: 4px; background: var(--card); font-size: 13px; white-space: pre-line; overflow-wrap: anywhere; pointer-events: none; box-shadow: 0 2px 8px #0003; }
 .strip rect { fill: transparent; } .strip path { stroke: none; } .strip:hover path { stroke: var(--soft); stroke-dasharray: 3 3; }
 .bar { fill: var(--training); fill-opacity: 0.75; } .ideal { stroke: var(--soft); stroke-dasharray: 4 4; fill: none; } .gap { stroke: var(--validation); stroke-width: 2; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 14px; }
@@ -35,30 +36,61 @@ footer { margin-top: 3rem; color: var(--soft); font-size: 13px; }
 @media print {
   :root { color-scheme: light; --ink: #000; --soft: #444; --paper: #fff; --line: #bbb; --card: #fff; --training: #0b63c4; --validation: #b3470b; --right: #1a7f4b; --wrong: #b3261e; }
   body { margin: 0; max-width: none; font-size: 11pt; } * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
-  h2 { break-after: avoid; } figure, tr, .figures div { break-inside: avoid; } .wide { overflow: visible; } th button::after { content: ""; }
+  .says { display: none; } h2 { break-after: avoid; } figure, tr, .figures div { break-inside: avoid; } .wide { overflow: visible; } th button::after { content: ""; }
   .charts { grid-template-columns: 1fr 1fr; } .pictures { grid-template-columns: repeat(4, 1fr); } .figures div, .pictures figure { border: 1px solid var(--line); }
 }
 `;
 
 /** Sorts a table by the column whose head is pressed: numbers by their value, what is missing last. */
-export const SCRIPT = `
-for (const button of document.querySelectorAll("table.sortable th button")) {
-  button.addEventListener("click", () => {
-    const head = button.closest("th");
-    const column = [...head.parentNode.children].indexOf(head);
-    const isText = head.classList.contains("name");
-    const before = head.getAttribute("aria-sort") ?? (isText ? "descending" : "ascending");
-    const now = before === "ascending" ? "descending" : "ascending";
-    for (const other of head.parentNode.children) other.removeAttribute("aria-sort");
-    head.setAttribute("aria-sort", now);
-    const body = head.closest("table").tBodies[0];
-    const value = (row) => row.children[column].dataset.value ?? "";
-    const order = (a, b) => {
-      const [x, y] = [value(a), value(b)];
-      if (x === "" || y === "") return (x === "") - (y === "");
-      return (now === "ascending" ? 1 : -1) * (isText ? x.localeCompare(y) : x - y);
-    };
-    body.append(...[...body.rows].sort(order));
-  });
+export const SORTING = `
+function sortBy(head, direction) {
+  const column = [...head.parentNode.children].indexOf(head);
+  const isText = head.classList.contains("name");
+  for (const other of head.parentNode.children) other.removeAttribute("aria-sort");
+  head.setAttribute("aria-sort", direction);
+  const body = head.closest("table").tBodies[0];
+  const value = (row) => row.children[column].dataset.value ?? "";
+  const order = (a, b) => {
+    const [x, y] = [value(a), value(b)];
+    if (x === "" || y === "") return (x === "") - (y === "");
+    return (direction === "ascending" ? 1 : -1) * (isText ? x.localeCompare(y) : x - y);
+  };
+  body.append(...[...body.rows].sort(order));
 }
+document.addEventListener("click", (event) => {
+  const head = event.target.closest("table.sortable th:has(button)");
+  if (head === null) return;
+  const before = head.getAttribute("aria-sort") ?? (head.classList.contains("name") ? "descending" : "ascending");
+  sortBy(head, before === "ascending" ? "descending" : "ascending");
+});
 `;
+
+/** Shows what a place of a chart says at once and beside the pointer, where the browser would show its title after a while. */
+export const HOVERING = `
+const says = document.createElement("div");
+says.className = "says";
+says.hidden = true;
+document.body.append(says);
+function hover(target, x, y) {
+  const place = target instanceof Element ? target.closest("svg g") : null;
+  const title = place?.querySelector("title");
+  if (title) {
+    place.dataset.says = title.textContent;
+    title.remove();
+  }
+  const text = place?.dataset.says;
+  says.hidden = text === undefined;
+  if (text === undefined) return;
+  says.textContent = text;
+  const { width, height } = says.getBoundingClientRect();
+  const right = document.documentElement.clientWidth;
+  says.style.left = Math.max(4, x + 14 + width > right ? x - 14 - width : x + 14) + "px";
+  says.style.top = Math.max(4, y + 18 + height > innerHeight ? y - 12 - height : y + 18) + "px";
+}
+for (const type of ["pointermove", "pointerdown"])
+  document.addEventListener(type, (event) => hover(event.target, event.clientX, event.clientY));
+document.documentElement.addEventListener("pointerleave", () => (says.hidden = true));
+addEventListener("scroll", () => (says.hidden = true), { passive: true });
+`;
+
+export const SCRIPT = SORTING + HOVERING;

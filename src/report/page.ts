@@ -10,7 +10,7 @@ import { createHash } from "node:crypto";
 
 import { shellWord } from "../core/printable.js";
 import { BINS, type CalibrationBin } from "./calibration.js";
-import { chartSvg, MOST_POINTS, type Series, thinned } from "./chart.js";
+import { chartSvg } from "./chart.js";
 import { balancedAccuracy, type ClassScores, majorityShare } from "./confusion.js";
 import {
   aboutRows,
@@ -22,8 +22,9 @@ import {
   scoredWords,
   type ShownPicture,
 } from "./content.js";
+import { runCharts } from "./curves.js";
 import { interval, many, percent, plain, whole } from "./figures.js";
-import type { EvaluationPoint, History, StepPoint } from "./history.js";
+import type { History } from "./history.js";
 import type { LayerProfile } from "./layer-profile.js";
 import { html } from "./markup.js";
 import { SCRIPT, STYLE } from "./page-style.js";
@@ -36,8 +37,6 @@ const PAIRS_LISTED = 40;
 /** Rows of the table of classes. */
 const MOST_CLASSES = 2000;
 const LAYERS_LISTED = 20;
-/** A run of fewer epochs has so many places on its curves, where it has as many steps. */
-const FEWEST_POINTS = 40;
 
 export function reportPage(content: ReportContent): string {
   const { written, version, evaluated, unscored, profile, remarks } = content;
@@ -87,82 +86,18 @@ function commands({ history: { start }, folder, model }: ReportContent): string 
   return lines.length === 0 ? "" : `<pre>${lines.map(html).join("\n")}</pre>`;
 }
 
-function curves({ steps, evaluations }: History): string[] {
+function curves(history: History): string[] {
+  const { steps, evaluations } = history;
   if (steps.length === 0 && evaluations.length === 0) return [];
-  // An epoch's mean says more than a step's noise.
-  const epochs = Math.ceil(steps.at(-1)?.epoch ?? 0);
-  const drawn = thinned(steps, Math.min(MOST_POINTS, Math.max(FEWEST_POINTS, epochs)), meanOf);
-  const most = Math.ceil(steps.length / Math.max(1, drawn.length));
-  const training = (name: string, value: (point: StepPoint) => number | null, text: (y: number) => string) =>
-    seriesOf(name, "training", drawn, value, text);
-  const validation = (value: (point: EvaluationPoint) => number | null, text: (y: number) => string) =>
-    seriesOf("validation", "validation", evaluations, value, text);
-  const ofLoss = (y: number): string => `loss ${plain(y)}`;
-  const ofTop1 = (y: number): string => `top-1 ${percent(y)}`;
-  const charts = [
-    {
-      title: "Loss (cross-entropy)",
-      series: [training("training", (p) => p.loss, ofLoss), validation((p) => p.loss, ofLoss)],
-    },
-    {
-      title: "Top-1",
-      series: [training("training", (p) => p.top1, ofTop1), validation((p) => p.top1, ofTop1)],
-      isShare: true,
-      yText: (y: number) => percent(y, 0),
-    },
-    {
-      title: "Learning rate",
-      series: [
-        seriesOf(
-          "rate",
-          "rate",
-          thinned(steps, MOST_POINTS, meanOf),
-          (p) => p.rate,
-          (y) => `rate ${plain(y)}`,
-        ),
-      ],
-    },
-  ].filter(({ series }) => series.some(({ points }) => points.length > 0));
+  const { charts, stretch } = runCharts(history);
   const how =
-    most > 1
-      ? ` Each place of the training's curves is the mean of up to ${many(most, "reported step")}.`
+    stretch > 1
+      ? ` Each place of the training's curves is the mean of up to ${many(stretch, "reported step")}.`
       : "";
   return [
     `<h2>Curves</h2><p class="soft">Training is scored on the varied pictures of its own steps, validation on whole sets as predictions see them.${how}</p>`,
-    `<div class="charts">${charts.map((chart) => chartSvg({ ...chart, xLabel: "epoch" })).join("\n")}</div>`,
+    `<div class="charts">${charts.map(chartSvg).join("\n")}</div>`,
   ];
-}
-
-function seriesOf<P extends { readonly step: number; readonly epoch: number }>(
-  name: string,
-  kind: Series["kind"],
-  points: readonly P[],
-  value: (point: P) => number | null,
-  text: (y: number) => string,
-): Series {
-  return {
-    name,
-    kind,
-    points: points.flatMap((point) => {
-      const y = value(point);
-      if (y === null) return [];
-      const says = `${name}, epoch ${plain(point.epoch)}, step ${whole(point.step)}: ${text(y)}`;
-      return [{ x: point.epoch, y, says }];
-    }),
-  };
-}
-
-/** It lies where its last step does, whose rate it has. */
-function meanOf(stretch: readonly StepPoint[]): StepPoint {
-  const mean = (value: (point: StepPoint) => number): number =>
-    stretch.reduce((sum, point) => sum + value(point), 0) / stretch.length;
-  const last = stretch[stretch.length - 1] as StepPoint;
-  const isFinite = stretch.every(({ loss }) => loss !== null);
-  return {
-    ...last,
-    loss: isFinite ? mean(({ loss }) => loss as number) : null,
-    top1: mean(({ top1 }) => top1),
-  };
 }
 
 function scores(evaluated: Evaluated, history: History): string[] {

@@ -246,6 +246,16 @@ interface StoppedEvent {
   readonly checkpoint: string | null;
 }
 
+/** A run ended by a failure, which its caller is told of by what is thrown: for events.jsonl alone, its last line then. */
+export interface FailedEvent {
+  readonly event: "failed";
+  readonly step: number;
+  readonly epoch: number;
+  /** The exit code it has at the command line: 1 for a bug. */
+  readonly code: number;
+  readonly what: string;
+}
+
 /** The last event of a run that reached its end. */
 export interface EndEvent {
   readonly event: "end";

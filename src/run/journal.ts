@@ -7,7 +7,7 @@
 import { join } from "node:path";
 
 import { printable } from "../core/printable.js";
-import type { Reporter, TrainEvent } from "./events.js";
+import type { FailedEvent, Reporter, TrainEvent } from "./events.js";
 import { LineLog } from "./line-log.js";
 import { passes, PlainLines } from "./plain-lines.js";
 
@@ -62,6 +62,11 @@ export class Journal {
 
   readonly warn = (what: string): void => this.emit({ event: "warning", what });
 
+  /** For the log of events alone: whoever called is told by what is thrown. */
+  readonly fail = (event: FailedEvent): void => {
+    this.#logs?.events.add(lineOf(event));
+  };
+
   /** Writes what was said since the last time. */
   async flush(): Promise<void> {
     for (const log of [this.#logs?.events, this.#logs?.plain]) {
@@ -82,7 +87,7 @@ export class Journal {
       this.#step = event.step;
       if (!isKept) return;
     }
-    events.add(JSON.stringify({ time: new Date().toISOString(), ...event }));
+    events.add(lineOf(event));
   }
 
   #tell(event: TrainEvent): void {
@@ -100,4 +105,8 @@ export class Journal {
     this.#reporterFailed = true;
     this.warn(`what follows the run's events failed, and training goes on: ${String(error)}`);
   }
+}
+
+function lineOf(event: TrainEvent | FailedEvent): string {
+  return JSON.stringify({ time: new Date().toISOString(), ...event });
 }

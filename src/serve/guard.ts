@@ -57,7 +57,7 @@ export class Guard {
     if (hosts !== 1 || host === undefined || !this.#isOurs(host) || !url.startsWith("/")) {
       throw new Refusal(421, {
         what: "this server is not asked for under this name",
-        hint: "Use the address that serve printed, or start it with --allow_host NAME",
+        hint: "Use the address that was printed, or start the server with --allow_host NAME",
       });
     }
     const { origin } = headers;
@@ -75,7 +75,8 @@ export class Guard {
       401,
       {
         what: given === undefined ? "a token is needed" : "this is not the token",
-        expected: "the header Authorization: Bearer TOKEN, with the token of serve",
+        expected:
+          "the header Authorization: Bearer TOKEN, with the token that was printed, or that of --token_file",
       },
       { "WWW-Authenticate": "Bearer" },
     );

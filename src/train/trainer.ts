@@ -27,7 +27,7 @@ import { anybody, FailedElsewhere, firstFailure } from "../distributed/duties.js
 import { joinRanks } from "../distributed/join.js";
 import { closing } from "../core/closing.js";
 import { exists, probeFolder, replaceFile } from "../core/durable.js";
-import { DataError, DivergedError } from "../core/error.js";
+import { DataError, DivergedError, RiffleError } from "../core/error.js";
 import { shellWord, shortPath } from "../core/printable.js";
 import {
   type BadImage,
@@ -286,7 +286,11 @@ class Training {
       if (isWhole && standing.step < length.steps) await this.#train(signal);
       stopped ||= !isWhole;
     } catch (error) {
-      throw await this.#ended(error);
+      const failure = await this.#ended(error);
+      const code = failure instanceof RiffleError ? failure.exitCode : 1;
+      const what = failure instanceof Error ? failure.message : String(failure);
+      this.#journal.fail({ event: "failed", step: standing.step, epoch: this.#epoch(), code, what });
+      throw failure;
     } finally {
       signal?.removeEventListener("abort", ask);
     }

@@ -4,7 +4,8 @@
 
 import { evaluationDecodings } from "../data/pictures/augment.js";
 import type { InputRule, Network } from "../models/layers.js";
-import type { Checkpoint } from "../run/checkpoint-state.js";
+import type { Checkpoint, ModelDescription } from "../run/checkpoint-state.js";
+import { interpolations, type Preprocessing } from "../web/preprocess.js";
 import type { OnnxInput } from "./network-to-onnx.js";
 
 /**
@@ -20,7 +21,6 @@ export function metadataOf(
   weights: "average" | "raw",
 ): Map<string, string> {
   const { model } = state;
-  const { filter } = evaluationDecodings[model.pipeline];
   return new Map([
     ["network", network.name],
     ["variant", model.variant],
@@ -30,21 +30,26 @@ export function metadataOf(
     ["image_size", String(model.image_size)],
     ["eval_resize", String(model.eval_resize)],
     ["pipeline", model.pipeline],
-    [
-      "preprocessing",
-      JSON.stringify({
-        resize_shorter_side: model.eval_resize,
-        interpolation:
-          filter === "tensorflow" ? "bilinear, not antialiased, corners at 0" : "bilinear, antialiased",
-        crop: model.image_size,
-        layout: "NCHW",
-        ...normalisation(network.input),
-      }),
-    ],
+    ["preprocessing", JSON.stringify(preprocessingOf(model, network))],
     ["exif_orientation", model.exif_orientation ?? "ignore"],
     ["step", String(state.step)],
     ["weights", weights],
   ]);
+}
+
+/** How pictures become the network's input, from their pixels on. */
+export function preprocessingOf(
+  { pipeline, eval_resize, image_size }: ModelDescription,
+  { input }: Network,
+): Preprocessing {
+  const { filter } = evaluationDecodings[pipeline];
+  return {
+    resize_shorter_side: eval_resize,
+    interpolation: filter === "tensorflow" ? interpolations.tensorflow : interpolations.pillow,
+    crop: image_size,
+    layout: "NCHW",
+    ...normalisation(input),
+  };
 }
 
 /** The input rule in the usual terms: of bytes divided by 255, per channel in the network's order. */

@@ -27,10 +27,17 @@ import { findNetwork } from "./find-network.js";
 import { inputInWords, metadataOf } from "./export-metadata.js";
 import { networkToOnnx, type OnnxInput } from "./network-to-onnx.js";
 import { exportTfCheckpoint, tfStateOf } from "./export-tf-checkpoint.js";
+import { writeWebFolder } from "./web-folder.js";
 import { importTfCheckpoint } from "./tf-checkpoint.js";
 import { type NamesOf, refuseUnknown } from "../core/nearest-name.js";
 
-export const exportFormats = ["safetensors", "safetensors-torchvision", "tf-checkpoint", "onnx"] as const;
+export const exportFormats = [
+  "safetensors",
+  "safetensors-torchvision",
+  "tf-checkpoint",
+  "onnx",
+  "web",
+] as const;
 export type ExportFormat = (typeof exportFormats)[number];
 
 /** The weights as they were trained, or their averages. */
@@ -39,7 +46,7 @@ type ExportedWeights = (typeof exportedWeights)[number];
 
 export interface ExportOptions {
   readonly format: ExportFormat;
-  /** File, or folder of a TensorFlow checkpoint; beside the checkpoint, under its name, when absent. */
+  /** File, or folder of a TensorFlow checkpoint or for the web; beside the checkpoint, under its name, when absent. */
   readonly output?: string;
   /** The averages where they were kept, when absent. */
   readonly weights?: ExportedWeights;
@@ -61,8 +68,9 @@ const exportOptions: NamesOf<ExportOptions> = {
 
 export interface ExportResult {
   readonly format: ExportFormat;
-  /** The file; of a TensorFlow checkpoint the prefix of its files. */
+  /** The file, or the folder for the web; of a TensorFlow checkpoint the prefix of its files. */
   readonly output: string;
+  /** Of all files. */
   readonly bytes: number;
   readonly checkpoint: string;
   /** Checkpoints that were passed over for it, each with the reason. */
@@ -99,11 +107,20 @@ export async function exportRun(path: string, options: ExportOptions): Promise<E
   const output = resolve(options.output ?? defaultOutput(checkpoint, options.format));
   if (options.format === "tf-checkpoint") return exportTf(checkpoint, output, options);
   await refuseOccupied(output, options);
-  const { bytes, check } =
-    options.format === "onnx"
-      ? await exportOnnx(source, output, options)
-      : await exportSafetensors(source, output, options.format, options);
+  const { bytes, check } = await exportFile(source, output, options.format, options);
   return { ...summary(checkpoint, options.format), output, bytes, weights: source.weights, check };
+}
+
+function exportFile(
+  source: Source,
+  output: string,
+  format: Exclude<ExportFormat, "tf-checkpoint">,
+  options: ExportOptions,
+): Promise<{ bytes: number; check: TensorCheck }> {
+  if (format === "onnx") return exportOnnx(source, output, options);
+  if (format !== "web") return exportSafetensors(source, output, format, options);
+  const { checkpoint, network } = source;
+  return writeWebFolder(output, checkpoint.state.model, network, (path) => exportOnnx(source, path, options));
 }
 
 /** A checkpoint's network, and the one set of weights that is exported. */
@@ -224,6 +241,7 @@ function defaultOutput({ path }: Checkpoint, format: ExportFormat): string {
     "safetensors-torchvision": ".torchvision.safetensors",
     "tf-checkpoint": ".tf",
     onnx: ".onnx",
+    web: ".web",
   }[format];
   return `${path}${ending}`;
 }

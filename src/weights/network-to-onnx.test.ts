@@ -4,14 +4,13 @@ import { suite, test } from "node:test";
 import { onnxInputOf } from "../../test/support/onnx-input.js";
 import { decodeOnnx, integersOf } from "../../test/support/onnx-reader.js";
 import { runOnnx } from "../../test/support/onnx-run.js";
+import { unlikeWeights } from "../../test/support/untrained-run.js";
 import { nativeBackend } from "../backends/native/index.js";
 import { Draws, streams } from "../core/random.js";
 import { encodeOnnx, type OnnxModel } from "../formats/onnx.js";
-import { initialise, initialStatistics, type ParameterTable } from "../models/initialise.js";
 import { channelsOf, convolutionNorm, IMAGE, type Network, normalised } from "../models/layers.js";
 import { shuffleNetV2 } from "../models/shufflenet-v2.js";
 import { variantNames, type Width } from "../models/variants.js";
-import type { FlatWeights } from "../models/tensor-names.js";
 import { compile } from "../program/compile.js";
 import { networkToOnnx, onnxInputs, type OnnxExportOptions } from "./network-to-onnx.js";
 
@@ -21,25 +20,6 @@ const plain = {
   producerVersion: "1",
   metadata: new Map(),
 } as const;
-
-/** Weights and statistics in which no channel is like another, of sizes that keep activations near 1. */
-function drawnWeights(table: ParameterTable): FlatWeights {
-  const parameters = initialise(table, { version: "he_normal", seed: 5 });
-  const statistics = initialStatistics(table);
-  const draws = new Draws(5, streams.draw, 0, 0);
-  for (const { role, offset, size } of table.parameters) {
-    for (let i = offset; i < offset + size; i++) {
-      if (role === "gamma") parameters[i] = draws.uniform(0.6, 1.4);
-      if (role === "beta" || role === "bias") parameters[i] = draws.uniform(-0.2, 0.2);
-    }
-  }
-  const planes = statistics.length / 2;
-  for (let i = 0; i < planes; i++) {
-    statistics[i] = draws.uniform(-0.3, 0.3);
-    statistics[planes + i] = draws.uniform(0.5, 1.5);
-  }
-  return { parameters, statistics };
-}
 
 function drawnImages(count: number, size: number): Uint8Array {
   const draws = new Draws(6, streams.draw, 0, 1);
@@ -58,7 +38,7 @@ async function compare(
 ): Promise<{ difference: number; largest: number; model: OnnxModel }> {
   const count = 2;
   const program = compile(network, { batch: count, imageSize, mode: "infer" });
-  const weights = drawnWeights(program);
+  const weights = unlikeWeights(program);
   const images = drawnImages(count, imageSize);
   const run = nativeBackend.infer(program, { threads: 1 });
   await run.load(weights);
@@ -111,7 +91,9 @@ suite("the graph", () => {
   const network = shuffleNetV2({ variant: "tensorflow", width: 0.5, classes: 3 });
   const program = compile(network, { batch: 1, imageSize: 64, mode: "infer" });
   const exported = (options: Partial<OnnxExportOptions> = {}): OnnxModel =>
-    reopened(networkToOnnx(network, program, drawnWeights(program), { ...plain, imageSize: 64, ...options }));
+    reopened(
+      networkToOnnx(network, program, unlikeWeights(program), { ...plain, imageSize: 64, ...options }),
+    );
   const operators = (model: OnnxModel): Map<string, number> => {
     const counts = new Map<string, number>();
     for (const { operator } of model.graph.nodes) counts.set(operator, (counts.get(operator) ?? 0) + 1);
@@ -137,7 +119,7 @@ suite("the graph", () => {
       const net = shuffleNetV2({ variant, width: 0.5, classes: 3 });
       const table = compile(net, { batch: 1, imageSize: 64, mode: "infer" });
       const counts = operators(
-        reopened(networkToOnnx(net, table, drawnWeights(table), { ...plain, imageSize: 64 })),
+        reopened(networkToOnnx(net, table, unlikeWeights(table), { ...plain, imageSize: 64 })),
       );
       assert.equal(counts.get("Gather"), undefined);
       assert.equal(counts.get("Split"), 13);

@@ -16,6 +16,7 @@ const rooms = [
   "prepare",
   "settings",
   "run",
+  "web",
   "weights",
   "inference",
   "report",

@@ -1,12 +1,26 @@
 /**
- * The server's own page: pictures dropped, chosen, pasted or taken by the camera, and what the network sees as bars.
+ * The page on which pictures are dropped, chosen, pasted or taken by the camera, with what the network sees in them as bars: that of
+ * `riffle serve`, and that of `riffle export --format web`.
  *
- * Three texts under three addresses, because the page's content security policy allows no script and no style in the
- * document itself. It asks this server alone: nothing comes from elsewhere. Texts of a network, names of classes and
- * files, reach the document as text only.
+ * Texts under addresses of their own, because the page's content security policy allows no script and no style in the
+ * document itself. Nothing comes from elsewhere. Texts of a network, names of classes and files, reach the document as text only.
+ *
+ * The script asks `classifier.js`, beside it, whoever that is: `openClassifier()` resolves to `{ classes, classify }`, where
+ * `classify(blob)` resolves to guesses as `riffle predict --json` has them, and rejects with words for people.
  */
 
-export const html = `<!doctype html>
+/** What differs from place to place: HTML, except for where the pictures go, which is text. */
+export interface DropPageParts {
+  /** Further lines of the head. */
+  readonly head?: string;
+  /** "They go to this server and nowhere else." */
+  readonly where: string;
+  /** Stands in the place of the classes until they are known, and for ever where the script does not run. */
+  readonly waiting: string;
+  readonly noscript: string;
+}
+
+export const dropPage = ({ head = "", where, waiting, noscript }: DropPageParts): string => `<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -14,20 +28,20 @@ export const html = `<!doctype html>
 <meta name="color-scheme" content="light dark">
 <title>Riffle</title>
 <link rel="icon" href="data:,">
-<link rel="stylesheet" href="/page.css">
-<script src="/page.js" defer></script>
-</head>
+<link rel="stylesheet" href="page.css">
+<script src="page.js" type="module"></script>
+${head}</head>
 <body>
 <header>
   <h1>What is in the picture?</h1>
-  <p id="network" class="quiet">Asking the server about its network.</p>
+  <p id="network" class="quiet">${waiting}</p>
 </header>
 <main>
   <form id="form">
     <label id="drop">
       <input id="files" type="file" accept="image/*" multiple>
       <strong>Drop pictures here</strong>
-      <span class="quiet">or click to choose some, or paste one. They go to this server and nowhere else.</span>
+      <span class="quiet">or click to choose some, or paste one. ${where}</span>
     </label>
     <div id="camera">
       <button type="button" id="start">Use the camera</button>
@@ -41,7 +55,7 @@ export const html = `<!doctype html>
   </form>
   <section id="results" aria-live="polite" aria-label="Results"></section>
 </main>
-<noscript><p class="problem">This page needs JavaScript; a program can POST pictures to /predict without it.</p></noscript>
+<noscript><p class="problem">${noscript}</p></noscript>
 </body>
 </html>
 `;
@@ -94,10 +108,10 @@ li:first-child .track i { background: var(--bar); }
 @media print { #form { display: none; } }
 `;
 
-export const script = `"use strict";
+export const script = `import { openClassifier } from "./classifier.js";
+
 const element = (id) => document.getElementById(id);
-const token = new URLSearchParams(location.hash.slice(1)).get("token");
-const authorised = token === null ? {} : { Authorization: "Bearer " + token };
+const classifier = openClassifier();
 const MOST_SHOWN = 60;
 const AT_ONCE = 4;
 
@@ -109,26 +123,6 @@ function make(tag, className, text) {
 }
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-
-/** The server's answer; busy, it is asked again when it says. */
-async function ask(path, options = {}) {
-  for (let attempt = 0; ; attempt++) {
-    let response;
-    try {
-      response = await fetch(path, { ...options, headers: authorised, cache: "no-store" });
-    } catch {
-      throw new Error("the server does not answer; is it still running?");
-    }
-    if (response.status === 503 && attempt < 5) {
-      await pause(1000 * Number(response.headers.get("Retry-After") ?? 1));
-      continue;
-    }
-    const answer = await response.json();
-    if (response.ok) return answer;
-    const { what, expected, hint } = answer.error;
-    throw new Error([what, expected && "expected " + expected, hint].filter(Boolean).join("; "));
-  }
-}
 
 function percent(probability) {
   return (100 * probability).toFixed(1) + " %";
@@ -182,8 +176,9 @@ function next() {
     const { picture, state } = waiting.shift();
     asking++;
     state.textContent = "Looking";
-    ask("/predict", { method: "POST", body: picture })
-      .then(({ top }) => state.replaceWith(bars(top)))
+    classifier
+      .then(({ classify }) => classify(picture))
+      .then((top) => state.replaceWith(bars(top)))
       .catch((error) => state.replaceWith(make("p", "problem", error.message)))
       .finally(() => {
         asking--;
@@ -261,8 +256,8 @@ element("live").addEventListener("change", async () => {
   seen.hidden = !element("live").checked;
   while (element("live").checked) {
     try {
-      const { top } = await ask("/predict", { method: "POST", body: await frame() });
-      seen.replaceChildren(bars(top));
+      const { classify } = await classifier;
+      seen.replaceChildren(bars(await classify(await frame())));
     } catch (error) {
       seen.replaceChildren(make("p", "problem", error.message));
       await pause(2000);
@@ -271,7 +266,7 @@ element("live").addEventListener("change", async () => {
   }
 });
 
-ask("/model")
+classifier
   .then(({ classes }) => {
     const names = classes.slice(0, 8).join(", ");
     const more = classes.length > 8 ? " and " + (classes.length - 8) + " more" : "";

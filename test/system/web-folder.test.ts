@@ -1,0 +1,237 @@
+/**
+ * `riffle export --format web`, opened in a browser: it sees in pictures what `riffle predict` sees, asks nobody else for anything,
+ * and looks well. The pictures are noise, so a wrong pixel shows in the logits.
+ */
+
+import assert from "node:assert/strict";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { before, suite, test } from "node:test";
+import { pathToFileURL } from "node:url";
+
+import sharp from "sharp";
+
+import { pictureAlone } from "../../src/inference/evaluate.js";
+import { openPredictor, type Prediction } from "../../src/inference/predict.js";
+import type { ModelDescription } from "../../src/run/checkpoint-state.js";
+import type { Preprocessing } from "../../src/web/preprocess.js";
+import { exportRun } from "../../src/weights/export-run.js";
+import { useBrowser, type Visit } from "../support/browser.js";
+import { heldJpeg } from "../support/exif.js";
+import { drawnPictures, writePictures } from "../support/one-step-run.js";
+import { program } from "../support/paths.js";
+import { serveFolder } from "../support/static-server.js";
+import { scratch } from "../support/tiny-run.js";
+import { insects, untrainedRun } from "../support/untrained-run.js";
+
+/** Of the largest logit. Both sum in f32, each in its order; ONNX Runtime is judged by the same (scripts/judge-onnx.mjs). */
+const ROUNDING = 1e-5;
+
+const folder = scratch();
+const browser = useBrowser();
+const web = join(folder, "a page");
+let run: string;
+let model: ModelDescription;
+let said: { readonly status: number | null; readonly stdout: string; readonly stderr: string };
+
+before(async () => {
+  run = await untrainedRun(join(folder, "run"));
+  const argv = [program, "export", "run", "--format", "web", "--output", "a page"];
+  said = spawnSync(process.execPath, argv, { cwd: folder, encoding: "utf8" });
+  assert.equal(said.status, 0, said.stderr);
+});
+
+/** What `riffle predict` makes of pictures, told whether they are to be turned. */
+async function predicted(
+  pictures: readonly Uint8Array[],
+  exif_orientation: "apply" | "ignore",
+): Promise<Prediction[]> {
+  const predictor = await openPredictor(run, { eval_batch_size: 4, exif_orientation });
+  const results: Prediction[] = [];
+  for await (const result of predictor.predict(pictures, { logits: true }))
+    results.push(result as Prediction);
+  model = predictor.model;
+  await predictor.close();
+  return results;
+}
+
+/** What a page of one's own gets of the folder's modules: logits, and the pixels that the network was given. */
+async function seenIn(
+  { page }: Visit,
+  pictures: readonly Buffer[],
+): Promise<{ logits: number[]; input: number[] }[]> {
+  return page.evaluate(`(async () => {
+    const { inputOf, openClassifier } = await import(new URL("classifier.js", document.baseURI).href);
+    const preprocessing = await (await fetch("preprocessing.json")).json();
+    const { logits } = await openClassifier();
+    const pictures = ${JSON.stringify(pictures.map((bytes) => bytes.toString("base64")))};
+    return Promise.all(pictures.map(async (text) => {
+      const picture = new Blob([Uint8Array.from(atob(text), (c) => c.charCodeAt(0))]);
+      return {
+        logits: Array.from(await logits(picture)),
+        input: Array.from(await inputOf(picture, preprocessing)),
+      };
+    }));
+  })()`);
+}
+
+/** The bytes [size, size, 3] that became the network's input. */
+function bytesOf(input: readonly number[], { mean, std }: Preprocessing): Uint8Array {
+  const pixels = input.length / 3;
+  const at = (i: number): number => (i % 3) * pixels + Math.floor(i / 3);
+  return Uint8Array.from(input, (_, i) =>
+    Math.round(255 * ((input[at(i)] as number) * (std[i % 3] as number) + (mean[i % 3] as number))),
+  );
+}
+
+function largest(numbers: readonly number[]): number {
+  return Math.max(...numbers.map(Math.abs));
+}
+
+function apart(a: readonly number[], b: readonly number[] = []): number {
+  return largest(a.map((value, i) => value - (b[i] as number))) / largest(b);
+}
+
+suite("the folder of riffle export --format web", () => {
+  test("holds what the page needs and nothing of other machines; the next command shows it", async () => {
+    assert.match(said.stdout, /^Saved +a page, [\d.]+ MB$/m);
+    const [, next = ""] = /^Next +(node .*)$/m.exec(said.stdout) ?? [];
+    const child = spawn("sh", ["-c", `exec ${next}`], { cwd: folder, stdio: ["ignore", "pipe", "inherit"] });
+    try {
+      const [line] = (await once(child.stdout.setEncoding("utf8"), "data")) as [string];
+      const [, url = ""] = /Open (http:\/\/127\.0\.0\.1:\d+\/) /.exec(line) ?? [];
+      const names = readdirSync(web, { recursive: true, encoding: "utf8" }).filter((name) =>
+        name.includes("."),
+      );
+      for (const name of names) {
+        const response = await fetch(new URL(name, url));
+        assert.equal(response.status, 200, name);
+        assert.deepEqual(Buffer.from(await response.arrayBuffer()), readFileSync(join(web, name)), name);
+      }
+      assert.match(await (await fetch(url)).text(), /^<!doctype html>/);
+      for (const other of ["onnxruntime", "../run/recipe.json", "%2e%2e/run/recipe.json", "none.js"]) {
+        assert.equal((await fetch(url + other)).status, 404, other);
+      }
+    } finally {
+      child.kill();
+    }
+  });
+
+  test("is made whole or not at all, and never in the place of another", async () => {
+    await assert.rejects(exportRun(run, { format: "web", output: web, overwrite: true }), /no file/);
+    await assert.rejects(
+      exportRun(run, { format: "web", output: join(folder, "x"), input: "pixels" }),
+      /--input/,
+    );
+    writeFileSync(join(folder, "file"), "");
+    await assert.rejects(exportRun(run, { format: "web", output: join(folder, "file", "web") }));
+    assert.equal(existsSync(join(folder, "x")), false);
+    assert.deepEqual(
+      readdirSync(folder).filter((name) => name.startsWith(".")),
+      [],
+    );
+  });
+});
+
+suite("the exported page", () => {
+  test(
+    "sees what riffle predict sees, at an address below another, and asks nobody else",
+    browser.needed,
+    async () => {
+      const pictures = await drawnPictures(3);
+      const expected = await predicted(pictures, "apply");
+      const visit = await browser.open(await serveFolder(web, "/some/where/"));
+      const { page, foreign, problems } = visit;
+      await page.getByText(`Riffle knows 6 classes here: ${insects.join(", ")}.`).waitFor();
+      await page.setInputFiles("#files", writePictures(folder, pictures));
+      await page.locator("#results ol").nth(2).waitFor();
+      // The newest stands first.
+      const shown = (await page.locator("#results li").allInnerTexts()).map((text) =>
+        text.split("\n").join(" "),
+      );
+      const words = expected
+        .toReversed()
+        .flatMap(({ top }) =>
+          top.map(({ name, probability }) => `${name} ${(100 * probability).toFixed(1)} %`),
+        );
+      assert.deepEqual(shown, words);
+
+      await visit.screenshot("web-light");
+      await visit.look({ scheme: "dark" });
+      await visit.screenshot("web-dark");
+      await visit.look({ scheme: "light", media: "print" });
+      await visit.screenshot("web-print");
+      await visit.look({ media: "screen" });
+      await page.setViewportSize({ width: 400, height: 700 });
+      assert.equal(
+        await page.evaluate("document.documentElement.scrollWidth <= innerWidth"),
+        true,
+        "nothing is cut off",
+      );
+      await visit.screenshot("web-400");
+
+      await page.click("#start");
+      await page.click("#take");
+      await page.check("#live");
+      await page.waitForSelector("#seen li");
+      await page.locator("#results ol").nth(3).waitFor();
+      await visit.screenshot("web-camera");
+      await page.click("#stop");
+      assert.deepEqual([foreign, problems], [[], []]);
+    },
+  );
+
+  test(
+    "gives the network the engine's bytes, turned as the run turns them, and has its logits to f32 rounding",
+    browser.needed,
+    async () => {
+      const [jpeg, png, webp] = (await drawnPictures(3)) as [Buffer, Buffer, Buffer];
+      const grey = await sharp(png).greyscale().png().toBuffer();
+      const held = (type: "png" | "webp"): Promise<Buffer> =>
+        sharp(png).withMetadata({ orientation: 8 }).toFormat(type, { lossless: true }).toBuffer();
+      const pictures = [
+        png,
+        jpeg,
+        webp,
+        grey,
+        heldJpeg(jpeg, 6),
+        heldJpeg(jpeg, 4),
+        await held("png"),
+        await held("webp"),
+      ];
+      const file = join(web, "preprocessing.json");
+      const written = JSON.parse(readFileSync(file, "utf8")) as Preprocessing;
+      for (const exif_orientation of ["apply", "ignore"] as const) {
+        writeFileSync(file, JSON.stringify({ ...written, exif_orientation }));
+        const expected = await predicted(pictures, exif_orientation);
+        const seen = await seenIn(await browser.open(await serveFolder(web)), pictures);
+        for (const [i, { logits, input }] of seen.entries()) {
+          const what = `picture ${i}, ${exif_orientation}`;
+          const bytes = await pictureAlone(pictures[i] as Buffer, what, { ...model, exif_orientation });
+          assert.deepEqual(bytesOf(input, written), bytes, what);
+          const difference = apart(logits, expected[i]?.logits);
+          assert.ok(difference <= ROUNDING, `${what}: ${difference} of the largest logit apart`);
+        }
+      }
+      writeFileSync(file, JSON.stringify(written));
+    },
+  );
+
+  test("opened as a file says what to do", browser.needed, async () => {
+    const { page } = await browser.open(pathToFileURL(join(web, "index.html")).href);
+    assert.match((await page.textContent("#network")) ?? "", /from a web server only.*node serve\.mjs/);
+  });
+
+  test("says what is missing", browser.needed, async () => {
+    const torn = join(folder, "torn");
+    mkdirSync(torn);
+    for (const name of readdirSync(web)) {
+      if (/\.(html|css|js)$/.test(name)) writeFileSync(join(torn, name), readFileSync(join(web, name)));
+    }
+    const { page } = await browser.open(await serveFolder(torn));
+    await page.waitForSelector("#network.problem");
+    assert.match((await page.textContent("#network")) ?? "", /was not loaded: the server says 404/);
+  });
+});
