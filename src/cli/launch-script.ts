@@ -118,7 +118,7 @@ async function runScript(script: Script, invocation: Invocation, terminal: Termi
       if (missing === undefined) appendFileSync(log, `${printable(line)}\n`);
     } catch (error) {
       missing = error;
-      terminal.note(`warning: ${shortPath(log)} is not written from here on: ${String(error)}`);
+      terminal.warn(`${shortPath(log)} is not written from here on: ${String(error)}`);
     }
   };
   const say = (line: string): void => {

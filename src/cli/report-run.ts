@@ -35,7 +35,7 @@ import { rateAt, type ResolvedSettings } from "../settings/resolve-settings.js";
 import { precisionWords } from "../settings/precision.js";
 import type { Settings } from "../settings/settings.js";
 import type { SolvedClassifier } from "../run/checkpoint-state.js";
-import { bytes, count, duration, millions, percent, rate } from "./format.js";
+import { bytes, count, millions, percent, rate } from "./format.js";
 import { type ProgressState, startProgress } from "./progress.js";
 import type { Terminal } from "./terminal.js";
 
@@ -78,15 +78,15 @@ export function reportRun(terminal: Terminal): RunReport {
       label: `epoch ${number}/${Math.ceil(epochs)}`,
       done: (event.step - (number - 1) * steps_per_epoch) * images_per_step,
       total: steps_per_epoch * images_per_step,
+      secondsLeft: event.seconds_left,
       columns: [
-        { rate: `${rate(event.images_per_second)} img/s` },
         `loss ${(epoch.loss / epoch.steps).toFixed(3)}`,
-        ...(epoch.decay > 0 ? [`decay ${(epoch.decay / epoch.steps).toFixed(3)}`] : []),
         `top-1 ${percent(epoch.top1 / epoch.steps)}`,
+        { rate: `${rate(event.images_per_second)} img/s` },
+        ...(event.skipped > 0 ? [`skipped ${count(event.skipped)}`] : []),
         `waiting ${percent(event.waiting)}`,
         ...(event.exchanging > 0 ? [`exchange ${percent(event.exchanging)}`] : []),
-        ...(event.skipped > 0 ? [`skipped ${count(event.skipped)}`] : []),
-        ...(event.seconds_left > 0 ? [`left ${duration(event.seconds_left)}`] : []),
+        ...(epoch.decay > 0 ? [`decay ${(epoch.decay / epoch.steps).toFixed(3)}`] : []),
       ],
     });
   };
@@ -133,8 +133,8 @@ export function reportRun(terminal: Terminal): RunReport {
           columns: [
             `loss ${event.loss.toFixed(3)}`,
             `top-1 ${percent(event.top1)}`,
+            ...(event.best ? [terminal.noteColour.green("best so far")] : []),
             ...(saysTop5(start?.classes) ? [`top-5 ${percent(event.top5)}`] : []),
-            ...(event.best ? ["best so far"] : []),
           ],
         });
         return;
@@ -148,7 +148,7 @@ export function reportRun(terminal: Terminal): RunReport {
         progress.note(titled("Left out", passedOverText(event, shortPath)));
         return;
       case "warning":
-        progress.note(`warning: ${event.what}`);
+        progress.warn(event.what);
         return;
       case "tuning":
         progress.note(titled("Tuned", tuningText(event, shortPath)));
@@ -202,27 +202,24 @@ export function preparing(event: PreparingEvent): ProgressState {
     }[event.what],
     done: event.done,
     total: event.total,
+    secondsLeft: event.seconds_left,
     columns: [
       ...(records ? ["shards"] : []),
       ...(event.what === "tuning" || event.what === "solving"
         ? []
         : [{ rate: `${rate(event.images_per_second)} ${records ? "records/s" : "img/s"}` }]),
-      ...(event.seconds_left > 0 ? [`left ${duration(event.seconds_left)}`] : []),
     ],
   };
 }
 
 /** The line of weights on their way, in thousands of bytes. */
-function fetching({ done, total, bytes_per_second, seconds_left }: FetchingEvent): ProgressState {
+export function fetching({ done, total, bytes_per_second, seconds_left }: FetchingEvent): ProgressState {
   return {
     label: "fetching",
     done: Math.floor(done / 1000),
     total: Math.ceil(total / 1000),
-    columns: [
-      "kB",
-      ...(bytes_per_second > 0 ? [`${bytes(Math.round(bytes_per_second))}/s`] : []),
-      ...(seconds_left > 0 ? [`left ${duration(seconds_left)}`] : []),
-    ],
+    secondsLeft: seconds_left,
+    columns: ["kB", { rate: `${bytes(Math.round(bytes_per_second))}/s` }],
   };
 }
 

@@ -5,21 +5,19 @@ import { readFileSync, statSync } from "node:fs";
 import { isIP } from "node:net";
 import { networkInterfaces } from "node:os";
 
-import { tuningText } from "../backends/autotune.js";
 import { closing } from "../core/closing.js";
 import { UsageError } from "../core/error.js";
-import { shortPath } from "../core/printable.js";
 import { openPredictor, type Predictor } from "../inference/predict.js";
 import { inUrl, isLoopback } from "../serve/guard.js";
 import { Metrics } from "../serve/metrics.js";
 import { startServer } from "../serve/server.js";
 import { settingsOf } from "../settings/settings.js";
-import { originLines } from "../weights/find-network.js";
 import { type CliCommand, type Invocation, wholeNumber, wrongValue } from "./command.js";
 import { count } from "./format.js";
 import { startProgress } from "./progress.js";
 import { failureOf } from "./report-error.js";
-import { orientationWords, preparing, titled } from "./report-run.js";
+import { tellPredictor, whileOpening } from "./opened-weights.js";
+import { titled } from "./report-run.js";
 import { listenForStop } from "./stop.js";
 import type { Terminal } from "./terminal.js";
 
@@ -168,26 +166,10 @@ async function open(
   const predictor = await openPredictor(
     run,
     { ...invocation.settings, eval_batch_size },
-    (event) => {
-      if (event.event === "preparing") return progress.show(preparing(event));
-      terminal.emit(event);
-      progress.note(
-        event.event === "warning" ? `warning: ${event.what}` : titled("Tuned", tuningText(event, shortPath)),
-      );
-    },
+    whileOpening(progress, terminal),
     { max_wait: maxWait, onBatch: (pictures) => metrics.batch(pictures) },
   ).finally(() => progress.end());
-  for (const text of predictor.passedOver) {
-    const event = { event: "warning", what: `passed over ${text}; using ${predictor.checkpoint}` } as const;
-    terminal.emit(event);
-    terminal.note(`warning: ${event.what}`);
-  }
-  const { origin, model } = predictor;
-  if (origin !== undefined) {
-    terminal.emit({ event: "weights", file: predictor.checkpoint, ...origin });
-    originLines(origin, model).forEach((line, i) => terminal.note(titled(i === 0 ? "Weights" : "", line)));
-  } else terminal.note(titled("Weights", shortPath(predictor.checkpoint)));
-  terminal.note(titled("Pictures", orientationWords(model.exif_orientation)));
+  tellPredictor(predictor, terminal);
   return predictor;
 }
 
@@ -203,7 +185,8 @@ function announce(port: number, options: Options, terminal: Terminal): void {
     ),
   );
   if (!isLoopback(host)) {
-    for (const line of OPEN) terminal.note(line);
+    terminal.warn(OPEN[0]);
+    for (const line of OPEN.slice(1)) terminal.note(line);
   }
   const page = token === undefined ? url : `${url}#token=${token}`;
   terminal.print(titled("Serving", `${page} (a page to try it; Ctrl-C stops)`));
@@ -212,10 +195,10 @@ function announce(port: number, options: Options, terminal: Terminal): void {
 }
 
 const OPEN = [
-  "warning: the server is open to the network: whoever reaches this address and knows the token can use it.",
+  "the server is open to the network: whoever reaches this address and knows the token can use it.",
   "  HTTP is not encrypted: the token and the pictures can be read on their way. For more than a network that you trust,",
   "  leave --host out and put a proxy with TLS before it (--allow_host NAME).",
-];
+] as const;
 
 /** An address under which others reach a server that listens on all of them. */
 function reachable(host: string): string {

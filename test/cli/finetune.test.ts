@@ -125,7 +125,7 @@ suite("weights that are named", () => {
   test("are not fetched where something else is wrong, or with --offline", async () => {
     const { asked } = await serve(200);
     await refusedWith(4, /--offline keeps them from being fetched/, [photos, "--offline"]);
-    await refusedWith(2, /--from torchvision\/0\.5x/, [photos, "--width", "0.5"]);
+    await refusedWith(2, /that width: torchvision\/0\.5x/, [photos, "--width", "0.5"]);
     await refusedWith(2, /publishes no weights called/, [photos, "--from", "torchvision/3x"]);
     await refusedWith(2, /warm-up/, [photos, "--warmup_epochs", "9", "--max_epochs", "3"]);
     await refusedWith(3, /nowhere/, [join(folder, "nowhere")]);
