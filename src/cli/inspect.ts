@@ -61,6 +61,7 @@ function printReport(report: NetworkReport, terminal: Terminal): void {
   terminal.table({
     head: ["layer", "kind", "output", "parameters", "multiply-adds", "bytes", ...(timed ? ["time"] : [])],
     align: ["left", "left", "left", "right", "right", "right", "right"],
+    spare: [1, 5, 2],
     rows: report.layers.map((layer) => [
       layer.name,
       layer.kind,

@@ -1,9 +1,10 @@
 /** A prediction as a line for people: the file, and what is seen in it. */
 
+import { columnsOf, padded, shortened } from "../core/columns.js";
 import { printable } from "../core/printable.js";
 import type { Guess, Prediction, Refused } from "../inference/predict.js";
 import { shownClass } from "../prepare/imagenet/challenge-classes.js";
-import { columnsOf, padded, shortened, wrapped } from "./fit.js";
+import { wrapped } from "./wrap.js";
 import { percent } from "./format.js";
 import type { Terminal, Text } from "./terminal.js";
 

@@ -6,10 +6,12 @@
  * training can be read. Everything goes to stderr.
  */
 
+import { Writable } from "node:stream";
+
 import cliProgress from "cli-progress";
 
+import { columnsOf, padded, shortened } from "../core/columns.js";
 import { printable } from "../core/printable.js";
-import { columnsOf, padded, shortened } from "./fit.js";
 import { count, duration } from "./format.js";
 import { shown, type Terminal, type Text } from "./terminal.js";
 
@@ -47,10 +49,14 @@ interface Shown extends Omit<ProgressState, "secondsLeft"> {
   readonly columns: readonly Text[];
 }
 
+/** Columns behind a line in which a terminal writes "^C", and the last one, behind which it may go to the next line. */
+const FREE = 3;
 const LOG_SECONDS = 10;
 const LABEL_WIDTH = 12;
 const SHORTEST_BAR = 5;
 const LONGEST_BAR = 20;
+/** So many columns are worth more than a bar. */
+const BEFORE_BAR = 3;
 const GAP = "  ";
 
 export function startProgress(terminal: Terminal): Progress {
@@ -87,9 +93,8 @@ function bar(terminal: Terminal): Progress {
       label = state.label;
       if (current === undefined) {
         current = new cliProgress.SingleBar({
-          stream: terminal.drawing,
-          // The last column stays free: a terminal may go to the next line behind it.
-          format: (_options, _params, payload: Shown) => lineOf(payload, terminal.width - 1),
+          stream: new Canvas(terminal.drawing),
+          format: (_options, _params, payload: Shown) => lineOf(payload, terminal.width - FREE),
           fps: 10,
           // The terminal stays as it was, so that a kill leaves nothing to repair; lines are fitted above.
           hideCursor: false,
@@ -118,6 +123,27 @@ function bar(terminal: Terminal): Progress {
     end,
   };
 }
+
+/**
+ * What cli-progress takes for the terminal. It is of any width, for lines are fitted already, and cut there with their colours
+ * taken for text; and the place of the cursor is not kept and gone back to: that is another line where "^C" has begun one.
+ */
+class Canvas extends Writable {
+  readonly isTTY = true;
+  readonly columns = Infinity;
+
+  constructor(private readonly drawing: Terminal["drawing"]) {
+    super({ decodeStrings: false });
+  }
+
+  override _write(text: string | Buffer, _encoding: string, done: () => void): void {
+    if (text !== SAVE_CURSOR && text !== RESTORE_CURSOR) this.drawing.write(text);
+    done();
+  }
+}
+
+const SAVE_CURSOR = "\u001b7";
+const RESTORE_CURSOR = "\u001b8";
 
 function log({ note, warn }: Pick<Terminal, "note" | "warn">): Progress {
   let last = -Infinity;
@@ -176,10 +202,10 @@ function lineOf(state: Shown, width = Infinity): string {
   const head = heads.find((texts) => widthOf(texts) <= width) ?? [shortened(label, width - widthOf([""]))];
   let used = widthOf(head);
   const kept: string[] = [];
-  for (const column of columns) {
+  for (const [i, column] of columns.entries()) {
     const text = shown([column]);
     used += GAP.length + columnsOf(text);
-    if (used > width) break;
+    if (used + (i < BEFORE_BAR ? 0 : GAP.length + SHORTEST_BAR) > width) break;
     // A log is a file of text, with no colours.
     kept.push(isDrawn || typeof column === "string" ? text : printable(column.text));
   }

@@ -36,19 +36,16 @@ import { precisionWords } from "../settings/precision.js";
 import type { Settings } from "../settings/settings.js";
 import type { SolvedClassifier } from "../run/checkpoint-state.js";
 import { bytes, count, millions, percent, rate } from "./format.js";
+import { Place } from "./place.js";
 import { type ProgressState, startProgress } from "./progress.js";
 import type { Terminal } from "./terminal.js";
 
 interface RunReport {
   readonly report: Reporter;
-  /** Whether all is prepared. */
-  readonly started: boolean;
-  /** The last step reported, 0 before the first. */
-  readonly step: number;
-  /** What a request to stop is answered with, apart from the bar. */
+  /** What the first Ctrl-C prints: what is saved, where that is known. */
+  readonly stopping: string;
+  /** Prints it, apart from the bar. */
   interrupt(line: string): void;
-  /** Whether training has ended; its report may still be in the making. */
-  readonly ended: boolean;
   /** Leaves the last line standing. */
   end(): void;
 }
@@ -60,8 +57,8 @@ export function saysTop5(classes = Infinity): boolean {
 
 export function reportRun(terminal: Terminal): RunReport {
   const progress = startProgress(terminal);
+  const place = new Place();
   let start: StartEvent | undefined;
-  let step = 0;
   const epoch = { number: 0, steps: 0, loss: 0, decay: 0, top1: 0 };
   /** The last line of a run, though its report comes after it. */
   let end: EndEvent | undefined;
@@ -97,9 +94,10 @@ export function reportRun(terminal: Terminal): RunReport {
       event.event !== "preparing" &&
       event.event !== "fetching" &&
       event.event !== "end" &&
-      (event.event !== "step" || passes(step, event.step, Number(start?.settings["log_steps"] ?? 1)))
+      (event.event !== "step" || passes(place.step, event.step, Number(start?.settings["log_steps"] ?? 1)))
     )
       terminal.emit(event);
+    place.follow(event);
     switch (event.event) {
       case "preparing":
         progress.show(preparing(event));
@@ -115,7 +113,6 @@ export function reportRun(terminal: Terminal): RunReport {
         for (const line of heading(event)) terminal.note(line);
         return;
       case "step":
-        step = event.step;
         if (start !== undefined) showStep(event, start);
         return;
       case "evaluating":
@@ -170,16 +167,10 @@ export function reportRun(terminal: Terminal): RunReport {
   };
   return {
     report,
-    get started() {
-      return start !== undefined;
-    },
-    get step() {
-      return step;
+    get stopping() {
+      return place.stopping;
     },
     interrupt: (line) => progress.interrupt(line),
-    get ended() {
-      return end !== undefined;
-    },
     end: () => {
       progress.end();
       if (end !== undefined && !isEndTold) terminal.emit(end);

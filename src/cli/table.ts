@@ -7,8 +7,8 @@
 
 import Table from "cli-table3";
 
+import { columnsOf, shortened } from "../core/columns.js";
 import { printable } from "../core/printable.js";
-import { columnsOf, shortened } from "./fit.js";
 
 export interface TableText {
   readonly head?: readonly string[];
@@ -18,21 +18,48 @@ export interface TableText {
   readonly ruled?: boolean;
   /** Columns, by number, that a narrow terminal can do without; the first of them goes first. */
   readonly spare?: readonly number[];
+  /** All columns matter: on a narrow terminal it becomes several tables, the first column in each. */
+  readonly splits?: boolean;
 }
 
-/** The lines of a table, each no wider than `width` columns where that can be had. */
+/** The lines of a table, each no wider than `width` columns where that can be had, and the names of columns that are left out. */
 export function tableLines(table: TableText, width = Infinity): string[] {
+  if (table.splits === true) {
+    const [first, ...more] = splitToFit(table, width);
+    if (first !== undefined && more.length > 0) {
+      return [first, ...more].flatMap((part) => tableLines({ ...part, splits: false }, width));
+    }
+  }
   const { head, align, rows, ruled = false } = fitted(table, width);
+  const out = (table.head ?? []).filter((name) => !head.includes(name));
+  const note = out.length === 0 ? [] : [`left out, for the terminal is narrow: ${out.join(", ")}`];
   const drawn = new Table({
     head: [...head],
     colAligns: [...align],
     style: { head: [], border: [], compact: !ruled },
   });
   drawn.push(...rows.map((row) => [...row]));
-  return drawn.toString().split("\n");
+  return [...drawn.toString().split("\n"), ...note];
 }
 
-type Whole = Required<Omit<TableText, "spare" | "ruled">> & Pick<TableText, "ruled">;
+/** As many columns in each as fit, at least two. */
+function splitToFit({ head = [], align = [], rows, ruled }: TableText, width: number): TableText[] {
+  const ofColumns = (columns: readonly number[]): Whole => ({
+    head: columns.map((i) => head[i] ?? ""),
+    align: columns.map((i) => align[i] ?? "left"),
+    rows: rows.map((row) => columns.map((i) => row[i] ?? "")),
+    ruled: ruled ?? false,
+  });
+  const parts: number[][] = [];
+  for (let i = 1; i < Math.max(head.length, ...rows.map((row) => row.length)); i++) {
+    const last = parts.at(-1);
+    if (last !== undefined && widthOf(ofColumns([...last, i])) <= width) last.push(i);
+    else parts.push([0, i]);
+  }
+  return parts.map(ofColumns);
+}
+
+type Whole = Required<Pick<TableText, "head" | "align" | "rows" | "ruled">>;
 
 /** Two borders' worth of columns that stand round each cell, and the last border. */
 const AROUND = 3;
@@ -75,7 +102,7 @@ function withShortCells(whole: Whole, width: number): Whole {
   return { ...whole, head: short(whole.head), rows: whole.rows.map(short) };
 }
 
-const LEAST = 8;
+const LEAST = 16;
 
 function widthsOf({ head, rows }: Whole): number[] {
   const columns = Math.max(head.length, ...rows.map((row) => row.length));

@@ -17,7 +17,7 @@ import pc from "picocolors";
 import { environment } from "../core/environment.js";
 import { ResourceError } from "../core/error.js";
 import { printable } from "../core/printable.js";
-import { wrapped } from "./fit.js";
+import { wrapped } from "./wrap.js";
 import { jsonLine } from "./format.js";
 import { tableLines, type TableText } from "./table.js";
 

@@ -10,6 +10,7 @@
 
 import type { OverlayOptions } from "sharp";
 
+import { endOf } from "../core/columns.js";
 import { DataError } from "../core/error.js";
 import { Draws, permutation, streams } from "../core/random.js";
 import { loadSharp } from "../core/sharp.js";
@@ -26,7 +27,7 @@ import type { Dataset } from "../data/dataset.js";
 import { imageInfo } from "../data/pictures/image-info.js";
 import { turnObjects, turnSize } from "../data/pictures/orientation.js";
 import { orientationOf, type Picture, renderInto } from "../data/pictures/render.js";
-import { drawSheet, endOf, escapeMarkup, fit, fitted, TILE } from "./sheet-tile.js";
+import { drawSheet, escapeMarkup, fit, fitted, TILE } from "./sheet-tile.js";
 
 export interface SheetOptions {
   readonly augmentation: Augmentation;

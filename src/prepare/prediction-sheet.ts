@@ -6,9 +6,10 @@
 
 import type { OverlayOptions } from "sharp";
 
+import { endOf, startOf } from "../core/columns.js";
 import { DataError } from "../core/error.js";
 import type { Picture } from "../data/pictures/render.js";
-import { drawSheet, endOf, escapeMarkup, fit, fitted, seenSize, TILE } from "./sheet-tile.js";
+import { drawSheet, escapeMarkup, fit, fitted, seenSize, TILE } from "./sheet-tile.js";
 
 export interface Card {
   /** The file, as it is shown. */
@@ -33,7 +34,7 @@ export async function predictionSheet(cards: readonly Card[], title: string): Pr
   const width = MARGIN + Math.max(columns, 2) * (TILE + MARGIN);
   const height = HEADER + Math.ceil(cards.length / columns) * (TILE + CAPTION + MARGIN);
   const tiles: OverlayOptions[] = [];
-  const heading = endOf(title, Math.floor((width - 2 * MARGIN) / 9.5));
+  const heading = endOf(title, Math.floor((width - 2 * MARGIN) / 11.5));
   const below = [textAt(MARGIN, 32, `font-size="17" font-weight="bold" fill="${INK}"`, heading)];
   for (const [i, card] of cards.entries()) {
     const left = MARGIN + (i % columns) * (TILE + MARGIN);
@@ -102,10 +103,4 @@ function captionOf({ name, guesses, problem }: Card, left: number, top: number):
 
 function textAt(x: number, y: number, style: string, content: string): string {
   return `<text x="${x}" y="${y}" ${style}>${escapeMarkup(content)}</text>`;
-}
-
-/** The beginning of a class's name says more than its end. */
-function startOf(content: string, length: number): string {
-  const characters = [...content];
-  return characters.length <= length ? content : `${characters.slice(0, Math.max(0, length - 1)).join("")}…`;
 }

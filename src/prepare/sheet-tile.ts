@@ -66,12 +66,6 @@ export function drawSheet(
     .toBuffer();
 }
 
-/** The end of a path says more than its beginning. */
-export function endOf(text: string, length: number): string {
-  const characters = [...text];
-  return characters.length <= length ? text : `…${characters.slice(characters.length - length + 1).join("")}`;
-}
-
 /** Text for XML and HTML; what XML cannot hold, and what turns the direction of text, becomes visible. */
 export function escapeMarkup(text: string): string {
   return printable(text).replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
