@@ -9,6 +9,7 @@ import Table from "cli-table3";
 
 import { columnsOf, shortened } from "../core/columns.js";
 import { printable } from "../core/printable.js";
+import { wrapped } from "./wrap.js";
 
 export interface TableText {
   readonly head?: readonly string[];
@@ -32,7 +33,8 @@ export function tableLines(table: TableText, width = Infinity): string[] {
   }
   const { head, align, rows, ruled = false } = fitted(table, width);
   const out = (table.head ?? []).filter((name) => !head.includes(name));
-  const note = out.length === 0 ? [] : [`left out, for the terminal is narrow: ${out.join(", ")}`];
+  const note =
+    out.length === 0 ? [] : wrapped(`left out, for the terminal is narrow: ${out.join(", ")}`, width);
   const drawn = new Table({
     head: [...head],
     colAligns: [...align],

@@ -83,7 +83,7 @@ export async function findNetwork(given: string, options: FindOptions = {}): Pro
   const ofNamed = settingsOfNamed({ init_from: given, variant, width });
   const published = ofNamed === undefined ? undefined : await provided(given, options);
   const path = weightsPath(given);
-  if (published === undefined && (await meansOwn(path))) {
+  if (await meansOwn(path)) {
     const { checkpoint, weights } = await findWeights(path);
     const { path: folder, passedOver, state } = checkpoint;
     refuseOther({ variant }, state.model, path);

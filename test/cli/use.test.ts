@@ -181,7 +181,8 @@ suite("files that predict writes", () => {
       [...pictures, text],
     );
     assert.equal((array[0] as Prediction).logits?.length, 3);
-    await write("--output", join(out, "a.jsonl"), "--csv", join(out, "a.CSV"));
+    await write("--output", join(out, "a.jsonl"));
+    await write("--output", join(out, "a.CSV"));
     const objects = readFileSync(join(out, "a.jsonl"), "utf8").trimEnd().split("\n");
     const { logits: _, ...unasked } = array[0] as Prediction;
     assert.deepEqual(JSON.parse(objects[0] ?? ""), unasked);
