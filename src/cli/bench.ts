@@ -84,7 +84,7 @@ async function runBench(invocation: Invocation, terminal: Terminal): Promise<num
   const options = { ...invocation.settings, steps, ...(typeof isa === "string" ? { isa } : {}) };
   const result = await bench(mode, options, show, (event) => {
     if (event.event === "preparing") progress.show(preparing(event));
-    else if (event.event === "warning") progress.note(`warning: ${event.what}`);
+    else if (event.event === "warning") progress.warn(event.what);
     else progress.note(titled("Tuned", tuningText(event, shortPath)));
   }).finally(() => progress.end());
   terminal.emit(result);

@@ -19,6 +19,7 @@ import { findSetting, readSetting, readSettings, respelt, valuesOf } from "../se
 import { type Group, type Setting } from "../settings/setting-kinds.js";
 import { type GivenSettings, type SettingName, settings } from "../settings/settings.js";
 import { whatIsMeant } from "../settings/unknown-name.js";
+import { isPublishedName } from "../weights/published.js";
 import { described, formatHelp, settingHelp, usageOf } from "./help-page.js";
 import { knownRunLines, withKnownRuns } from "./known-runs.js";
 import type { Terminal } from "./terminal.js";
@@ -133,7 +134,7 @@ export function buildParser(
         const invocation = readInvocation(spec, received.at(-1) as Command);
         for (const what of invocation.remarks) {
           terminal.emit({ event: "warning", what });
-          terminal.note(`warning: ${what}`);
+          terminal.warn(what);
         }
         try {
           ended(await spec.run(invocation, terminal));
@@ -259,7 +260,8 @@ function runsNamed(spec: CliCommand, invocation: Invocation): string[] {
   // What is evaluated where nothing is named.
   const usual = spec.name === "evaluate" ? (given.log_dir ?? settings.log_dir.default) : undefined;
   const paths = [named, ...others].filter((path) => path !== undefined);
-  return paths.length === 0 && usual !== undefined ? [usual] : paths;
+  if (paths.length === 0 && usual !== undefined) return [usual];
+  return paths.filter((path) => !isPublishedName(path));
 }
 
 function argumentsIn(spec: CliCommand | undefined): string[] {

@@ -101,8 +101,8 @@ async function create(invocation: Invocation, terminal: Terminal): Promise<numbe
           label: phase,
           done,
           total,
-          columns:
-            perSecond > 0 ? [`${rate(perSecond)} img/s`, `left ${duration((total - done) / perSecond)}`] : [],
+          secondsLeft: perSecond > 0 ? (total - done) / perSecond : 0,
+          columns: [{ rate: `${rate(perSecond)} img/s` }],
         }),
     });
     progress.end();

@@ -11,7 +11,7 @@ import type { Listening, RunningServer } from "../serve/route-server.js";
 import type { CliCommand, Invocation } from "./command.js";
 import { shellWord } from "./format.js";
 import { knownRunLines, runsNear } from "./known-runs.js";
-import { addressOf, isAborted, listeningOptions, openLines, readListening } from "./listening.js";
+import { addressOf, isAborted, listeningOptions, readListening, warnOpen } from "./listening.js";
 import { failureOf } from "./report-error.js";
 import { titled } from "./report-run.js";
 import { listenForStop } from "./stop.js";
@@ -112,6 +112,6 @@ function announce(port: number, options: Listening, runs: readonly string[], ter
   const more = runs.length > shown.length ? `, and ${runs.length - shown.length} older ones not shown` : "";
   const none = "none yet below this folder; one that begins here will appear";
   terminal.note(titled("Runs", runs.length === 0 ? none : `${names}${more}`));
-  for (const line of openLines(options, "the token and what is shown")) terminal.note(line);
+  warnOpen(options, "the token and what is shown", terminal);
   terminal.print(titled("Dashboard", `${page} (Ctrl-C stops)`));
 }

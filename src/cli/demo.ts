@@ -25,7 +25,7 @@ import { startProgress } from "./progress.js";
 import { reportRun, titled } from "./report-run.js";
 import { listenForStop } from "./stop.js";
 import type { Terminal } from "./terminal.js";
-import { printReport, REPORTING, stopping, trainCommand } from "./train.js";
+import { printReport, trainCommand } from "./train.js";
 
 const FOLDER = "runs/demo";
 const PICTURES = { seed: 1, size: 128, train: 2000, validation: 400 } as const;
@@ -66,11 +66,7 @@ async function demo({ settings }: Invocation, terminal: Terminal): Promise<numbe
   terminal.keepGoing();
   const run = reportRun(terminal);
   let training = false;
-  const stop = listenForStop(
-    terminal,
-    () => (run.ended && training ? REPORTING : training ? stopping(run.step) : "Stopping."),
-    run,
-  );
+  const stop = listenForStop(terminal, () => (training ? run.stopping : "Stopping."), run);
   try {
     // Without an engine nothing is drawn either.
     (await chooseBackend()).machine();

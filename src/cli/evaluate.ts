@@ -10,10 +10,19 @@ import type { CliCommand } from "./command.js";
 import { count, percent } from "./format.js";
 import { isOfRunsOwn, RunReport } from "../report/write-report.js";
 import { startProgress } from "./progress.js";
-import { originLines } from "../weights/find-network.js";
+import { publishedNamed } from "../weights/published.js";
+import { openedLines } from "./opened-weights.js";
 import { tellReport } from "./report.js";
 import type { Terminal } from "./terminal.js";
-import { orientationWords, preparing, recordLines, saysTop5, titled, unusedLines } from "./report-run.js";
+import {
+  fetching,
+  orientationWords,
+  preparing,
+  recordLines,
+  saysTop5,
+  titled,
+  unusedLines,
+} from "./report-run.js";
 
 export const evaluateCommand: CliCommand = {
   name: "evaluate",
@@ -23,7 +32,7 @@ export const evaluateCommand: CliCommand = {
   aliases: { batch_size: "eval_batch_size", train_batch_size: "eval_batch_size" },
   examples: [
     "npx riffle-vision evaluate runs/a",
-    "npx riffle-vision evaluate runs/a other/photos --json",
+    "npx riffle-vision evaluate imagenet data/imagenet --json",
     "npx riffle-vision --mode evaluate --checkpoint_dir model_1p --data_dir data",
   ],
   settings: settingsOf("evaluate"),
@@ -37,11 +46,13 @@ export const evaluateCommand: CliCommand = {
     let end: EvaluateEvent | undefined;
     const runReport = await reportFor(run, settings);
     const report = (event: EvaluateEvent): void => {
-      if (event.event !== "evaluating" && event.event !== "preparing" && event.event !== "end")
-        terminal.emit(event);
+      if (!PASSING.has(event.event)) terminal.emit(event);
       switch (event.event) {
         case "preparing":
           progress.show(preparing(event));
+          return;
+        case "fetching":
+          progress.show(fetching(event));
           return;
         case "passed_over":
           progress.note(titled("Left out", passedOverText(event, shortPath)));
@@ -50,12 +61,13 @@ export const evaluateCommand: CliCommand = {
           progress.note(titled("Tuned", tuningText(event, shortPath)));
           return;
         case "warning":
-          progress.note(`warning: ${event.what}`);
+          progress.warn(event.what);
           return;
         case "start":
           step = event.step;
           classes = event.model.classes;
-          for (const line of weightsLines(event)) terminal.note(line);
+          for (const line of openedLines({ ...event, origin: event.origin ?? undefined }))
+            terminal.note(line);
           terminal.note(
             titled(
               "Data",
@@ -103,7 +115,8 @@ export const evaluateCommand: CliCommand = {
 async function reportFor(run: string | undefined, settings: GivenSettings): Promise<RunReport | undefined> {
   if (settings.report === false) return undefined;
   const isAsked = settings.report === true;
-  if (run === undefined || !isOfRunsOwn(settings)) {
+  const isNamed = run !== undefined && publishedNamed(run) !== undefined;
+  if (run === undefined || isNamed || !isOfRunsOwn(settings)) {
     if (!isAsked) return undefined;
     throw new UsageError({
       what: "an evaluation writes a report only of what a run itself held out",
@@ -130,9 +143,12 @@ async function reportBeside(report: RunReport, terminal: Terminal): Promise<void
     if (!(error instanceof RiffleError)) throw error;
     const what = `the report is not written: ${error.message}`;
     terminal.emit({ event: "warning", what });
-    terminal.note(`warning: ${what}`);
+    terminal.warn(what);
   }
 }
+
+/** What passes, and the last line, which has a time of its own. */
+const PASSING: ReadonlySet<EvaluateEvent["event"]> = new Set(["evaluating", "preparing", "fetching", "end"]);
 
 /** What is scored, in words. */
 const PARTS = {
@@ -161,15 +177,4 @@ function refuseContradictions(
     found: [...(run === undefined ? [] : [run]), ...other].join(" and "),
     safe: "Nothing was read or written",
   });
-}
-
-function weightsLines({
-  checkpoint,
-  step,
-  model,
-  origin,
-}: Extract<EvaluateEvent, { event: "start" }>): string[] {
-  const where = shortPath(checkpoint);
-  if (origin === null) return [titled("Weights", `${where}, after step ${count(step)}`)];
-  return [where, ...originLines(origin, model)].map((line, i) => titled(i === 0 ? "Weights" : "", line));
 }

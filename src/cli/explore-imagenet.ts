@@ -117,12 +117,14 @@ function shownBy(terminal: Terminal, progress: ReturnType<typeof startProgress>)
     if (part !== current) started = performance.now();
     current = part;
     const seconds = (performance.now() - started) / 1000;
-    const columns = seconds < 0.1 ? [] : [`${rate(done / seconds)} files/s`];
-    if (total !== undefined) return progress.show({ label: part, done, total, columns });
+    const perSecond = `${rate(done / seconds)} files/s`;
+    if (total !== undefined) {
+      return progress.show({ label: part, done, total, columns: [{ rate: perSecond }] });
+    }
     const now = performance.now();
     if (now - noted < (terminal.interactive ? 1000 : 10_000)) return;
     noted = now;
-    progress.note(`${part.padEnd(14)}  ${count(done)} so far  ${columns.join("  ")}`);
+    progress.note(`${part.padEnd(14)}  ${count(done)} so far${seconds < 1 ? "" : `  ${perSecond}`}`);
   };
 }
 

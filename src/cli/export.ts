@@ -8,6 +8,8 @@ import { exportFormats, type ExportResult, exportedWeights, exportRun } from "..
 import { onnxInputs } from "../weights/network-to-onnx.js";
 import { choice, type CliCommand, type Invocation, wholeNumber } from "./command.js";
 import { bytes, count, shellWord } from "./format.js";
+import { whileOpening } from "./opened-weights.js";
+import { startProgress } from "./progress.js";
 import { titled } from "./report-run.js";
 import type { Terminal } from "./terminal.js";
 
@@ -21,6 +23,7 @@ export const exportCommand: CliCommand = {
     "npx riffle-vision export runs/a --format web --output web",
     "npx riffle-vision export model_1p --format tf-checkpoint --output tf/",
   ],
+  settings: ["offline"],
   options: {
     File: {
       format: { value: `<${exportFormats.join("|")}>`, help: "what to write; has to be given" },
@@ -74,17 +77,19 @@ async function exportFile(invocation: Invocation, terminal: Terminal): Promise<n
   const weights = choice(invocation, "weights", exportedWeights);
   const input = choice(invocation, "input", onnxInputs);
   const output = invocation.own.get("output");
+  const progress = startProgress(terminal);
   const result = await exportRun(run, {
     format,
     keepBatchNorm: invocation.own.has("keep_batch_norm"),
     overwrite: invocation.own.has("overwrite"),
+    offline: invocation.settings.offline,
+    report: whileOpening(progress, terminal),
     ...(typeof output === "string" ? { output } : {}),
     ...(weights === undefined ? {} : { weights }),
     ...(input === undefined ? {} : { input }),
-  });
+  }).finally(() => progress.end());
   terminal.emit({ event: "export", ...result });
-  for (const what of result.passed_over)
-    terminal.note(`warning: passed over ${what}; exporting ${result.checkpoint}`);
+  for (const what of result.passed_over) terminal.warn(`passed over ${what}; exporting ${result.checkpoint}`);
   terminal.print(titled("Network", `${result.network}, ${count(result.classes)} classes`));
   terminal.print(
     titled(

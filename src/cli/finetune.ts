@@ -28,7 +28,7 @@ export const finetuneCommand: CliCommand = {
 };
 
 /** @throws UsageError */
-function refuseNoData({ data_dir, train_data_dir }: Invocation["settings"]): void {
+export function refuseNoData({ data_dir, train_data_dir }: Invocation["settings"]): void {
   if (data_dir !== undefined || train_data_dir !== undefined) return;
   throw new UsageError({
     what: "there are no pictures to learn from",

@@ -52,7 +52,7 @@ function printRecipes(terminal: Terminal): void {
     .filter((setting) => names.some((name) => recipes[name].values[setting] !== undefined))
     .map((setting) => [setting, ...names.map((name) => String(recipes[name].values[setting] ?? "-"))]);
   terminal.print();
-  terminal.table({ head: ["", ...names], rows, ruled: true });
+  terminal.table({ head: ["", ...names], rows, ruled: true, splits: true });
   terminal.print();
   terminal.print("-  the option's own default holds (npx riffle-vision train --help all).");
 }

@@ -14,9 +14,14 @@ import {
 } from "../weights/import-weights.js";
 import { importAsRun } from "../train/import-tf-run.js";
 import { listOf, weightChoices } from "../weights/match.js";
+import { provideWeights, settingsOfNamed, weightsPath } from "../weights/named-weights.js";
 import { useWeights } from "../weights/open.js";
+import { publishedNamed } from "../weights/published.js";
 import { choice, type CliCommand, type Invocation } from "./command.js";
 import { count, millions, shellWord } from "./format.js";
+import { whileOpening } from "./opened-weights.js";
+import { startProgress } from "./progress.js";
+import { weightsLines } from "./report-run.js";
 import type { Terminal } from "./terminal.js";
 
 export const importCommand: CliCommand = {
@@ -24,7 +29,7 @@ export const importCommand: CliCommand = {
   arguments: "<file>",
   purpose: "Makes weights of PyTorch, TensorFlow or safetensors a run to predict with and to train from.",
   examples: [
-    "npx riffle-vision import shufflenetv2_x1.pth --log_dir runs/imagenet",
+    "npx riffle-vision import imagenet --log_dir runs/imagenet",
     "npx riffle-vision import old.pth.tar --num_classes 5 --classifier drop --output start.safetensors",
     "npx riffle-vision import model.ckpt-5 --resumable --log_dir runs/b --data_dir photos",
   ],
@@ -40,6 +45,7 @@ export const importCommand: CliCommand = {
     "batch_size",
     "shards",
     "max_epochs",
+    "offline",
   ],
   defaults: {
     log_dir: "none: --output or this has to be given",
@@ -82,7 +88,7 @@ export const importCommand: CliCommand = {
 async function importFile(invocation: Invocation, terminal: Terminal): Promise<number> {
   const [file = ""] = invocation.arguments;
   const { settings, own } = invocation;
-  if (own.has("list")) return list(file, terminal);
+  if (own.has("list")) return list(await pathOf(invocation, terminal), terminal);
   const output = own.get("output");
   if ((output === undefined) === (settings.log_dir === undefined)) {
     throw new UsageError({
@@ -95,11 +101,12 @@ async function importFile(invocation: Invocation, terminal: Terminal): Promise<n
   }
   if (own.has("resumable")) return importResumable(file, invocation, terminal);
   refuseTrainingSettings(invocation);
-  const imported = await importWeights(file, {
+  const { eval_resize: published } = settingsOfNamed({ ...settings, init_from: file }) ?? {};
+  const imported = await importWeights(await pathOf(invocation, terminal), {
     variant: settings.variant,
     classes: settings.num_classes,
     imageSize: settings.image_size,
-    evalResize: settings.eval_resize,
+    evalResize: settings.eval_resize ?? published,
     seed: settings.seed,
     classifier: choice(invocation, "classifier", classifierChoices),
     weights: choice(invocation, "weights", weightChoices),
@@ -114,6 +121,24 @@ async function importFile(invocation: Invocation, terminal: Terminal): Promise<n
     terminal,
   );
   return 0;
+}
+
+/** Where the weights lie, once they are there: those that are named are fetched. */
+async function pathOf(
+  { arguments: [file = ""], settings: { offline } }: Invocation,
+  terminal: Terminal,
+): Promise<string> {
+  const progress = startProgress(terminal);
+  const report = whileOpening(progress, terminal);
+  await provideWeights(
+    { init_from: file, offline },
+    (event) => {
+      if (event.event === "fetching" || event.event === "warning") report(event);
+      else if (event.event === "weights") for (const line of weightsLines(event)) terminal.note(line);
+    },
+    undefined,
+  ).finally(() => progress.end());
+  return publishedNamed(file) === undefined ? file : weightsPath(file);
 }
 
 function report(imported: Imported, written: string, isFile: boolean, terminal: Terminal): void {

@@ -2,27 +2,27 @@
  * `riffle inspect`: what a network consists of and costs, step by step; with --time, where the time goes.
  */
 
-import { shortPath } from "../core/printable.js";
 import type { GivenSettings } from "../settings/settings.js";
-import { findNetwork, originLines, refuseOther } from "../weights/find-network.js";
+import { findNetwork, refuseOther } from "../weights/find-network.js";
 import { inspect, type NetworkReport } from "../measure/inspect.js";
 import { programDefaults, programSettings } from "../measure/workload.js";
 import type { CliCommand } from "./command.js";
 import { bytes, count, millions, percent } from "./format.js";
-import { titled } from "./report-run.js";
+import { openedLines, whileOpening } from "./opened-weights.js";
+import { startProgress } from "./progress.js";
 import type { Terminal } from "./terminal.js";
 
 export const inspectCommand: CliCommand = {
   name: "inspect",
   arguments: "[weights]",
   purpose:
-    "Prints a network's layers, or those of a run or file of weights: shape, parameters, multiply-adds, bytes, time.",
+    "Prints a network's layers, or those of a run or weights: shape, parameters, multiply-adds, bytes, time.",
   examples: [
     "npx riffle-vision inspect --width 1.0",
     "npx riffle-vision inspect --width 0.5 --image_size 96 --num_classes 10 --time",
-    "npx riffle-vision inspect shufflenetv2_x1.pth --json",
+    "npx riffle-vision inspect imagenet --json",
   ],
-  settings: [...programSettings, "threads"],
+  settings: [...programSettings, "threads", "offline"],
   defaults: programDefaults,
   aliases: { classes: "num_classes" },
   options: {
@@ -31,9 +31,9 @@ export const inspectCommand: CliCommand = {
       infer: { help: "count bytes and time of inference instead of a training step", default: "training" },
     },
   },
-  async run({ arguments: [path], settings, own }, terminal) {
+  async run({ arguments: [path], settings: { offline, ...settings }, own }, terminal) {
     const mode = own.has("infer") ? "infer" : "train";
-    const held = path === undefined ? {} : await networkOf(path, settings, terminal);
+    const held = path === undefined ? {} : await networkOf(path, { ...settings, offline }, terminal);
     const report = await inspect({ ...held, ...settings, mode, time: own.has("time") });
     terminal.emit(report);
     if (!terminal.json) printReport(report, terminal);
@@ -43,12 +43,15 @@ export const inspectCommand: CliCommand = {
 
 /** The network that a path means, as settings; what it is is said first. */
 async function networkOf(path: string, given: GivenSettings, terminal: Terminal): Promise<GivenSettings> {
-  const { path: file, model, origin, passedOver } = await findNetwork(path, { variant: given.variant });
+  const progress = startProgress(terminal);
+  const { variant: asked, width: wanted, offline } = given;
+  const options = { variant: asked, width: wanted, offline, report: whileOpening(progress, terminal) };
+  const found = await findNetwork(path, options).finally(() => progress.end());
+  const { path: checkpoint, model, origin, passedOver } = found;
   refuseOther(given, model, path);
   const { variant, width, classes: num_classes, image_size } = model;
-  const what = origin === undefined ? [] : originLines(origin, model);
-  for (const line of [shortPath(file), ...passedOver.map((text) => `passed over ${text}`), ...what])
-    terminal.note(titled("Weights", line));
+  for (const text of passedOver) terminal.warn(`passed over ${text}; using ${checkpoint}`);
+  for (const line of openedLines({ checkpoint, origin, model })) terminal.note(line);
   return { variant, width, num_classes, image_size };
 }
 
@@ -58,6 +61,7 @@ function printReport(report: NetworkReport, terminal: Terminal): void {
   terminal.table({
     head: ["layer", "kind", "output", "parameters", "multiply-adds", "bytes", ...(timed ? ["time"] : [])],
     align: ["left", "left", "left", "right", "right", "right", "right"],
+    spare: [1, 5, 2],
     rows: report.layers.map((layer) => [
       layer.name,
       layer.kind,

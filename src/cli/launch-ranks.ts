@@ -72,7 +72,7 @@ export async function runRanks(job: RanksJob, terminal: Terminal): Promise<numbe
   mkdirSync(folder, { recursive: true });
   terminal.keepGoing();
   terminal.note(titled("Launch", launchWords(job, folder)));
-  const log = openLog(launcherLogFile(folder), (reason) => terminal.note(`warning: ${reason}`));
+  const log = openLog(launcherLogFile(folder), (reason) => terminal.warn(reason));
   let command = job.command;
   for (let restart = 1; ; restart++) {
     const attempt = await oneAttempt(job, command, folder, log, terminal);
@@ -157,7 +157,7 @@ class Listener implements RanksListener {
 
   warned(line: string): void {
     this.endLine();
-    this.terminal.note(`warning: ${line}`);
+    this.terminal.warn(line);
   }
 
   said(line: string): void {

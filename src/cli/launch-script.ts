@@ -33,9 +33,9 @@ import { argumentsOf, type Invocation, type OwnOptions } from "./command.js";
 import { shellWord } from "./format.js";
 import { mpiWanted } from "./launch-options.js";
 import { runRanks } from "./launch-ranks.js";
+import { Place } from "./place.js";
 import { listenForStop } from "./stop.js";
 import type { Terminal } from "./terminal.js";
-import { REPORTING, stopping } from "./train.js";
 
 const NETWORK = "ShufflenetV2_ID0371_For_Tensorflow";
 /** Steps that tell a speed, where the command line does not say how many. */
@@ -118,7 +118,7 @@ async function runScript(script: Script, invocation: Invocation, terminal: Termi
       if (missing === undefined) appendFileSync(log, `${printable(line)}\n`);
     } catch (error) {
       missing = error;
-      terminal.note(`warning: ${shortPath(log)} is not written from here on: ${String(error)}`);
+      terminal.warn(`${shortPath(log)} is not written from here on: ${String(error)}`);
     }
   };
   const say = (line: string): void => {
@@ -132,11 +132,11 @@ async function runScript(script: Script, invocation: Invocation, terminal: Termi
   const lines = new PlainLines();
   const losses: string[] = [];
   let batch = 0;
-  let step = 0;
+  const place = new Place();
   let end: EndEvent | undefined;
   const report = (event: TrainEvent): void => {
     if (event.event === "start") batch = event.images_per_step / script.devices.length;
-    if (event.event === "step") step = event.step;
+    place.follow(event);
     if (event.event === "end") end = event;
     if (!["step", "evaluating", "preparing", "fetching"].includes(event.event)) terminal.emit(event);
     for (const line of lines.of(event)) {
@@ -145,7 +145,7 @@ async function runScript(script: Script, invocation: Invocation, terminal: Termi
       say(line);
     }
   };
-  const stop = listenForStop(terminal, () => (end === undefined ? stopping(step) : REPORTING));
+  const stop = listenForStop(terminal, () => place.stopping);
   try {
     const result = await train(script.settings, report, stop.signal);
     if (result.stopped || end === undefined) {

@@ -20,6 +20,7 @@ import {
   settingArguments,
   wholeNumber,
 } from "./command.js";
+import { finetuneCommand, refuseNoData } from "./finetune.js";
 import { mpiWanted, placementWanted, ranksOptions } from "./launch-options.js";
 import { runRanks } from "./launch-ranks.js";
 import { isScript, launchScript, scriptOptions, scriptSettings } from "./launch-script.js";
@@ -59,28 +60,37 @@ async function launch(invocation: Invocation, terminal: Terminal): Promise<numbe
     );
     return launchScript(invocation, terminal);
   }
-  if (command === "train") return launchTraining(invocation, terminal);
+  const training = trainings.find(({ name }) => name === command);
+  if (training !== undefined) return launchTraining(training, invocation, terminal);
   throw new UsageError({
     what: command === "" ? "what the ranks are to do is not given" : "that is nothing that several ranks do",
     where: "riffle launch",
     expected:
-      "-- train and its options, or a script: train_full_1p, train_full_8p, train_performance_1p, train_performance_8p",
+      "-- train or -- finetune and its options, or a script: train_full_1p, train_full_8p, train_performance_1p, train_performance_8p",
     found: command === "" ? "nothing" : JSON.stringify(command),
     safe: "Nothing was started",
     hint: "npx riffle-vision launch --ranks 8 -- train --data_dir data",
   });
 }
 
-/** `riffle launch --ranks N -- train ...` */
-async function launchTraining(invocation: Invocation, terminal: Terminal): Promise<number> {
+/** What several ranks do together. */
+const trainings: readonly CliCommand[] = [trainCommand, finetuneCommand];
+
+/** `riffle launch --ranks N -- train ...`, or `-- finetune ...` */
+async function launchTraining(
+  training: CliCommand,
+  invocation: Invocation,
+  terminal: Terminal,
+): Promise<number> {
   const scriptOnly = [...Object.keys(scriptOptions["Script"] ?? {}), ...Object.keys(invocation.settings)];
   refuseOptions(invocation, scriptOnly, {
     what: "stands before the command that it is for",
-    hint: "Options of train stand behind it: npx riffle-vision launch --ranks 8 -- train --batch_size 64",
+    hint: `Options of ${training.name} stand behind it: npx riffle-vision launch --ranks 8 -- ${training.name} --batch_size 64`,
   });
-  const read = await readTraining(invocation.arguments, terminal);
+  const read = await readTraining(training, invocation.arguments, terminal);
   // Its help was asked for, and shown.
   if (read === undefined) return 0;
+  if (training === finetuneCommand) refuseNoData(read.settings);
   const placement = await placementWanted(invocation);
   const mpi = findMpi(mpiWanted(invocation));
   const given = read.settings;
@@ -101,7 +111,7 @@ async function launchTraining(invocation: Invocation, terminal: Terminal): Promi
       mpi,
       placement,
       run,
-      command: ["train", ...settingArguments(given), ...switches],
+      command: [training.name, ...settingArguments(given), ...switches],
       resumed: ["train", ...settingArguments({ ...changeable(given), resume: run }), ...switches],
       goOn,
       restarts: wholeNumber(invocation, "max_restarts", 0),
@@ -111,9 +121,13 @@ async function launchTraining(invocation: Invocation, terminal: Terminal): Promi
 }
 
 /** @throws UsageError */
-async function readTraining(argv: readonly string[], terminal: Terminal): Promise<Invocation | undefined> {
+async function readTraining(
+  training: CliCommand,
+  argv: readonly string[],
+  terminal: Terminal,
+): Promise<Invocation | undefined> {
   try {
-    return await readCommandLine(trainCommand, argv, terminal);
+    return await readCommandLine(training, argv, terminal);
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error;
     const failure = parserFailure(error);

@@ -9,6 +9,7 @@ import { UsageError } from "../core/error.js";
 import { inUrl, isLoopback } from "../serve/guard.js";
 import type { Listening } from "../serve/route-server.js";
 import { type Invocation, type OwnOptions, wrongValue } from "./command.js";
+import type { Terminal } from "./terminal.js";
 
 const HOST = "127.0.0.1";
 
@@ -61,13 +62,15 @@ export function addressOf({ host, token }: Listening, port: number): { url: stri
 }
 
 /** What to know of a server that others reach; nothing of one that they do not. */
-export function openLines({ host }: Listening, readable: string): string[] {
-  if (isLoopback(host)) return [];
-  return [
-    "warning: the server is open to the network: whoever reaches this address and knows the token can use it.",
+export function warnOpen({ host }: Listening, readable: string, terminal: Terminal): void {
+  if (isLoopback(host)) return;
+  terminal.warn(
+    "the server is open to the network: whoever reaches this address and knows the token can use it.",
+  );
+  terminal.note(
     `  HTTP is not encrypted: ${readable} can be read on their way. For more than a network that you trust,`,
-    "  leave --host out and put a proxy with TLS before it (--allow_host NAME).",
-  ];
+  );
+  terminal.note("  leave --host out and put a proxy with TLS before it (--allow_host NAME).");
 }
 
 export function isAborted(signal: AbortSignal): Promise<void> {

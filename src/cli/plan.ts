@@ -164,6 +164,7 @@ function printPlan(plan: RankPlan, terminal: Terminal): void {
   terminal.table({
     head: ["ranks", "machines", "pictures a step", "step ms", "images/s", "efficiency", "exposed"],
     align: ["right", "right", "right", "right", "right", "right", "right"],
+    spare: [2, 1],
     rows: plan.rows.map((row) => [
       count(row.ranks),
       count(row.machines),

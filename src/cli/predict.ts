@@ -1,44 +1,54 @@
 /** `riffle predict`: the likeliest classes of pictures. A picture that cannot be read is named, not fatal. */
 
-import { existsSync } from "node:fs";
-
-import { stringify } from "csv-stringify/sync";
-
-import { tuningText } from "../backends/autotune.js";
-import { printable, shortPath } from "../core/printable.js";
-import { replaceFile } from "../core/durable.js";
-import { DataError, UsageError } from "../core/error.js";
-import { openPredictor, type PictureInput, type Prediction, type Refused } from "../inference/predict.js";
+import { UsageError } from "../core/error.js";
+import { shortPath } from "../core/printable.js";
+import { openPredictor } from "../inference/predict.js";
 import { passedOverText } from "../run/plain-lines.js";
 import { settings as table, settingsOf } from "../settings/settings.js";
-import { shownClass } from "../prepare/imagenet/challenge-classes.js";
-import { originLines } from "../weights/find-network.js";
 import { type CliCommand, type Invocation, wholeNumber } from "./command.js";
-import { findFiles } from "./find-files.js";
-import { count, percent } from "./format.js";
+import { count } from "./format.js";
+import { tellPredictor, whileOpening } from "./opened-weights.js";
+import { picturesOf } from "./picture-inputs.js";
+import { contentOf, fileWanted, resultFiles, writeBeside } from "./prediction-files.js";
+import { nameColumns, resultLines } from "./prediction-line.js";
+import { sheetOf, type Shown } from "./prediction-picture.js";
 import { startProgress } from "./progress.js";
-import { orientationWords, preparing, titled } from "./report-run.js";
+import { titled } from "./report-run.js";
 import type { Terminal } from "./terminal.js";
 
 export const predictCommand: CliCommand = {
   name: "predict",
   arguments: "<run> <files...>",
-  purpose: "Names what a run, or a file of weights, sees: the likeliest classes of each picture.",
+  purpose: "Names what a run, or weights, see: the likeliest classes of each picture.",
   examples: [
     "npx riffle-vision predict runs/a photo.jpg",
-    "npx riffle-vision predict shufflenetv2_x1.pth photos/ --csv predictions.csv",
+    "npx riffle-vision predict imagenet photos/ --output predictions.csv --sheet predictions.png",
     "npx riffle-vision predict runs/a set.npz#17 --logits --json",
   ],
   settings: settingsOf("predict"),
   options: {
-    Output: {
-      top: { value: "<n>", help: "how many classes to name", default: "5" },
-      csv: {
-        value: "<file>",
-        help: "a table of the results, too: file, classes and probabilities, error",
+    Pictures: {
+      allow_url: {
+        help: "fetch pictures whose path begins with http:// or https://, 64 MiB and a minute each at most; no address is opened without it",
       },
-      overwrite: { help: "replace a table that exists" },
-      logits: { help: "with --json, the network's outputs for every class too" },
+    },
+    Output: {
+      top: {
+        value: "<n>",
+        help: "how many classes to name",
+        default: "5; on a terminal those that it has room for",
+      },
+      output: {
+        value: "<file>",
+        help: "the results as a file, too: a table in .csv, an array in .json, an object a line in .jsonl, else lines",
+      },
+      csv: { value: "<file>", help: "the table of --output, whatever the file is called" },
+      sheet: {
+        value: "<file>",
+        help: "a picture of the pictures, PNG: each with its class and probability below; the first 400",
+      },
+      overwrite: { help: "replace such files that exist" },
+      logits: { help: "with --json or --output FILE.json, the network's outputs for every class too" },
     },
   },
   run: predictFiles,
@@ -46,72 +56,52 @@ export const predictCommand: CliCommand = {
 
 async function predictFiles(invocation: Invocation, terminal: Terminal): Promise<number> {
   const [run = "", ...paths] = invocation.arguments;
+  const { own, settings } = invocation;
   const top = wholeNumber(invocation, "top", 5);
-  const logits = invocation.own.has("logits");
-  if (logits && !terminal.json) {
-    throw new UsageError({ what: "--logits is for programs to read", expected: "--json beside it" });
-  }
-  const csv = tableFile(invocation);
-  const stdin = await pictureFromStdin(paths);
-  const { files, wanted, refused: unopened, remarks } = findFiles(stdin === undefined ? paths : []);
-  const pictures: readonly PictureInput[] = stdin === undefined ? files : [stdin];
-  const archives = files.some((file) => file.toLowerCase().endsWith(".npz"));
-  const { eval_batch_size = table.eval_batch_size.default } = invocation.settings;
-  const tuning = startProgress(terminal);
+  const files = await resultFiles(invocation);
+  const sheet = await fileWanted(invocation, "sheet");
+  refuseIdle(invocation, files, sheet);
+  const opening = startProgress(terminal);
+  const pictures = await picturesOf(paths, { allowsUrl: own.has("allow_url"), progress: opening });
+  const { inputs, nameOf, wanted, remarks } = pictures;
+  const named = inputs.map((input, i) => nameOf(typeof input === "string" ? input : `#${i}`));
+  const archives = named.some((file) => file.toLowerCase().endsWith(".npz"));
+  const { eval_batch_size = table.eval_batch_size.default } = settings;
   const predictor = await openPredictor(
     run,
     {
-      ...invocation.settings,
+      ...settings,
       // A program for more images than there are would only take memory.
-      eval_batch_size: archives ? eval_batch_size : Math.min(eval_batch_size, pictures.length),
+      eval_batch_size: archives ? eval_batch_size : Math.min(eval_batch_size, inputs.length),
     },
-    (event) => {
-      if (event.event === "preparing") return tuning.show(preparing(event));
-      terminal.emit(event);
-      tuning.note(
-        event.event === "warning" ? `warning: ${event.what}` : titled("Tuned", tuningText(event, shortPath)),
-      );
-    },
-  ).finally(() => tuning.end());
+    whileOpening(opening, terminal),
+  ).finally(() => opening.end());
   if (remarks.system + remarks.others.length > 0) {
     const event = { event: "passed_over", system_files: remarks.system, others: remarks.others } as const;
     terminal.emit(event);
     terminal.note(titled("Left out", passedOverText(event, shortPath)));
   }
-  for (const text of predictor.passedOver) {
-    const event = { event: "warning", what: `passed over ${text}; using ${predictor.checkpoint}` } as const;
-    terminal.emit(event);
-    terminal.note(`warning: ${event.what}`);
-  }
-  const { origin, model } = predictor;
-  if (origin !== undefined) {
-    terminal.emit({ event: "weights", file: predictor.checkpoint, ...origin });
-    originLines(origin, model).forEach((line, i) => terminal.note(titled(i === 0 ? "Weights" : "", line)));
-  }
-  terminal.note(titled("Pictures", orientationWords(predictor.model.exif_orientation)));
+  tellPredictor(predictor, terminal);
   // Results passing by on a terminal are progress enough.
   const progress = terminal.printsToTerminal ? undefined : startProgress(terminal);
-  const column =
-    stdin === undefined ? Math.min(40, Math.max(...files.map((file) => printable(file).length))) : 0;
-  const results: (Prediction | Refused)[] = [];
+  const width = terminal.columns[0] || Infinity;
+  const format = { names: nameColumns(named, width), width, isTopAsked: own.has("top") };
+  const results: Shown[] = [];
   let predicted = 0;
   let refused = 0;
   try {
-    for await (const found of predictor.predict(pictures, { top, logits, refused: unopened })) {
+    const options = { top, logits: own.has("logits"), refused: pictures.refused };
+    for await (const found of predictor.predict(inputs, options)) {
       if (!wanted(found.file)) continue;
-      const result = stdin === undefined ? found : { ...found, file: STDIN };
-      if (csv !== undefined) results.push(result);
+      const result = { ...found, file: nameOf(found.file) };
+      if (files.length > 0 || sheet !== undefined) results.push({ found, name: result.file });
       terminal.emit(result);
       if ("error" in result) refused++;
       else predicted++;
-      terminal.print(lineOf(result, column));
+      for (const line of resultLines(result, format, terminal.colour)) terminal.print(...line);
       if (!archives) {
-        progress?.show({
-          label: "prediction",
-          done: predicted + refused,
-          total: pictures.length,
-          columns: [],
-        });
+        const done = predicted + refused;
+        progress?.show({ label: "prediction", done, total: inputs.length, columns: [] });
       }
     }
   } finally {
@@ -125,12 +115,12 @@ async function predictFiles(invocation: Invocation, terminal: Terminal): Promise
       expected: "numbers from 0",
     });
   }
-  if (csv !== undefined) {
-    await replaceFile(csv, [csvText(results, top)], {
-      safe: "What was printed is all there",
-      hint: "Make room, or name another file",
-    });
-    terminal.note(titled("Table", shortPath(csv)));
+  const shown = results.map(({ found, name }) => ({ ...found, file: name }));
+  for (const { path, form } of files) {
+    await writeBeside(path, contentOf(form, shown, top), form === "csv" ? "Table" : "Results", terminal);
+  }
+  if (sheet !== undefined) {
+    await writeBeside(sheet, await sheetOf(results, predictor, pictures.bytes), "Sheet", terminal);
   }
   const all = predicted + refused;
   if (all > 1 || refused > 0) {
@@ -138,80 +128,35 @@ async function predictFiles(invocation: Invocation, terminal: Terminal): Promise
       `${count(all)} file${all === 1 ? "" : "s"}, ${count(predicted)} predicted, ${count(refused)} refused`,
     );
   }
-  return refused > (invocation.settings.max_bad_images ?? table.max_bad_images.default) ? 3 : 0;
+  return refused > (settings.max_bad_images ?? table.max_bad_images.default) ? 3 : 0;
 }
 
-function lineOf(result: Prediction | Refused, column: number): string {
-  const file = printable(result.file).padEnd(column);
-  if ("error" in result) return `${file}   not read: ${result.error}`;
-  const guesses = result.top.map((guess) => `${shownClass(guess.name)} ${percent(guess.probability)}`);
-  return `${file}   ${guesses.join("   ")}`;
-}
-
-/** The argument that stands for a picture on stdin. */
-const STDIN = "-";
-
-/** Larger pictures are not read (data/pictures/render.ts). */
-const MOST_FROM_STDIN = 256 * 2 ** 20;
-
-/** The bytes of stdin where `-` asks for them. @throws UsageError where nobody sends any, DataError for too many. */
-async function pictureFromStdin(paths: readonly string[]): Promise<Buffer | undefined> {
-  if (!paths.includes(STDIN)) return undefined;
-  if (paths.length > 1) {
+/** Options that would change nothing. @throws UsageError */
+function refuseIdle(
+  { own }: Invocation,
+  files: Awaited<ReturnType<typeof resultFiles>>,
+  sheet: string | undefined,
+): void {
+  if (own.has("overwrite") && files.length === 0 && sheet === undefined) {
     throw new UsageError({
-      what: "stdin holds one picture, and is read alone",
-      expected: "- and no other file",
-      found: paths.join(" "),
+      what: "--overwrite is for files that are written",
+      expected: "--output FILE or --sheet FILE beside it",
     });
   }
-  if (process.stdin.isTTY) {
+  const isRead = own.has("json") || files.some(({ form }) => form === "json" || form === "jsonl");
+  if (own.has("logits") && !isRead) {
     throw new UsageError({
-      what: "- is a picture from stdin, and nothing is sent there",
-      hint: "npx riffle-vision predict RUN - < photo.jpg",
+      what: "--logits is for programs to read",
+      expected: "--json or --output FILE.json beside it",
     });
   }
-  const chunks: Buffer[] = [];
-  let length = 0;
-  for await (const chunk of process.stdin as AsyncIterable<Buffer>) {
-    length += chunk.length;
-    if (length > MOST_FROM_STDIN) {
-      throw DataError.at("stdin", "too long for a picture", { expected: `at most ${MOST_FROM_STDIN} bytes` });
-    }
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks);
-}
-
-/** Where the table goes. @throws UsageError, before anything is done, where something stands there. */
-function tableFile({ own }: Invocation): string | undefined {
-  const file = own.get("csv");
-  if (typeof file !== "string") {
-    if (!own.has("overwrite")) return undefined;
-    throw new UsageError({ what: "--overwrite is for a table", expected: "--csv FILE beside it" });
-  }
-  if (!own.has("overwrite") && existsSync(file)) {
+  if (sheet !== undefined && !/\.png$/i.test(sheet)) {
     throw new UsageError({
-      what: "there is a file of this name",
-      where: file,
-      safe: "It was not touched",
-      hint: "Name another, or replace it: --overwrite",
+      what: "a sheet is written as PNG",
+      where: "option --sheet",
+      expected: "a name that ends in .png",
+      found: sheet,
+      safe: "Nothing was read or written",
     });
   }
-  return file;
-}
-
-/** A row for each picture: its file, `top` classes with their probabilities, and why it was refused. */
-function csvText(results: readonly (Prediction | Refused)[], top: number): Buffer {
-  const most = Math.min(
-    top,
-    Math.max(0, ...results.map((result) => ("top" in result ? result.top.length : 0))),
-  );
-  const ranks = Array.from({ length: most }, (_, i) => i);
-  const rows = results.map((result) => {
-    const guesses = "top" in result ? result.top : [];
-    const cells = ranks.flatMap((i) => [guesses[i]?.name ?? "", guesses[i]?.probability ?? ""]);
-    return [result.file, ...cells, "error" in result ? result.error : ""];
-  });
-  const head = ["file", ...ranks.flatMap((i) => [`class_${i + 1}`, `probability_${i + 1}`]), "error"];
-  return Buffer.from(stringify([head, ...rows]));
 }

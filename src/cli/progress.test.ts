@@ -1,14 +1,15 @@
 import assert from "node:assert/strict";
 import { Writable } from "node:stream";
 import { mock, suite, test } from "node:test";
+import { stripVTControlCharacters } from "node:util";
 
 import { startProgress } from "./progress.js";
 import { saysTop5 } from "./report-run.js";
 import { listenForStop } from "./stop.js";
 import { openTerminal, shown } from "./terminal.js";
 
-/** What is drawn on a terminal 120 columns wide. */
-function screen() {
+/** What is drawn on a terminal. */
+function screen(columns = 120) {
   let text = "";
   const stream = Object.assign(
     new Writable({
@@ -17,7 +18,7 @@ function screen() {
         done();
       },
     }),
-    { isTTY: true, columns: 120 },
+    { isTTY: true, columns },
   );
   const terminal = openTerminal(false, { stdout: stream, stderr: stream });
   return { terminal, text: () => text };
@@ -28,6 +29,73 @@ const state = (label: string, done: number) => ({
   done,
   total: 4,
   columns: ["loss 1.0", { rate: `${done}00 img/s` }],
+});
+
+/** A line as it stands when nothing has been drawn over it yet. */
+function lineAt(columns: number, show: Parameters<ReturnType<typeof startProgress>["show"]>[0]): string {
+  const { terminal, text } = screen(columns);
+  const clock = mock.method(performance, "now", () => 0);
+  const drawn = startProgress({ ...terminal, record: () => undefined });
+  drawn.show({ ...show, done: 0 });
+  clock.mock.mockImplementation(() => 2000);
+  drawn.show(show);
+  drawn.end();
+  clock.mock.restore();
+  // Up to where a line is begun anew.
+  return stripVTControlCharacters(text()).split("left ").at(-1)?.split("\n")[0] ?? "";
+}
+
+suite("a line on a terminal", () => {
+  const full = {
+    label: "epoch 12/90",
+    done: 12_345,
+    total: 50_000,
+    secondsLeft: 303,
+    columns: ["loss 0.512", "top-1 98.9 %", { rate: "4,310 img/s" }, "waiting 0.4 %", "exchange 3.0 %"],
+  };
+
+  test("begins with the time left, and shows all that a wide one has room for", () => {
+    const line = lineAt(140, full);
+    assert.match(
+      line,
+      /^5 min 3 s {2}epoch 12\/90 {3}[━─]{20} {2}12,345\/50,000 {2}loss 0\.512 {2}top-1 98\.9 % {2}4,310 img\/s {2}waiting 0\.4 % {2}exchange 3\.0 %$/,
+    );
+  });
+
+  test("of 80 columns leaves out what matters least, and cuts no word", () => {
+    assert.match(
+      lineAt(80, full),
+      /^5 min 3 s {2}epoch 12\/90 {3}[━─]{5,} {2}12,345\/50,000 {2}loss 0\.512 {2}top-1 98\.9 %$/,
+    );
+  });
+
+  test("of any width ends with a whole column, and leaves room for ^C", () => {
+    const words = [
+      "12,345/50,000",
+      "loss 0.512",
+      "top-1 98.9 %",
+      "4,310 img/s",
+      "waiting 0.4 %",
+      "exchange 3.0 %",
+    ];
+    for (let columns = 45; columns < 160; columns++) {
+      const line = `left ${lineAt(columns, full)}`;
+      assert.ok(line.length <= columns - 3, `${line} at ${columns}`);
+      assert.ok(
+        words.some((word) => line.endsWith(word)),
+        `${line} at ${columns}`,
+      );
+    }
+  });
+
+  test("shows colour where it counts, and is no shorter for it", () => {
+    const { terminal, text } = screen(60);
+    const drawn = startProgress({ ...terminal, record: () => undefined });
+    const best = terminal.noteColour.green("best so far");
+    drawn.show({ label: "validation", done: 4, total: 4, columns: ["top-1 10.0 %", best] });
+    assert.match(text(), /\u001b\[32mbest so far\u001b\[39m/);
+    assert.match(stripVTControlCharacters(text()), / best so far\n$/);
+  });
 });
 
 suite("progress", () => {

@@ -24,6 +24,7 @@ function recorder(): { terminal: Terminal; notes: string[]; emitted: object[] } 
     table: () => {},
     page: () => {},
     note: (...line) => notes.push(shown(line)),
+    warn: (what) => notes.push(`warning: ${what}`),
     record: () => {},
     relay: () => {},
     keepGoing: () => {},

@@ -35,20 +35,17 @@ import { rateAt, type ResolvedSettings } from "../settings/resolve-settings.js";
 import { precisionWords } from "../settings/precision.js";
 import type { Settings } from "../settings/settings.js";
 import type { SolvedClassifier } from "../run/checkpoint-state.js";
-import { bytes, count, duration, millions, percent, rate } from "./format.js";
+import { bytes, count, millions, percent, rate } from "./format.js";
+import { Place } from "./place.js";
 import { type ProgressState, startProgress } from "./progress.js";
 import type { Terminal } from "./terminal.js";
 
 interface RunReport {
   readonly report: Reporter;
-  /** Whether all is prepared. */
-  readonly started: boolean;
-  /** The last step reported, 0 before the first. */
-  readonly step: number;
-  /** What a request to stop is answered with, apart from the bar. */
+  /** What the first Ctrl-C prints: what is saved, where that is known. */
+  readonly stopping: string;
+  /** Prints it, apart from the bar. */
   interrupt(line: string): void;
-  /** Whether training has ended; its report may still be in the making. */
-  readonly ended: boolean;
   /** Leaves the last line standing. */
   end(): void;
 }
@@ -60,8 +57,8 @@ export function saysTop5(classes = Infinity): boolean {
 
 export function reportRun(terminal: Terminal): RunReport {
   const progress = startProgress(terminal);
+  const place = new Place();
   let start: StartEvent | undefined;
-  let step = 0;
   const epoch = { number: 0, steps: 0, loss: 0, decay: 0, top1: 0 };
   /** The last line of a run, though its report comes after it. */
   let end: EndEvent | undefined;
@@ -78,15 +75,15 @@ export function reportRun(terminal: Terminal): RunReport {
       label: `epoch ${number}/${Math.ceil(epochs)}`,
       done: (event.step - (number - 1) * steps_per_epoch) * images_per_step,
       total: steps_per_epoch * images_per_step,
+      secondsLeft: event.seconds_left,
       columns: [
-        { rate: `${rate(event.images_per_second)} img/s` },
         `loss ${(epoch.loss / epoch.steps).toFixed(3)}`,
-        ...(epoch.decay > 0 ? [`decay ${(epoch.decay / epoch.steps).toFixed(3)}`] : []),
         `top-1 ${percent(epoch.top1 / epoch.steps)}`,
+        { rate: `${rate(event.images_per_second)} img/s` },
+        ...(event.skipped > 0 ? [`skipped ${count(event.skipped)}`] : []),
         `waiting ${percent(event.waiting)}`,
         ...(event.exchanging > 0 ? [`exchange ${percent(event.exchanging)}`] : []),
-        ...(event.skipped > 0 ? [`skipped ${count(event.skipped)}`] : []),
-        ...(event.seconds_left > 0 ? [`left ${duration(event.seconds_left)}`] : []),
+        ...(epoch.decay > 0 ? [`decay ${(epoch.decay / epoch.steps).toFixed(3)}`] : []),
       ],
     });
   };
@@ -97,9 +94,10 @@ export function reportRun(terminal: Terminal): RunReport {
       event.event !== "preparing" &&
       event.event !== "fetching" &&
       event.event !== "end" &&
-      (event.event !== "step" || passes(step, event.step, Number(start?.settings["log_steps"] ?? 1)))
+      (event.event !== "step" || passes(place.step, event.step, Number(start?.settings["log_steps"] ?? 1)))
     )
       terminal.emit(event);
+    place.follow(event);
     switch (event.event) {
       case "preparing":
         progress.show(preparing(event));
@@ -115,7 +113,6 @@ export function reportRun(terminal: Terminal): RunReport {
         for (const line of heading(event)) terminal.note(line);
         return;
       case "step":
-        step = event.step;
         if (start !== undefined) showStep(event, start);
         return;
       case "evaluating":
@@ -133,8 +130,8 @@ export function reportRun(terminal: Terminal): RunReport {
           columns: [
             `loss ${event.loss.toFixed(3)}`,
             `top-1 ${percent(event.top1)}`,
+            ...(event.best ? [terminal.noteColour.green("best so far")] : []),
             ...(saysTop5(start?.classes) ? [`top-5 ${percent(event.top5)}`] : []),
-            ...(event.best ? ["best so far"] : []),
           ],
         });
         return;
@@ -148,7 +145,7 @@ export function reportRun(terminal: Terminal): RunReport {
         progress.note(titled("Left out", passedOverText(event, shortPath)));
         return;
       case "warning":
-        progress.note(`warning: ${event.what}`);
+        progress.warn(event.what);
         return;
       case "tuning":
         progress.note(titled("Tuned", tuningText(event, shortPath)));
@@ -170,16 +167,10 @@ export function reportRun(terminal: Terminal): RunReport {
   };
   return {
     report,
-    get started() {
-      return start !== undefined;
-    },
-    get step() {
-      return step;
+    get stopping() {
+      return place.stopping;
     },
     interrupt: (line) => progress.interrupt(line),
-    get ended() {
-      return end !== undefined;
-    },
     end: () => {
       progress.end();
       if (end !== undefined && !isEndTold) terminal.emit(end);
@@ -202,27 +193,24 @@ export function preparing(event: PreparingEvent): ProgressState {
     }[event.what],
     done: event.done,
     total: event.total,
+    secondsLeft: event.seconds_left,
     columns: [
       ...(records ? ["shards"] : []),
       ...(event.what === "tuning" || event.what === "solving"
         ? []
         : [{ rate: `${rate(event.images_per_second)} ${records ? "records/s" : "img/s"}` }]),
-      ...(event.seconds_left > 0 ? [`left ${duration(event.seconds_left)}`] : []),
     ],
   };
 }
 
 /** The line of weights on their way, in thousands of bytes. */
-function fetching({ done, total, bytes_per_second, seconds_left }: FetchingEvent): ProgressState {
+export function fetching({ done, total, bytes_per_second, seconds_left }: FetchingEvent): ProgressState {
   return {
     label: "fetching",
     done: Math.floor(done / 1000),
     total: Math.ceil(total / 1000),
-    columns: [
-      "kB",
-      ...(bytes_per_second > 0 ? [`${bytes(Math.round(bytes_per_second))}/s`] : []),
-      ...(seconds_left > 0 ? [`left ${duration(seconds_left)}`] : []),
-    ],
+    secondsLeft: seconds_left,
+    columns: ["kB", { rate: `${bytes(Math.round(bytes_per_second))}/s` }],
   };
 }
 

@@ -55,9 +55,10 @@ export const reportCommand: CliCommand = {
           return;
         case "warning":
           terminal.emit(event);
-          progress.note(`warning: ${event.what}`);
+          progress.warn(event.what);
           return;
         case "start":
+        case "fetching":
         case "passed_over":
         case "tuning":
         case "end":
@@ -87,7 +88,7 @@ export function tellReport({ failure, warnings, ...event }: WrittenReport, termi
   ];
   for (const what of told) {
     terminal.emit({ event: "warning", what });
-    terminal.note(`warning: ${what}`);
+    terminal.warn(what);
   }
   terminal.emit(event);
   const of = event.scored === 0 ? "without scores" : `scores of ${count(event.scored)} pictures`;

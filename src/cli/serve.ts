@@ -1,19 +1,17 @@
 /** `riffle serve`: a run behind HTTP, until it is told to stop. */
 
-import { tuningText } from "../backends/autotune.js";
 import { closing } from "../core/closing.js";
-import { shortPath } from "../core/printable.js";
 import { openPredictor, type Predictor } from "../inference/predict.js";
 import { Metrics } from "../serve/metrics.js";
 import { startServer } from "../serve/server.js";
 import { settingsOf } from "../settings/settings.js";
-import { originLines } from "../weights/find-network.js";
 import { type CliCommand, type Invocation, wholeNumber, wrongValue } from "./command.js";
 import { count } from "./format.js";
-import { addressOf, isAborted, listeningOptions, openLines, readListening, upTo } from "./listening.js";
+import { addressOf, isAborted, listeningOptions, readListening, upTo, warnOpen } from "./listening.js";
 import { startProgress } from "./progress.js";
 import { failureOf } from "./report-error.js";
-import { orientationWords, preparing, titled } from "./report-run.js";
+import { tellPredictor, whileOpening } from "./opened-weights.js";
+import { titled } from "./report-run.js";
 import { listenForStop } from "./stop.js";
 import type { Terminal } from "./terminal.js";
 
@@ -131,26 +129,10 @@ async function open(
   const predictor = await openPredictor(
     run,
     { ...invocation.settings, eval_batch_size },
-    (event) => {
-      if (event.event === "preparing") return progress.show(preparing(event));
-      terminal.emit(event);
-      progress.note(
-        event.event === "warning" ? `warning: ${event.what}` : titled("Tuned", tuningText(event, shortPath)),
-      );
-    },
+    whileOpening(progress, terminal),
     { max_wait: maxWait, onBatch: (pictures) => metrics.batch(pictures) },
   ).finally(() => progress.end());
-  for (const text of predictor.passedOver) {
-    const event = { event: "warning", what: `passed over ${text}; using ${predictor.checkpoint}` } as const;
-    terminal.emit(event);
-    terminal.note(`warning: ${event.what}`);
-  }
-  const { origin, model } = predictor;
-  if (origin !== undefined) {
-    terminal.emit({ event: "weights", file: predictor.checkpoint, ...origin });
-    originLines(origin, model).forEach((line, i) => terminal.note(titled(i === 0 ? "Weights" : "", line)));
-  } else terminal.note(titled("Weights", shortPath(predictor.checkpoint)));
-  terminal.note(titled("Pictures", orientationWords(model.exif_orientation)));
+  tellPredictor(predictor, terminal);
   return predictor;
 }
 
@@ -165,7 +147,7 @@ function announce(port: number, options: Options, terminal: Terminal): void {
         `${count(maxQueue)} pictures waiting`,
     ),
   );
-  for (const line of openLines(options, "the token and the pictures")) terminal.note(line);
+  warnOpen(options, "the token and the pictures", terminal);
   terminal.print(titled("Serving", `${page} (a page to try it; Ctrl-C stops)`));
   const header = token === undefined ? "" : `-H "Authorization: Bearer ${token}" `;
   terminal.print(titled("Next", `curl ${header}--data-binary @photo.jpg ${url}predict`));

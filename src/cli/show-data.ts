@@ -134,7 +134,7 @@ async function showData(invocation: Invocation, terminal: Terminal): Promise<num
       if (event.event === "preparing") progress.show(preparing(event));
       else if (event.event === "passed_over") {
         progress.note(titled("Left out", passedOverText(event, shortPath)));
-      } else if (event.event === "warning") progress.note(`warning: ${event.what}`);
+      } else if (event.event === "warning") progress.warn(event.what);
       else progress.note(`left out: ${event.file}: ${event.reason}`);
     },
   );

@@ -2,7 +2,8 @@
  * Where a command writes: results on stdout, everything that passes on stderr.
  *
  * With --json, stdout carries one object a line and nothing else. Whatever is printed is one line, its control characters
- * visible; colour is for terminals only, and never the only carrier of a meaning.
+ * visible; colour is for terminals only, and never the only carrier of a meaning. On a terminal a line that is longer than it is
+ * wide is broken between words, and a table is fitted; a file or a pipe gets both as they are.
  *
  * A reader that goes away (`| head`) ends the command quietly. Output that cannot be written (a full disk) is a failure
  * with exit code 6: at once for a command that only prints, at its end for one that has more to do.
@@ -16,6 +17,7 @@ import pc from "picocolors";
 import { environment } from "../core/environment.js";
 import { ResourceError } from "../core/error.js";
 import { printable } from "../core/printable.js";
+import { wrapped } from "./wrap.js";
 import { jsonLine } from "./format.js";
 import { tableLines, type TableText } from "./table.js";
 
@@ -45,6 +47,8 @@ export interface Terminal {
   page(text: string): void;
   /** A line on stderr. */
   note(...line: Text[]): void;
+  /** "warning: ..." on stderr. */
+  warn(what: string): void;
   /** A line for a log alone, of what is drawn. */
   record(line: string): void;
   /** What another process of ours has made ready to be printed, as it stands. */
@@ -92,7 +96,11 @@ export function openTerminal(json: boolean, streams: Streams = process): Termina
 
   // Progress that nobody reads is no reason to stop.
   const writeToStderr = writerOf(stderr, () => {});
-  const note = (...line: Text[]): void => writeToStderr(`${shown(line)}\n`);
+  const lines = (line: readonly Text[], stream: Stream): string[] =>
+    wrapped(shown(line), widthOf(stream) || Infinity);
+  const noteColour = coloursOf(stderr);
+  const note = (...line: Text[]): void => writeToStderr(`${lines(line, stderr).join("\n")}\n`);
+  const warn = (what: string): void => note(noteColour.yellow("warning:"), ` ${what}`);
   const writeToStdout = writerOf(stdout, (error) => {
     if (error.code === "EPIPE") {
       readerGone = true;
@@ -109,7 +117,7 @@ export function openTerminal(json: boolean, streams: Streams = process): Termina
       },
       error,
     );
-    if (goesOn) note(`warning: stdout: ${lost.problem.what}; going on without it`);
+    if (goesOn) warn(`stdout: ${lost.problem.what}; going on without it`);
   });
   const failOnce = (): void => {
     if (lost === undefined || told) return;
@@ -130,13 +138,13 @@ export function openTerminal(json: boolean, streams: Streams = process): Termina
       return stderr.columns || 80;
     },
     get columns() {
-      return [columnsOf(stdout), columnsOf(stderr)] as const;
+      return [widthOf(stdout), widthOf(stderr)] as const;
     },
     drawing,
     colour: coloursOf(stdout),
-    noteColour: coloursOf(stderr),
-    print: (...line) => (json ? undefined : write(shown(line))),
-    table: (table) => (json ? undefined : tableLines(table).forEach(write)),
+    noteColour,
+    print: (...line) => (json ? undefined : lines(line, stdout).forEach(write)),
+    table: (table) => (json ? undefined : tableLines(table, widthOf(stdout) || Infinity).forEach(write)),
     emit: (object) => (json ? write(jsonLine(object)) : undefined),
     page: (text) =>
       text
@@ -144,6 +152,7 @@ export function openTerminal(json: boolean, streams: Streams = process): Termina
         .split("\n")
         .forEach((line) => write(printable(line))),
     note,
+    warn,
     record,
     relay: (to, text) => (to === "stdout" ? writeText(text) : writeToStderr(text)),
     keepGoing: () => {
@@ -156,7 +165,8 @@ export function openTerminal(json: boolean, streams: Streams = process): Termina
   };
 }
 
-function columnsOf(stream: Stream): number {
+/** Columns; 0 for what is no terminal. */
+function widthOf(stream: Stream): number {
   return stream.isTTY === true ? stream.columns || 80 : 0;
 }
 

@@ -29,11 +29,7 @@ export const trainCommand: CliCommand = {
 export async function runTraining(settings: GivenSettings, terminal: Terminal): Promise<number> {
   terminal.keepGoing();
   const run = reportRun(terminal);
-  const stop = listenForStop(
-    terminal,
-    () => (run.ended ? REPORTING : run.started ? stopping(run.step) : "Stopping."),
-    run,
-  );
+  const stop = listenForStop(terminal, () => run.stopping, run);
   let heldOut = 0;
   let profile: ProfileEvent | undefined;
   const report = (event: TrainEvent): void => {
@@ -61,20 +57,12 @@ export async function runTraining(settings: GivenSettings, terminal: Terminal): 
   }
 }
 
-/** What the first Ctrl-C prints. */
-export function stopping(step: number): string {
-  return `Stopping after step ${count(step + 1)} and saving; press Ctrl-C again to quit at once.`;
-}
-
-/** The same once training has ended. */
-export const REPORTING =
-  "The run is trained and saved; its report is left out. Press Ctrl-C again to quit at once.";
-
 /** The longest layers of the profiled steps, and what to open. */
 function printProfile({ layers, layers_in_all, folder }: ProfileEvent, terminal: Terminal): void {
   terminal.table({
     head: COLUMNS.map(({ title }) => title),
     align: COLUMNS.map((_, i) => (i < 2 ? "left" : "right")),
+    spare: [5, 4, 6, 7],
     rows: layers.map((layer) => COLUMNS.map(({ text }) => text(layer))),
   });
   const path = shortPath(folder);

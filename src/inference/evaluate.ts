@@ -38,6 +38,7 @@ import { findNetwork, type FoundNetwork, type WeightsOrigin } from "../weights/f
 import type {
   BadImageEvent,
   EvaluatingEvent,
+  FetchingEvent,
   PassedOverEvent,
   PreparingEvent,
   RecordsEvent,
@@ -58,6 +59,7 @@ import { checkDrawn, type RememberedSplit, rememberedSplit } from "../run/split-
 import { storageOf } from "../settings/precision.js";
 import { readCall, readSettings } from "../settings/read-settings.js";
 import { type GivenSettings, settings as table, settingsOf } from "../settings/settings.js";
+import { publishedNamed } from "../weights/published.js";
 import { importTfCheckpoint, type TfCheckpoint } from "../weights/tf-checkpoint.js";
 
 export interface EvaluationStartEvent {
@@ -83,6 +85,7 @@ interface EvaluationEndEvent extends Scores {
 
 export type EvaluateEvent =
   | PreparingEvent
+  | FetchingEvent
   | EvaluationStartEvent
   | TuningEvent
   | EvaluatingEvent
@@ -115,7 +118,7 @@ export interface LoadedNetwork {
 
 /**
  * Scores a checkpoint (a run's folder means its `best/`) on the validation set it was trained with, or on the data given;
- * weights from elsewhere (weights/open.ts) on the data given.
+ * weights from elsewhere (weights/open.ts), or published and named, on the data given.
  * Without a path it is the newest whole checkpoint in `given.checkpoint_dir`, else in `given.log_dir`, of either format.
  * `examiner` looks at every picture on the way.
  *
@@ -129,10 +132,15 @@ export async function evaluate(
   examiner?: Examiner,
 ): Promise<Scores> {
   const given = readCall(asked, "evaluate", [...settingsOf("evaluate"), ...dataSettingNames, "variant"]);
+  const { variant, offline } = given;
+  if (checkpointPath !== undefined && publishedNamed(checkpointPath) !== undefined) {
+    // Before anything is fetched: a name says no more than the weights.
+    refuseNoData(given, checkpointPath);
+  }
   const trained =
     checkpointPath === undefined
       ? await newestOf(resolve(given.checkpoint_dir ?? given.log_dir ?? table.log_dir.default))
-      : ofNetwork(await findNetwork(checkpointPath, { variant: given.variant }));
+      : ofNetwork(await findNetwork(checkpointPath, { variant, offline, report, signal }));
   for (const what of trained.passedOver) report({ event: "warning", what: `passed over ${what}` });
   return closing(
     (atEnd) => evaluateOn(trained, given, atEnd, report, { signal, examiner }),
@@ -470,16 +478,8 @@ async function openScored(
   { readonly dataDir: string; readonly dataset: Dataset; readonly model: ModelDescription } & OpenedPart
 > {
   const { settings, isOwn } = evaluatedData(given, trained.settings);
-  const { data_dir, train_data_dir, eval_data_dir, synthetic } = settings;
-  if (synthetic !== true && (data_dir ?? train_data_dir ?? eval_data_dir) === undefined) {
-    throw new UsageError({
-      what: "the checkpoint does not say what to evaluate on",
-      where: trained.path,
-      expected: "--data_dir or --eval_data_dir",
-      found: "neither",
-      safe: "Nothing was written",
-    });
-  }
+  const { data_dir, eval_data_dir, synthetic } = settings;
+  refuseNoData(settings, trained.path);
   const split = await trained.split();
   const { record, byNumber } = split;
   const seed = trained.settings.seed ?? table.seed.default;
@@ -511,6 +511,21 @@ async function openScored(
     });
   }
   return { ...opened, dataDir, dataset: set, model };
+}
+
+/** @throws UsageError */
+function refuseNoData(
+  { data_dir, train_data_dir, eval_data_dir, synthetic }: DataSettings,
+  where: string,
+): void {
+  if (synthetic === true || (data_dir ?? train_data_dir ?? eval_data_dir) !== undefined) return;
+  throw new UsageError({
+    what: "the checkpoint does not say what to evaluate on",
+    where,
+    expected: "--data_dir or --eval_data_dir",
+    found: "neither",
+    safe: "Nothing was written",
+  });
 }
 
 /** The run's own data, with changes given; or other data, of which nothing is known but what is given. */

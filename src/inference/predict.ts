@@ -19,6 +19,7 @@ import type { OrientationRule } from "../data/pictures/orientation.js";
 import { decodingThreads, readPictures } from "../data/pictures/render.js";
 import { wordsOf } from "../prepare/imagenet/challenge-classes.js";
 import type { CheckpointState, ModelDescription } from "../run/checkpoint-state.js";
+import type { FetchingEvent } from "../run/events.js";
 import type { TuningMessage } from "../run/tuning.js";
 import { findNetwork, type WeightsOrigin } from "../weights/find-network.js";
 import { imagesOf, type LoadedNetwork, loadNetwork, pictureAlone, pictureBatches } from "./evaluate.js";
@@ -108,16 +109,20 @@ export interface PredictorOptions {
   readonly onBatch?: (pictures: number) => void;
 }
 
+/** What is told while weights are opened. */
+export type OpeningEvent = TuningMessage | FetchingEvent;
+
 /**
- * Loads a network for prediction: a run's folder (its `best/`), a folder in it, or weights from elsewhere that are read.
- * `report` hears of its tuning, where `given.autotune` asks for one.
+ * Loads a network for prediction: a run's folder (its `best/`), a folder in it, weights from elsewhere that are read, or weights
+ * by name, `imagenet`, which are fetched the first time unless `given.offline`.
+ * `report` hears of that, and of its tuning, where `given.autotune` asks for one.
  *
  * @throws CheckpointError
  */
 export async function openPredictor(
   checkpointPath: string,
   asked: GivenSettings = {},
-  report?: (event: TuningMessage) => void,
+  report?: (event: OpeningEvent) => void,
   { max_wait = 2, onBatch }: PredictorOptions = {},
 ): Promise<Predictor> {
   if (!(max_wait >= 0 && max_wait <= LONGEST_WAIT)) {
@@ -129,7 +134,8 @@ export async function openPredictor(
     });
   }
   const given = readCall(asked, "openPredictor", [...settingsOf("predict"), "variant"]);
-  const found = await findNetwork(checkpointPath, { variant: given.variant });
+  const { variant, offline } = given;
+  const found = await findNetwork(checkpointPath, { variant, offline, report });
   const { model: recorded, weights, checkpoint, path, passedOver, origin } = found;
   const model = {
     ...recorded,

@@ -10,8 +10,8 @@
 
 import type { OverlayOptions } from "sharp";
 
+import { endOf } from "../core/columns.js";
 import { DataError } from "../core/error.js";
-import { printable } from "../core/printable.js";
 import { Draws, permutation, streams } from "../core/random.js";
 import { loadSharp } from "../core/sharp.js";
 import {
@@ -26,8 +26,8 @@ import {
 import type { Dataset } from "../data/dataset.js";
 import { imageInfo } from "../data/pictures/image-info.js";
 import { turnObjects, turnSize } from "../data/pictures/orientation.js";
-import { orientationOf, type Picture, renderInto, sharpPixels } from "../data/pictures/render.js";
-import { shrunk } from "../data/pictures/shrink.js";
+import { orientationOf, type Picture, renderInto } from "../data/pictures/render.js";
+import { drawSheet, escapeMarkup, fit, fitted, TILE } from "./sheet-tile.js";
 
 export interface SheetOptions {
   readonly augmentation: Augmentation;
@@ -122,16 +122,7 @@ export async function sheetPng(rows: readonly SheetRow[], options: SheetOptions)
     }
     above.push(`<g transform="translate(${left} ${top})">${overlaySvg(row)}${frameSvg(row)}</g>`);
   }
-  const svg = (content: readonly string[]): Buffer =>
-    Buffer.from(
-      `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" ` +
-        `font-family="DejaVu Sans, Liberation Sans, Arial, Helvetica, sans-serif">${content.join("")}</svg>`,
-    );
-  return loadSharp()({ create: { width, height, channels: 3, background: "#e9ebee" } })
-    .composite([{ input: svg(drawing), left: 0, top: 0 }, ...layers, { input: svg(above), left: 0, top: 0 }])
-    .withExif({ IFD0: { Software: SHEET_MARK } })
-    .png({ compressionLevel: 7 })
-    .toBuffer();
+  return drawSheet({ width, height }, SHEET_MARK, drawing, layers, above);
 }
 
 /** The sheet as one HTML file that loads nothing and runs nothing. */
@@ -209,7 +200,7 @@ async function sheetRow(dataset: Dataset, sample: number, options: SheetOptions)
     for (let epoch = options.epoch; epoch < options.epoch + (varied ? LOOKS : 1); epoch++) {
       looks.push(await lookAt(source, name, sample, epoch, options));
     }
-    return { ...known, width, height, boxes, looks, fitted: await fitted(source, width, height) };
+    return { ...known, width, height, boxes, looks, fitted: await fitted(source, { width, height }) };
   } catch (error) {
     if (!(error instanceof DataError)) throw error;
     return { ...known, problem: error.problem.what };
@@ -266,7 +257,6 @@ function seenPart({ box, resized, window, size }: Transform): Box {
   return { x: box.x + window.x * x, y: box.y + window.y * y, width: size * x, height: size * y };
 }
 
-const TILE = 168;
 const GAP = 8;
 const MARGIN = 20;
 const HEADER = 76;
@@ -291,24 +281,6 @@ function cardWidth(rows: readonly SheetRow[]): number {
 
 function tileX(tile: number): number {
   return tile * (TILE + GAP);
-}
-
-/** Where the picture lies in its tile: scaled to touch the sides, centred. */
-function fit({ width, height }: Pick<Box, "width" | "height">): Box {
-  const scale = TILE / Math.max(width, height);
-  const side = (length: number): number => Math.min(TILE, Math.max(1, Math.round(length * scale)));
-  const [w, h] = [side(width), side(height)];
-  return { x: Math.floor((TILE - w) / 2), y: Math.floor((TILE - h) / 2), width: w, height: h };
-}
-
-async function fitted(source: Picture, width: number, height: number): Promise<Uint8Array> {
-  const place = fit({ width, height });
-  const kernel = width < TILE ? "nearest" : "lanczos3";
-  const image =
-    source.kind === "pixels"
-      ? sharpPixels(source).resize(place.width, place.height, { fit: "fill", kernel }).toColourspace("srgb")
-      : await shrunk(source, "", place, kernel);
-  return image.jpeg({ quality: 92 }).toBuffer();
 }
 
 /** The network's input at the size of a tile; a smaller one shows its pixels. */
@@ -367,7 +339,7 @@ function frameSvg({ looks }: SheetSample): string {
 
 function captionSvg(row: SheetRow, left: number, top: number, width: number): string {
   const line = (y: number, style: string, text: string, perCharacter: number): string =>
-    `<text x="${left}" y="${top + y}" ${style}>${escapeMarkup(shorten(text, Math.floor(width / perCharacter)))}</text>`;
+    `<text x="${left}" y="${top + y}" ${style}>${escapeMarkup(endOf(text, Math.floor(width / perCharacter)))}</text>`;
   const problem =
     "problem" in row ? line(TILE / 2, `font-size="12" fill="#b3261e"`, `not shown: ${row.problem}`, 6.6) : "";
   return (
@@ -420,15 +392,4 @@ function describe({ epoch, crop, flip, shift, grayscale }: Look): string {
     ...(shift.some((value) => value !== 0) ? ["colour shifted"] : []),
     ...(grayscale ? ["grayscale"] : []),
   ].join(", ");
-}
-
-/** The end of a path says more than its beginning. */
-function shorten(text: string, length: number): string {
-  const characters = [...text];
-  return characters.length <= length ? text : `…${characters.slice(characters.length - length + 1).join("")}`;
-}
-
-/** Text for XML and HTML; what XML cannot hold, and what turns the direction of text, becomes visible. */
-function escapeMarkup(text: string): string {
-  return printable(text).replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
 }

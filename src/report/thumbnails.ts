@@ -2,10 +2,9 @@
 
 import { DataError } from "../core/error.js";
 import { type Dataset, upright } from "../data/dataset.js";
-import { imageInfo } from "../data/pictures/image-info.js";
-import { turnSize } from "../data/pictures/orientation.js";
-import { orientationOf, type Picture, sharpPixels } from "../data/pictures/render.js";
+import { sharpPixels } from "../data/pictures/render.js";
 import { shrunk } from "../data/pictures/shrink.js";
+import { seenSize } from "../prepare/sheet-tile.js";
 import type { ModelDescription } from "../run/checkpoint-state.js";
 
 /** The longer side, in pixels. */
@@ -40,7 +39,7 @@ async function thumbnail(set: Dataset, sample: number): Promise<Buffer | undefin
   const name = set.name(sample);
   try {
     const source = await set.read(sample);
-    const size = fitted(sizeOf(source, name));
+    const size = fitted(seenSize(source, name));
     const kernel = size.isEnlarged ? "nearest" : "lanczos3";
     const image =
       source.kind === "pixels"
@@ -51,12 +50,6 @@ async function thumbnail(set: Dataset, sample: number): Promise<Buffer | undefin
     if (error instanceof DataError) return undefined;
     throw error;
   }
-}
-
-function sizeOf(source: Picture, name: string): { readonly width: number; readonly height: number } {
-  if (source.kind === "pixels") return source;
-  const info = imageInfo(source.bytes, name);
-  return turnSize(info, orientationOf(source, info));
 }
 
 /** As large as goes into the side; small pictures by whole multiples, so that their pixels are seen. */

@@ -210,6 +210,7 @@ export const settings = {
       aliases: ["from"],
     }),
     offline: flag({
+      commands: all,
       help: "weights that are named are never fetched, only taken from where they were kept",
       default: false,
       source: "they are fetched once",

@@ -49,6 +49,7 @@ export class Evaluations {
         : []),
       { name: "parameters" as const, weights: { parameters, statistics } },
     ];
+    this.journal.emit({ event: "evaluating", done: 0, images: data.validation.size });
     const scored = await score(
       evaluation,
       data.validation,

@@ -12,10 +12,11 @@ import { setTimeout } from "node:timers/promises";
 
 import type { Dispatcher } from "undici";
 
-import { CheckpointError, errorCode, type Problem, ResourceError, RiffleError } from "../core/error.js";
+import { CheckpointError, type Problem, ResourceError } from "../core/error.js";
+import { bytesOf, type Connection, connectionFor, headerOf, HttpFailure } from "../core/http.js";
 import { shellWord } from "../core/printable.js";
+import { withoutPassword } from "../core/proxy.js";
 import { PartialFile, type PartialNote } from "./partial-file.js";
-import { proxyFor, withoutPassword } from "./proxy.js";
 
 export interface Wanted {
   readonly url: string;
@@ -56,20 +57,13 @@ export async function download(
   signal?: AbortSignal,
   patience: Patience = USUAL,
 ): Promise<Downloaded> {
-  const proxy = proxyFor(wanted.url);
-  // Loaded for those only who fetch.
-  const { Agent, ProxyAgent, request } = await import("undici");
-  const { silence } = patience;
-  const times = { headersTimeout: silence, bodyTimeout: silence, connect: { timeout: silence } };
-  const dispatcher = proxy === undefined ? new Agent(times) : new ProxyAgent({ ...times, uri: proxy.href });
+  const connection = await connectionFor(wanted.url, { silence: patience.silence, signal });
   const partial = await PartialFile.begin(wanted.path);
-  const ask: Ask = (url, headers) =>
-    request(url, { dispatcher, headers, ...(signal === undefined ? {} : { signal }) });
   try {
     // Bytes of two commands that make no whole may be the first one's fault, so the second is not judged by them.
     let isMixed = partial.bytes > 0;
     for (;;) {
-      await fetchRest(partial, wanted, ask, watch, signal, patience);
+      await fetchRest(partial, wanted, connection, watch, signal, patience);
       const sha256 = await partial.sha256();
       if (sha256.startsWith(wanted.sha256)) {
         const { bytes } = partial;
@@ -83,24 +77,10 @@ export async function download(
   } catch (error) {
     if (error instanceof CheckpointError) await partial.discard();
     else await partial.keep();
-    if (error instanceof Failure) throw unfetched(wanted, error, partial.bytes, proxy);
+    if (error instanceof HttpFailure) throw unfetched(wanted, error, partial.bytes, connection.proxy);
     throw error;
   } finally {
-    await dispatcher.destroy().catch(() => undefined);
-  }
-}
-
-type Ask = (url: string, headers: Readonly<Record<string, string>>) => Promise<Dispatcher.ResponseData>;
-
-/** Why no more came. */
-class Failure extends Error {
-  constructor(
-    message: string,
-    /** Whether another connection may do better. */
-    readonly isPassing: boolean,
-    cause?: unknown,
-  ) {
-    super(message, { cause });
+    await connection.close();
   }
 }
 
@@ -108,7 +88,7 @@ class Failure extends Error {
 async function fetchRest(
   partial: PartialFile,
   wanted: Wanted,
-  ask: Ask,
+  connection: Connection,
   watch: (done: number, total: number) => void,
   signal: AbortSignal | undefined,
   { tries, pause }: Patience,
@@ -116,11 +96,11 @@ async function fetchRest(
   for (let tried = 1; ; tried++) {
     try {
       signal?.throwIfAborted();
-      await fetchOnce(partial, wanted, ask, watch);
+      await fetchOnce(partial, wanted, connection, watch);
       return;
     } catch (error) {
       signal?.throwIfAborted();
-      if (!(error instanceof Failure) || !error.isPassing || tried >= tries) throw error;
+      if (!(error instanceof HttpFailure) || !error.isPassing || tried >= tries) throw error;
       await setTimeout(pause * 2 ** (tried - 1), undefined, signal === undefined ? {} : { signal }).catch(
         () => undefined,
       );
@@ -131,13 +111,13 @@ async function fetchRest(
 async function fetchOnce(
   partial: PartialFile,
   wanted: Wanted,
-  ask: Ask,
+  connection: Connection,
   watch: (done: number, total: number) => void,
 ): Promise<void> {
   const { note } = partial;
   const goesOn = partial.bytes > 0 && note?.url === wanted.url && note.validator !== undefined;
   if (goesOn && partial.bytes === note.total) return;
-  const { statusCode, headers, body } = await answerOf(ask, wanted.url, {
+  const { statusCode, headers, body } = await connection.get(wanted.url, {
     // Compressed bytes would have another length and no beginning to go on with.
     "accept-encoding": "identity",
     ...(goesOn ? { range: `bytes=${partial.bytes}-`, "if-range": note.validator as string } : {}),
@@ -147,64 +127,33 @@ async function fetchOnce(
       const found = headerOf(headers, "content-range");
       if (!continues(found, partial.bytes, note)) {
         await partial.restart();
-        throw new Failure(`the server went on elsewhere than asked: ${found ?? "no Content-Range"}`, true);
+        throw new HttpFailure(
+          `the server went on elsewhere than asked: ${found ?? "no Content-Range"}`,
+          true,
+        );
       }
     } else if (statusCode === 200) {
       await partial.restart(noteOf(headers, wanted.url));
     } else {
       // A beginning that the server has no end to is of no use.
       if (statusCode === 416) await partial.restart();
-      throw new Failure(`the server answered ${statusCode}`, isPassingStatus(statusCode));
+      throw new HttpFailure(`the server answered ${statusCode}`, isPassingStatus(statusCode));
     }
     const { total } = partial.note ?? {};
     if (total !== undefined && total > 2 * wanted.bytes) throw tooLong(`${total} bytes`, wanted);
     const encoding = headerOf(headers, "content-encoding") ?? "identity";
-    if (encoding !== "identity") throw new Failure(`the server sent it in the encoding ${encoding}`, false);
-    const pieces = body[Symbol.asyncIterator]() as AsyncIterator<Uint8Array>;
-    for (;;) {
-      const next = await overNetwork(() => pieces.next());
-      if (next.done === true) break;
-      if (partial.bytes + next.value.length > 2 * wanted.bytes) throw tooLong("more", wanted);
-      await partial.write(next.value);
+    if (encoding !== "identity")
+      throw new HttpFailure(`the server sent it in the encoding ${encoding}`, false);
+    for await (const piece of bytesOf(body)) {
+      if (partial.bytes + piece.length > 2 * wanted.bytes) throw tooLong("more", wanted);
+      await partial.write(piece);
       watch(partial.bytes, total ?? Math.max(wanted.bytes, partial.bytes));
     }
     if (total !== undefined && partial.bytes < total)
-      throw new Failure(`the connection ended after ${partial.bytes} of ${total} bytes`, true);
+      throw new HttpFailure(`the connection ended after ${partial.bytes} of ${total} bytes`, true);
   } finally {
     body.destroy();
   }
-}
-
-/** Follows redirects, never from an encrypted connection to a plain one. */
-async function answerOf(
-  ask: Ask,
-  address: string,
-  headers: Readonly<Record<string, string>>,
-): Promise<Dispatcher.ResponseData> {
-  let url = address;
-  for (let followed = 0; ; followed++) {
-    const answer = await overNetwork(() => ask(url, headers));
-    // It may break off before anybody reads it, which the first read tells then.
-    answer.body.on("error", () => undefined);
-    const to = headerOf(answer.headers, "location");
-    if (![301, 302, 303, 307, 308].includes(answer.statusCode) || to === undefined) return answer;
-    answer.body.destroy();
-    const next = URL.canParse(to, url) ? new URL(to, url) : undefined;
-    const isAllowed =
-      next !== undefined &&
-      (next.protocol === "https:" || (next.protocol === "http:" && url.startsWith("http:")));
-    if (!isAllowed) throw new Failure(`the server sent on to ${to}, which is not followed`, false);
-    if (followed === MOST_REDIRECTS)
-      throw new Failure(`the server sent on more than ${MOST_REDIRECTS} times, last to ${to}`, false);
-    url = next.href;
-  }
-}
-
-const MOST_REDIRECTS = 5;
-
-function headerOf(headers: Dispatcher.ResponseData["headers"], name: string): string | undefined {
-  const value = headers[name];
-  return Array.isArray(value) ? value[0] : value;
 }
 
 /** A weak ETag is none to go on with (RFC 9110, 13.1.5). */
@@ -229,38 +178,9 @@ function isPassingStatus(status: number): boolean {
   return status >= 500 || [408, 416, 425, 429].includes(status);
 }
 
-function tooLong(found: string, { bytes }: Wanted): Failure {
-  return new Failure(`the server sends ${found}, where about ${Math.round(bytes)} bytes belong`, false);
+function tooLong(found: string, { bytes }: Wanted): HttpFailure {
+  return new HttpFailure(`the server sends ${found}, where about ${Math.round(bytes)} bytes belong`, false);
 }
-
-/** What the network refuses becomes a Failure; all else is passed on. */
-async function overNetwork<T>(work: () => Promise<T>): Promise<T> {
-  try {
-    return await work();
-  } catch (error) {
-    if (error instanceof RiffleError) throw error;
-    // Of several addresses that were tried the first one's error says most.
-    const [first] = error instanceof AggregateError ? (error.errors as unknown[]) : [error];
-    const code = errorCode(first) ?? errorCode(error) ?? "";
-    const words = first instanceof Error && first.message !== "" ? first.message : code;
-    throw new Failure(silences.has(code) ? "the server fell silent" : words, passing.has(code), error);
-  }
-}
-
-const silences: ReadonlySet<string> = new Set([
-  "UND_ERR_CONNECT_TIMEOUT",
-  "UND_ERR_HEADERS_TIMEOUT",
-  "UND_ERR_BODY_TIMEOUT",
-  "ETIMEDOUT",
-]);
-
-const passing: ReadonlySet<string> = new Set([
-  ...silences,
-  "UND_ERR_SOCKET",
-  "UND_ERR_RES_CONTENT_LENGTH_MISMATCH",
-  "ECONNRESET",
-  "EPIPE",
-]);
 
 /** The checksum tells it: nothing of these bytes is kept. */
 function otherBytes({ url, sha256, path }: Wanted, found: string, bytes: number): CheckpointError {
@@ -276,7 +196,7 @@ function otherBytes({ url, sha256, path }: Wanted, found: string, bytes: number)
 
 function unfetched(
   { url, path, bytes }: Wanted,
-  { message, cause }: Failure,
+  { message, cause }: HttpFailure,
   kept: number,
   proxy: URL | undefined,
 ): ResourceError {

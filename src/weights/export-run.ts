@@ -23,9 +23,10 @@ import type { Program } from "../program/program.js";
 import type { Checkpoint, CheckpointState } from "../run/checkpoint-state.js";
 import { loadTraining, loadWeights } from "../run/checkpoint-tensors.js";
 import { type FoundCheckpoint, meansOwn, readCheckpoint } from "../run/find-checkpoint.js";
-import { findNetwork } from "./find-network.js";
+import { findNetwork, type FindOptions } from "./find-network.js";
 import { inputInWords, metadataOf } from "./export-metadata.js";
 import { networkToOnnx, type OnnxInput } from "./network-to-onnx.js";
+import { publishedNamed } from "./published.js";
 import { exportTfCheckpoint, tfStateOf } from "./export-tf-checkpoint.js";
 import { writeWebFolder } from "./web-folder.js";
 import { importTfCheckpoint } from "./tf-checkpoint.js";
@@ -55,6 +56,10 @@ export interface ExportOptions {
   /** ONNX: what the graph takes; "normalised" when absent. */
   readonly input?: OnnxInput;
   readonly overwrite?: boolean;
+  /** Weights that are named are only taken from where they were kept. */
+  readonly offline?: boolean | undefined;
+  /** Hears of their coming. */
+  readonly report?: FindOptions["report"];
 }
 
 const exportOptions: NamesOf<ExportOptions> = {
@@ -64,6 +69,8 @@ const exportOptions: NamesOf<ExportOptions> = {
   keepBatchNorm: true,
   input: true,
   overwrite: true,
+  offline: true,
+  report: true,
 };
 
 export interface ExportResult {
@@ -90,21 +97,26 @@ interface TensorCheck {
 }
 
 /**
- * Exports the checkpoint that `path` means: a run's folder (its `best/`), or a folder in it; or weights from elsewhere.
+ * Exports the checkpoint that `path` means: a run's folder (its `best/`), or a folder in it; weights from elsewhere, or published
+ * weights by name.
  *
  * @throws CheckpointError, UsageError, ResourceError; then nothing stands under the output's name that did not before.
  */
 export async function exportRun(path: string, options: ExportOptions): Promise<ExportResult> {
   refuseUnknown(options, exportOptions, "exportRun");
+  const named = publishedNamed(path);
   const given = resolve(path);
-  const source = (await meansOwn(given))
+  const isOwn = named === undefined && (await meansOwn(given));
+  const source = isOwn
     ? await readCheckpoint(given, (found) => {
         refuseUnfit(found, options);
         return openSource(found, options);
       })
-    : await openForeign(given, options);
+    : await openForeign(named === undefined ? given : path, options);
   const { checkpoint } = source;
-  const output = resolve(options.output ?? defaultOutput(checkpoint, options.format));
+  // What is kept among the user's caches is no place for a file of the user's.
+  const stem = named === undefined ? checkpoint.path : named.name.replace("/", "-");
+  const output = resolve(options.output ?? defaultOutput(stem, options.format));
   if (options.format === "tf-checkpoint") return exportTf(checkpoint, output, options);
   await refuseOccupied(output, options);
   const { bytes, check } = await exportFile(source, output, options.format, options);
@@ -145,18 +157,20 @@ async function openSource(checkpoint: FoundCheckpoint, options: ExportOptions): 
 }
 
 /** Weights from elsewhere, as if they were a checkpoint of ours that holds nothing else. */
-async function openForeign(path: string, options: ExportOptions): Promise<Source> {
+async function openForeign(given: string, options: ExportOptions): Promise<Source> {
   if (options.format === "tf-checkpoint") {
     throw new UsageError({
       what: "a checkpoint of TensorFlow's is made of a run, and this is a file of weights",
-      where: path,
+      where: given,
       expected: "a run's folder",
       found: "a file",
       safe: "Nothing was written",
-      hint: `npx riffle-vision import ${shellWord(path)} --log_dir NEW, then npx riffle-vision export NEW --format tf-checkpoint`,
+      hint: `npx riffle-vision import ${shellWord(given)} --log_dir NEW, then npx riffle-vision export NEW --format tf-checkpoint`,
     });
   }
-  const { model, weights: values, step = 0, origin } = await findNetwork(path, { weights: options.weights });
+  const { weights: choice, offline, report } = options;
+  const found = await findNetwork(given, { weights: choice, offline, report });
+  const { path, model, weights: values, step = 0, origin } = found;
   const state: CheckpointState = {
     ...{ readme: "", format: "riffle-checkpoint", version: 1, kind: "weights", step, steps_per_epoch: 1 },
     ...{ evaluated_step: -1, scores: null, best: null, model, settings: {}, origins: {}, bytes: {} },
@@ -229,13 +243,13 @@ function refuseUnfit(
       path,
       "a folder step-N, which holds the weights as trained too",
       basename(path),
-      `riffle export ${dirname(path)}/step-N --weights raw`,
+      `npx riffle-vision export ${dirname(path)}/step-N --weights raw`,
     );
   }
 }
 
-/** runs/a/best becomes runs/a/best.onnx. */
-function defaultOutput({ path }: Checkpoint, format: ExportFormat): string {
+/** runs/a/best becomes runs/a/best.onnx, torchvision/1.0x torchvision-1.0x.onnx in the working directory. */
+function defaultOutput(stem: string, format: ExportFormat): string {
   const ending = {
     safetensors: ".safetensors",
     "safetensors-torchvision": ".torchvision.safetensors",
@@ -243,7 +257,7 @@ function defaultOutput({ path }: Checkpoint, format: ExportFormat): string {
     onnx: ".onnx",
     web: ".web",
   }[format];
-  return `${path}${ending}`;
+  return `${stem}${ending}`;
 }
 
 function summary({ path, state, passedOver }: FoundCheckpoint, format: ExportFormat) {

@@ -81,7 +81,7 @@ suite("names of published weights", () => {
     });
     assert.deepEqual(of("torchvision/2.0x", { eval_crop: 0.9 }), { variant: "torchvision", width: 2 });
     assert.equal(of("model_1p"), undefined);
-    assert.throws(() => of("imagenet", { width: 0.5 }), /--from torchvision\/0\.5x/);
+    assert.throws(() => of("imagenet", { width: 0.5 }), /that width: torchvision\/0\.5x/);
     assert.throws(() => of("imagenet", { variant: "tensorflow" }), /Leave --variant out/);
   });
 });

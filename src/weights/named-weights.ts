@@ -1,5 +1,6 @@
 /**
- * What `--init_from` and `--from` mean: a path, or the name of weights that others publish (published.ts), which are fetched
+ * What weights that are given mean, to train from (`--from`) and to use: a path, or the name of weights that others publish
+ * (published.ts), which are fetched
  * when they are first named, and only then, and kept among the user's caches.
  */
 
@@ -166,13 +167,13 @@ function refuseOtherNetwork(named: Published, given: GivenSettings): void {
     if (wanted === undefined || wanted === named[setting]) continue;
     throw new UsageError({
       what: `the weights are of another network than --${setting} asks for`,
-      where: `option --init_from, ${named.name}`,
+      where: named.name,
       expected: `${wanted}`,
       found: `${named[setting]}`,
       safe: "Nothing was fetched or written",
       hint:
         typeof wanted === "number"
-          ? `Take the weights of that width: --from torchvision/${wanted.toFixed(1)}x`
+          ? `Take the weights of that width: torchvision/${wanted.toFixed(1)}x`
           : `Leave --${setting} out: the weights say it`,
     });
   }

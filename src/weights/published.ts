@@ -1,6 +1,6 @@
 /**
- * Weights that others publish for everybody, each under a name that stands in for a path wherever training starts from
- * weights: torchvision's, trained on ImageNet.
+ * Weights that others publish for everybody, each under a name that stands in for a path wherever weights are used:
+ * torchvision's, trained on ImageNet.
  *
  * A file's name ends in the first digits of its SHA-256, as torch.hub checks them.
  *
@@ -46,6 +46,11 @@ export const publishedNames: readonly string[] = [
   ...Object.values(published).map(({ name }) => name),
 ];
 
+/** Whether that is a name, or would be one if torchvision had such weights; no path is meant then. */
+export function isPublishedName(given: string): boolean {
+  return given === "imagenet" || /^torchvision\//i.test(given);
+}
+
 /**
  * The published weights that a name stands for; undefined for a path.
  *
@@ -59,7 +64,7 @@ export function publishedNamed(given: string): Published | undefined {
   if (found !== undefined && /\d/.test(width)) return found;
   throw new UsageError({
     what: `torchvision publishes no weights called ${JSON.stringify(given)}`,
-    where: "option --init_from",
+    where: given,
     expected: publishedNames.join(", "),
     found: given,
     safe: "Nothing was fetched or written",

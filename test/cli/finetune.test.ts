@@ -10,16 +10,13 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
-import { PassThrough } from "node:stream";
 import { after, before, suite, test } from "node:test";
-import { setImmediate } from "node:timers/promises";
 
 import { weightsLines } from "../../src/cli/report-run.js";
-import { runRiffle } from "../../src/cli/riffle.js";
-import { openTerminal } from "../../src/cli/terminal.js";
 import { RiffleError } from "../../src/core/error.js";
 import { drawFolder } from "../../src/prepare/draw/draw-folder.js";
 import { type Published, published } from "../../src/weights/published.js";
+import { inProcess } from "../support/in-process.js";
 import { program } from "../support/paths.js";
 import { drawnWeights, scratch } from "../support/tiny-run.js";
 
@@ -38,19 +35,6 @@ function riffle(argv: readonly string[]): Promise<{ readonly code: number | null
   let stderr = "";
   child.stderr.setEncoding("utf8").on("data", (text: string) => (stderr += text));
   return new Promise((ended) => child.on("close", (code) => ended({ code, stderr })));
-}
-
-/** What a command line prints. @throws what the command throws */
-async function inProcess(
-  argv: readonly string[],
-): Promise<{ readonly stdout: string; readonly stderr: string }> {
-  const printed = { stdout: "", stderr: "" };
-  const stream = (name: keyof typeof printed): PassThrough =>
-    new PassThrough().setEncoding("utf8").on("data", (text: string) => (printed[name] += text));
-  const terminal = openTerminal(false, { stdout: stream("stdout"), stderr: stream("stderr") });
-  assert.equal(await runRiffle(argv, terminal), 0);
-  await setImmediate();
-  return printed;
 }
 
 suite("riffle finetune", () => {
@@ -125,7 +109,7 @@ suite("weights that are named", () => {
   test("are not fetched where something else is wrong, or with --offline", async () => {
     const { asked } = await serve(200);
     await refusedWith(4, /--offline keeps them from being fetched/, [photos, "--offline"]);
-    await refusedWith(2, /--from torchvision\/0\.5x/, [photos, "--width", "0.5"]);
+    await refusedWith(2, /that width: torchvision\/0\.5x/, [photos, "--width", "0.5"]);
     await refusedWith(2, /publishes no weights called/, [photos, "--from", "torchvision/3x"]);
     await refusedWith(2, /warm-up/, [photos, "--warmup_epochs", "9", "--max_epochs", "3"]);
     await refusedWith(3, /nowhere/, [join(folder, "nowhere")]);

@@ -8,8 +8,8 @@
  * Lower case counts before upper case. Source: curl(1), "Environment".
  */
 
-import { environment } from "../core/environment.js";
-import { UsageError } from "../core/error.js";
+import { environment } from "./environment.js";
+import { UsageError } from "./error.js";
 
 /** @throws UsageError for a proxy that is neither http nor https, such as SOCKS */
 export function proxyFor(address: string): URL | undefined {
