@@ -312,9 +312,9 @@ function heading(event: StartEvent): string[] {
 }
 
 /** The two steps of fine-tuning, where the first is made before the run's own. */
-function solvedLines(
-  { pictures, views, features, penalty, held_out }: SolvedClassifier,
-  { freeze, class_weights }: Settings,
+export function solvedLines(
+  { pictures, views, features, penalty, held_out, converged }: SolvedClassifier,
+  { freeze, class_weights }: Pick<Settings, "freeze" | "class_weights">,
 ): string[] {
   const each = `${count(pictures)} pictures x ${views} view${views === 1 ? "" : "s"}`;
   const weighed = class_weights === "balanced" ? ", all classes alike" : "";
@@ -322,10 +322,11 @@ function solvedLines(
     held_out === null
       ? ""
       : ` · ${percent(held_out.top1)} of ${count(held_out.pictures)} of them right when held out of it`;
+  const early = converged === false ? " (its iterations ended before the minimum was met)" : "";
   return [
     titled(
       "Step 1",
-      `classifier solved on ${each}, ${count(features)} features of the frozen network${weighed}, penalty ${penalty}${right}`,
+      `classifier solved on ${each}, ${count(features)} features of the frozen network${weighed}, penalty ${penalty}${early}${right}`,
     ),
     titled("Step 2", freeze ? "none: all other layers stay frozen" : "all layers, from there"),
   ];

@@ -29,6 +29,11 @@ const MOST_WORK = 1.5e8;
 /** The same of all folds at one penalty. */
 const MOST_HELD_WORK = 2e7;
 
+/** The same of all iterations at the penalty chosen, within these bounds. */
+const SOLVING_WORK = 1e10;
+const FEWEST_ITERATIONS = 500;
+const MOST_ITERATIONS = 5000;
+
 /** Below so many pictures a class, a part of a large set says less than all of it in training. */
 const FEWEST_A_CLASS = 5;
 
@@ -84,9 +89,7 @@ export async function solveClassifier(
   const { classes, bias } = program.steps.at(-1) as HeadStep;
   const found = await featuresOf(backend, backendOptions, program, weights, dataset, {
     ...options,
-    samples: Array.from({ length: sample.pictures }, (_, i) =>
-      Math.floor((i * dataset.size) / sample.pictures),
-    ),
+    samples: evenly(dataset.size, sample.pictures),
     views: sample.views,
     progress: (done, total) => progress?.("features", done, total),
   });
@@ -105,7 +108,7 @@ export async function solveClassifier(
   const held = heldOf(found, classes);
   const chosen = held === undefined ? undefined : await choosePenalty(rows, held, pause);
   const penalty = chosen?.penalty ?? USUAL_PENALTY;
-  const { solution } = await solve(rows, penalty, { pause });
+  const { solution, converged } = await solve(rows, penalty, { pause, most: iterationsFor(rows) });
   return {
     ...fold(solution, scaling, classes),
     says: {
@@ -113,9 +116,21 @@ export async function solveClassifier(
       views: sample.views,
       features: found.features,
       penalty,
+      converged,
       held_out: chosen === undefined ? null : { pictures: chosen.scored, top1: chosen.right },
     },
   };
+}
+
+/** So many of a set, spread over it. */
+export function evenly(size: number, pictures: number): number[] {
+  return Array.from({ length: pictures }, (_, i) => Math.floor((i * size) / pictures));
+}
+
+/** As many as take some ten seconds, of large rows at least as many as nearly always are enough. */
+function iterationsFor({ labels, features, classes }: Rows): number {
+  const work = labels.length * features * classes;
+  return Math.max(FEWEST_ITERATIONS, Math.min(MOST_ITERATIONS, Math.floor(SOLVING_WORK / work)));
 }
 
 /** Puts it where the program has its classifier. */

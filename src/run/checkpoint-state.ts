@@ -84,6 +84,8 @@ export interface SolvedClassifier {
   readonly penalty: number;
   /** Pictures of the training part that classifiers of other pictures were tried on, and the share that was right; null for none. */
   readonly held_out: { readonly pictures: number; readonly top1: number } | null;
+  /** Whether the solver came to the minimum before its iterations ended; absent in checkpoints of versions that did not say. */
+  readonly converged?: boolean | undefined;
 }
 
 export interface CheckpointState {
@@ -206,6 +208,7 @@ const stateSchema: z.ZodType<CheckpointState> = z.strictObject({
       features: z.int().positive(),
       penalty: z.number(),
       held_out: z.strictObject({ pictures: z.int().positive(), top1: z.number() }).nullable(),
+      converged: z.boolean().optional(),
     })
     .optional(),
   skipped: z.int().nonnegative().optional(),

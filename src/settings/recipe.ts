@@ -11,6 +11,8 @@ export interface Recipe {
   readonly values: GivenSettings;
   /** What differs for a set of few pictures; `values` holds for those that the recipe was tuned on, and for more. */
   readonly forFew?: (trainImages: number) => GivenSettings;
+  /** What differs where a new classifier is drawn and learnt by the steps. */
+  readonly forDrawn?: GivenSettings;
   /** Published numbers, kept to the letter: the rate does not follow another batch. */
   readonly keepsRate?: true;
 }
@@ -173,6 +175,7 @@ export const recipes: { readonly [K in RecipeName]: Recipe } = {
       epochs_between_evals: 1,
       save_checkpoints_steps: 200,
     },
+    forDrawn: { lr: 0.005, classifier_rate: 20, max_epochs: 15 },
     forFew: (images) => batchOfFew(images),
   },
 };

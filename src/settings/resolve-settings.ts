@@ -36,16 +36,19 @@ export function usualRecipe(given: GivenSettings, trainImages: number): RecipeNa
  * recipe needs no second option. A rate that was not given follows the pictures of a step.
  *
  * @param ranks as many shards are made where their number is not given
+ * @param drawsClassifier whether steps have to learn from nothing a classifier that the weights do not have
  */
 export function resolveSettings(
   given: GivenSettings,
   trainImages: number,
   ofWeights: SettingsOfWeights = {},
   ranks = 1,
+  drawsClassifier = false,
 ): ResolvedSettings {
   const name: RecipeName = given.recipe ?? usualRecipe(given, trainImages);
-  const { values: usual, forFew } = recipes[name];
-  const recipe: GivenSettings = { ...usual, ...forFew?.(trainImages) };
+  const { values: usual, forFew, forDrawn } = recipes[name];
+  const ofSet = { ...usual, ...forFew?.(trainImages) };
+  const recipe: GivenSettings = drawsClassifier ? { ...ofSet, ...forDrawn } : ofSet;
   const weights: GivenSettings = name === "fine-tune" ? ofWeights : {};
   const values: Partial<Record<SettingName, unknown>> = {};
   const origins: Partial<Record<SettingName, Origin>> = {};
@@ -68,7 +71,8 @@ export function resolveSettings(
     values.augment = "tensorflow";
     origins.augment = "weights";
   }
-  if (origins.lr === "recipe") values.lr = recipeRate(name, values.batch_size as number, shards);
+  if (origins.lr === "recipe")
+    values.lr = recipeRate(name, recipe.lr ?? 0, values.batch_size as number, shards);
   if (origins.end_learning_rate === "recipe" && recipes[name].keepsRate === true) {
     values.end_learning_rate = neat(shards * (values.end_learning_rate as number));
   }
@@ -98,9 +102,9 @@ export function resolveSettings(
  * A recipe's rate for a step of this many pictures; one that is kept belongs to a batch, and is multiplied by the shards,
  * as its original did it: 0.5 for 8 devices.
  */
-function recipeRate(name: RecipeName, batch: number, shards: number): number {
+function recipeRate(name: RecipeName, lr: number, batch: number, shards: number): number {
   const { values, keepsRate } = recipes[name];
-  return keepsRate === true ? neat(shards * (values.lr ?? 0)) : rateAt(batch * shards, values);
+  return keepsRate === true ? neat(shards * lr) : rateAt(batch * shards, { ...values, lr });
 }
 
 /** What a rate was before it followed the pictures of a step. */
@@ -111,10 +115,12 @@ export interface ScaledRate {
 
 /** The recipe's own rate and batch, where the run's rate was made from them for another step; else null. */
 export function scaledRate({ settings: s, origins }: ResolvedSettings): ScaledRate | null {
-  const { lr = 0, batch_size = 0 } = recipes[s.recipe].values;
-  if (origins.lr !== "recipe" || s.lr === lr || s.lr !== recipeRate(s.recipe, s.batch_size, s.shards))
-    return null;
-  return { lr, batch_size };
+  const { values, forDrawn } = recipes[s.recipe];
+  const { lr = 0, batch_size = 0 } = values;
+  const own = [lr, forDrawn?.lr ?? lr].find(
+    (rate) => s.lr === recipeRate(s.recipe, rate, s.batch_size, s.shards),
+  );
+  return origins.lr !== "recipe" || own === undefined || own === s.lr ? null : { lr: own, batch_size };
 }
 
 /** What is said of a published rate that is kept at another batch than its own. */

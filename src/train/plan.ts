@@ -43,6 +43,7 @@ import {
   withCache,
 } from "../run/run-data.js";
 import { readSettings } from "../settings/read-settings.js";
+import { recipes } from "../settings/recipe.js";
 import { parseSteps, rangeWords } from "../settings/step-list.js";
 import {
   type GivenSettings,
@@ -119,10 +120,12 @@ export async function planRun(
   try {
     if (!isResumed(checked)) await firstAhead(ranks, "weights", () => provideWeights(given, report, signal));
     if (isResumed(checked)) checkDrawn(split, data.record, checked.checkpoint.path);
-    const plan = isResumed(checked)
+    const begun = isResumed(checked)
       ? planResumed(checked, runDir, data)
       : planNew(checked, runDir, data, size);
-    const { solves, warnings } = plan.checkpoint === undefined ? await solvesOf(plan) : { warnings: [] };
+    const { solves, drawn, warnings } =
+      begun.checkpoint === undefined ? await solvesOf(begun) : { warnings: [] };
+    const plan = drawn === true ? planNew(checked, runDir, data, size, true) : begun;
     const isSolved = (solves ?? plan.checkpoint?.state.solved) !== undefined;
     const length = runLength(plan.settings, data.train.size, isSolved);
     const content = plan.settings.synthetic ? undefined : await contentOf(data.train);
@@ -151,18 +154,24 @@ export async function planRun(
 type Decided = Omit<Plan, "length" | "ranks" | "shards" | "unreadable" | "content" | "solves">;
 
 /**
- * Of a new run: whether its classifier is to be solved, and on what of the pictures.
+ * Of a new run: whether its classifier is to be solved, and on what of the pictures; or whether steps have to learn one that the
+ * weights do not have.
  *
  * @throws CheckpointError where the weights do not fit, UsageError where a setting needs what is not solved
  */
-async function solvesOf(plan: Decided): Promise<{ readonly solves?: Sample; readonly warnings: string[] }> {
+async function solvesOf(
+  plan: Decided,
+): Promise<{ readonly solves?: Sample; readonly drawn?: boolean; readonly warnings: string[] }> {
   const { settings, data, model } = plan;
-  if (!settings.solve_classifier || settings.init_from === undefined) return { warnings: [] };
+  const { forDrawn } = recipes[settings.recipe];
+  const isOfInterest = settings.solve_classifier || forDrawn !== undefined;
+  if (settings.init_from === undefined || !isOfInterest) return { warnings: [] };
   const { network } = programsOf(plan);
   const program = compile(network, { batch: 1, imageSize: network.smallestImage, mode: "infer" });
   const isNew = (await fillState(emptyState(program), plan, program)).drawsClassifier;
   const features = program.steps.at(-1)?.inputs.length ?? 0;
-  const solves = isNew ? sampleOf(data.train.size, model.classes, features) : undefined;
+  const isAsked = isNew && settings.solve_classifier;
+  const solves = isAsked ? sampleOf(data.train.size, model.classes, features) : undefined;
   if (solves !== undefined) return { solves, warnings: [] };
   if (settings.class_weights !== "none") {
     throw new UsageError({
@@ -175,8 +184,10 @@ async function solvesOf(plan: Decided): Promise<{ readonly solves?: Sample; read
       safe: "Nothing was trained",
     });
   }
-  const many = `the classifier of ${model.classes} classes starts from the seed and is learnt by the steps: so many are not solved for; steps that learn it from nothing want --classifier_rate 100 --lr 0.005 --max_epochs 15 --batch_norm batch`;
-  return { warnings: isNew ? [many] : [] };
+  if (!isNew || forDrawn === undefined) return { warnings: [] };
+  const why = isAsked ? `${model.classes} classes are too many to solve it for` : "it is not to be solved";
+  const what = `the classifier starts from the seed, for ${why}: where they are not given, rate and epochs are those of a classifier that steps have to learn`;
+  return { drawn: true, warnings: [what] };
 }
 
 /** Of as many processes as were started; a resumed run may have had others. @throws UsageError */
@@ -314,8 +325,9 @@ function planNew(
   runDir: string,
   data: RunData,
   ranks: number,
+  drawsClassifier = false,
 ): Decided {
-  const resolved = resolveSettings(given, data.train.size, ofWeights, ranks);
+  const resolved = resolveSettings(given, data.train.size, ofWeights, ranks, drawsClassifier);
   const { variant, width, image_size, num_classes, augment, eval_resize, eval_crop } = resolved.settings;
   const found = data.classes.length;
   if (num_classes !== undefined && num_classes < found) {

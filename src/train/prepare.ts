@@ -17,13 +17,14 @@ import { evaluationDecodings } from "../data/pictures/augment.js";
 import { onFirst } from "../distributed/duties.js";
 import {
   type ClassifierOptions,
+  evenly,
   type NewClassifier,
   place,
-  type Sample,
   solveClassifier,
   solvingMemory,
 } from "../finetune/classifier.js";
-import { featureProgram, LAST_MAP } from "../finetune/features.js";
+import { featureProgram, featuresOf, LAST_MAP } from "../finetune/features.js";
+import { measureStatistics, type MeasureOptions, statisticsFit } from "../finetune/moving-statistics.js";
 import { badImageLimit } from "../run/run-data.js";
 import { augmentationOf } from "../settings/augmentation.js";
 import { isClassifier } from "../weights/match.js";
@@ -110,14 +111,12 @@ export async function prepare(
     });
   const [program] = programs as [Program];
   // Before the run has its memory.
-  const classifier =
-    plan.solves === undefined
-      ? undefined
-      : await newClassifier(plan, plan.solves, backend, options, network, { report, signal });
+  const { measured, classifier } = await beginning(plan, backend, options, network, { report, signal });
   const run = load(program);
   try {
     const state = await run.readState();
     const { warnings } = await fillState(state, plan, program);
+    if (measured?.statistics !== undefined) state.statistics.set(measured.statistics);
     if (classifier !== undefined) {
       place(classifier, program, state.parameters);
       state.averages.set(state.parameters);
@@ -140,7 +139,7 @@ export async function prepare(
       memory: memory(programOf(settings.batch_size), loop),
       standing: { step, evaluated_step, scores, best, skipped, ...standingOf(lossScale) },
       solved: classifier?.says ?? checkpoint?.state.solved,
-      warnings: [...plan.warnings, ...warnings],
+      warnings: [...plan.warnings, ...warnings, ...(measured === undefined ? [] : [measured.says])],
       async grow(imageSize): Promise<void> {
         const grown = programs.find((each) => each.imageSize === imageSize);
         if (grown === undefined) throw new Error(`no program was made for ${imageSize} px`);
@@ -161,10 +160,16 @@ export async function prepare(
   }
 }
 
-/** Solved by the first rank for all; each has the pictures, but the numbers are the first one's. */
-async function newClassifier(
+/** What a run from weights has in place of some of them. */
+interface Beginning {
+  /** Where the weights' own moving statistics do not fit them; those measured, where they could be, and what to say of it. */
+  readonly measured?: { readonly statistics?: Float32Array | undefined; readonly says: string };
+  readonly classifier?: NewClassifier;
+}
+
+/** Made by the first rank for all; each has the pictures, but the numbers are the first one's. */
+async function beginning(
   plan: Plan,
-  sample: Sample,
   backend: Backend,
   options: BackendOptions,
   network: Network,
@@ -175,33 +180,98 @@ async function newClassifier(
     readonly report: (event: PreparingEvent) => void;
     readonly signal: AbortSignal | undefined;
   },
-): Promise<NewClassifier> {
-  const { settings, model, data } = plan;
+): Promise<Beginning> {
+  const { settings, model, data, solves } = plan;
+  const usesMoving = solves !== undefined || settings.freeze || settings.batch_norm === "moving";
+  if (plan.checkpoint !== undefined || settings.init_from === undefined || !usesMoving) return {};
   const program = featureProgram(network, model.image_size);
+  const looking = {
+    imageSize: model.image_size,
+    augmentation: augmentationOf({ ...settings, eval_resize: model.eval_resize }),
+    seed: settings.seed,
+    maxBadImages: badImageLimit(settings),
+    known: plan.unreadable.train,
+    signal,
+  };
+  const resize = { ...evaluationDecodings[model.pipeline], shorterSide: model.eval_resize };
   const begun = performance.now();
   const progress: ClassifierOptions["progress"] = (what, done, total) => {
     const speed = what === "solving" ? 0 : done / Math.max((performance.now() - begun) / 1000, 1e-3);
     const seconds_left = speed > 0 ? (total - done) / speed : 0;
     report({ event: "preparing", what, done, total, images_per_second: speed, seconds_left });
   };
-  const made = await onFirst(plan.ranks, "classifier", async () => {
+  const made = await onFirst(plan.ranks, "beginning", async () => {
     const state = emptyState(program);
     await fillState(state, plan, program);
-    const { weight, bias, says } = await solveClassifier(backend, options, program, state, data.train, {
-      sample,
-      balanced: settings.class_weights === "balanced",
-      imageSize: model.image_size,
-      resize: { ...evaluationDecodings[model.pipeline], shorterSide: model.eval_resize },
-      augmentation: augmentationOf({ ...settings, eval_resize: model.eval_resize }),
-      seed: settings.seed,
-      maxBadImages: badImageLimit(settings),
-      known: plan.unreadable.train,
-      signal,
-      progress,
+    const some = await featuresOf(backend, options, program, state, data.train, {
+      ...looking,
+      resize,
+      samples: evenly(data.train.size, Math.min(data.train.size, LOOKED_AT)),
+      views: 1,
     });
-    return { weight: Array.from(weight), bias: Array.from(bias), says };
+    const fits = statisticsFit(program, state, some);
+    const statistics = fits ? undefined : await measuredFor(plan, backend, options, network, looking);
+    if (statistics !== undefined) state.statistics.set(statistics);
+    const classifier =
+      solves === undefined
+        ? undefined
+        : await solveClassifier(backend, options, program, state, data.train, {
+            ...looking,
+            resize,
+            sample: solves,
+            balanced: settings.class_weights === "balanced",
+            progress,
+          });
+    return {
+      fits,
+      statistics: statistics && Array.from(statistics),
+      classifier: classifier && {
+        ...classifier,
+        weight: Array.from(classifier.weight),
+        bias: Array.from(classifier.bias),
+      },
+    };
   });
-  return { ...made, weight: Float32Array.from(made.weight), bias: Float32Array.from(made.bias) };
+  const { fits, statistics, classifier } = made;
+  const unfit = `the moving statistics of batch norms in ${settings.init_from} do not fit its weights`;
+  const says =
+    statistics === undefined
+      ? `${unfit}, and on the training pictures none could be measured that are finite`
+      : `${unfit}: they were measured anew, on training pictures; weights of so few steps may learn better with --batch_norm batch`;
+  return {
+    ...(fits ? {} : { measured: { statistics: statistics && Float32Array.from(statistics), says } }),
+    ...(classifier && {
+      classifier: {
+        ...classifier,
+        weight: Float32Array.from(classifier.weight),
+        bias: Float32Array.from(classifier.bias),
+      },
+    }),
+  };
+}
+
+/** Pictures by whose features the statistics are judged. */
+const LOOKED_AT = 32;
+
+/** In steps whose memory was foreseen for the run's own; where it is frozen, for far less. */
+const MOST_MEASURED_AT_ONCE = { frozen: 8, free: 32 };
+
+async function measuredFor(
+  plan: Plan,
+  backend: Backend,
+  options: BackendOptions,
+  network: Network,
+  looking: Omit<MeasureOptions, "batch">,
+): Promise<Float32Array | undefined> {
+  const { settings, data } = plan;
+  const { frozen, free } = MOST_MEASURED_AT_ONCE;
+  const batch = Math.min(settings.batch_size, settings.freeze ? frozen : free, data.train.size);
+  const parametersOf = async (program: Program): Promise<Float32Array> => {
+    const state = emptyState(program);
+    await fillState(state, plan, program);
+    return state.parameters;
+  };
+  return measureStatistics(backend, options, network, parametersOf, data.train, { ...looking, batch });
 }
 
 /** As the checkpoint left it, where the loss was scaled the same way. */

@@ -10,6 +10,9 @@ import { before, suite, test } from "node:test";
 
 import type { StartEvent, TrainEvent } from "../../src/run/events.js";
 import type { GivenSettings } from "../../src/settings/settings.js";
+import { recipes } from "../../src/settings/recipe.js";
+import { rateAt } from "../../src/settings/resolve-settings.js";
+import { solvedLines } from "../../src/cli/report-run.js";
 import { UsageError } from "../../src/core/error.js";
 import { drawFolder } from "../../src/prepare/draw/draw-folder.js";
 import { openCheckpoint } from "../../src/run/checkpoint.js";
@@ -67,6 +70,11 @@ suite("a classifier that the weights do not have", () => {
     const { solved } = startOf(events);
     assert.deepEqual([solved?.pictures, solved?.views, solved?.features], [20, 4, 1024]);
     assert.equal(solved?.held_out?.pictures, 20);
+    assert.equal(solved.converged, true);
+    const said = (converged?: boolean): string =>
+      solvedLines({ ...solved, converged }, { freeze: false, class_weights: "none" }).join();
+    assert.match(said(false), /penalty [\d.]+ \(its iterations ended before the minimum was met\)/);
+    for (const whole of [true, undefined]) assert.match(said(whole), /penalty [\d.]+ · /);
     const [first] = scoresOf(events) as [number, string, number, number][];
     assert.equal(first?.[0], 0);
     const { parameters, averages } = await stateAt(join(result.run, "step-0"));
@@ -100,10 +108,28 @@ suite("a classifier that the weights do not have", () => {
     await trainAndWatch({ ...settings, max_train_steps: 1 });
   });
 
-  test("is drawn where it is not to be solved, and a known one is taken over", async () => {
+  test("is drawn where it is not to be solved or too large, learnt at rates for that, and a known one is taken over", async () => {
     const drawn = await trainAndWatch(given({ solve_classifier: false, max_train_steps: 1 }));
+    const many = { num_classes: 4000, train_dataset_size: 40, do_checkpoint: false };
+    const tooMany = await trainAndWatch(given({ ...many, max_train_steps: 1 }));
     const known = await trainAndWatch(given({ init_from: drawn.result.run, max_train_steps: 1 }));
-    for (const { events } of [drawn, known]) assert.equal(startOf(events).solved, null);
+    const { values, forDrawn = {} } = recipes["fine-tune"];
+    const { batch_size = 0 } = values;
+    for (const [{ events }, { lr = 0, classifier_rate = 1 }, warning] of [
+      [drawn, forDrawn, /starts from the seed, for it is not to be solved: .* rate and epochs/],
+      [tooMany, forDrawn, /starts from the seed, for 4000 classes are too many to solve it for/],
+      [known, values, undefined],
+    ] as const) {
+      const { solved, settings, scaled_rate } = startOf(events);
+      assert.equal(solved, null);
+      assert.deepEqual(scaled_rate, { lr, batch_size });
+      const expected = [rateAt(8, { lr, batch_size }), classifier_rate];
+      assert.deepEqual([settings["lr"], settings["classifier_rate"]], expected);
+      const warnings = events.flatMap((e) => (e.event === "warning" ? [e.what] : []));
+      const said = warnings.filter((what) => /^the classifier starts from the seed/.test(what));
+      assert.equal(said.length, warning === undefined ? 0 : 1);
+      if (warning !== undefined) assert.match(said[0] as string, warning);
+    }
   });
 
   test("is the first rank's on all of them", needsMpi("openmpi"), async () => {
