@@ -124,9 +124,10 @@ function findCompiler() {
   );
   console.error(
     process.platform === "darwin"
-      ? "  Install one with: xcode-select --install        then run npm ci again."
-      : "  Install one with: sudo apt-get install g++  (or: sudo dnf install gcc-c++)        then run npm ci again.",
+      ? "  Install one with: xcode-select --install"
+      : "  Install one with: sudo apt-get install g++  (or: sudo dnf install gcc-c++)",
   );
+  console.error("  Then give npm the same command again.");
   process.exit(1);
 }
 

@@ -1,31 +1,22 @@
 /** `riffle serve` as a process, asked over loopback: its answers are those of `riffle predict`, and it ends as it should. */
 
 import assert from "node:assert/strict";
-import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { writeFileSync } from "node:fs";
 import { type AddressInfo, connect, createServer } from "node:net";
 import { join } from "node:path";
-import { after, before, suite, test } from "node:test";
+import { before, suite, test } from "node:test";
 
 import { runRiffle } from "../../src/cli/riffle.js";
 import { openTerminal, type Stream } from "../../src/cli/terminal.js";
 import { RiffleError } from "../../src/core/error.js";
 import { predict, type Prediction } from "../../src/inference/predict.js";
 import { drawnPictures, oneStepRun, writePictures } from "../support/one-step-run.js";
-import { program } from "../support/paths.js";
+import { serve } from "../support/serve-child.js";
 import { scratch } from "../support/tiny-run.js";
 
-interface Served {
-  readonly child: ChildProcess;
-  readonly url: string;
-  readonly output: { stdout: string; stderr: string };
-  /** The exit code. */
-  readonly ended: Promise<number | null>;
-}
-
 const folder = scratch();
-const children: ChildProcess[] = [];
 let run: string;
 let pictures: Buffer[];
 let expected: Prediction["top"][];
@@ -36,27 +27,6 @@ before(async () => {
   const results = await predict(run, writePictures(folder, pictures), { top: 3 });
   expected = results.map((result) => (result as Prediction).top);
 });
-after(() => {
-  for (const child of children) child.kill("SIGKILL");
-});
-
-async function serve(...more: string[]): Promise<Served> {
-  const child = spawn(process.execPath, [program, "serve", run, "--port", "0", ...more], {
-    stdio: ["ignore", "pipe", "pipe"],
-  });
-  children.push(child);
-  const output = { stdout: "", stderr: "" };
-  child.stdout.setEncoding("utf8").on("data", (text: string) => (output.stdout += text));
-  child.stderr.setEncoding("utf8").on("data", (text: string) => (output.stderr += text));
-  const ended = once(child, "exit").then(([code]) => code as number | null);
-  const isUp = (async () => {
-    while (!/^Next /m.test(output.stdout) && !/"serving"/.test(output.stdout))
-      await once(child.stdout, "data");
-  })();
-  await Promise.race([isUp, ended.then((code) => assert.fail(`ended with ${code}: ${output.stderr}`))]);
-  const [, url = ""] = /(http:\/\/[^/]+)\//.exec(output.stdout) ?? [];
-  return { child, url, output, ended };
-}
 
 async function post(url: string, bytes: Buffer): Promise<Prediction["top"]> {
   const response = await fetch(`${url}/predict`, { method: "POST", body: new Uint8Array(bytes) });
@@ -67,6 +37,7 @@ async function post(url: string, bytes: Buffer): Promise<Prediction["top"]> {
 suite("riffle serve", () => {
   test("answers in batches with the bits of riffle predict, and told to stop in the middle of a request finishes it", async () => {
     const { child, url, output, ended } = await serve(
+      run,
       "--top",
       "3",
       "--max_wait",
@@ -110,7 +81,7 @@ suite("riffle serve", () => {
   test("takes the token of a file, and prints a curl command with it that works to the letter", async () => {
     const file = join(folder, "token.txt");
     writeFileSync(file, "a-token-of-20-letters\n");
-    const { child, url, output, ended } = await serve("--top", "3", "--token_file", file);
+    const { child, url, output, ended } = await serve(run, "--top", "3", "--token_file", file);
     assert.match(output.stdout, /\/#token=a-token-of-20-letters /);
     assert.equal((await fetch(`${url}/model`)).status, 401);
     const [, command = ""] = /^Next +(curl .*)$/m.exec(output.stdout) ?? [];
