@@ -16,6 +16,7 @@ import { originLines } from "../weights/find-network.js";
 import { type CliCommand, type Invocation, wholeNumber } from "./command.js";
 import { findFiles } from "./find-files.js";
 import { count, percent } from "./format.js";
+import { heatmapFolder, Heatmaps, heatmapsOption } from "./heatmaps.js";
 import { startProgress } from "./progress.js";
 import { orientationWords, preparing, titled } from "./report-run.js";
 import type { Terminal } from "./terminal.js";
@@ -38,6 +39,7 @@ export const predictCommand: CliCommand = {
         help: "a table of the results, too: file, classes and probabilities, error",
       },
       overwrite: { help: "replace a table that exists" },
+      heatmaps: heatmapsOption,
       logits: { help: "with --json, the network's outputs for every class too" },
     },
   },
@@ -52,6 +54,7 @@ async function predictFiles(invocation: Invocation, terminal: Terminal): Promise
     throw new UsageError({ what: "--logits is for programs to read", expected: "--json beside it" });
   }
   const csv = tableFile(invocation);
+  const heatFolder = heatmapFolder(invocation);
   const stdin = await pictureFromStdin(paths);
   const { files, wanted, refused: unopened, remarks } = findFiles(stdin === undefined ? paths : []);
   const pictures: readonly PictureInput[] = stdin === undefined ? files : [stdin];
@@ -91,6 +94,8 @@ async function predictFiles(invocation: Invocation, terminal: Terminal): Promise
   terminal.note(titled("Pictures", orientationWords(predictor.model.exif_orientation)));
   // Results passing by on a terminal are progress enough.
   const progress = terminal.printsToTerminal ? undefined : startProgress(terminal);
+  const heatmaps =
+    heatFolder === undefined ? undefined : await Heatmaps.open(heatFolder, run, model, invocation);
   const column =
     stdin === undefined ? Math.min(40, Math.max(...files.map((file) => printable(file).length))) : 0;
   const results: (Prediction | Refused)[] = [];
@@ -105,6 +110,7 @@ async function predictFiles(invocation: Invocation, terminal: Terminal): Promise
       if ("error" in result) refused++;
       else predicted++;
       terminal.print(lineOf(result, column));
+      if (!("error" in result)) await heatmaps?.add(result, stdin);
       if (!archives) {
         progress?.show({
           label: "prediction",
@@ -116,6 +122,7 @@ async function predictFiles(invocation: Invocation, terminal: Terminal): Promise
     }
   } finally {
     progress?.end();
+    heatmaps?.close();
     await predictor.close();
   }
   if (predicted + refused === 0) {
@@ -132,6 +139,8 @@ async function predictFiles(invocation: Invocation, terminal: Terminal): Promise
     });
     terminal.note(titled("Table", shortPath(csv)));
   }
+  if (heatmaps !== undefined)
+    terminal.note(titled("Heat maps", `${shortPath(heatmaps.folder)}, ${count(heatmaps.count)}`));
   const all = predicted + refused;
   if (all > 1 || refused > 0) {
     terminal.note(
