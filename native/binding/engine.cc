@@ -36,8 +36,8 @@ UpdateSettings UpdateFrom(const double* u) {
 }
 
 LossSettings LossFrom(napi_env env, napi_value value) {
-  const double* l = Array<double>(env, value, napi_float64_array, 3, "loss");
-  return {.label_smoothing = l[0], .weight_decay = l[1], .scale = l[2]};
+  const double* l = Array<double>(env, value, napi_float64_array, 4, "loss");
+  return {.label_smoothing = l[0], .weight_decay = l[1], .scale = l[2], .of_logit = l[3] != 0};
 }
 
 // A batch as the program wants it; the mask may be null.
@@ -283,7 +283,7 @@ napi_value Logits(napi_env env, napi_callback_info info) {
   });
 }
 
-// runTime(run, time, images, labels, loss [labelSmoothing, weightDecay, scale], dropoutMask | null): Promise<[crossEntropy, decayLoss]>. Executor::RunTime; the loss is that of
+// runTime(run, time, images, labels, loss as of trainSteps, dropoutMask | null): Promise<[crossEntropy, decayLoss]>. Executor::RunTime; the loss is that of
 // the last step forward, else zeros. Nothing is exchanged or updated.
 napi_value RunTime(napi_env env, napi_callback_info info) {
   return Guard(env, [&] {

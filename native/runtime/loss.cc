@@ -31,7 +31,8 @@ StepResult Loss(Workspace& ws, const int32_t* labels, const float* parameters, c
     each[n] = log_total - (1 - s) * label_logit - s * sum_logits / static_cast<double>(classes);
     for (long c = 0; c < classes; ++c) {
       const double target = (c == labels[n] ? 1 - s : 0) + s / static_cast<double>(classes);
-      dlogits[c] = static_cast<float>((std::exp(logits[c] - log_total) - target) / p.batch * loss.scale);
+      const double slope = loss.of_logit ? (c == labels[n] ? 1 : 0) : std::exp(logits[c] - log_total) - target;
+      dlogits[c] = static_cast<float>(slope / p.batch * loss.scale);
     }
     // tf.math.in_top_k's rule: a row that is not finite is right in no rank.
     first[n] = finite && above_or_first == 0;

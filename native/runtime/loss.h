@@ -11,6 +11,7 @@ namespace riffle {
 struct LossSettings {
   double label_smoothing = 0, weight_decay = 0;
   double scale = 1;  // of dlogits and all gradients after them
+  bool of_logit = false;  // gradients are of the mean of the labels' logits, not of the cross-entropy
   const float* dropout_mask = nullptr;  // [batch, features]
 };
 

@@ -25,7 +25,7 @@ export interface TrainingState extends Weights {
 
 /** All arrays of a training run. */
 export interface TrainingArrays extends TrainingState {
-  /** [parameterCount]: gradients of the mean cross-entropy, without weight decay; overwritten each step. */
+  /** [parameterCount]: gradients of the mean cross-entropy, or what the loss says, without weight decay; overwritten each step. */
   readonly gradients: Float32Array;
 }
 
@@ -42,6 +42,11 @@ export interface LossSettings {
   readonly weightDecay: number;
   /** [batch, features]: what each feature is multiplied by (0 or 1 / (1 - rate)); absent without dropout. */
   readonly dropoutMask?: Float32Array;
+  /**
+   * What gradients are of: the mean cross-entropy unless told, or the mean of the labels' logits, for who asks what speaks for a
+   * class (inference/explain.ts). The results say the cross-entropy either way.
+   */
+  readonly gradientOf?: "cross-entropy" | "logit";
 }
 
 /**

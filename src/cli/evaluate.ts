@@ -4,6 +4,7 @@ import { tuningText } from "../backends/autotune.js";
 import { shortPath } from "../core/printable.js";
 import { CheckpointError, RiffleError, UsageError } from "../core/error.js";
 import { evaluate, type EvaluateEvent } from "../inference/evaluate.js";
+import type { PreparingEvent } from "../run/events.js";
 import { evaluationLine, passedOverText } from "../run/plain-lines.js";
 import { type GivenSettings, settingsOf } from "../settings/settings.js";
 import type { CliCommand } from "./command.js";
@@ -44,7 +45,7 @@ export const evaluateCommand: CliCommand = {
     let step = 0;
     let classes: number | undefined;
     let end: EvaluateEvent | undefined;
-    const runReport = await reportFor(run, settings);
+    const runReport = await reportFor(run, settings, (event) => progress.show(preparing(event)));
     const report = (event: EvaluateEvent): void => {
       if (!PASSING.has(event.event)) terminal.emit(event);
       switch (event.event) {
@@ -112,7 +113,11 @@ export const evaluateCommand: CliCommand = {
  *
  * @throws UsageError, CheckpointError where one is asked for in words and there can be none.
  */
-async function reportFor(run: string | undefined, settings: GivenSettings): Promise<RunReport | undefined> {
+async function reportFor(
+  run: string | undefined,
+  settings: GivenSettings,
+  report: (event: PreparingEvent) => void,
+): Promise<RunReport | undefined> {
   if (settings.report === false) return undefined;
   const isAsked = settings.report === true;
   const isNamed = run !== undefined && publishedNamed(run) !== undefined;
@@ -127,7 +132,7 @@ async function reportFor(run: string | undefined, settings: GivenSettings): Prom
     });
   }
   try {
-    return await RunReport.of(run, settings);
+    return await RunReport.of(run, settings, { report });
   } catch (error) {
     // A checkpoint, or a file of weights; or the evaluation itself says what is wrong with it.
     if (isAsked || !(error instanceof CheckpointError)) throw error;

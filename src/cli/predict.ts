@@ -7,6 +7,7 @@ import { passedOverText } from "../run/plain-lines.js";
 import { settings as table, settingsOf } from "../settings/settings.js";
 import { type CliCommand, type Invocation, wholeNumber } from "./command.js";
 import { count } from "./format.js";
+import { heatmapFolder, Heatmaps, heatmapsOption } from "./heatmaps.js";
 import { tellPredictor, whileOpening } from "./opened-weights.js";
 import { picturesOf } from "./picture-inputs.js";
 import { contentOf, fileWanted, resultFiles, writeBeside } from "./prediction-files.js";
@@ -48,6 +49,7 @@ export const predictCommand: CliCommand = {
         help: "a picture of the pictures, PNG: each with its class and probability below; the first 400",
       },
       overwrite: { help: "replace such files that exist" },
+      heatmaps: heatmapsOption,
       logits: { help: "with --json or --output FILE.json, the network's outputs for every class too" },
     },
   },
@@ -60,6 +62,7 @@ async function predictFiles(invocation: Invocation, terminal: Terminal): Promise
   const top = wholeNumber(invocation, "top", 5);
   const files = await resultFiles(invocation);
   const sheet = await fileWanted(invocation, "sheet");
+  const heatFolder = heatmapFolder(invocation);
   refuseIdle(invocation, files, sheet);
   const opening = startProgress(terminal);
   const pictures = await picturesOf(paths, { allowsUrl: own.has("allow_url"), progress: opening });
@@ -84,6 +87,8 @@ async function predictFiles(invocation: Invocation, terminal: Terminal): Promise
   tellPredictor(predictor, terminal);
   // Results passing by on a terminal are progress enough.
   const progress = terminal.printsToTerminal ? undefined : startProgress(terminal);
+  const heatmaps =
+    heatFolder === undefined ? undefined : await Heatmaps.open(heatFolder, run, predictor.model, invocation);
   const width = terminal.columns[0] || Infinity;
   const format = { names: nameColumns(named, width), width, isTopAsked: own.has("top") };
   const results: Shown[] = [];
@@ -99,6 +104,7 @@ async function predictFiles(invocation: Invocation, terminal: Terminal): Promise
       if ("error" in result) refused++;
       else predicted++;
       for (const line of resultLines(result, format, terminal.colour)) terminal.print(...line);
+      if (!("error" in result)) await heatmaps?.add(result, pictures.bytes.get(found.file));
       if (!archives) {
         const done = predicted + refused;
         progress?.show({ label: "prediction", done, total: inputs.length, columns: [] });
@@ -106,6 +112,7 @@ async function predictFiles(invocation: Invocation, terminal: Terminal): Promise
     }
   } finally {
     progress?.end();
+    heatmaps?.close();
     await predictor.close();
   }
   if (predicted + refused === 0) {
@@ -122,6 +129,8 @@ async function predictFiles(invocation: Invocation, terminal: Terminal): Promise
   if (sheet !== undefined) {
     await writeBeside(sheet, await sheetOf(results, predictor, pictures.bytes), "Sheet", terminal);
   }
+  if (heatmaps !== undefined)
+    terminal.note(titled("Heat maps", `${shortPath(heatmaps.folder)}, ${count(heatmaps.count)}`));
   const all = predicted + refused;
   if (all > 1 || refused > 0) {
     terminal.note(

@@ -12,7 +12,7 @@ import { type AtEnd, closing } from "../core/closing.js";
 import { CheckpointError, DataError, UsageError } from "../core/error.js";
 import { byName } from "../core/name-forms.js";
 import { evaluationDecodings, type EvaluationResize, evaluationSide } from "../data/pictures/augment.js";
-import { renderInto } from "../data/pictures/render.js";
+import { type Picture, renderInto } from "../data/pictures/render.js";
 import { type Dataset, upright } from "../data/dataset.js";
 import type { OpenedPart } from "../data/sets.js";
 import {
@@ -108,6 +108,14 @@ export interface ScoredSet {
   readonly scores: Scores;
   /** Left out of it. */
   readonly bad: readonly BadImage[];
+  readonly weights: Weights;
+  /**
+   * Opens what the network was trained on, to be closed by `atEnd`; undefined where the pictures scored are those, or nothing
+   * says which they were.
+   *
+   * @throws DataError and others of its kind where it cannot be opened
+   */
+  training(atEnd: AtEnd): Promise<Dataset | undefined>;
 }
 
 /** A compiled network and the run that executes it. */
@@ -187,7 +195,11 @@ async function evaluateOn(
       safe: "Nothing was written",
     });
   }
-  await examiner?.scored({ start, set: dataset, scores, bad });
+  await examiner?.scored({
+    ...{ start, set: dataset, scores, bad },
+    weights: trained.weights,
+    training: (atEnd) => openTraining(trained, given, part, atEnd),
+  });
   report({ event: "end", ...scores });
   return scores;
 }
@@ -237,7 +249,15 @@ export async function pictureAlone(
   where: string,
   model: ModelDescription,
 ): Promise<Uint8Array> {
-  const source = { kind: "encoded", bytes, upright: model.exif_orientation === "apply" } as const;
+  return seenPixels({ kind: "encoded", bytes, upright: model.exif_orientation === "apply" }, where, model);
+}
+
+/** The same of a picture as a set has it. */
+export async function seenPixels(
+  source: Picture,
+  where: string,
+  model: ModelDescription,
+): Promise<Uint8Array> {
   const size = model.image_size;
   const out = new Uint8Array(size * size * 3);
   await renderInto(source, where, (known) => evaluationCut(resizeOf(model), source, known, size), out, 0);
@@ -526,6 +546,27 @@ function refuseNoData(
     found: "neither",
     safe: "Nothing was written",
   });
+}
+
+/** All of the run's own training part, whatever share of it an epoch had. */
+async function openTraining(
+  trained: Trained,
+  given: GivenSettings,
+  scored: OpenedPart["part"],
+  atEnd: AtEnd,
+): Promise<Dataset | undefined> {
+  const { settings, isOwn } = evaluatedData(given, trained.settings);
+  if (scored === "train" || !isOwn || settings.synthetic === true) return undefined;
+  const { record, byNumber } = await trained.split();
+  const seed = trained.settings.seed ?? table.seed.default;
+  const { set } = await openRunPart(
+    { ...settings, eval_dataset_size: undefined },
+    "train",
+    { seed, record, byNumber, isOwn },
+    () => undefined,
+  );
+  atEnd(() => set.close?.());
+  return set;
 }
 
 /** The run's own data, with changes given; or other data, of which nothing is known but what is given. */

@@ -6,9 +6,11 @@ import type { EvaluationStartEvent } from "../inference/evaluate.js";
 import { shownClass } from "../prepare/imagenet/challenge-classes.js";
 import type { ModelDescription, Scores } from "../run/checkpoint-state.js";
 import { many, whole } from "./figures.js";
+import type { DataCheck } from "./data-check.js";
 import type { Examination } from "./examination.js";
 import type { History } from "./history.js";
 import type { LayerProfile } from "./layer-profile.js";
+import type { PictureLook } from "./looks.js";
 import type { Judged } from "./standouts.js";
 
 export interface ReportContent {
@@ -40,6 +42,10 @@ export interface Evaluated {
   readonly unsure: readonly ShownPicture[];
   /** A data URI of each sample that can be shown. */
   readonly thumbnails: ReadonlyMap<number, string>;
+  /** Where the network looked, of samples that can be shown. */
+  readonly looks: ReadonlyMap<number, PictureLook>;
+  /** Why the data were not looked at, where that is so; null where nobody asked. */
+  readonly data: DataCheck | string | null;
 }
 
 export interface ShownPicture extends Judged {

@@ -1,6 +1,6 @@
 /**
  * A set of pictures as a network was seen to take it: what the report says of scores, gathered while they are computed, in
- * memory that does not grow with the set.
+ * memory that grows with the set by a number for each mistake.
  */
 
 import { softmax } from "../inference/metrics.js";
@@ -11,6 +11,9 @@ import { type Judged, Standouts } from "./standouts.js";
 /** Pictures shown of either kind. */
 export const SHOWN = 24;
 
+/** A network that is as sure as this contradicts a label, where it names another class. */
+export const SURE = 0.9;
+
 export class Examination {
   readonly confusion: Confusion;
   readonly calibration = new Calibration();
@@ -19,7 +22,11 @@ export class Examination {
   /** The two likeliest classes closest together first. */
   readonly unsure = new Standouts<Judged>(SHOWN, ({ confidence, runnerUp }) => runnerUp - confidence);
   pictures = 0;
-  wrong = 0;
+  /** Samples that were named wrong. */
+  readonly wrongSamples = new Set<number>();
+  /** Pictures of whose class the network was {@link SURE}, and those of them that it named wrong. */
+  sure = 0;
+  sureWrong = 0;
   /** Pictures for which the network's output was not finite; they are wrong, and in nothing else of this. */
   notFinite = 0;
 
@@ -27,12 +34,16 @@ export class Examination {
     this.confusion = new Confusion(classes);
   }
 
+  get wrong(): number {
+    return this.wrongSamples.size;
+  }
+
   /** `actual` is the output for the picture's class; `logits` are [classes]. */
   add(sample: number, actual: number, logits: Float32Array): void {
     this.pictures++;
     if (!logits.every(Number.isFinite)) {
       this.notFinite++;
-      this.wrong++;
+      this.wrongSamples.add(sample);
       this.confusion.add(actual, -1);
       return;
     }
@@ -53,8 +64,11 @@ export class Examination {
     this.confusion.add(actual, named);
     this.calibration.add(judged.confidence, isRight);
     this.unsure.add(judged);
+    const isSure = judged.confidence >= SURE;
+    if (isSure) this.sure++;
     if (isRight) return;
-    this.wrong++;
+    this.wrongSamples.add(sample);
+    if (isSure) this.sureWrong++;
     this.mistakes.add(judged);
   }
 }

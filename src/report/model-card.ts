@@ -15,6 +15,7 @@ import {
   runName,
   scoredWords,
 } from "./content.js";
+import { dataSentences } from "./data-section.js";
 import { interval, many, percent, plain, whole } from "./figures.js";
 import type { History } from "./history.js";
 import { markdown } from "./markup.js";
@@ -104,5 +105,9 @@ function scoreLines(evaluated: Evaluated, history: History): string[] {
       ({ output, precision, recall, support }) =>
         `| ${markdown(className(start.model, output))} | ${percent(precision)} | ${percent(recall)} | ${whole(support)} |`,
     ),
+    "",
+    "## Duplicates and suspects",
+    "",
+    ...dataSentences(evaluated).map((sentence) => `- ${markdown(sentence)}`),
   ];
 }

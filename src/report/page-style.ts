@@ -32,6 +32,12 @@ th button { all: unset; cursor: pointer; font-weight: 600; } th button:focus-vis
 .pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(10.5rem, 1fr)); gap: 0.9rem; } .pictures figure { background: var(--card); border-radius: 6px; padding: 0.5rem; break-inside: avoid; }
 .pictures .frame { height: 160px; display: flex; align-items: center; justify-content: center; color: var(--soft); font-size: 13px; } .pictures img { max-width: 100%; max-height: 160px; image-rendering: auto; border-radius: 3px; }
 .pictures figcaption { font-size: 13px; line-height: 1.35; margin-top: 0.35rem; overflow-wrap: anywhere; } .pictures .right { color: var(--right); } .pictures .wrong { color: var(--wrong); } .pictures small { display: block; }
+h3 { font-size: 1rem; margin: 1.4rem 0 0.4rem; } .pictures figcaption + svg.base { display: block; }
+.scale { display: inline-block; width: 4rem; height: 0.7em; border-radius: 2px; vertical-align: baseline; }
+.looks { margin-top: 0.4rem; font-size: 12px; line-height: 1.3; } .row { display: flex; gap: 0.4rem; } .looks .row > * { flex: 1 1 0; min-width: 0; max-width: 5rem; } .names span { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.look { border-radius: 3px; background: #000; } .look.cold use { opacity: 0.45; } .look text { fill: #fff; font-size: 13px; } .looks summary { cursor: pointer; color: var(--soft); } .looks details .row { margin-top: 0.3rem; } .looks small { color: var(--soft); }
+.groups { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 22rem), 1fr)); gap: 0.9rem; } .groups > figure { background: var(--card); border-radius: 6px; padding: 0.5rem; break-inside: avoid; } .groups p { margin: 0 0 0.3rem; font-size: 13px; } .groups .wrong { color: var(--wrong); }
+.groups .row > figure { flex: 0 1 10rem; min-width: 0; } .groups .frame { height: 110px; display: flex; align-items: center; justify-content: center; font-size: 13px; color: var(--soft); } .groups img { max-width: 100%; max-height: 110px; border-radius: 3px; } .groups figcaption { font-size: 13px; line-height: 1.35; overflow-wrap: anywhere; } .groups small { display: block; }
 footer { margin-top: 3rem; color: var(--soft); font-size: 13px; }
 @media print {
   :root { color-scheme: light; --ink: #000; --soft: #444; --paper: #fff; --line: #bbb; --card: #fff; --training: #0b63c4; --validation: #b3470b; --right: #1a7f4b; --wrong: #b3261e; }

@@ -5,8 +5,11 @@ import { suite, test } from "node:test";
 import { SaxesParser } from "saxes";
 
 import { printable } from "../core/printable.js";
+import { EXPLAINED_LAYERS } from "../inference/explain.js";
 import type { ReportContent } from "./content.js";
+import type { CheckedPicture } from "./data-check.js";
 import { Examination } from "./examination.js";
+import type { PictureLook } from "./looks.js";
 import { modelCard } from "./model-card.js";
 import { MOST_IN_MATRIX, reportPage } from "./page.js";
 
@@ -19,6 +22,19 @@ const hostile = [
   "line\nbreak\u0007\u202e",
   "&lt;already&amp;escaped&#39;",
 ];
+
+const JPEG = "data:image/jpeg;base64,AAAA";
+const WEBP = "data:image/webp;base64,AAAA";
+
+function lookAt(outputs: readonly number[]): PictureLook {
+  const maps = EXPLAINED_LAYERS.map((layer, i) => ({ layer, places: 7, uri: i === 0 ? null : WEBP }));
+  return { seen: JPEG, classes: outputs.map((output) => ({ output, maps })) };
+}
+
+function checked(part: CheckedPicture["part"]): CheckedPicture {
+  const [evil = "", other = ""] = hostile;
+  return { part, name: `train/${other}/${evil}.jpg`, className: evil, thumbnail: undefined };
+}
 
 function content(names: readonly string[], classes = names.length): ReportContent {
   const examination = new Examination(classes);
@@ -93,7 +109,19 @@ function content(names: readonly string[], classes = names.length): ReportConten
       scores: { images: 2 * classes, loss: 1, top1: 0.5, top5: 1 },
       examination,
       ...{ choseBest: true, bad: 0, mistakes: shown, unsure: shown.slice(0, 1) },
-      thumbnails: new Map([[shown[0]?.sample ?? 0, "data:image/jpeg;base64,AAAA"]]),
+      thumbnails: new Map([[shown[0]?.sample ?? 0, JPEG]]),
+      looks: new Map(shown.slice(0, 2).map(({ sample, named, actual }) => [sample, lookAt([named, actual])])),
+      data: {
+        ...{ scored: 2 * classes, trained: 5, problem: undefined, leaked: new Set([0]) },
+        counts: { groups: 30, exact: 1, contradicting: 1 },
+        groups: [
+          {
+            ...{ isExact: true, isLeak: true, isContradiction: true, count: 9 },
+            pictures: [checked("scored"), { ...checked("trained on"), thumbnail: JPEG }],
+          },
+        ],
+        odd: [{ what: "dark", count: 20, pictures: [{ ...checked("scored"), width: 9, height: 8 }] }],
+      },
     },
     unscored: "",
     remarks: [evil],
@@ -145,7 +173,7 @@ suite("the page of a report", () => {
     const loading = ["src", "href", "srcset", "data", "action", "poster"];
     const loaded = attributes.filter(([name]) => loading.includes(name)).map(([, value]) => value);
     assert.deepEqual(
-      loaded.filter((value) => !value.startsWith("data:image/jpeg;base64,")),
+      loaded.filter((value) => !/^(data:image\/(jpeg|webp);base64,|#seen-\d+$)/.test(value)),
       ["profile/roofline.html"],
     );
     assert.ok(!elements.includes("link") && !elements.includes("iframe"));
@@ -183,6 +211,45 @@ suite("the page of a report", () => {
     assert.match(page, /No scores: nothing was &lt;held&gt; out\./);
     assert.doesNotMatch(page, /Confusion|Calibration|Worst/);
     assert.match(page, /<h2>Curves<\/h2>/);
+  });
+});
+
+suite("the page and the card", () => {
+  test("show for a mistake what speaks for the class named and for its own, with a word where nothing does", () => {
+    const page = reportPage(content(["a", "b"]));
+    const [, looks = ""] = /<div class="looks">([^]*?)<\/details>/.exec(page) ?? [];
+    assert.match(looks, /^<div class="row names"><span>b<\/span><span>a<\/span>/);
+    const titles = [...looks.matchAll(/<title>([^<]*)</g)].map(([, title]) => title);
+    assert.deepEqual(
+      titles,
+      ["conv5", "stage4", "stage3", "stage2"].flatMap((layer) =>
+        ["b", "a"].map((name) => `what speaks for ${name}, ${layer}, 7 x 7 places`),
+      ),
+    );
+    assert.equal([...looks.matchAll(/nothing<\/text>/g)].length, 2);
+    const bare = content(["a", "b"]);
+    assert.ok(bare.evaluated);
+    assert.doesNotMatch(
+      reportPage({ ...bare, evaluated: { ...bare.evaluated, looks: new Map() } }),
+      /Where the network looks/,
+    );
+  });
+
+  test("say what was found in the data, and what the score is without what was trained on as well", () => {
+    const made = content(["a", "b"]);
+    const said = [
+      /4 scored pictures compared with each other and with 5 pictures that were trained on\./,
+      /30 groups of pictures that look alike, 1 of them of exact copies; in 1 the labels contradict each other\./,
+      // Of the 4, those of sample 0 and 3 are wrong, and 0 was trained on.
+      /1 scored picture looks like one that was trained on, so it says little of new pictures; top-1 of the other 3 is 66\.7 %\./,
+      /20 pictures are nearly black\./,
+    ];
+    for (const text of [reportPage(made), modelCard(made)])
+      for (const words of said) assert.match(text, words);
+    const { evaluated } = made;
+    assert.ok(evaluated);
+    const many = { ...made, evaluated: { ...evaluated, data: "with 9 pictures there are more than 8" } };
+    assert.match(reportPage(many), /Copies were not looked for: with 9 pictures there are more than 8\./);
   });
 });
 

@@ -23,9 +23,11 @@ import {
   type ShownPicture,
 } from "./content.js";
 import { runCharts } from "./curves.js";
+import { dataSection, shortName } from "./data-section.js";
 import { interval, many, percent, plain, whole } from "./figures.js";
 import type { History } from "./history.js";
 import type { LayerProfile } from "./layer-profile.js";
+import { lookFigures, lookWords } from "./look-figures.js";
 import { html } from "./markup.js";
 import { SCRIPT, STYLE } from "./page-style.js";
 import { repeatCommand } from "./repeat-command.js";
@@ -128,7 +130,9 @@ function scores(evaluated: Evaluated, history: History): string[] {
     start.model.classes <= MOST_IN_MATRIX ? matrix(evaluated) : confusedPairs(evaluated),
     classTable(evaluated, classes),
     ...(error === null ? [] : [reliability(calibration.bins(), error)]),
+    ...(evaluated.looks.size === 0 ? [] : [lookWords()]),
     ...pictures(evaluated),
+    ...dataSection(evaluated),
   ];
 }
 
@@ -264,9 +268,10 @@ function pictures(evaluated: Evaluated): string[] {
 
 function card(
   { sample, actual, named: output, second, confidence, own, runnerUp, name }: ShownPicture,
-  { thumbnails, start: { model } }: Evaluated,
+  { thumbnails, looks, start: { model } }: Evaluated,
 ): string {
   const uri = thumbnails.get(sample);
+  const look = looks.get(sample);
   const isRight = actual === output;
   const image =
     uri === undefined ? "not shown" : `<img src="${uri}" alt="${named(model, actual)}" loading="lazy" />`;
@@ -274,13 +279,7 @@ function card(
   const other = isRight
     ? `right; then ${named(model, second)} ${percent(runnerUp)}`
     : `is ${named(model, actual)} ${percent(own)}`;
-  return `<figure><div class="frame">${image}</div><figcaption>${said}<br />${other}<small title="${html(name)}">${html(shortName(name))}</small></figcaption></figure>`;
-}
-
-/** The end of a long path says more than its beginning. */
-function shortName(name: string): string {
-  const parts = name.split("/");
-  return parts.length > 2 ? parts.slice(-2).join("/") : name;
+  return `<figure><div class="frame">${image}</div><figcaption>${said}<br />${other}<small title="${html(name)}">${html(shortName(name))}</small></figcaption>${look === undefined ? "" : lookFigures(sample, look, model)}</figure>`;
 }
 
 function timePerLayer({ first_step, last_step, seconds, layers }: LayerProfile): string {

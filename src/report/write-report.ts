@@ -15,15 +15,17 @@ import { riffleVersion } from "../core/version.js";
 import { evaluate, type EvaluateEvent, type Examiner, type ScoredSet } from "../inference/evaluate.js";
 import { listSteps, sumsFile } from "../run/checkpoint.js";
 import type { Checkpoint } from "../run/checkpoint-state.js";
-import type { ReportEvent } from "../run/events.js";
+import type { PreparingEvent, ReportEvent } from "../run/events.js";
 import { findCheckpoint } from "../run/find-checkpoint.js";
 import { dataSettingNames } from "../run/run-data.js";
 import { readSettings } from "../settings/read-settings.js";
 import type { GivenSettings } from "../settings/settings.js";
 import type { Evaluated, ShownPicture } from "./content.js";
+import { checkData } from "./data-check.js";
 import { Examination } from "./examination.js";
 import { type History, readHistory } from "./history.js";
 import { type LayerProfile, readLayerProfile } from "./layer-profile.js";
+import { looksOf } from "./looks.js";
 import { modelCard } from "./model-card.js";
 import { replaceOwn } from "./own-file.js";
 import { reportPage } from "./page.js";
@@ -63,7 +65,7 @@ export async function writeReport(
   signal?: AbortSignal,
   options: { readonly unscored?: string | undefined } = {},
 ): Promise<WrittenReport> {
-  const runReport = await RunReport.of(path, given, signal);
+  const runReport = await RunReport.of(path, given, { signal, report });
   const unscored = options.unscored ?? runReport.unscorable;
   let failure: RiffleError | undefined;
   if (unscored === undefined) {
@@ -76,6 +78,12 @@ export async function writeReport(
     }
   }
   return { ...(await runReport.write(failure?.message ?? unscored)), failure };
+}
+
+interface ReportOptions {
+  readonly signal?: AbortSignal | undefined;
+  /** Hears of pictures that are looked at once all are scored. */
+  readonly report?: (event: PreparingEvent) => void;
 }
 
 /** A report in the making: looks on while the run is scored, then writes itself. */
@@ -92,11 +100,11 @@ export class RunReport implements Examiner {
     private readonly history: History,
     private readonly profile: LayerProfile | null,
     private readonly warnings: string[],
-    private readonly signal: AbortSignal | undefined,
+    private readonly options: ReportOptions,
   ) {}
 
   /** @throws CheckpointError where the path is no run's folder. */
-  static async of(path: string, given: GivenSettings, signal?: AbortSignal): Promise<RunReport> {
+  static async of(path: string, given: GivenSettings, options: ReportOptions = {}): Promise<RunReport> {
     const folder = resolve(path);
     await requireRun(folder);
     const warnings: string[] = [];
@@ -116,7 +124,7 @@ export class RunReport implements Examiner {
       return null;
     });
     const settings = { ...given, ...evaluationSettings(given, checkpoint) };
-    return new RunReport(folder, settings, checkpoint, history, profile, warnings, signal);
+    return new RunReport(folder, settings, checkpoint, history, profile, warnings, options);
   }
 
   /** Why the run has nothing to be scored by; undefined where it may have. */
@@ -132,14 +140,19 @@ export class RunReport implements Examiner {
     this.#examination.add(sample, output, logits);
   }
 
-  async scored({ start, set, scores, bad }: ScoredSet): Promise<void> {
+  async scored(scored: ScoredSet): Promise<void> {
+    const { start, set, scores, bad, weights } = scored;
     const examination = this.#examination;
     if (examination === undefined) return;
+    const { signal } = this.options;
     const shown = ({ items }: Standouts<Judged>): ShownPicture[] =>
       items.map((judged) => ({ ...judged, name: set.name(judged.sample) }));
     const mistakes = shown(examination.mistakes);
     const isAbove = new Set(mistakes.map(({ sample }) => sample));
     const unsure = shown(examination.unsure).filter(({ sample }) => !isAbove.has(sample));
+    const data = await checkData(scored, { signal, progress: this.#progress() });
+    if (typeof data === "object" && data.problem !== undefined) this.warnings.push(data.problem);
+    const all = [...mistakes, ...unsure];
     this.#evaluated = {
       start,
       scores,
@@ -153,9 +166,30 @@ export class RunReport implements Examiner {
       thumbnails: await thumbnails(
         set,
         start.model,
-        [...mistakes, ...unsure].map(({ sample }) => sample),
-        this.signal,
+        all.map(({ sample }) => sample),
+        signal,
       ),
+      looks: await looksOf(set, start.model, weights, all, {
+        signal,
+        threads: this.settings.threads,
+        progress: this.#progress(),
+      }),
+      data,
+    };
+  }
+
+  #progress(): (done: number, total: number) => void {
+    const started = performance.now();
+    return (done, total) => {
+      const seconds = Math.max((performance.now() - started) / 1000, 1e-3);
+      this.options.report?.({
+        event: "preparing",
+        what: "check",
+        done,
+        total,
+        images_per_second: done / seconds,
+        seconds_left: (seconds * (total - done)) / Math.max(done, 1),
+      });
     };
   }
 

@@ -68,7 +68,7 @@ export interface Engine {
   /** Copies into the run what is given; an inference run takes it into use. */
   writeState(run: Run, ...arrays: (Float32Array | null)[]): Promise<void>;
   /**
-   * loss = [labelSmoothing, weightDecay, scale], updates = those of applyUpdate, one after the other; resolves to rows
+   * loss = [labelSmoothing, weightDecay, scale, gradientOf "logit"], updates = those of applyUpdate, one after the other; resolves to rows
    * [crossEntropy, decayLoss, correct1, correct5, finite, stops, failures, exchangeSeconds, scale, good, bad, consecutive].
    */
   trainSteps(

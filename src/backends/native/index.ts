@@ -337,7 +337,12 @@ function inRows(numbers: Float64Array, length: number): Float64Array[] {
 
 /** `scale` counts where a walk is made; a step has its own. */
 function encodeLoss(loss: LossSettings & { readonly scale: number }): Float64Array {
-  return Float64Array.of(loss.labelSmoothing, loss.weightDecay, loss.scale);
+  return Float64Array.of(
+    loss.labelSmoothing,
+    loss.weightDecay,
+    loss.scale,
+    Number(loss.gradientOf === "logit"),
+  );
 }
 
 function encodeUpdates(updates: readonly UpdateSettings[]): Float64Array {

@@ -7,6 +7,7 @@
  *     crossEntropy = mean over n of -sum over k of target[n, k] * log p[n, k]
  *
  *     dlogits = scale * (p - target) / images        scale: the loss scale
+ *     dlogits = scale * onehot(label) / images       where gradients are of the labels' logits
  *     dW[k, i] = sum over n of dlogits[n, k] * f[n, i]
  *     dy[i][n, pixel] = mask[n, i] / pixels * sum over k of W[k, i] * dlogits[n, k]
  *
@@ -65,7 +66,7 @@ export function headForward(
 export function softmaxCrossEntropy(
   logits: Float64Array,
   labels: Int32Array,
-  { labelSmoothing }: Pick<LossSettings, "labelSmoothing">,
+  { labelSmoothing, gradientOf }: Pick<LossSettings, "labelSmoothing" | "gradientOf">,
   scale = 1,
 ): LossAndGradient {
   const images = labels.length;
@@ -81,7 +82,8 @@ export function softmaxCrossEntropy(
     row.forEach((value, k) => {
       const target = (k === label ? 1 - labelSmoothing : 0) + labelSmoothing / classes;
       crossEntropy -= (target * (value - logSum)) / images;
-      dlogits[n * classes + k] = ((Math.exp(value - logSum) - target) / images) * scale;
+      const slope = gradientOf === "logit" ? Number(k === label) : Math.exp(value - logSum) - target;
+      dlogits[n * classes + k] = (slope / images) * scale;
     });
     const rank = rankOf(row, label);
     if (rank.first) correct1++;
