@@ -108,6 +108,7 @@ const pageFiles = {
   text.textContent =
     "Browsers run this page from a web server only. In this folder, run: node serve.mjs (or put the folder on any web server).";
   text.className = "problem";
+  document.getElementById("form").hidden = true;
 }
 `,
   // The modules are modules for Node, too, whatever project the folder is in.
