@@ -7,6 +7,7 @@ import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { get, type IncomingMessage } from "node:http";
 import { join } from "node:path";
 import { before, suite, test } from "node:test";
 import { pathToFileURL } from "node:url";
@@ -15,11 +16,13 @@ import sharp from "sharp";
 
 import { pictureAlone } from "../../src/inference/evaluate.js";
 import { openPredictor, type Prediction } from "../../src/inference/predict.js";
+import { shuffleNetV2 } from "../../src/models/shufflenet-v2.js";
 import type { ModelDescription } from "../../src/run/checkpoint-state.js";
 import type { Preprocessing } from "../../src/web/preprocess.js";
 import { Metrics } from "../../src/serve/metrics.js";
 import { startServer } from "../../src/serve/server.js";
 import { exportRun } from "../../src/weights/export-run.js";
+import { writeWebFolder } from "../../src/weights/web-folder.js";
 import { useBrowser, type Visit } from "../support/browser.js";
 import { heldJpeg } from "../support/exif.js";
 import { drawnPictures, writePictures } from "../support/one-step-run.js";
@@ -112,6 +115,8 @@ function apart(a: readonly number[], b: readonly number[] = []): number {
 suite("the folder of riffle export --format web", () => {
   test("holds what the page needs and nothing of other machines; the next command shows it", async () => {
     assert.match(said.stdout, /^Saved +a page, [\d.]+ MB$/m);
+    const [outside = ""] = readdirSync(join(run, "best"));
+    assert.notEqual(outside, "");
     const [, next = ""] = /^Next +(node .*)$/m.exec(said.stdout) ?? [];
     const child = spawn("sh", ["-c", `exec ${next}`], { cwd: folder, stdio: ["ignore", "pipe", "inherit"] });
     try {
@@ -126,8 +131,17 @@ suite("the folder of riffle export --format web", () => {
         assert.deepEqual(Buffer.from(await response.arrayBuffer()), readFileSync(join(web, name)), name);
       }
       assert.match(await (await fetch(url)).text(), /^<!doctype html>/);
-      for (const other of ["onnxruntime", "../run/recipe.json", "%2e%2e/run/recipe.json", "none.js"]) {
-        assert.equal((await fetch(url + other)).status, 404, other);
+      // As they are sent: fetch would take the dots away.
+      for (const other of [
+        "/onnxruntime",
+        `/../run/best/${outside}`,
+        `/%2e%2e/run/best/${outside}`,
+        "/none.js",
+      ]) {
+        const [response] = (await once(get({ port: new URL(url).port, path: other }), "response")) as [
+          IncomingMessage,
+        ];
+        assert.equal(response.resume().statusCode, 404, other);
       }
     } finally {
       child.kill();
@@ -140,8 +154,12 @@ suite("the folder of riffle export --format web", () => {
       exportRun(run, { format: "web", output: join(folder, "x"), input: "pixels" }),
       /--input/,
     );
-    writeFileSync(join(folder, "file"), "");
-    await assert.rejects(exportRun(run, { format: "web", output: join(folder, "file", "web") }));
+    const network = shuffleNetV2({ variant: "torchvision", width: 0.5, classes: insects.length });
+    const full = new Error("the disk is full");
+    await assert.rejects(
+      writeWebFolder(join(folder, "x"), (await predicted([]), model), network, () => Promise.reject(full)),
+      full,
+    );
     assert.equal(existsSync(join(folder, "x")), false);
     assert.deepEqual(
       readdirSync(folder).filter((name) => name.startsWith(".")),
@@ -204,6 +222,11 @@ suite("the exported page", () => {
         grey,
         heldJpeg(jpeg, 6),
         heldJpeg(jpeg, 4),
+        await sharp(png).ensureAlpha(0).png().toBuffer(),
+        await sharp(png).ensureAlpha(0.3).webp({ lossless: true }).toBuffer(),
+        await sharp(png).png({ palette: true }).toBuffer(),
+        await sharp(png).toColourspace("rgb16").png().toBuffer(),
+        await sharp(png).withIccProfile("p3").png().toBuffer(),
         await held("png"),
         await held("webp"),
       ];
