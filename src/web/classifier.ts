@@ -7,10 +7,11 @@
  * The browser decodes pictures; everything from there on is what `riffle predict` does.
  */
 
+import { decode } from "./decode.js";
 import { likeliest, type PageClasses, type PageGuess } from "./likeliest.js";
 import { networkInput, type Preprocessing } from "./preprocess.js";
 import { openRuntime } from "./runtime.js";
-import { type Rgba, storedPicture, upright } from "./upright.js";
+import { storedPicture, upright } from "./upright.js";
 
 /** What preprocessing.json holds besides. */
 export interface PagePreprocessing extends Preprocessing {
@@ -65,49 +66,6 @@ export async function inputOf(picture: Blob, preprocessing: PagePreprocessing): 
   const pixels = await decode(file);
   const turned = preprocessing.exif_orientation === "apply" ? upright(pixels, orientation) : pixels;
   return networkInput({ ...turned, channels: 4 }, preprocessing);
-}
-
-/** What of a browser is used here, and Node's types do not have. */
-interface BrowserParts {
-  createImageBitmap(picture: Blob, options: Record<string, string>): Promise<Bitmap>;
-  readonly OffscreenCanvas: new (width: number, height: number) => Canvas;
-}
-interface Bitmap {
-  readonly width: number;
-  readonly height: number;
-  close(): void;
-}
-interface Canvas {
-  getContext(kind: "2d", options: { willReadFrequently: boolean }): CanvasContext | null;
-}
-interface CanvasContext {
-  drawImage(bitmap: Bitmap, x: number, y: number): void;
-  getImageData(x: number, y: number, width: number, height: number): { readonly data: Uint8ClampedArray };
-}
-
-/** Its pixels as they are stored: no colour profile is applied. */
-async function decode(file: Uint8Array): Promise<Rgba> {
-  const { createImageBitmap, OffscreenCanvas } = globalThis as unknown as BrowserParts;
-  let bitmap: Bitmap;
-  try {
-    bitmap = await createImageBitmap(new Blob([file]), {
-      colorSpaceConversion: "none",
-      premultiplyAlpha: "none",
-    });
-  } catch {
-    throw new Error("this browser cannot read it as a picture");
-  }
-  const { width, height } = bitmap;
-  try {
-    const canvas = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
-    if (canvas === null) throw new Error("no canvas");
-    canvas.drawImage(bitmap, 0, 0);
-    return { data: canvas.getImageData(0, 0, width, height).data, width, height };
-  } catch {
-    throw new Error(`${width} x ${height} pixels are more than this browser draws`);
-  } finally {
-    bitmap.close();
-  }
 }
 
 async function loadJson<T>(name: string): Promise<T> {

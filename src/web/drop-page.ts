@@ -65,10 +65,10 @@ export const css = `:root {
   --back: #f6f7f9; --card: #fff; --text: #1b1f24; --quiet: #59636e; --line: #d5dae0;
   --bar: #2f6fdb; --other: #9db9e8; --track: #e8ecf1; --problem: #a3261b;
 }
-@media (prefers-color-scheme: dark) {
+@media screen and (prefers-color-scheme: dark) {
   :root {
     --back: #14171b; --card: #1e2329; --text: #e8ebee; --quiet: #9aa5b1; --line: #363e47;
-    --bar: #6ea4ff; --other: #46618f; --track: #2a3138; --problem: #ff9a8d;
+    --bar: #6ea4ff; --other: #5578b5; --track: #2a3138; --problem: #ff9a8d;
   }
 }
 * { box-sizing: border-box; }
@@ -105,7 +105,12 @@ li:first-child div { font-weight: 600; }
 .track { display: block; height: 8px; margin-top: 2px; border-radius: 4px; background: var(--track); overflow: hidden; }
 .track i { display: block; height: 100%; border-radius: 4px; background: var(--other); }
 li:first-child .track i { background: var(--bar); }
-@media print { #form { display: none; } }
+@media print {
+  :root { color-scheme: light; }
+  #form { display: none; }
+  #results { margin-top: 1.25rem; }
+  article { break-inside: avoid; }
+}
 `;
 
 export const script = `import { openClassifier } from "./classifier.js";

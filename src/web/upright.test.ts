@@ -50,13 +50,13 @@ suite("how the camera was held", () => {
       webp: await grey.clone().withMetadata({ orientation: 6 }).webp().toBuffer(),
     };
     const damaged = fc.record({
-      format: fc.constantFrom("jpeg", "png", "webp"),
+      format: fc.constantFrom("jpeg" as const, "png" as const, "webp" as const),
       length: fc.nat(400),
       changes: fc.array(fc.tuple(fc.nat(400), fc.nat(255)), { maxLength: 4 }),
     });
     fc.assert(
       fc.property(damaged, ({ format, length, changes }) => {
-        const bytes = Buffer.from(held[format as keyof typeof held].subarray(0, length));
+        const bytes = Buffer.from(held[format].subarray(0, length));
         for (const [at, value] of changes) if (at < bytes.length) bytes[at] = value;
         const { orientation } = storedPicture(bytes);
         return orientation >= 1 && orientation <= 8;

@@ -3,7 +3,7 @@
  * fetches nothing from elsewhere.
  *
  *     index.html page.css page.js opened-as-file.js     the page (src/web/drop-page.ts)
- *     classifier.js runtime.js                          compiled from src/web/, for pages of one's own, too
+ *     classifier.js decode.js runtime.js                compiled from src/web/, for pages of one's own, too
  *     preprocess.js likeliest.js upright.js             the same, for any JavaScript
  *     onnxruntime/                                      what runtime.js runs the network with, copied from its package
  *     model.onnx classes.json preprocessing.json        the network
@@ -88,6 +88,7 @@ async function programs(): Promise<Record<string, string>> {
     "preprocess.js": "preprocess.js",
     "likeliest.js": "likeliest.js",
     "upright.js": "upright.js",
+    "decode.js": "decode.js",
     "runtime.js": "runtime.js",
     "serve.mjs": "serve-folder.js",
   };
@@ -108,6 +109,7 @@ const pageFiles = {
   text.textContent =
     "Browsers run this page from a web server only. In this folder, run: node serve.mjs (or put the folder on any web server).";
   text.className = "problem";
+  document.getElementById("form").hidden = true;
 }
 `,
   // The modules are modules for Node, too, whatever project the folder is in.

@@ -10,6 +10,7 @@ import { after, before, suite, test } from "node:test";
 import { fileURLToPath } from "node:url";
 
 import { predict, type Prediction } from "../../src/inference/predict.js";
+import { exportRun } from "../../src/weights/export-run.js";
 import { useBrowser } from "../support/browser.js";
 import { drawnPictures } from "../support/one-step-run.js";
 import { program, repository } from "../support/paths.js";
@@ -46,10 +47,10 @@ before(async () => {
 });
 
 /** What a program prints: `0.512345 name` on each line. */
-function assertPredicted(printed: string): void {
+function assertPredicted(printed: string, top: Prediction["top"] = expected): void {
   const lines = printed.trimEnd().split("\n");
-  assert.equal(lines.length, expected.length, printed);
-  expected.forEach(({ name, probability }, i) => {
+  assert.equal(lines.length, top.length, printed);
+  top.forEach(({ name, probability }, i) => {
     const [found = "", ...words] = (lines[i] ?? "").trim().split(" ");
     assert.equal(words.join(" "), name);
     // Six digits, and logits that are f32 sums in another order.
@@ -88,7 +89,7 @@ suite("docs/deploy.md", () => {
     const argv = serve.replace(/^npx riffle-vision /, "").split(" ");
     const child = spawn(process.execPath, [program, ...argv, "--port", "0"], {
       cwd: folder,
-      stdio: ["ignore", "pipe", "inherit"],
+      stdio: ["ignore", "pipe", "ignore"],
     });
     context.after(() => child.kill());
     const [, address = ""] = await said(child, /^Serving +http:\/\/([\d.:]+)\//m);
@@ -125,14 +126,22 @@ suite("docs/deploy.md", () => {
     assertPredicted(printed(process.execPath, "classify.mjs"));
   });
 
-  test("has a program for Python that works", (context) => {
-    const python = process.env["RIFFLE_PYTHON"] ?? "python3";
-    const { status } = spawnSync(python, ["-c", "import numpy, onnxruntime, PIL"]);
-    if (status !== 0)
-      return context.skip("Python has no onnxruntime, numpy and Pillow (set RIFFLE_PYTHON to one that has)");
-    writeFileSync(join(folder, "classify.py"), blocks("python")[0] ?? "");
-    assertPredicted(printed(python, "classify.py"));
-  });
+  for (const pipeline of ["torchvision", "tensorflow"] as const) {
+    test(`has a program for Python that works, for pictures as ${pipeline} resizes them`, async (context) => {
+      const python = process.env["RIFFLE_PYTHON"] ?? "python3";
+      const { status } = spawnSync(python, ["-c", "import numpy, onnxruntime, PIL"]);
+      if (status !== 0)
+        return context.skip(
+          "Python has no onnxruntime, numpy and Pillow (set RIFFLE_PYTHON to one that has)",
+        );
+      const run = await untrainedRun(join(folder, pipeline), pipeline);
+      rmSync(join(folder, "web"), { recursive: true });
+      await exportRun(run, { format: "web", output: join(folder, "web") });
+      const [result] = await predict(run, [join(folder, "photo.png")]);
+      writeFileSync(join(folder, "classify.py"), blocks("python")[0] ?? "");
+      assertPredicted(printed(python, "classify.py"), (result as Prediction).top);
+    });
+  }
 });
 
 /** The package's folder, of a file in it. */

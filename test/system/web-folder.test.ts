@@ -7,6 +7,7 @@ import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { get, type IncomingMessage } from "node:http";
 import { join } from "node:path";
 import { before, suite, test } from "node:test";
 import { pathToFileURL } from "node:url";
@@ -15,9 +16,13 @@ import sharp from "sharp";
 
 import { pictureAlone } from "../../src/inference/evaluate.js";
 import { openPredictor, type Prediction } from "../../src/inference/predict.js";
+import { shuffleNetV2 } from "../../src/models/shufflenet-v2.js";
 import type { ModelDescription } from "../../src/run/checkpoint-state.js";
 import type { Preprocessing } from "../../src/web/preprocess.js";
+import { Metrics } from "../../src/serve/metrics.js";
+import { startServer } from "../../src/serve/server.js";
 import { exportRun } from "../../src/weights/export-run.js";
+import { writeWebFolder } from "../../src/weights/web-folder.js";
 import { useBrowser, type Visit } from "../support/browser.js";
 import { heldJpeg } from "../support/exif.js";
 import { drawnPictures, writePictures } from "../support/one-step-run.js";
@@ -43,12 +48,9 @@ before(async () => {
   assert.equal(said.status, 0, said.stderr);
 });
 
-/** What `riffle predict` makes of pictures, told whether they are to be turned. */
-async function predicted(
-  pictures: readonly Uint8Array[],
-  exif_orientation: "apply" | "ignore",
-): Promise<Prediction[]> {
-  const predictor = await openPredictor(run, { eval_batch_size: 4, exif_orientation });
+/** What `riffle predict` makes of pictures. */
+async function predicted(pictures: readonly Uint8Array[]): Promise<Prediction[]> {
+  const predictor = await openPredictor(run, { eval_batch_size: 4 });
   const results: Prediction[] = [];
   for await (const result of predictor.predict(pictures, { logits: true }))
     results.push(result as Prediction);
@@ -57,11 +59,14 @@ async function predicted(
   return results;
 }
 
-/** What a page of one's own gets of the folder's modules: logits, and the pixels that the network was given. */
-async function seenIn(
-  { page }: Visit,
-  pictures: readonly Buffer[],
-): Promise<{ logits: number[]; input: number[] }[]> {
+interface Seen {
+  readonly logits: number[];
+  /** What the network is given where the rule of turning is this or that. */
+  readonly inputs: Record<"apply" | "ignore", number[]>;
+}
+
+/** What a page of one's own gets of the folder's modules. */
+async function seenIn({ page }: Visit, pictures: readonly Buffer[]): Promise<Seen[]> {
   return page.evaluate(`(async () => {
     const { inputOf, openClassifier } = await import(new URL("classifier.js", document.baseURI).href);
     const preprocessing = await (await fetch("preprocessing.json")).json();
@@ -69,12 +74,25 @@ async function seenIn(
     const pictures = ${JSON.stringify(pictures.map((bytes) => bytes.toString("base64")))};
     return Promise.all(pictures.map(async (text) => {
       const picture = new Blob([Uint8Array.from(atob(text), (c) => c.charCodeAt(0))]);
-      return {
-        logits: Array.from(await logits(picture)),
-        input: Array.from(await inputOf(picture, preprocessing)),
-      };
+      const inputs = {};
+      for (const exif_orientation of ["apply", "ignore"])
+        inputs[exif_orientation] = Array.from(await inputOf(picture, { ...preprocessing, exif_orientation }));
+      return { logits: Array.from(await logits(picture)), inputs };
     }));
   })()`);
+}
+
+/** Classes and shares on the page's cards. */
+async function shownIn({ page }: Visit): Promise<string[]> {
+  const rows = await page.locator("#results li").allInnerTexts();
+  return rows.map((text) => text.split("\n").join(" "));
+}
+
+/** The same of predictions; the newest card stands first. */
+function wordsOf(predictions: readonly Prediction[]): string[] {
+  return predictions
+    .toReversed()
+    .flatMap(({ top }) => top.map(({ name, probability }) => `${name} ${(100 * probability).toFixed(1)} %`));
 }
 
 /** The bytes [size, size, 3] that became the network's input. */
@@ -97,6 +115,8 @@ function apart(a: readonly number[], b: readonly number[] = []): number {
 suite("the folder of riffle export --format web", () => {
   test("holds what the page needs and nothing of other machines; the next command shows it", async () => {
     assert.match(said.stdout, /^Saved +a page, [\d.]+ MB$/m);
+    const [outside = ""] = readdirSync(join(run, "best"));
+    assert.notEqual(outside, "");
     const [, next = ""] = /^Next +(node .*)$/m.exec(said.stdout) ?? [];
     const child = spawn("sh", ["-c", `exec ${next}`], { cwd: folder, stdio: ["ignore", "pipe", "inherit"] });
     try {
@@ -111,8 +131,17 @@ suite("the folder of riffle export --format web", () => {
         assert.deepEqual(Buffer.from(await response.arrayBuffer()), readFileSync(join(web, name)), name);
       }
       assert.match(await (await fetch(url)).text(), /^<!doctype html>/);
-      for (const other of ["onnxruntime", "../run/recipe.json", "%2e%2e/run/recipe.json", "none.js"]) {
-        assert.equal((await fetch(url + other)).status, 404, other);
+      // As they are sent: fetch would take the dots away.
+      for (const other of [
+        "/onnxruntime",
+        `/../run/best/${outside}`,
+        `/%2e%2e/run/best/${outside}`,
+        "/none.js",
+      ]) {
+        const [response] = (await once(get({ port: new URL(url).port, path: other }), "response")) as [
+          IncomingMessage,
+        ];
+        assert.equal(response.resume().statusCode, 404, other);
       }
     } finally {
       child.kill();
@@ -125,8 +154,12 @@ suite("the folder of riffle export --format web", () => {
       exportRun(run, { format: "web", output: join(folder, "x"), input: "pixels" }),
       /--input/,
     );
-    writeFileSync(join(folder, "file"), "");
-    await assert.rejects(exportRun(run, { format: "web", output: join(folder, "file", "web") }));
+    const network = shuffleNetV2({ variant: "torchvision", width: 0.5, classes: insects.length });
+    const full = new Error("the disk is full");
+    await assert.rejects(
+      writeWebFolder(join(folder, "x"), (await predicted([]), model), network, () => Promise.reject(full)),
+      full,
+    );
     assert.equal(existsSync(join(folder, "x")), false);
     assert.deepEqual(
       readdirSync(folder).filter((name) => name.startsWith(".")),
@@ -141,22 +174,13 @@ suite("the exported page", () => {
     browser.needed,
     async () => {
       const pictures = await drawnPictures(3);
-      const expected = await predicted(pictures, "apply");
+      const expected = await predicted(pictures);
       const visit = await browser.open(await serveFolder(web, "/some/where/"));
       const { page, foreign, problems } = visit;
       await page.getByText(`Riffle knows 6 classes here: ${insects.join(", ")}.`).waitFor();
       await page.setInputFiles("#files", writePictures(folder, pictures));
       await page.locator("#results ol").nth(2).waitFor();
-      // The newest stands first.
-      const shown = (await page.locator("#results li").allInnerTexts()).map((text) =>
-        text.split("\n").join(" "),
-      );
-      const words = expected
-        .toReversed()
-        .flatMap(({ top }) =>
-          top.map(({ name, probability }) => `${name} ${(100 * probability).toFixed(1)} %`),
-        );
-      assert.deepEqual(shown, words);
+      assert.deepEqual(await shownIn(visit), wordsOf(expected));
 
       await visit.screenshot("web-light");
       await visit.look({ scheme: "dark" });
@@ -198,29 +222,34 @@ suite("the exported page", () => {
         grey,
         heldJpeg(jpeg, 6),
         heldJpeg(jpeg, 4),
+        await sharp(png).ensureAlpha(0).png().toBuffer(),
+        await sharp(png).ensureAlpha(0.3).webp({ lossless: true }).toBuffer(),
+        await sharp(png).png({ palette: true }).toBuffer(),
+        await sharp(png).toColourspace("rgb16").png().toBuffer(),
+        await sharp(png).withIccProfile("p3").png().toBuffer(),
         await held("png"),
         await held("webp"),
       ];
-      const file = join(web, "preprocessing.json");
-      const written = JSON.parse(readFileSync(file, "utf8")) as Preprocessing;
-      for (const exif_orientation of ["apply", "ignore"] as const) {
-        writeFileSync(file, JSON.stringify({ ...written, exif_orientation }));
-        const expected = await predicted(pictures, exif_orientation);
-        const seen = await seenIn(await browser.open(await serveFolder(web)), pictures);
-        for (const [i, { logits, input }] of seen.entries()) {
+      const preprocessing = JSON.parse(
+        readFileSync(join(web, "preprocessing.json"), "utf8"),
+      ) as Preprocessing;
+      const expected = await predicted(pictures);
+      const seen = await seenIn(await browser.open(await serveFolder(web)), pictures);
+      for (const [i, { logits, inputs }] of seen.entries()) {
+        for (const exif_orientation of ["apply", "ignore"] as const) {
           const what = `picture ${i}, ${exif_orientation}`;
           const bytes = await pictureAlone(pictures[i] as Buffer, what, { ...model, exif_orientation });
-          assert.deepEqual(bytesOf(input, written), bytes, what);
-          const difference = apart(logits, expected[i]?.logits);
-          assert.ok(difference <= ROUNDING, `${what}: ${difference} of the largest logit apart`);
+          assert.deepEqual(bytesOf(inputs[exif_orientation], preprocessing), bytes, what);
         }
+        const difference = apart(logits, expected[i]?.logits);
+        assert.ok(difference <= ROUNDING, `picture ${i}: ${difference} of the largest logit apart`);
       }
-      writeFileSync(file, JSON.stringify(written));
     },
   );
 
   test("opened as a file says what to do", browser.needed, async () => {
-    const { page } = await browser.open(pathToFileURL(join(web, "index.html")).href);
+    const { page, screenshot } = await browser.open(pathToFileURL(join(web, "index.html")).href);
+    await screenshot("web-file");
     assert.match((await page.textContent("#network")) ?? "", /from a web server only.*node serve\.mjs/);
   });
 
@@ -233,5 +262,29 @@ suite("the exported page", () => {
     const { page } = await browser.open(await serveFolder(torn));
     await page.waitForSelector("#network.problem");
     assert.match((await page.textContent("#network")) ?? "", /was not loaded: the server says 404/);
+  });
+});
+
+suite("the page of riffle serve", () => {
+  test("shows what the server answers, and asks nobody else", browser.needed, async (context) => {
+    const pictures = await drawnPictures(2);
+    const expected = await predicted(pictures);
+    const predictor = await openPredictor(run, { eval_batch_size: 4 });
+    const server = await startServer(predictor, {
+      ...{ host: "127.0.0.1", port: 0, names: [], token: "a-token-of-20-letters", top: 5 },
+      ...{ maxBody: 2 ** 20, maxPixels: 1e6, timeout: 30_000, maxQueue: 8, metrics: new Metrics() },
+    });
+    context.after(async () => {
+      await server.close();
+      await predictor.close();
+    });
+    const visit = await browser.open(`${server.url}#token=a-token-of-20-letters`);
+    const { page, foreign, problems } = visit;
+    await page.getByText(`Riffle knows 6 classes here: ${insects.join(", ")}.`).waitFor();
+    await page.setInputFiles("#files", writePictures(folder, pictures));
+    await page.locator("#results ol").nth(1).waitFor();
+    assert.deepEqual(await shownIn(visit), wordsOf(expected));
+    await visit.screenshot("serve-page");
+    assert.deepEqual([foreign, problems], [[], []]);
   });
 });

@@ -3,14 +3,14 @@
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 
-import { Draws, streams } from "../core/random.js";
-import { evaluationDecodings, evaluationTransform } from "../data/pictures/augment.js";
-import { renderInto } from "../data/pictures/render.js";
-import { shuffleNetV2 } from "../models/shufflenet-v2.js";
-import { variantNames } from "../models/variants.js";
-import type { ModelDescription } from "../run/checkpoint-state.js";
-import { preprocessingOf } from "../weights/export-metadata.js";
-import { croppedBytes, networkInput } from "./preprocess.js";
+import { Draws, streams } from "../../src/core/random.js";
+import { evaluationDecodings, evaluationTransform } from "../../src/data/pictures/augment.js";
+import { renderInto } from "../../src/data/pictures/render.js";
+import { shuffleNetV2 } from "../../src/models/shufflenet-v2.js";
+import { variantNames } from "../../src/models/variants.js";
+import type { ModelDescription } from "../../src/run/checkpoint-state.js";
+import { preprocessingOf } from "../../src/weights/export-metadata.js";
+import { croppedBytes, networkInput } from "../../src/web/preprocess.js";
 
 const CROP = 28;
 const SIDE = 32;
