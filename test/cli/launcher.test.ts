@@ -149,6 +149,22 @@ suite("with a launcher that is made up", () => {
     assert.match(log, /OpenFabrics/);
   });
 
+  test("starts finetune as it starts train, as it was written; without pictures nothing is started", async () => {
+    const path = mpirun({ messages: [begun(0), begun(1), { rank: 0, ended: 0 }, { rank: 1, ended: 0 }] });
+    const launched = (...argv: string[]): Promise<Outcome> =>
+      riffle(["launch", "--ranks", "2", "--mpi", path, "--", "finetune", ...argv]).ended;
+    const { code, stderr } = await launched(data, "--from", "weights", "--log_dir", `tuned-${made++}`);
+    assert.equal(code, 0, stderr);
+    const started = readFileSync(join(path, "..", "arguments"), "utf8");
+    assert.match(started, / finetune .*--data_dir=\S+tiny\.npz/);
+    assert.match(started, / --init_from=weights/);
+    rmSync(join(path, "..", "arguments"));
+    const refused = await launched();
+    assert.equal(refused.code, 2);
+    assert.match(message(refused), /no pictures to learn from/);
+    assert.ok(!existsSync(join(path, "..", "arguments")));
+  });
+
   const killed: RankMessage = { rank: 1, status: 137 };
   for (const [title, stderr, stdout] of [
     ["Open MPI", openMpi(0, 1), ""],
