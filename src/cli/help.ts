@@ -47,6 +47,7 @@ function printRecipes(terminal: Terminal): void {
   for (const name of names) {
     terminal.print(terminal.colour.bold(name), `: ${recipes[name].title}`);
     terminal.print(`  from: ${recipes[name].source}`);
+    for (const line of drawnLines(name)) terminal.print(line);
   }
   const rows = settingNames
     .filter((setting) => names.some((name) => recipes[name].values[setting] !== undefined))
@@ -57,6 +58,12 @@ function printRecipes(terminal: Terminal): void {
   terminal.print("-  the option's own default holds (npx riffle-vision train --help all).");
 }
 
+/** What a recipe has where steps learn a new classifier from nothing. */
+function drawnLines(name: RecipeName): string[] {
+  const values = Object.entries(recipes[name].forDrawn ?? {}).map((each) => each.join(" "));
+  return values.length === 0 ? [] : [`  where a new classifier is drawn, not solved: ${values.join(", ")}`];
+}
+
 /** Every setting with the value that the recipe stands for. */
 function printRecipe(name: RecipeName, terminal: Terminal): void {
   const { title, source } = recipes[name];
@@ -65,6 +72,7 @@ function printRecipe(name: RecipeName, terminal: Terminal): void {
   terminal.emit({ recipe: name, title, source, values, origins });
   terminal.print(terminal.colour.bold(name), `: ${title}`);
   terminal.print(`  from: ${source}`);
+  for (const line of drawnLines(name)) terminal.print(line);
   terminal.print();
   const rows = settingNames.map((setting) => [
     setting,

@@ -109,14 +109,14 @@ export const chineseSettings: Readonly<Record<SettingName, ChineseSetting>> = {
   lr: { help: "学习率的峰值" },
   classifier_rate: { help: "分类层的学习率，为其余各层学习率的倍数" },
   solve_classifier: {
-    help: "与 --init_from 一起使用：权重中没有的分类层，在第一步之前由冻结网络的特征直接求解",
+    help: "与 --init_from 一起使用：权重中没有的分类层，在第一步之前由冻结网络的特征直接求解；false 则随机初始化，并以另外的学习率和更多的步数学习",
   },
   class_weights: {
     help: "balanced：求解分类层时各类别权重相同，不论图像多少；须与 --freeze 一起使用，因为训练步的损失对每张图像一视同仁",
   },
   freeze: { help: "与 --init_from 一起使用：只学习分类层，其余各层不变；分类层由求解得到时不再训练" },
   batch_norm: {
-    help: "训练时批归一化所用的统计量：每个批次自身的（batch），或权重所带的移动统计量，并保持不变（moving）",
+    help: "训练时批归一化所用的统计量：每个批次自身的（batch），或权重所带的移动统计量，并保持不变；若与权重不符，则在第一步之前重新测量（moving）",
   },
   end_learning_rate: { help: "衰减结束时的学习率" },
   schedule: { help: "学习率从峰值下降的方式" },

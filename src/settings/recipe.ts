@@ -165,7 +165,7 @@ export const recipes: { readonly [K in RecipeName]: Recipe } = {
       weight_decay_on: "matrices",
       momentum: 0.9,
       nesterov: true,
-      label_smoothing: 0.05,
+      label_smoothing: 0,
       average_decay: 0.9,
       version: "torch",
       variant: "torchvision",

@@ -243,7 +243,7 @@ export const settings = {
       range: [0, 1000],
     }),
     solve_classifier: flag({
-      help: "with --init_from: solve a classifier that the weights do not have on features of the network as it is, before the first step",
+      help: "with --init_from: solve a classifier that the weights do not have on features of the network as it is, before the first step; false draws it, to be learnt by more steps at other rates",
       default: false,
       source: "drawn, and learnt by the steps",
     }),
@@ -258,7 +258,7 @@ export const settings = {
       source: "all layers learn",
     }),
     batch_norm: choice(["batch", "moving"], {
-      help: "what batch norms are given in training: each batch's own statistics, or the moving ones, which then stay those of the weights",
+      help: "what batch norms are given in training: each batch's own statistics, or the moving ones, which then stay those of the weights, or those measured before the first step where the weights' own do not fit them",
       default: "batch",
       source: "Ioffe and Szegedy 2015",
     }),

@@ -50,10 +50,12 @@ export class Evaluations {
       { name: "parameters" as const, weights: { parameters, statistics } },
     ];
     this.journal.emit({ event: "evaluating", done: 0, images: data.validation.size });
-    const scored = await score(
+    // Before the first step they are the same weights.
+    const isOne = averages.every((value, i) => value === parameters[i]);
+    const all = await score(
       evaluation,
       data.validation,
-      candidates.map(({ weights }) => weights),
+      (isOne ? candidates.slice(0, 1) : candidates).map(({ weights }) => weights),
       {
         model,
         maxBadImages: badImageLimit(settings),
@@ -64,7 +66,8 @@ export class Evaluations {
       },
       this.journal.emit,
     );
-    if (scored === undefined) return false;
+    if (all === undefined) return false;
+    const scored = candidates.map((_, i) => all[isOne ? 0 : i]);
     const { step } = standing;
     standing.evaluated_step = step;
     const [chosen] = scored;
