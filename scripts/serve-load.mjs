@@ -49,7 +49,7 @@ const batch = Number(values.batch);
 const WARM_UP = 2;
 
 /** What a child of this script is told to be, as its first argument. */
-const roles = { client, predictor, peer };
+const roles = { client, engine, predictor, peer };
 const [role, ...rest] = positionals;
 if (role === undefined) await compare();
 else await roles[role](...rest);
@@ -60,7 +60,7 @@ async function compare() {
     const { run, onnx } = await makeRun(folder);
     const pictures = values.pictures === undefined ? join(folder, "photos") : resolve(values.pictures);
     const contestants = {
-      engine: () => engine(),
+      engine: () => asked(["engine"]),
       predictor: () => asked(["predictor", run, pictures]),
       serve: () => served([program, "serve", run, "--port", "0", "--json", "--batch_size", values.batch, ...words(values.serve)], pictures), // prettier-ignore
       ...(values.peer === undefined
@@ -117,26 +117,30 @@ async function makeRun(folder) {
   return { run, onnx: output };
 }
 
-function engine() {
-  const argv = [
-    "bench",
+/** `riffle bench infer`, for about as long as the others are asked. */
+async function engine() {
+  const { bench } = await import(join(dist, "index.js"));
+  const given = { width: Number(values.width), num_classes: Number(values.classes), batch_size: batch };
+  const probe = await bench("infer", { ...given, steps: 10 });
+  const steps = Math.ceil((Number(values.seconds) * probe.images_per_second.median) / batch);
+  let used;
+  const { images_per_second: speed, peak_memory_mb: memory } = await bench(
     "infer",
-    "--width",
-    values.width,
-    "--num_classes",
-    values.classes,
-    "--batch_size",
-    values.batch,
-  ];
-  const steps = Math.ceil((Number(values.seconds) * 400) / batch);
-  const { status, stdout, stderr } = spawnSync(
-    process.execPath,
-    [program, ...argv, "--steps", String(steps), "--json"],
-    { encoding: "utf8" },
+    { ...given, steps },
+    (done, total) => {
+      if (done === total - steps) used = process.cpuUsage();
+      if (done === total) used = process.cpuUsage(used);
+    },
   );
-  if (status !== 0) throw new Error(stderr);
-  const { images_per_second: speed, peak_memory_mb: memory } = JSON.parse(stdout.trim().split("\n").at(-1));
-  return { images_per_second: speed.median, memory_mb: memory };
+  const cpu = (used.user + used.system) / 1e6;
+  report({
+    counted: speed.median,
+    seconds: 1,
+    latencies: [],
+    server_cpu_s: cpu,
+    images: steps * batch,
+    memory_mb: memory,
+  });
 }
 
 /** Runs a role of this script that reports one JSON object. */
@@ -167,7 +171,7 @@ async function served(argv, pictures) {
 }
 
 function start(argv) {
-  const options = ["rounds", "seconds", "connections", "batch"].flatMap((name) => [
+  const options = ["rounds", "seconds", "connections", "batch", "width", "classes"].flatMap((name) => [
     `--${name}`,
     values[name],
   ]);
@@ -305,7 +309,13 @@ function report({ counted, seconds, latencies, ...more }) {
   const sorted = [...latencies].sort((a, b) => a - b);
   const at = (share) => sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))];
   process.stdout.write(
-    JSON.stringify({ images_per_second: counted / seconds, p50_ms: at(0.5), p99_ms: at(0.99), ...more }),
+    JSON.stringify({
+      images: counted,
+      images_per_second: counted / seconds,
+      p50_ms: at(0.5),
+      p99_ms: at(0.99),
+      ...more,
+    }),
   );
 }
 
@@ -409,8 +419,10 @@ function lineOf({
     `${speed.toFixed(1)} images/s`,
     ...(p50 === undefined ? [] : [`p50 ${p50.toFixed(1)} ms`, `p99 ${p99.toFixed(1)} ms`]),
     `${memory.toFixed(0)} MB`,
-    ...(more.server_cpu_s === undefined ? [] : [`${more.server_cpu_s.toFixed(1)} s of processor`]),
-    ...(more.client_cpu_s === undefined ? [] : [`its client ${more.client_cpu_s.toFixed(1)} s`]),
+    `${((1000 * more.server_cpu_s) / more.images).toFixed(2)} ms of processor an image`,
+    ...(more.client_cpu_s === undefined
+      ? []
+      : [`its client ${((1000 * more.client_cpu_s) / more.images).toFixed(2)}`]),
     ...(more.refused > 0 ? [`${more.refused} refused`] : []),
   ];
   return `${contestant.padEnd(11)} ${parts.join(" · ")}`;

@@ -252,6 +252,8 @@ export interface BackendOptions {
   /** One batch norm over the batches of all processes, each of which then runs one shard. */
   readonly synchronised?: boolean | undefined;
   readonly tuning?: Tuning | undefined;
+  /** Inference: calls may bring far fewer pictures than the batch, and are not to take as long; costs the memory of one more. */
+  readonly few?: boolean | undefined;
 }
 
 /** How a step's forward pass is cut into tasks; 0 where the engine is to choose (native/runtime/program.h). */

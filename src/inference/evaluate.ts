@@ -7,7 +7,7 @@
 
 import { resolve } from "node:path";
 
-import type { InferenceRun, Weights } from "../backends/backend.js";
+import type { BackendOptions, InferenceRun, Weights } from "../backends/backend.js";
 import { type AtEnd, closing } from "../core/closing.js";
 import { CheckpointError, DataError, UsageError } from "../core/error.js";
 import { byName } from "../core/name-forms.js";
@@ -214,13 +214,14 @@ export async function loadNetwork(
     autotune = false,
   }: Pick<GivenSettings, "eval_batch_size" | "threads" | "precision_mode" | "autotune">,
   report: (event: TuningMessage) => void = () => undefined,
+  more: Pick<BackendOptions, "few"> = {},
 ): Promise<LoadedNetwork> {
   const backend = await chooseBackend();
   const network = shuffleNetV2({ variant: model.variant, width: model.width, classes: model.classes });
   const storage = storageOf(precision_mode);
   const program = compile(network, { batch, imageSize: model.image_size, mode: "infer", storage });
   const tuned = autotune ? await tunedFor(backend, program, { threads }, { report }) : undefined;
-  return { program, run: backend.infer(program, { threads, tuning: tuned?.tuning }) };
+  return { program, run: backend.infer(program, { ...more, threads, tuning: tuned?.tuning }) };
 }
 
 /** Pictures as this network is to see them; bad ones are left out, and it is up to the reader how many may be. */

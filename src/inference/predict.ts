@@ -142,7 +142,7 @@ export async function openPredictor(
     eval_resize: given.eval_resize ?? recorded.eval_resize,
     exif_orientation: given.exif_orientation ?? recorded.exif_orientation ?? unsaid(checkpoint?.state),
   };
-  const network = await loadNetwork(model, given, report);
+  const network = await loadNetwork(model, given, report, { few: true });
   await network.run.load(weights);
   const loaded = new Loaded(network, model);
   const one = new OneByOne(loaded, max_wait, onBatch);

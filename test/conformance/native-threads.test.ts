@@ -60,9 +60,9 @@ test("inference gives the same bits with any number of threads and in any batch"
   const draws = new Draws(4, streams.augment, 0, 0);
   const bytes = 65 * 65 * 3;
   const images = Uint8Array.from({ length: 22 * bytes }, () => draws.below(256));
-  const logits = async (batch: number, threads: number) => {
+  const logits = async (batch: number, threads: number, few = false) => {
     const program = compile(network, { batch, imageSize: 65, mode: "infer" });
-    const run = nativeBackend.infer(program, { threads });
+    const run = nativeBackend.infer(program, { threads, few });
     const parameters = initialise(program, { version: "he_uniform", seed: 1 });
     await run.load({ parameters, statistics: initialStatistics(program) });
     const result: number[] = [];
@@ -85,6 +85,41 @@ test("inference gives the same bits with any number of threads and in any batch"
   ] as const) {
     assert.deepEqual(bits(await logits(batch, threads)), bits(alone), `batch ${batch}, ${threads} threads`);
   }
+  // 6 of 16 and 4 of 9 are left over, which are then made one by one; 22 of 32 are too many for that.
+  for (const [batch, threads] of [
+    [16, 2],
+    [9, 3],
+    [32, 2],
+  ] as const) {
+    assert.deepEqual(
+      bits(await logits(batch, threads, true)),
+      bits(alone),
+      `few: batch ${batch}, ${threads} threads`,
+    );
+  }
+});
+
+test("where few pictures may come, one takes a fraction of the time of a batch", async () => {
+  const program = compile(network, { batch: 16, imageSize: 65, mode: "infer" });
+  const run = nativeBackend.infer(program, { threads: 1, few: true });
+  await run.load({
+    parameters: initialise(program, { version: "he_uniform", seed: 1 }),
+    statistics: initialStatistics(program),
+  });
+  const images = new Uint8Array(16 * 65 * 65 * 3);
+  const fastest = async (count: number): Promise<number> => {
+    const times: number[] = [];
+    for (let i = 0; i < 20; i++) {
+      const began = performance.now();
+      await run.infer(images.subarray(0, count * 65 * 65 * 3), count);
+      times.push(performance.now() - began);
+    }
+    return Math.min(...times);
+  };
+  const [whole, one] = [await fastest(16), await fastest(1)];
+  run.close();
+  // Eight are computed at a time otherwise.
+  assert.ok(one < whole / 4, `one picture ${one.toFixed(2)} ms, sixteen ${whole.toFixed(2)} ms`);
 });
 
 function bits(values: Float32Array): Uint32Array {
