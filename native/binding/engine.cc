@@ -40,18 +40,35 @@ LossSettings LossFrom(napi_env env, napi_value value) {
   return {.label_smoothing = l[0], .weight_decay = l[1], .scale = l[2], .of_logit = l[3] != 0};
 }
 
-// A batch as the program wants it; the mask may be null.
-ShardBatch BatchFrom(napi_env env, const Executor& executor, napi_value images, napi_value labels, napi_value mask) {
+// [batch], each one of the program's classes.
+const int32_t* LabelsFrom(napi_env env, const ProgramInfo& p, napi_value value, const char* name) {
+  const int32_t* labels = Array<int32_t>(env, value, napi_int32_array, p.batch, name);
+  for (int i = 0; i < p.batch; ++i)
+    if (labels[i] < 0 || labels[i] >= p.classes)
+      throw std::invalid_argument("label " + std::to_string(labels[i]) + " of sample " + std::to_string(i) +
+                                  " is not one of " + std::to_string(p.classes) + " classes");
+  return labels;
+}
+
+// A batch as the program wants it: [images, labels, dropout mask | null, weights | null, mixed labels | null, shares | null],
+// of mixed labels and shares both or none. What it points to is added to `held`.
+ShardBatch BatchFrom(napi_env env, const Executor& executor, napi_value value, std::vector<napi_value>& held) {
   const ProgramInfo& p = executor.program();
   const size_t batch = p.batch;
+  if (ArrayLength(env, value) != 6) throw std::invalid_argument("a batch has six arrays, or null in their place");
+  napi_value arrays[6];
+  for (uint32_t i = 0; i < 6; ++i) held.push_back(arrays[i] = Element(env, value, i));
+  const auto floats = [&](int i, size_t length, const char* name) {
+    return IsNullish(env, arrays[i]) ? nullptr : Array<float>(env, arrays[i], napi_float32_array, length, name);
+  };
   ShardBatch b{};
-  b.images = Array<uint8_t>(env, images, napi_uint8_array, batch * p.image_size * p.image_size * 3, "images");
-  b.labels = Array<int32_t>(env, labels, napi_int32_array, batch, "labels");
-  for (size_t i = 0; i < batch; ++i)
-    if (b.labels[i] < 0 || b.labels[i] >= p.classes)
-      throw std::invalid_argument("label " + std::to_string(b.labels[i]) + " of sample " + std::to_string(i) +
-                                  " is not one of " + std::to_string(p.classes) + " classes");
-  if (mask) b.dropout_mask = Array<float>(env, mask, napi_float32_array, batch * executor.features(), "dropout mask");
+  b.images = Array<uint8_t>(env, arrays[0], napi_uint8_array, batch * p.image_size * p.image_size * 3, "images");
+  b.targets.labels = LabelsFrom(env, p, arrays[1], "labels");
+  b.dropout_mask = floats(2, batch * executor.features(), "dropout mask");
+  b.targets.weights = floats(3, batch, "weights");
+  if (!IsNullish(env, arrays[4])) b.targets.mixed_labels = LabelsFrom(env, p, arrays[4], "mixed labels");
+  b.targets.shares = floats(5, batch, "shares");
+  if (!b.targets.shares != !b.targets.mixed_labels) throw std::invalid_argument("mixed labels have their shares beside them");
   return b;
 }
 
@@ -162,36 +179,30 @@ napi_value WriteState(napi_env env, napi_callback_info info) {
   });
 }
 
-// trainSteps(run, images[], labels[], loss [labelSmoothing, weightDecay, scale, which a step has of its own], dropoutMasks[] | null, updates [5 each], index, count):
+// trainSteps(run, batches[] (BatchFrom), loss [labelSmoothing, weightDecay, scale, which a step has of its own], updates [5 each], index, count):
 // Promise<[crossEntropy, decayLoss, correct1, correct5, finite, stops, failures, exchangeSeconds, scale, good, bad, consecutive][]>.
 // Batches of consecutive shards, of which this process runs `count` in a step, the first being shard `index`. A row for each step;
 // the n-th of the updates is of the n-th step that is finite. Without updates one shard is computed only.
 napi_value TrainSteps(napi_env env, napi_callback_info info) {
   return Guard(env, [&] {
-    const auto args = Arguments(env, info, 8);
+    const auto args = Arguments(env, info, 6);
     Run& run = SingleRun(env, args[0]);
     const ProgramInfo& p = run.program();
     if (!p.training) throw std::invalid_argument("an inference program cannot train");
-    const int count = static_cast<int>(Number(env, args[7], 1, 65536, "count of shards"));
-    const int index = static_cast<int>(Number(env, args[6], 0, count - 1, "shard"));
+    const int count = static_cast<int>(Number(env, args[5], 1, 65536, "count of shards"));
+    const int index = static_cast<int>(Number(env, args[4], 0, count - 1, "shard"));
     const uint32_t batches = ArrayLength(env, args[1]);
-    const bool masked = !IsNullish(env, args[4]);
-    if (batches == 0 || ArrayLength(env, args[2]) != batches || (masked && ArrayLength(env, args[4]) != batches))
-      throw std::invalid_argument("pictures, labels and dropout masks of as many batches are expected");
+    if (batches == 0) throw std::invalid_argument("a step has batches");
     std::vector<napi_value> held = {args[0]};
     std::vector<ShardBatch> shards;
-    for (uint32_t i = 0; i < batches; ++i) {
-      shards.push_back(BatchFrom(env, *run.executor, Element(env, args[1], i), Element(env, args[2], i),
-                                 masked ? Element(env, args[4], i) : nullptr));
-      for (const napi_value array : {args[1], args[2]}) held.push_back(Element(env, array, i));
-      if (masked) held.push_back(Element(env, args[4], i));
-    }
-    const LossSettings loss = LossFrom(env, args[3]);
-    const bool updating = !IsNullish(env, args[5]);
+    for (uint32_t i = 0; i < batches; ++i)
+      shards.push_back(BatchFrom(env, *run.executor, Element(env, args[1], i), held));
+    const LossSettings loss = LossFrom(env, args[2]);
+    const bool updating = !IsNullish(env, args[3]);
     if (!updating && (batches != 1 || count != 1)) throw std::invalid_argument("only a step of one shard goes without its update");
     std::vector<UpdateSettings> updates;
     if (updating) {
-      const Span all = TypedArray(env, args[5], napi_float64_array, "updates");
+      const Span all = TypedArray(env, args[3], napi_float64_array, "updates");
       const double* u = static_cast<const double*>(all.data);
       if (all.length != kUpdateNumbers * ((index + batches) / count))
         throw std::invalid_argument("an update for each whole step is expected");
@@ -283,26 +294,26 @@ napi_value Logits(napi_env env, napi_callback_info info) {
   });
 }
 
-// runTime(run, time, images, labels, loss as of trainSteps, dropoutMask | null): Promise<[crossEntropy, decayLoss]>. Executor::RunTime; the loss is that of
+// runTime(run, time, batch (BatchFrom), loss as of trainSteps): Promise<[crossEntropy, decayLoss]>. Executor::RunTime; the loss is that of
 // the last step forward, else zeros. Nothing is exchanged or updated.
 napi_value RunTime(napi_env env, napi_callback_info info) {
   return Guard(env, [&] {
-    const auto args = Arguments(env, info, 6);
+    const auto args = Arguments(env, info, 4);
     Run& run = SingleRun(env, args[0]);
     const ProgramInfo& p = run.program();
     if (!p.training) throw std::invalid_argument("an inference program has no steps of training");
     const int times = 2 * static_cast<int>(p.steps.size()) - p.first_training;
     const int time = static_cast<int>(Number(env, args[1], 0, times - 1, "time"));
-    const ShardBatch batch =
-        BatchFrom(env, *run.executor, args[2], args[3], IsNullish(env, args[5]) ? nullptr : args[5]);
-    LossSettings loss = LossFrom(env, args[4]);
+    std::vector<napi_value> held = {args[0]};
+    const ShardBatch batch = BatchFrom(env, *run.executor, args[2], held);
+    LossSettings loss = LossFrom(env, args[3]);
     loss.dropout_mask = batch.dropout_mask;
     auto result = std::make_shared<StepResult>();
     auto turn = std::make_shared<Turn>(run);
     return Promise(
-        env, {args[0], args[2], args[3], args[5]},
+        env, held,
         [turn, time, batch, loss, result] {
-          *result = (*turn)->executor->RunTime(time, batch.images, batch.labels, loss);
+          *result = (*turn)->executor->RunTime(time, batch.images, batch.targets, loss);
         },
         [result](napi_env e) { return MakeNumbers(e, {result->cross_entropy, result->decay_loss}); });
   });

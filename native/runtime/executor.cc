@@ -45,14 +45,14 @@ Executor::Executor(ProgramInfo program, const KernelTable& kernels, int threads,
   backward_seconds_.assign(layers_.size(), 0);
 }
 
-StepResult Executor::ComputeGradients(const uint8_t* images, const int32_t* labels, const LossSettings& loss,
+StepResult Executor::ComputeGradients(const uint8_t* images, const Targets& targets, const LossSettings& loss,
                                       GradientSink* sink) {
   const Lent lent(ws_, images, loss.dropout_mask);
   ws_.pool.Enter(Doing::kPacking);
   Begin();
   Forward();
   ws_.pool.Enter(Doing::kLoss);
-  const StepResult result = Loss(ws_, labels, weights_.parameters, loss);
+  const StepResult result = Loss(ws_, targets, weights_.parameters, loss);
   const std::vector<Bucket>& buckets = program().buckets;
   size_t announced = 0;
   for (int i = static_cast<int>(layers_.size()); i-- > program().first_training;) {
@@ -129,7 +129,7 @@ void Executor::WritePlane(int id, bool gradient, const double* in) {
   }
 }
 
-StepResult Executor::RunTime(int time, const uint8_t* images, const int32_t* labels, const LossSettings& loss) {
+StepResult Executor::RunTime(int time, const uint8_t* images, const Targets& targets, const LossSettings& loss) {
   const Lent lent(ws_, images, loss.dropout_mask);
   const int steps = static_cast<int>(layers_.size());
   if (time == 0) Begin();
@@ -138,7 +138,7 @@ StepResult Executor::RunTime(int time, const uint8_t* images, const int32_t* lab
   } else {
     layers_[time]->Forward(weights_);
   }
-  return time + 1 == steps ? Loss(ws_, labels, weights_.parameters, loss) : StepResult{};
+  return time + 1 == steps ? Loss(ws_, targets, weights_.parameters, loss) : StepResult{};
 }
 
 void Executor::RunStep(int index, bool backward, const uint8_t* images) {

@@ -25,7 +25,7 @@ class Executor {
 
   // Training: fills the gradients, telling `sink` of each bucket as it is final; `finite` of the result is the caller's to
   // fill. Then weights, momentum and averages by them, and moving statistics by `statistics` (BatchNorm::ReadStatistics).
-  StepResult ComputeGradients(const uint8_t* images, const int32_t* labels, const LossSettings& loss,
+  StepResult ComputeGradients(const uint8_t* images, const Targets& targets, const LossSettings& loss,
                               GradientSink* sink = nullptr);
   bool GradientsAreFinite() { return AllFinite(ws_, weights_.gradients); }
   void DivideGradients(float divisor) { Divide(ws_, weights_.gradients, divisor); }
@@ -40,7 +40,7 @@ class Executor {
   void RunStep(int index, bool backward, const uint8_t* images);
   // ComputeGradients piece by piece, for who looks at planes before their places are used again: times 0 .. 2 S - 1 in
   // their order, step i forward at time i, the last with the loss, and backward at time 2 S - 1 - i.
-  StepResult RunTime(int time, const uint8_t* images, const int32_t* labels, const LossSettings& loss);
+  StepResult RunTime(int time, const uint8_t* images, const Targets& targets, const LossSettings& loss);
 
   const float* logits() const { return ws_.logits.data(); }
   long features() const { return static_cast<long>(program().steps.back().inputs.size()); }

@@ -4,7 +4,7 @@
 
 namespace riffle {
 
-StepResult Loss(Workspace& ws, const int32_t* labels, const float* parameters, const LossSettings& loss) {
+StepResult Loss(Workspace& ws, const Targets& targets, const float* parameters, const LossSettings& loss) {
   const ProgramInfo& p = ws.program;
   const long classes = p.classes;
   std::vector<double> each(p.batch);
@@ -12,7 +12,13 @@ StepResult Loss(Workspace& ws, const int32_t* labels, const float* parameters, c
   ws.pool.Run(p.batch, [&](long n, int) {
     const float* logits = ws.logits.data() + n * classes;
     float* dlogits = ws.dlogits.data() + n * classes;
-    const float label_logit = logits[labels[n]];
+    const int32_t label = targets.labels[n];
+    const float label_logit = logits[label];
+    const double weight = targets.weights ? targets.weights[n] : 1;
+    const bool is_mixed = targets.mixed_labels && targets.mixed_labels[n] != label;
+    const int32_t other = is_mixed ? targets.mixed_labels[n] : label;
+    const double share = is_mixed ? targets.shares[n] : 1;
+    const double shown_logit = is_mixed ? share * label_logit + (1 - share) * logits[other] : label_logit;
     double largest = logits[0], sum_logits = 0;
     long above = 0, above_or_first = 0;
     bool finite = true;
@@ -21,18 +27,20 @@ StepResult Loss(Workspace& ws, const int32_t* labels, const float* parameters, c
       sum_logits += logits[c];
       finite &= std::isfinite(logits[c]);
       above += logits[c] > label_logit;
-      above_or_first += logits[c] > label_logit || (logits[c] == label_logit && c < labels[n]);
+      above_or_first += logits[c] > label_logit || (logits[c] == label_logit && c < label);
     }
     double total = 0;
     for (long c = 0; c < classes; ++c) total += std::exp(logits[c] - largest);
     const double log_total = largest + std::log(total);
-    // target = (1 - s) onehot + s / classes, so the loss is log_total - (1 - s) label logit - s * mean logit.
+    // target = (1 - s) shown + s / classes, shown being the label's one, or the two labels' shares; so the loss is
+    // log_total - (1 - s) logit of what is shown - s * mean logit.
     const double s = loss.label_smoothing;
-    each[n] = log_total - (1 - s) * label_logit - s * sum_logits / static_cast<double>(classes);
+    each[n] = weight * (log_total - (1 - s) * shown_logit - s * sum_logits / static_cast<double>(classes));
     for (long c = 0; c < classes; ++c) {
-      const double target = (c == labels[n] ? 1 - s : 0) + s / static_cast<double>(classes);
-      const double slope = loss.of_logit ? (c == labels[n] ? 1 : 0) : std::exp(logits[c] - log_total) - target;
-      dlogits[c] = static_cast<float>(slope / p.batch * loss.scale);
+      const double shown = c == label ? share : is_mixed && c == other ? 1 - share : 0;
+      const double target = shown * (1 - s) + s / static_cast<double>(classes);
+      const double slope = loss.of_logit ? shown : std::exp(logits[c] - log_total) - target;
+      dlogits[c] = static_cast<float>(weight * slope / p.batch * loss.scale);
     }
     // tf.math.in_top_k's rule: a row that is not finite is right in no rank.
     first[n] = finite && above_or_first == 0;

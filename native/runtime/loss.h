@@ -8,6 +8,15 @@
 
 namespace riffle {
 
+// What the pictures of a batch show, [batch] each.
+struct Targets {
+  const int32_t* labels = nullptr;
+  const float* weights = nullptr;  // what a picture's loss is multiplied by; null for 1
+  // Of pictures mixed of two the other's label, and the share of `labels` in the target; null where none is mixed.
+  const int32_t* mixed_labels = nullptr;
+  const float* shares = nullptr;
+};
+
 struct LossSettings {
   double label_smoothing = 0, weight_decay = 0;
   double scale = 1;  // of dlogits and all gradients after them
@@ -26,6 +35,6 @@ struct StepResult {
 };
 
 // From the logits; leaves dlogits. `finite` is the caller's to fill.
-StepResult Loss(Workspace& workspace, const int32_t* labels, const float* parameters, const LossSettings& loss);
+StepResult Loss(Workspace& workspace, const Targets& targets, const float* parameters, const LossSettings& loss);
 
 }  // namespace riffle

@@ -69,7 +69,7 @@ StepResult TrainingStep::Compute(const ShardBatch& batch, const LossSettings& lo
   LossSettings own = loss;
   own.dropout_mask = batch.dropout_mask;
   own.scale = loss_scale_.scale;
-  StepResult result = executor_.ComputeGradients(batch.images, batch.labels, own, last ? this : nullptr);
+  StepResult result = executor_.ComputeGradients(batch.images, batch.targets, own, last ? this : nullptr);
   executor_.pool().Enter(Doing::kSumming);
   result.scale = loss_scale_;
   FillTail(result);

@@ -20,7 +20,7 @@ namespace riffle {
 // What a shard is run on, of the caller's.
 struct ShardBatch {
   const uint8_t* images;
-  const int32_t* labels;
+  Targets targets;
   const float* dropout_mask;  // or null
 };
 

@@ -169,7 +169,7 @@ Outcome Train(const KernelTable& kernels, int threads, Profile* profile = nullpt
   TrainingStep training_step(training, nullptr);
   training.pool().set_profile(profile);
   for (int step = 0; step < 3; ++step) {
-    const StepResult result = training_step.Compute({images.data(), labels.data(), nullptr}, {.label_smoothing = 0.1, .weight_decay = 1e-3}, 0, 1);
+    const StepResult result = training_step.Compute({images.data(), {.labels = labels.data()}, nullptr}, {.label_smoothing = 0.1, .weight_decay = 1e-3}, 0, 1);
     o.losses.push_back(result.finite ? result.cross_entropy + result.decay_loss : NAN);
     training_step.Update({.learning_rate = 0.1, .momentum = 0.9, .weight_decay = 1e-3, .average_decay = 0.9, .nesterov = true});
   }
@@ -221,7 +221,7 @@ std::vector<float> Gradients(const KernelTable& kernels, const ProgramInfo& prog
   std::copy(beginning.parameters.begin(), beginning.parameters.end(), state.array(StateArray::kParameters));
   std::copy(beginning.statistics.begin(), beginning.statistics.end(), state.array(StateArray::kStatistics));
   Executor training(program, kernels, 2, state);
-  const StepResult result = training.ComputeGradients(beginning.images.data(), beginning.labels.data(), {}, sink);
+  const StepResult result = training.ComputeGradients(beginning.images.data(), {.labels = beginning.labels.data()}, {}, sink);
   *finite = std::isfinite(result.cross_entropy) && training.GradientsAreFinite();
   const float* gradients = state.array(StateArray::kGradients);
   return {gradients, gradients + program.trained_count};

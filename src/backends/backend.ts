@@ -34,6 +34,18 @@ export interface Batch {
   readonly images: Uint8Array;
   /** [batch], 0 .. classes-1. */
   readonly labels: Int32Array;
+  /** [batch]: what each picture's loss and gradient are multiplied by; absent for 1. */
+  readonly weights?: Float32Array | undefined;
+  /** Where pictures are mixed of two: what else they show. */
+  readonly mixed?: Mixed | undefined;
+}
+
+/** Of pictures mixed of two, [batch] each: target = share * (that of the label) + (1 - share) * (that of the other label). */
+export interface Mixed {
+  /** 0 .. classes-1. */
+  readonly labels: Int32Array;
+  /** 0 .. 1, of the batch's own `labels`. */
+  readonly shares: Float32Array;
 }
 
 export interface LossSettings {
@@ -74,7 +86,7 @@ export interface Shard {
 }
 
 export interface StepResult {
-  /** Mean softmax cross-entropy of the batch. */
+  /** Mean softmax cross-entropy of the batch, each picture's times its weight. */
   readonly crossEntropy: number;
   /** weightDecay * sum of squares / 2 over the decaying parameters. */
   readonly decayLoss: number;

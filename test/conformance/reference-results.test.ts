@@ -27,7 +27,7 @@ suite("softmax cross-entropy", () => {
         const stored = await readArrays("schedule.npz");
         const logits = Float64Array.from(stored.numbers("ce_logits").data);
         const labels = Int32Array.from(stored.numbers("ce_labels").data);
-        const result = softmaxCrossEntropy(logits, labels, { labelSmoothing });
+        const result = softmaxCrossEntropy(logits, { labels }, { labelSmoothing });
         assertClose("loss", [result.crossEntropy], stored.numbers(loss).data, { ofScale: 1e-6 });
         assertClose("gradient", result.dlogits, stored.numbers(gradient).data, { ofScale: 1e-6 });
         const inTop5 = Array.from(stored.numbers("in_top_5").data).filter((v) => v !== 0).length;
@@ -37,9 +37,13 @@ suite("softmax cross-entropy", () => {
   }
 
   const counts = (logits: number[], label: number): [number, number] => {
-    const result = softmaxCrossEntropy(Float64Array.from(logits), Int32Array.of(label), {
-      labelSmoothing: 0,
-    });
+    const result = softmaxCrossEntropy(
+      Float64Array.from(logits),
+      { labels: Int32Array.of(label) },
+      {
+        labelSmoothing: 0,
+      },
+    );
     return [result.correct1, result.correct5];
   };
 

@@ -51,6 +51,16 @@ export type StepNumbers = readonly [
   ...[number, number, number, number],
 ];
 
+/** What `Batch` and a dropout mask are to the addon: arrays in this order, or null. */
+export type EngineBatch = readonly [
+  images: Uint8Array,
+  labels: Int32Array,
+  dropoutMask: Float32Array | null,
+  weights: Float32Array | null,
+  mixedLabels: Int32Array | null,
+  shares: Float32Array | null,
+];
+
 export interface Engine {
   /** As a team, each thread runs the (inference) program alone, on portions of its batch. */
   createRun(
@@ -73,10 +83,8 @@ export interface Engine {
    */
   trainSteps(
     run: Run,
-    images: readonly Uint8Array[],
-    labels: readonly Int32Array[],
+    batches: readonly EngineBatch[],
     loss: Float64Array,
-    dropoutMasks: readonly Float32Array[] | null,
     updates: Float64Array | null,
     index: number,
     count: number,
@@ -94,14 +102,7 @@ export interface Engine {
   /** The planes as the view (of `views`) says: [images, planes, height, width]. */
   map(run: Run, planes: Int32Array, images: number, view: number, out: Float32Array): void;
   /** One layer of a step in one direction: see `WalkTime`. Resolves to [crossEntropy, decayLoss], zeros but after the last forward. */
-  runTime(
-    run: Run,
-    time: number,
-    images: Uint8Array,
-    labels: Int32Array,
-    loss: Float64Array,
-    dropoutMask: Float32Array | null,
-  ): Promise<[number, number]>;
+  runTime(run: Run, time: number, batch: EngineBatch, loss: Float64Array): Promise<[number, number]>;
   /** Room for so many spans a thread, and for so many jobs. */
   startProfile(run: Run, room: number): void;
   takeProfile(run: Run): NativeProfile;

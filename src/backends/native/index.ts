@@ -33,6 +33,7 @@ import {
   ask,
   doings,
   type Engine,
+  type EngineBatch,
   engine,
   engineError,
   type Run,
@@ -167,10 +168,8 @@ export class NativeTraining extends Running implements TrainingRun {
     const rows = await this.run.ask((addon) =>
       addon.trainSteps(
         this.run.handle,
-        batches.map(({ images }) => images),
-        batches.map(({ labels }) => labels),
+        batches.map((batch, i) => encodeBatch(batch, dropoutMasks?.[i])),
         encodeLoss({ ...loss, scale: 1 }),
-        dropoutMasks ?? null,
         encodeUpdates(updates),
         first.index,
         first.count,
@@ -213,12 +212,11 @@ export class NativeTraining extends Running implements TrainingRun {
 
   async walk(batch: Batch, loss: LossSettings, scale: number, visit: WalkVisitor): Promise<void> {
     const { program, handle } = this.run;
-    const { images, labels } = batch;
     const settings = encodeLoss({ ...loss, scale });
-    const mask = loss.dropoutMask ?? null;
+    const encoded = encodeBatch(batch, loss.dropoutMask);
     for (const time of walkTimes(program)) {
       const at = time.direction === "forward" ? time.step : 2 * program.steps.length - 1 - time.step;
-      const losses = await this.run.ask((addon) => addon.runTime(handle, at, images, labels, settings, mask));
+      const losses = await this.run.ask((addon) => addon.runTime(handle, at, encoded, settings));
       const [crossEntropy, decayLoss] = losses;
       await visit(time, { crossEntropy, decayLoss });
     }
@@ -272,19 +270,10 @@ export class NativeTraining extends Running implements TrainingRun {
     { index, count }: Shard,
   ): Promise<StepResult> {
     const settings = encodeLoss({ ...loss, scale: 1 });
-    const masks = loss.dropoutMask === undefined ? null : [loss.dropoutMask];
     const encoded = updates === null ? null : encodeUpdates(updates);
+    const batches = [encodeBatch(batch, loss.dropoutMask)];
     const [row] = await this.run.ask((addon) =>
-      addon.trainSteps(
-        this.run.handle,
-        [batch.images],
-        [batch.labels],
-        settings,
-        masks,
-        encoded,
-        index,
-        count,
-      ),
+      addon.trainSteps(this.run.handle, batches, settings, encoded, index, count),
     );
     return decodeResult(row as StepNumbers);
   }
@@ -378,6 +367,10 @@ function inRows(numbers: Float64Array, length: number): Float64Array[] {
   return Array.from({ length: numbers.length / length }, (_, i) =>
     numbers.subarray(i * length, (i + 1) * length),
   );
+}
+
+function encodeBatch({ images, labels, weights, mixed }: Batch, dropoutMask?: Float32Array): EngineBatch {
+  return [images, labels, dropoutMask ?? null, weights ?? null, mixed?.labels ?? null, mixed?.shares ?? null];
 }
 
 /** `scale` counts where a walk is made; a step has its own. */

@@ -4,17 +4,22 @@
  *     f[n, i] = mask[n, i] * mean over pixels of y[i][n]        mask only in training, only with dropout
  *     logits[n, k] = bias[k] + sum over i of W[k, i] * f[n, i]
  *     p = softmax(logits)        target = (1 - s) * onehot(label) + s / classes      s = label smoothing
- *     crossEntropy = mean over n of -sum over k of target[n, k] * log p[n, k]
+ *     crossEntropy = mean over n of -weight[n] * sum over k of target[n, k] * log p[n, k]
  *
- *     dlogits = scale * (p - target) / images        scale: the loss scale
- *     dlogits = scale * onehot(label) / images       where gradients are of the labels' logits
+ * Of a picture that is mixed of two, onehot(label) is share * onehot(label) + (1 - share) * onehot(other label). The mean is
+ * over pictures whatever they weigh, so gradients of shards add. Without smoothing that is torch.nn.CrossEntropyLoss(weight)
+ * but for its reduction, which divides by the weights' sum; with it, weights are of pictures, as Keras has them, and not of
+ * the classes that a target is smoothed over.
+ *
+ *     dlogits = scale * weight * (p - target) / images        scale: the loss scale
+ *     dlogits = scale * weight * onehot(label) / images          where gradients are of the labels' logits
  *     dW[k, i] = sum over n of dlogits[n, k] * f[n, i]
  *     dy[i][n, pixel] = mask[n, i] / pixels * sum over k of W[k, i] * dlogits[n, k]
  *
  * W is [classes, inputs].
  */
 
-import type { LossSettings, StepResult } from "../backend.js";
+import type { Batch, LossSettings, StepResult } from "../backend.js";
 import type { HeadStep } from "../../program/program.js";
 import { planeOf, readNormalised, writeGradient, type Machine } from "./planes.js";
 
@@ -62,10 +67,13 @@ export function headForward(
   return { features, logits };
 }
 
+/** What a loss wants of a batch. */
+export type Targets = Omit<Batch, "images">;
+
 /** @param logits [labels.length, classes] */
 export function softmaxCrossEntropy(
   logits: Float64Array,
-  labels: Int32Array,
+  { labels, weights, mixed }: Targets,
   { labelSmoothing, gradientOf }: Pick<LossSettings, "labelSmoothing" | "gradientOf">,
   scale = 1,
 ): LossAndGradient {
@@ -79,11 +87,15 @@ export function softmaxCrossEntropy(
     const row = logits.subarray(n * classes, (n + 1) * classes);
     const largest = row.reduce((a, b) => Math.max(a, b), -Infinity);
     const logSum = largest + Math.log(row.reduce((sum, v) => sum + Math.exp(v - largest), 0));
+    const weight = weights?.[n] ?? 1;
+    const share = mixed?.shares[n] ?? 1;
+    const other = mixed?.labels[n] ?? label;
     row.forEach((value, k) => {
-      const target = (k === label ? 1 - labelSmoothing : 0) + labelSmoothing / classes;
-      crossEntropy -= (target * (value - logSum)) / images;
-      const slope = gradientOf === "logit" ? Number(k === label) : Math.exp(value - logSum) - target;
-      dlogits[n * classes + k] = (slope / images) * scale;
+      const shown = (k === label ? share : 0) + (k === other ? 1 - share : 0);
+      const target = shown * (1 - labelSmoothing) + labelSmoothing / classes;
+      crossEntropy -= (weight * target * (value - logSum)) / images;
+      const slope = gradientOf === "logit" ? shown : Math.exp(value - logSum) - target;
+      dlogits[n * classes + k] = ((weight * slope) / images) * scale;
     });
     const rank = rankOf(row, label);
     if (rank.first) correct1++;

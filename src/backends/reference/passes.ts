@@ -15,6 +15,7 @@ import {
   softmaxCrossEntropy,
   type HeadMemory,
   type LossAndGradient,
+  type Targets,
 } from "./head-passes.js";
 import { type Machine, storeValues } from "./planes.js";
 import { pointwiseBackward, pointwiseForward } from "./pointwise-passes.js";
@@ -28,7 +29,7 @@ export interface Passing {
   /** Where they write dW, in training. */
   readonly gradients: Float32Array;
   images: Uint8Array;
-  labels: Int32Array;
+  targets: Targets;
   loss: LossSettings;
   /** What dlogits are multiplied by. */
   lossScale: number;
@@ -93,7 +94,7 @@ const passes: { readonly [K in Step["kind"]]: Passes<StepOf<K>> } = {
     forward(run, step) {
       run.head = headForward(run.machine, step, run.weights().parameters, run.loss.dropoutMask);
       if (run.machine.program.mode === "train")
-        run.outcome = softmaxCrossEntropy(run.head.logits, run.labels, run.loss, run.lossScale);
+        run.outcome = softmaxCrossEntropy(run.head.logits, run.targets, run.loss, run.lossScale);
     },
     backward(run, step) {
       const [head, outcome] = [ran(run.head, step), ran(run.outcome, step)];

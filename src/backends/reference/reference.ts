@@ -34,7 +34,7 @@ import {
   type Weights,
 } from "../backend.js";
 import { batchNormGradients, normaliseByMoving } from "./batch-norm.js";
-import type { HeadMemory, LossAndGradient } from "./head-passes.js";
+import type { HeadMemory, LossAndGradient, Targets } from "./head-passes.js";
 import { passesOf, type Passing } from "./passes.js";
 import { createMachine, type Machine, readMap } from "./planes.js";
 import {
@@ -69,7 +69,7 @@ const NO_LOSS: LossSettings = { labelSmoothing: 0, weightDecay: 0 };
 export class Execution implements Passing {
   readonly machine: Machine;
   images: Uint8Array = new Uint8Array(0);
-  labels: Int32Array = new Int32Array(0);
+  targets: Targets = { labels: new Int32Array(0) };
   loss: LossSettings = NO_LOSS;
   lossScale = 1;
   stem: StemMemory | undefined;
@@ -261,7 +261,7 @@ export class ReferenceTraining extends ReferenceRun implements TrainingRun {
     const { execution } = this;
     checkBatch(execution.machine.program, batch);
     execution.images = batch.images;
-    execution.labels = batch.labels;
+    execution.targets = batch;
     execution.loss = loss;
     execution.lossScale = scale;
   }
@@ -396,8 +396,16 @@ export class ReferenceInference extends ReferenceRun implements InferenceRun {
   }
 }
 
-function checkBatch({ batch, imageSize, classes }: Program, { images, labels }: Batch): void {
+function checkBatch({ batch, imageSize, classes }: Program, { images, labels, weights, mixed }: Batch): void {
   const bytes = batch * imageSize ** 2 * 3;
+  const others = [weights, mixed?.labels, mixed?.shares].filter((array) => array !== undefined);
+  if (others.some(({ length }) => length !== batch)) {
+    throw new UsageError({
+      what: "weights or mixed labels do not fit the program",
+      expected: `${batch} of each`,
+      found: others.map(({ length }) => length).join(", "),
+    });
+  }
   if (images.length !== bytes || labels.length !== batch) {
     throw new UsageError({
       what: "the batch does not fit the program",
@@ -405,7 +413,7 @@ function checkBatch({ batch, imageSize, classes }: Program, { images, labels }: 
       found: `${images.length} bytes and ${labels.length} labels`,
     });
   }
-  const wrong = labels.find((label) => label < 0 || label >= classes);
+  const wrong = [...labels, ...(mixed?.labels ?? [])].find((label) => label < 0 || label >= classes);
   if (wrong !== undefined) {
     throw new UsageError({ what: "label out of range", expected: `0 .. ${classes - 1}`, found: `${wrong}` });
   }
