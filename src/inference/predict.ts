@@ -15,10 +15,9 @@ import { type NamedBytes, openEncoded } from "../data/encoded-pictures.js";
 import { openImageFiles } from "../data/image-folder.js";
 import { openNpzImages } from "../data/npz-dataset.js";
 import { Allowance } from "../data/pictures/allowance.js";
-import type { OrientationRule } from "../data/pictures/orientation.js";
 import { decodingThreads, readPictures } from "../data/pictures/render.js";
 import { wordsOf } from "../prepare/imagenet/challenge-classes.js";
-import type { CheckpointState, ModelDescription } from "../run/checkpoint-state.js";
+import { type ModelDescription, unsaidOrientation } from "../run/checkpoint-state.js";
 import type { FetchingEvent } from "../run/events.js";
 import type { TuningMessage } from "../run/tuning.js";
 import { findNetwork, type WeightsOrigin } from "../weights/find-network.js";
@@ -140,7 +139,8 @@ export async function openPredictor(
   const model = {
     ...recorded,
     eval_resize: given.eval_resize ?? recorded.eval_resize,
-    exif_orientation: given.exif_orientation ?? recorded.exif_orientation ?? unsaid(checkpoint?.state),
+    exif_orientation:
+      given.exif_orientation ?? recorded.exif_orientation ?? unsaidOrientation(checkpoint?.state),
   };
   const network = await loadNetwork(model, given, report, { few: true });
   await network.run.load(weights);
@@ -166,14 +166,6 @@ export async function openPredictor(
 
 /** In milliseconds: a minute. */
 const LONGEST_WAIT = 60_000;
-
-/**
- * Weights from elsewhere are shown people's photographs the right way up. An older run of ours sees them as it was
- * trained: as they are stored.
- */
-function unsaid(state: CheckpointState | undefined): OrientationRule {
-  return state === undefined || (state.step === 0 && state.data.fingerprint === "") ? "apply" : "ignore";
-}
 
 /** All results for a few pictures at once. */
 export async function predict(

@@ -130,6 +130,16 @@ export interface Checkpoint {
   readonly sums: string;
 }
 
+/**
+ * How pictures are turned where a model does not say. Weights from elsewhere, which have no state or one of no training, are shown
+ * people's photographs the right way up. An older run of ours sees them as it was trained: as they are stored.
+ */
+export function unsaidOrientation(
+  state: Pick<CheckpointState, "step" | "data"> | undefined,
+): OrientationRule {
+  return state === undefined || (state.step === 0 && state.data.fingerprint === "") ? "apply" : "ignore";
+}
+
 /** @throws CheckpointError naming what this version does not write. */
 export function parseState(json: Uint8Array, path: string): CheckpointState {
   try {

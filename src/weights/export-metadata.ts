@@ -4,7 +4,7 @@
 
 import { evaluationDecodings } from "../data/pictures/augment.js";
 import type { InputRule, Network } from "../models/layers.js";
-import type { Checkpoint, ModelDescription } from "../run/checkpoint-state.js";
+import { type Checkpoint, type ModelDescription, unsaidOrientation } from "../run/checkpoint-state.js";
 import { interpolations, type Preprocessing } from "../web/preprocess.js";
 import type { OnnxInput } from "./network-to-onnx.js";
 
@@ -31,7 +31,7 @@ export function metadataOf(
     ["eval_resize", String(model.eval_resize)],
     ["pipeline", model.pipeline],
     ["preprocessing", JSON.stringify(preprocessingOf(model, network))],
-    ["exif_orientation", model.exif_orientation ?? "ignore"],
+    ["exif_orientation", model.exif_orientation ?? unsaidOrientation(state)],
     ["step", String(state.step)],
     ["weights", weights],
   ]);

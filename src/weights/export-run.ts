@@ -132,7 +132,7 @@ function exportFile(
   if (format === "onnx") return exportOnnx(source, output, options);
   if (format !== "web") return exportSafetensors(source, output, format, options);
   const { checkpoint, network } = source;
-  return writeWebFolder(output, checkpoint.state.model, network, (path) => exportOnnx(source, path, options));
+  return writeWebFolder(output, checkpoint.state, network, (path) => exportOnnx(source, path, options));
 }
 
 /** A checkpoint's network, and the one set of weights that is exported. */

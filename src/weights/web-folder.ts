@@ -18,7 +18,7 @@ import { dirname, join } from "node:path";
 import { makeWholeFolder } from "../core/durable.js";
 import type { Network } from "../models/layers.js";
 import { wordsOf } from "../prepare/imagenet/challenge-classes.js";
-import type { ModelDescription } from "../run/checkpoint-state.js";
+import { type CheckpointState, unsaidOrientation } from "../run/checkpoint-state.js";
 import type { PagePreprocessing } from "../web/classifier.js";
 import { css, dropPage, script } from "../web/drop-page.js";
 import type { PageClasses } from "../web/likeliest.js";
@@ -33,12 +33,12 @@ import { webRuntimeFiles } from "./web-runtime.js";
  */
 export async function writeWebFolder<T extends { readonly bytes: number }>(
   output: string,
-  model: ModelDescription,
+  state: CheckpointState,
   network: Network,
   writeModel: (path: string) => Promise<T>,
 ): Promise<T> {
   const files: Record<string, string | Uint8Array> = {
-    ...dataFiles(model, network),
+    ...dataFiles(state, network),
     ...(await programs()),
     ...pageFiles,
     ...webRuntimeFiles(),
@@ -65,7 +65,8 @@ export async function writeWebFolder<T extends { readonly bytes: number }>(
 }
 
 /** The network's own, for programs as well. */
-function dataFiles(model: ModelDescription, network: Network): Record<string, string> {
+function dataFiles(state: CheckpointState, network: Network): Record<string, string> {
+  const { model } = state;
   const classes: PageClasses = Array.from({ length: model.classes }, (_, i) => {
     const name = model.class_names[i] ?? `output ${i}`;
     const words = wordsOf(name);
@@ -73,7 +74,7 @@ function dataFiles(model: ModelDescription, network: Network): Record<string, st
   });
   const preprocessing: PagePreprocessing = {
     ...preprocessingOf(model, network),
-    exif_orientation: model.exif_orientation ?? "ignore",
+    exif_orientation: model.exif_orientation ?? unsaidOrientation(state),
   };
   return {
     "classes.json": `[\n${classes.map((one) => `  ${JSON.stringify(one)}`).join(",\n")}\n]\n`,

@@ -17,6 +17,7 @@ import sharp from "sharp";
 import { pictureAlone } from "../../src/inference/evaluate.js";
 import { openPredictor, type Prediction } from "../../src/inference/predict.js";
 import { shuffleNetV2 } from "../../src/models/shufflenet-v2.js";
+import { findCheckpoint } from "../../src/run/find-checkpoint.js";
 import type { ModelDescription } from "../../src/run/checkpoint-state.js";
 import type { Preprocessing } from "../../src/web/preprocess.js";
 import { Metrics } from "../../src/serve/metrics.js";
@@ -155,9 +156,10 @@ suite("the folder of riffle export --format web", () => {
       /--input/,
     );
     const network = shuffleNetV2({ variant: "torchvision", width: 0.5, classes: insects.length });
+    const { state } = await findCheckpoint(run);
     const full = new Error("the disk is full");
     await assert.rejects(
-      writeWebFolder(join(folder, "x"), (await predicted([]), model), network, () => Promise.reject(full)),
+      writeWebFolder(join(folder, "x"), state, network, () => Promise.reject(full)),
       full,
     );
     assert.equal(existsSync(join(folder, "x")), false);
