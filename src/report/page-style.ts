@@ -23,15 +23,16 @@ circle.best { fill: none; stroke: var(--validation); stroke-width: 2; } .says { 
 .strip rect { fill: transparent; } .strip path { stroke: none; } .strip:hover path { stroke: var(--soft); stroke-dasharray: 3 3; }
 .bar { fill: var(--training); fill-opacity: 0.75; } .ideal { stroke: var(--soft); stroke-dasharray: 4 4; fill: none; } .gap { stroke: var(--validation); stroke-width: 2; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 14px; }
-th, td { padding: 0.2rem 0.6rem; text-align: right; border-bottom: 1px solid var(--line); vertical-align: bottom; } th { font-weight: 600; } .name { text-align: left; max-width: 18rem; overflow-wrap: anywhere; }
+th, td { padding: 0.2rem 0.6rem; text-align: right; border-bottom: 1px solid var(--line); vertical-align: bottom; } th { font-weight: 600; } td { white-space: nowrap; } .name { text-align: left; min-width: 7rem; max-width: 18rem; overflow-wrap: anywhere; white-space: normal; }
 th button { all: unset; cursor: pointer; font-weight: 600; } th button:focus-visible { outline: 2px solid var(--training); } th button::after { content: "\\2195"; color: var(--soft); padding-left: 0.25rem; } th[aria-sort=ascending] button::after { content: "\\2191"; } th[aria-sort=descending] button::after { content: "\\2193"; }
-.matrix td, .matrix th { border: 1px solid var(--line); padding: 0.2rem 0.4rem; min-width: 2.2rem; text-align: center; } .matrix th.name { text-align: right; max-width: 12rem; }
+.matrix .name { min-width: 0; } .matrix td, .matrix th { border: 1px solid var(--line); padding: 0.2rem 0.4rem; min-width: 2.2rem; text-align: center; } .matrix th.name { text-align: right; max-width: 12rem; }
 .matrix thead th { vertical-align: bottom; font-weight: 400; } .matrix thead span { writing-mode: vertical-rl; transform: rotate(180deg); padding: 0.2rem 0; max-height: 9rem; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .matrix tbody th { font-weight: 400; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .matrix .right { background: color-mix(in srgb, var(--right) calc(var(--s) * 70%), transparent); } .matrix .wrong { background: color-mix(in srgb, var(--wrong) calc(15% + var(--s) * 65%), transparent); } .matrix .none { color: transparent; }
 .pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(10.5rem, 1fr)); gap: 0.9rem; } .pictures figure { background: var(--card); border-radius: 6px; padding: 0.5rem; break-inside: avoid; }
 .pictures .frame { height: 160px; display: flex; align-items: center; justify-content: center; color: var(--soft); font-size: 13px; } .pictures img { max-width: 100%; max-height: 160px; image-rendering: auto; border-radius: 3px; }
 .pictures figcaption { font-size: 13px; line-height: 1.35; margin-top: 0.35rem; overflow-wrap: anywhere; } .pictures .right { color: var(--right); } .pictures .wrong { color: var(--wrong); } .pictures small { display: block; }
+@media (max-width: 40rem) { dl { display: block; } dd { margin-bottom: 0.4rem; } }
 footer { margin-top: 3rem; color: var(--soft); font-size: 13px; }
 @media print {
   :root { color-scheme: light; --ink: #000; --soft: #444; --paper: #fff; --line: #bbb; --card: #fff; --training: #0b63c4; --validation: #b3470b; --right: #1a7f4b; --wrong: #b3261e; }
