@@ -125,7 +125,6 @@ suite("the dashboard of a run", () => {
       "?run=/etc",
       "?hide=1&hide=2",
     ]) {
-      // prettier-ignore
       for (const path of ["/", "/live"]) assert.equal((await ask(server, path + query)).status, 400, query);
     }
   });
@@ -148,7 +147,10 @@ suite("the dashboard of several runs", () => {
     assert.match(text, /class="line validation run run-2"/);
     const rows = [...text.matchAll(/<tr><th scope="row" class="name">(.*?)<\/th>(.*?)<\/tr>/g)];
     assert.deepEqual(
-      rows.map(([, name, cells = ""]) => [name, ...[...cells.matchAll(/<td>(.*?)<\/td>/g)].map(([, v]) => v)]), // prettier-ignore
+      rows.map(([, name, cells = ""]) => [
+        name,
+        ...[...cells.matchAll(/<td>(.*?)<\/td>/g)].map(([, v]) => v),
+      ]),
       [
         ["lr", "0.1", "0.2"],
         ["average_decay", "-", "0.9"],

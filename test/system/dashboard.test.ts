@@ -115,7 +115,6 @@ suite("riffle dashboard", () => {
       ["--host", "example.org"],
       Array<string>(9).fill(join(folder, "runs")),
     ]) {
-      // prettier-ignore
       assert.equal((await failing(...argv)).exitCode, 2, argv.join(" "));
     }
   });
@@ -137,11 +136,12 @@ suite("a run's log", () => {
       [failed, "failed"],
       [ended, "ended"],
     ] as const) {
-      // prettier-ignore
       const run = new WatchedRun(1, path, "r");
       await run.look();
       assert.equal(run.standing, standing);
-      assert.ok(run.steps.every(({ speed, waiting }) => typeof speed === "number" && typeof waiting === "number")); // prettier-ignore
+      assert.ok(
+        run.steps.every(({ speed, waiting }) => typeof speed === "number" && typeof waiting === "number"),
+      );
     }
   });
 });

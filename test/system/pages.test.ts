@@ -130,7 +130,10 @@ suite("the report in a browser", () => {
     assert.deepEqual(await column(visit, table, 0), [...rising].sort().reverse());
     await head.nth(5).click();
     const named = ((await column(visit, table, 5)) as string[]).map(Number);
-    assert.deepEqual(named, [...named].sort((a, b) => b - a)); // prettier-ignore
+    assert.deepEqual(
+      named,
+      [...named].sort((a, b) => b - a),
+    );
     assertClean(visit);
   });
 
@@ -174,13 +177,19 @@ suite("the dashboard in a browser", () => {
     await visit.screenshot("dashboard-print");
 
     await visit.look({ scheme: "light", media: "screen" });
-    appendFileSync(join(live, "events.jsonl"), textOf({ event: "end", step: 40, epoch: 20, images_per_second: 9 })); // prettier-ignore
+    appendFileSync(
+      join(live, "events.jsonl"),
+      textOf({ event: "end", step: 40, epoch: 20, images_per_second: 9 }),
+    );
     await page.waitForSelector(".badge.ended");
     await servers.at(-1)?.close();
     await page.waitForSelector("#contact.lost");
     assert.match((await page.textContent("#contact")) ?? "", /does not answer.*What stands here is of/);
     assert.deepEqual(visit.foreign, []);
-    assert.ok(visit.problems.every((problem) => problem.includes("ERR_CONNECTION_REFUSED")), String(visit.problems)); // prettier-ignore
+    assert.ok(
+      visit.problems.every((problem) => problem.includes("ERR_CONNECTION_REFUSED")),
+      String(visit.problems),
+    );
   });
 
   test("compares runs, and leaves one out when its name is pressed", browser.needed, async () => {
@@ -191,7 +200,13 @@ suite("the dashboard in a browser", () => {
       run,
       told("slow", startLine(settings(0.1)), ...course(20, 0.05)),
       told(`${evil.replaceAll("/", "")}`, startLine(settings(0.2)), ...course(30, 0.1)),
-      told("failed", startLine(settings(9)), ...course(6, 0.02), { event: "failed", step: 6, epoch: 3, code: 5, what: "the loss is not finite" }), // prettier-ignore
+      told("failed", startLine(settings(9)), ...course(6, 0.02), {
+        event: "failed",
+        step: 6,
+        epoch: 3,
+        code: 5,
+        what: "the loss is not finite",
+      }),
     ];
     const url = await dashboardOf(...runs);
     const visit = await browser.open(url, { width: 1280 });
@@ -200,7 +215,9 @@ suite("the dashboard in a browser", () => {
     assert.equal(await page.evaluate("document.images.length"), 0);
     const drawn = (): Promise<number> => page.locator("#curves path.run-2").count();
     assert.equal(await drawn(), 6);
-    await page.mouse.move(...Object.values(await middle(visit, "#curves g.strip:nth-of-type(30) rect")) as [number, number]); // prettier-ignore
+    await page.mouse.move(
+      ...(Object.values(await middle(visit, "#curves g.strip:nth-of-type(30) rect")) as [number, number]),
+    );
     assert.match((await page.textContent(".says")) ?? "", /slow.*: loss/);
     await visit.screenshot("dashboard-several-light");
     await page.locator("#now .toggle.run-2").click();
@@ -213,7 +230,10 @@ suite("the dashboard in a browser", () => {
     await until(page, `document.querySelectorAll("#curves path.run-2").length > 0`);
     await page.locator("#now th button").nth(9).click();
     const best = ((await column(visit, "#now table", 9)) as string[]).map(Number.parseFloat);
-    assert.deepEqual(best.slice(0, 3), best.slice(0, 3).sort((a, b) => b - a)); // prettier-ignore
+    assert.deepEqual(
+      best.slice(0, 3),
+      best.slice(0, 3).sort((a, b) => b - a),
+    );
     assertClean(visit);
     const small = await browser.open(url, { width: 400, scheme: "dark" });
     assert.ok(await fits(small));
@@ -238,7 +258,10 @@ suite("the page of serve in a browser", () => {
     await until(page, `document.querySelectorAll("#results ol li").length === 6`);
     await until(page, `[...document.images].every((image) => image.naturalWidth > 0)`);
     const shares = (await page.locator("#results ol li span:last-child").allTextContents()).filter(Boolean);
-    assert.ok(shares.every((share) => /^[\d.]+ %$/.test(share)), String(shares)); // prettier-ignore
+    assert.ok(
+      shares.every((share) => /^[\d.]+ %$/.test(share)),
+      String(shares),
+    );
     await visit.screenshot("serve-light");
     await visit.look({ scheme: "dark" });
     await visit.screenshot("serve-dark");
