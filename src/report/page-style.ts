@@ -11,6 +11,7 @@ h1 { font-size: 1.5rem; margin-bottom: 0.2rem; overflow-wrap: anywhere; } h2 { f
 p { max-width: 46rem; } .soft, figcaption small { color: var(--soft); } .remark { border-left: 3px solid var(--validation); padding-left: 0.7rem; }
 code, pre { font: 13px/1.5 ui-monospace, monospace; } pre { background: var(--card); padding: 0.6rem 0.8rem; border-radius: 4px; white-space: pre-wrap; overflow-wrap: anywhere; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.15rem 1.2rem; margin: 1rem 0; } dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
+@media (max-width: 40rem) { dl { display: block; } dd { margin-bottom: 0.4rem; } }
 .figures { display: flex; flex-wrap: wrap; gap: 0.8rem; margin: 0.8rem 0; } .figures div { background: var(--card); border-radius: 6px; padding: 0.6rem 1rem; }
 .figures b { display: block; font-size: 1.35rem; font-variant-numeric: tabular-nums; } .figures span { color: var(--soft); font-size: 13px; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); gap: 1.2rem; }
@@ -32,7 +33,6 @@ th button { all: unset; cursor: pointer; font-weight: 600; } th button:focus-vis
 .pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(10.5rem, 1fr)); gap: 0.9rem; } .pictures figure { background: var(--card); border-radius: 6px; padding: 0.5rem; break-inside: avoid; }
 .pictures .frame { height: 160px; display: flex; align-items: center; justify-content: center; color: var(--soft); font-size: 13px; } .pictures img { max-width: 100%; max-height: 160px; image-rendering: auto; border-radius: 3px; }
 .pictures figcaption { font-size: 13px; line-height: 1.35; margin-top: 0.35rem; overflow-wrap: anywhere; } .pictures .right { color: var(--right); } .pictures .wrong { color: var(--wrong); } .pictures small { display: block; }
-@media (max-width: 40rem) { dl { display: block; } dd { margin-bottom: 0.4rem; } }
 footer { margin-top: 3rem; color: var(--soft); font-size: 13px; }
 @media print {
   :root { color-scheme: light; --ink: #000; --soft: #444; --paper: #fff; --line: #bbb; --card: #fff; --training: #0b63c4; --validation: #b3470b; --right: #1a7f4b; --wrong: #b3261e; }
