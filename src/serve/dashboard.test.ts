@@ -175,6 +175,8 @@ suite("the dashboard of several runs", () => {
     const later = await until(server, ({ text }) => text.includes(`<h1>${MOST_RUNS} runs</h1>`));
     assert.equal(colour(later, 1), "2");
     assert.equal(colour(later, 0), undefined);
+    const colours = [...later.matchAll(/toggle run run-(\d)/g)].map(([, id]) => id);
+    assert.deepEqual(colours, ["1", "2", "3", "4", "5", "6", "7", "8"]);
     assert.match(later, /1 older run not shown/);
   });
 });
