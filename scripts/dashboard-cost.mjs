@@ -31,7 +31,7 @@ const TRAINING = [
     "--log_steps",
     "1",
   ],
-  ...["--max_train_steps", "300", "--epochs_between_evals", "1000", "--report", "false"],
+  ...["--max_train_steps", "200", "--epochs_between_evals", "1000", "--report", "false"],
 ];
 const program = join(fileURLToPath(new URL("..", import.meta.url)), "dist", "src", "cli", "main.js");
 const rounds = Number(process.argv[2] ?? 5);
@@ -44,8 +44,11 @@ try {
   for (let round = 0; round < rounds; round++) {
     // Whichever comes first is not always the same.
     const kinds = round % 2 === 0 ? ["without", "with"] : ["with", "without"];
-    for (const kind of kinds)
-      speeds[kind].push(await trained(join(folder, `${kind}-${round}`), kind === "with"));
+    for (const kind of kinds) {
+      const speed = await trained(join(folder, `${kind}-${round}`), kind === "with");
+      speeds[kind].push(speed);
+      console.error(`round ${round + 1}/${rounds}  ${kind.padEnd(7)}  ${speed.toFixed(1)} pictures/s`);
+    }
   }
 } finally {
   rmSync(folder, { recursive: true, force: true });

@@ -1,12 +1,19 @@
 import assert from "node:assert/strict";
 import { appendFileSync, mkdirSync, readdirSync, statSync, writeFileSync } from "node:fs";
+import type { Socket } from "node:net";
 import { join } from "node:path";
 import { after, suite, test } from "node:test";
 import { Script } from "node:vm";
 
 import { SaxesParser } from "saxes";
 
-import { type Answer, ask, endsTheSlow, refusesTheHostile } from "../../test/support/hostile-requests.js";
+import {
+  type Answer,
+  ask,
+  endsTheSlow,
+  raw,
+  refusesTheHostile,
+} from "../../test/support/hostile-requests.js";
 import { evaluationLine, startLine, stepLine, textOf } from "../../test/support/log-lines.js";
 import { scratch } from "../../test/support/tiny-run.js";
 import { printable } from "../core/printable.js";
@@ -253,6 +260,22 @@ suite("what is asked of the dashboard from elsewhere", () => {
     }
     const headers = { Authorization: "Bearer 0123456789abcdef" };
     assert.match((await ask(server, "/live", { headers })).text, /secret/);
+  });
+
+  test("by more connections than it takes is turned away, and answers again when they are gone", async () => {
+    const server = await start([runOf("crowded", ...begun)]);
+    const sockets: Socket[] = [];
+    let turnedAway = 0;
+    const crowd = Array.from({ length: 80 }, () =>
+      raw(server, "GET /live HTTP/1.1\r\n", (socket) => sockets.push(socket)).then(() => turnedAway++),
+    );
+    for (const began = performance.now(); turnedAway < 16 && performance.now() - began < 5000;) {
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+    assert.equal(turnedAway, 80 - 64);
+    for (const socket of sockets) socket.destroy();
+    await Promise.all(crowd);
+    await until(server, ({ status }) => status === 200);
   });
 
   test("with another method gets 405", async () => {

@@ -39,6 +39,9 @@ after(async () => {
   await predictor?.close();
 });
 
+/** A4 between its margins, at 96 pixels an inch. */
+const PAPER = { width: 720, height: 1000 };
+
 const loopback = { host: "127.0.0.1", port: 0, names: [], token: undefined } as const;
 
 async function dashboardOf(...runs: readonly string[]): Promise<string> {
@@ -144,6 +147,7 @@ suite("the report in a browser", () => {
       dark.page.evaluate("getComputedStyle(document.body).backgroundColor");
     assert.equal(await paper(), "rgb(21, 24, 28)");
     await dark.screenshot("report-dark-400");
+    await dark.page.setViewportSize(PAPER);
     await dark.look({ scheme: "dark", media: "print" });
     assert.equal(await paper(), "rgb(255, 255, 255)");
     await dark.screenshot("report-print");
@@ -173,6 +177,7 @@ suite("the dashboard in a browser", () => {
     await visit.screenshot("dashboard-light");
     await visit.look({ scheme: "dark" });
     await visit.screenshot("dashboard-dark");
+    await visit.page.setViewportSize(PAPER);
     await visit.look({ scheme: "dark", media: "print" });
     await visit.screenshot("dashboard-print");
 
@@ -238,6 +243,7 @@ suite("the dashboard in a browser", () => {
     const small = await browser.open(url, { width: 400, scheme: "dark" });
     assert.ok(await fits(small));
     await small.screenshot("dashboard-several-dark-400");
+    await small.page.setViewportSize(PAPER);
     await small.look({ media: "print" });
     await small.screenshot("dashboard-several-print");
     assertClean(small);
@@ -265,6 +271,7 @@ suite("the page of serve in a browser", () => {
     await visit.screenshot("serve-light");
     await visit.look({ scheme: "dark" });
     await visit.screenshot("serve-dark");
+    await visit.page.setViewportSize(PAPER);
     await visit.look({ scheme: "light", media: "print" });
     await visit.screenshot("serve-print");
     assertClean(visit);
