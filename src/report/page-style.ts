@@ -11,6 +11,7 @@ h1 { font-size: 1.5rem; margin-bottom: 0.2rem; overflow-wrap: anywhere; } h2 { f
 p { max-width: 46rem; } .soft, figcaption small { color: var(--soft); } .remark { border-left: 3px solid var(--validation); padding-left: 0.7rem; }
 code, pre { font: 13px/1.5 ui-monospace, monospace; } pre { background: var(--card); padding: 0.6rem 0.8rem; border-radius: 4px; white-space: pre-wrap; overflow-wrap: anywhere; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.15rem 1.2rem; margin: 1rem 0; } dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
+@media (max-width: 40rem) { dl { display: block; } dd { margin-bottom: 0.4rem; } }
 .figures { display: flex; flex-wrap: wrap; gap: 0.8rem; margin: 0.8rem 0; } .figures div { background: var(--card); border-radius: 6px; padding: 0.6rem 1rem; }
 .figures b { display: block; font-size: 1.35rem; font-variant-numeric: tabular-nums; } .figures span { color: var(--soft); font-size: 13px; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); gap: 1.2rem; }
@@ -23,9 +24,9 @@ circle.best { fill: none; stroke: var(--validation); stroke-width: 2; } .says { 
 .strip rect { fill: transparent; } .strip path { stroke: none; } .strip:hover path { stroke: var(--soft); stroke-dasharray: 3 3; }
 .bar { fill: var(--training); fill-opacity: 0.75; } .ideal { stroke: var(--soft); stroke-dasharray: 4 4; fill: none; } .gap { stroke: var(--validation); stroke-width: 2; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 14px; }
-th, td { padding: 0.2rem 0.6rem; text-align: right; border-bottom: 1px solid var(--line); vertical-align: bottom; } th { font-weight: 600; } .name { text-align: left; max-width: 18rem; overflow-wrap: anywhere; }
+th, td { padding: 0.2rem 0.6rem; text-align: right; border-bottom: 1px solid var(--line); vertical-align: bottom; } th { font-weight: 600; } td { white-space: nowrap; } .name { text-align: left; min-width: 7rem; max-width: 18rem; overflow-wrap: anywhere; white-space: normal; }
 th button { all: unset; cursor: pointer; font-weight: 600; } th button:focus-visible { outline: 2px solid var(--training); } th button::after { content: "\\2195"; color: var(--soft); padding-left: 0.25rem; } th[aria-sort=ascending] button::after { content: "\\2191"; } th[aria-sort=descending] button::after { content: "\\2193"; }
-.matrix td, .matrix th { border: 1px solid var(--line); padding: 0.2rem 0.4rem; min-width: 2.2rem; text-align: center; } .matrix th.name { text-align: right; max-width: 12rem; }
+.matrix .name { min-width: 0; } .matrix td, .matrix th { border: 1px solid var(--line); padding: 0.2rem 0.4rem; min-width: 2.2rem; text-align: center; } .matrix th.name { text-align: right; max-width: 12rem; }
 .matrix thead th { vertical-align: bottom; font-weight: 400; } .matrix thead span { writing-mode: vertical-rl; transform: rotate(180deg); padding: 0.2rem 0; max-height: 9rem; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .matrix tbody th { font-weight: 400; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .matrix .right { background: color-mix(in srgb, var(--right) calc(var(--s) * 70%), transparent); } .matrix .wrong { background: color-mix(in srgb, var(--wrong) calc(15% + var(--s) * 65%), transparent); } .matrix .none { color: transparent; }

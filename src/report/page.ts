@@ -274,7 +274,7 @@ function card(
   const look = looks.get(sample);
   const isRight = actual === output;
   const image =
-    uri === undefined ? "not shown" : `<img src="${uri}" alt="${named(model, actual)}" loading="lazy" />`;
+    uri === undefined ? "not shown" : `<img src="${uri}" alt="${named(model, actual)}" decoding="async" />`;
   const said = `<span class="${isRight ? "right" : "wrong"}">${named(model, output)} ${percent(confidence)}</span>`;
   const other = isRight
     ? `right; then ${named(model, second)} ${percent(runnerUp)}`

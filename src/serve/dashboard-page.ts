@@ -54,7 +54,9 @@ export function dashboardContent(view: View): string {
   const [first] = runs;
   const sections: Sections =
     first === undefined
-      ? { head: "<h1>No run yet</h1><p>A run that begins below the folder in which the dashboard was started appears here.</p>" } // prettier-ignore
+      ? {
+          head: "<h1>No run yet</h1><p>A run that begins below the folder in which the dashboard was started appears here.</p>",
+        }
       : runs.length === 1
         ? oneRun(first, view)
         : severalRuns(view);
@@ -226,7 +228,8 @@ function toggle(hidden: ReadonlySet<string>, what: string, name: string, looks: 
 function curves(charts: readonly string[], hidden: ReadonlySet<string>, looks: string): string {
   const toggles = KINDS.map((kind) => toggle(hidden, kind, kind, `${looks}${kind}`));
   if (charts.length === 0) {
-    const why = hidden.size > 0 ? "What there is was left out." : "They begin with the first step that is reported."; // prettier-ignore
+    const why =
+      hidden.size > 0 ? "What there is was left out." : "They begin with the first step that is reported.";
     return `<h2>Curves</h2><p class="soft">${why}</p>`;
   }
   return `<h2>Curves</h2><p class="key">${toggles.join(" ")}</p>

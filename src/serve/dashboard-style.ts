@@ -15,7 +15,7 @@ h1 { margin-top: 0.4rem; } h3 { margin: 1rem 0 0.2rem; font-size: 1rem; overflow
 .badge.running { color: var(--training); } .badge.ended { color: var(--right); } .badge.failed, .badge.gone, .badge.unreadable { color: var(--wrong); } .badge.silent, .badge.stopped { color: var(--validation); }
 progress { display: block; width: 100%; height: 0.6rem; margin: 0.6rem 0; accent-color: var(--training); } td progress { width: 7rem; height: 0.5rem; margin: 0.2rem 0 0; }
 .figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); } .figures b { white-space: nowrap; font-size: 1.25rem; } .figures span { display: block; line-height: 1.3; }
-td { white-space: nowrap; } .name { min-width: 7rem; white-space: normal; } .cards td { vertical-align: middle; }
+.cards td { vertical-align: middle; }
 .charts { grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); margin-top: 0.6rem; }
 .toggle { display: inline-block; padding: 0.1rem 0; color: var(--ink); text-decoration: none; overflow-wrap: anywhere; } .key .toggle { margin-right: 1rem; padding: 0.2rem 0.6rem; border: 1px solid var(--line); border-radius: 1rem; }
 .toggle:hover { text-decoration: underline; } .toggle:focus-visible { outline: 2px solid var(--training); outline-offset: 2px; }
@@ -25,14 +25,13 @@ td { white-space: nowrap; } .name { min-width: 7rem; white-space: normal; } .car
 ${[1, 2, 3, 4, 5, 6, 7, 8].map((id) => `.run-${id} { --run: var(--run-${id}); }`).join(" ")}
 path.run, circle.best.run { stroke: var(--run); } circle.run:not(.best) { fill: var(--run); } path.run.training { stroke-width: 1.3; stroke-opacity: 0.6; }
 tr.chosen td { font-weight: 600; background: var(--card); }
-th[scope=row] { font-weight: 400; }
+th[scope=row] { max-width: none; font-weight: 400; white-space: nowrap; } td.name { min-width: 9.5rem; }
 @media (max-width: 40rem) {
   body { margin: 1rem auto; padding: 0 0.7rem; }
   .cards, .cards tbody { display: block; } .cards thead { display: none; }
   .cards tr { display: grid; grid-template-columns: 1fr 1fr; gap: 0.1rem 1rem; padding: 0.6rem 0; border-bottom: 1px solid var(--line); }
   .cards td { display: flex; justify-content: space-between; gap: 0.6rem; padding: 0; border: 0; text-align: right; } .cards td::before { content: attr(data-label); color: var(--soft); }
-  .cards td.name { grid-column: 1 / -1; max-width: none; justify-content: start; align-items: center; } .cards td.name::before { content: none; } .cards td progress { flex: 1; margin: 0; }
-  dl { display: block; } dd { margin-bottom: 0.4rem; }
+  .cards td.name { grid-column: 1 / -1; text-align: left; max-width: none; justify-content: start; align-items: center; } .cards td.name::before { content: none; } .cards td progress { flex: 1; margin: 0; }
 }
 @media print {
   :root { --run-1: #0b63c4; --run-2: #b3470b; --run-3: #1a7f4b; --run-4: #8a3fb5; --run-5: #b3261e; --run-6: #0a7683; --run-7: #7d6600; --run-8: #b92f82; }

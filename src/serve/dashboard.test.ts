@@ -1,12 +1,19 @@
 import assert from "node:assert/strict";
 import { appendFileSync, mkdirSync, readdirSync, statSync, writeFileSync } from "node:fs";
+import type { Socket } from "node:net";
 import { join } from "node:path";
 import { after, suite, test } from "node:test";
 import { Script } from "node:vm";
 
 import { SaxesParser } from "saxes";
 
-import { type Answer, ask, endsTheSlow, refusesTheHostile } from "../../test/support/hostile-requests.js";
+import {
+  type Answer,
+  ask,
+  endsTheSlow,
+  raw,
+  refusesTheHostile,
+} from "../../test/support/hostile-requests.js";
 import { evaluationLine, startLine, stepLine, textOf } from "../../test/support/log-lines.js";
 import { scratch } from "../../test/support/tiny-run.js";
 import { printable } from "../core/printable.js";
@@ -125,7 +132,6 @@ suite("the dashboard of a run", () => {
       "?run=/etc",
       "?hide=1&hide=2",
     ]) {
-      // prettier-ignore
       for (const path of ["/", "/live"]) assert.equal((await ask(server, path + query)).status, 400, query);
     }
   });
@@ -148,7 +154,10 @@ suite("the dashboard of several runs", () => {
     assert.match(text, /class="line validation run run-2"/);
     const rows = [...text.matchAll(/<tr><th scope="row" class="name">(.*?)<\/th>(.*?)<\/tr>/g)];
     assert.deepEqual(
-      rows.map(([, name, cells = ""]) => [name, ...[...cells.matchAll(/<td>(.*?)<\/td>/g)].map(([, v]) => v)]), // prettier-ignore
+      rows.map(([, name, cells = ""]) => [
+        name,
+        ...[...cells.matchAll(/<td>(.*?)<\/td>/g)].map(([, v]) => v),
+      ]),
       [
         ["lr", "0.1", "0.2"],
         ["average_decay", "-", "0.9"],
@@ -173,6 +182,8 @@ suite("the dashboard of several runs", () => {
     const later = await until(server, ({ text }) => text.includes(`<h1>${MOST_RUNS} runs</h1>`));
     assert.equal(colour(later, 1), "2");
     assert.equal(colour(later, 0), undefined);
+    const colours = [...later.matchAll(/toggle run run-(\d)/g)].map(([, id]) => id);
+    assert.deepEqual(colours, ["1", "2", "3", "4", "5", "6", "7", "8"]);
     assert.match(later, /1 older run not shown/);
   });
 });
@@ -249,6 +260,22 @@ suite("what is asked of the dashboard from elsewhere", () => {
     }
     const headers = { Authorization: "Bearer 0123456789abcdef" };
     assert.match((await ask(server, "/live", { headers })).text, /secret/);
+  });
+
+  test("by more connections than it takes is turned away, and answers again when they are gone", async () => {
+    const server = await start([runOf("crowded", ...begun)]);
+    const sockets: Socket[] = [];
+    let turnedAway = 0;
+    const crowd = Array.from({ length: 80 }, () =>
+      raw(server, "GET /live HTTP/1.1\r\n", (socket) => sockets.push(socket)).then(() => turnedAway++),
+    );
+    for (const began = performance.now(); turnedAway < 16 && performance.now() - began < 5000;) {
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+    assert.equal(turnedAway, 80 - 64);
+    for (const socket of sockets) socket.destroy();
+    await Promise.all(crowd);
+    await until(server, ({ status }) => status === 200);
   });
 
   test("with another method gets 405", async () => {

@@ -8,6 +8,7 @@
  */
 
 import { createHash } from "node:crypto";
+import { sep } from "node:path";
 
 import { shortPath } from "../core/printable.js";
 import { dashboardContent, dashboardPage, KINDS, type View } from "./dashboard-page.js";
@@ -161,7 +162,15 @@ class Watch {
     );
     const added = shown
       .filter((folder) => !kept.some((run) => run.folder === folder))
-      .map((folder) => new WatchedRun(free.shift() as number, folder, shortPath(folder)));
+      .map((folder) => new WatchedRun(free.shift() as number, folder, nameOf(folder, shown)));
     this.#runs = [...kept, ...added].sort((a, b) => a.id - b.id);
   }
+}
+
+/** As one would type it; of a run elsewhere the end of its path, where no other has the same. */
+function nameOf(folder: string, all: readonly string[]): string {
+  const typed = shortPath(folder);
+  if (typed !== folder) return typed;
+  const end = (path: string): string => path.split(sep).slice(-2).join("/");
+  return all.filter((each) => end(each) === end(folder)).length > 1 ? folder : end(folder);
 }

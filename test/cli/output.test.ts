@@ -151,17 +151,19 @@ function riffle(argv: readonly string[], stdio: { stdout?: number; stderr?: numb
 }
 
 test("every command that ends by itself has a row here", () => {
-  const names = commands.map(({ name }) => name).filter((name) => name !== "serve");
+  const names = commands.map(({ name }) => name).filter((name) => !["serve", "dashboard"].includes(name));
   assert.deepEqual(Object.keys(rows).sort(), [...names, "help"].sort());
 });
 
-test("serve ends with 6 where its address cannot be printed", { skip: !existsSync("/dev/full") }, () => {
-  const full = openSync("/dev/full", "w");
-  const { status, stderr } = riffle(["serve", run, "--port", "0"], { stdout: full });
-  closeSync(full);
-  assert.equal(status, 6, stderr);
-  assert.match(stderr, /^riffle: stdout: .*ENOSPC/m);
-});
+for (const name of ["serve", "dashboard"]) {
+  test(`${name} ends with 6 where its address cannot be printed`, { skip: !existsSync("/dev/full") }, () => {
+    const full = openSync("/dev/full", "w");
+    const { status, stderr } = riffle([name, run, "--port", "0"], { stdout: full });
+    closeSync(full);
+    assert.equal(status, 6, stderr);
+    assert.match(stderr, /^riffle: stdout: .*ENOSPC/m);
+  });
+}
 
 suite("H5: a full disk behind stdout", { skip: !existsSync("/dev/full") }, () => {
   for (const [name, { argv, leaves }] of Object.entries(rows)) {

@@ -159,12 +159,30 @@ export function refusesTheHostile(
 
   test("by a path that is not one of the table gets 404", async () => {
     const server = await start();
-    const steps = ["..", "%2e%2e", ".%2e", "%2e.", "..%2f", "..%5c", "..\\", "....//", "%00", "%252e%252e", "..;", "~", "%c0%ae"]; // prettier-ignore
+    const steps = [
+      "..",
+      "%2e%2e",
+      ".%2e",
+      "%2e.",
+      "..%2f",
+      "..%5c",
+      "..\\",
+      "....//",
+      "%00",
+      "%252e%252e",
+      "..;",
+      "~",
+      "%c0%ae",
+    ];
     const files = ["etc/passwd", "package.json", "events.jsonl", "C:\\windows\\win.ini"];
     const [asset = "/"] = assets;
     const paths = [
       ...steps.flatMap((step) => [
-        ...files.flatMap((file) => [`/${step}/${file}`, `/${step}/${step}/${step}/${file}`, `/${step}${file}`]), // prettier-ignore
+        ...files.flatMap((file) => [
+          `/${step}/${file}`,
+          `/${step}/${step}/${step}/${file}`,
+          `/${step}${file}`,
+        ]),
         `${asset}/${step}/server.js`,
         `${answers}/${step}`,
         `//${step}/`,
@@ -213,7 +231,9 @@ export function endsTheSlow(start: () => RunningServer | Promise<RunningServer>,
     assert.match(long, /^HTTP\/1\.1 431 /);
     assert.match(await raw(server, "hello\r\n\r\n"), /^HTTP\/1\.1 400 /);
     const huge = `${head}Content-Length: 1000000000\r\n\r\nsome`;
-    const back = raw(server, huge, (socket) => socket.once("data", () => setTimeout(() => socket.destroy(), 10))); // prettier-ignore
+    const back = raw(server, huge, (socket) =>
+      socket.once("data", () => setTimeout(() => socket.destroy(), 10)),
+    );
     assert.match(await back, /^HTTP\/1\.1 \d+ [^]*Connection: close/i);
     assert.equal((await ask(server, answers)).status, 200);
   });

@@ -12,10 +12,12 @@ export function startLine(more: object = {}): object {
       images_per_step: 4,
       epochs: 20,
     },
-    ...{ recipe: "small-set", ranks: null, settings: { seed: 1 }, origins: { seed: "given" }, resumed: null },
+    ...{ recipe: "small-set", ranks: null, settings, origins: { seed: "given" }, resumed: null },
     ...more,
   };
 }
+
+const settings = { batch_size: 4, lr: 0.1, schedule: "cosine", weight_decay: 0, data_dir: "photos", seed: 1 };
 
 export function resumedLine(step: number, more: object = {}): object {
   return startLine({ resumed: { checkpoint: "c", step }, ...more });
