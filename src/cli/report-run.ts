@@ -188,6 +188,7 @@ export function preparing(event: PreparingEvent): ProgressState {
       index: "indexing",
       cache: "caching",
       tuning: "tuning",
+      statistics: "statistics",
       features: "features",
       solving: "solving",
     }[event.what],

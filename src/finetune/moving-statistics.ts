@@ -68,6 +68,8 @@ export interface MeasureOptions {
   readonly maxBadImages: number;
   readonly known: readonly BadImage[];
   readonly signal?: AbortSignal | undefined;
+  /** Hears of every batch: pictures done, and all. */
+  readonly progress?: (done: number, total: number) => void;
 }
 
 /** Pictures that are measured, about: an epoch of a small set, some batches of a large one. */
@@ -85,7 +87,7 @@ export async function measureStatistics(
   network: Network,
   parametersOf: (program: Program) => Promise<Float32Array>,
   dataset: Dataset,
-  { batch, signal, ...options }: MeasureOptions,
+  { batch, signal, progress, ...options }: MeasureOptions,
 ): Promise<Float32Array | undefined> {
   const program = compile(network, { batch, imageSize: options.imageSize, mode: "train" });
   const source = trainingBatches(dataset, { ...options, batch, firstStep: 0, shuffle: true });
@@ -98,14 +100,15 @@ export async function measureStatistics(
     state.statistics.fill(0);
     await run.writeState(state);
     const steps = Math.ceil(PICTURES / batch);
-    let left = steps;
+    let made = 0;
     for await (const loaded of source) {
       signal?.throwIfAborted();
       const { images, labels } = loaded;
       const { finite } = await run.step({ images, labels }, UNPENALISED, UNCHANGED);
       loaded.release();
       if (!finite) return undefined;
-      if (--left === 0) break;
+      progress?.(++made * batch, steps * batch);
+      if (made === steps) break;
     }
     const { statistics } = await run.readState();
     const moved = 1 - program.batchNorm.momentum ** steps;

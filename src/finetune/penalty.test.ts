@@ -32,7 +32,7 @@ suite("the penalty", () => {
     assert.ok(nothing.penalty >= 1, String(nothing.penalty));
     assert.ok(Math.abs(nothing.right - 0.5) < 0.2, String(nothing.right));
     const all = await choosePenalty(rowsThat(1), held, go);
-    assert.ok(all.penalty < 0.1, String(all.penalty));
+    assert.ok(all.penalty < 0.01, String(all.penalty));
     assert.deepEqual([all.right, all.scored], [1, 100]);
   });
 

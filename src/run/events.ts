@@ -16,7 +16,7 @@ import type { StepTimes } from "./profile/layer-times.js";
 /** Before the start, while pictures are looked at, an index of records or a cache is made, or the engine is tuned. */
 export interface PreparingEvent {
   readonly event: "preparing";
-  readonly what: "check" | "index" | "cache" | "tuning" | "features" | "solving";
+  readonly what: "check" | "index" | "cache" | "tuning" | "statistics" | "features" | "solving";
   /** Shards of an index, runs of a program that is tuned, views of pictures whose features are computed, pictures else. */
   readonly done: number;
   readonly total: number;

@@ -15,14 +15,7 @@ import type { LoadedNetwork } from "../inference/evaluate.js";
 import { decodingMemoryOf, DEFAULT_PREFETCH } from "../data/loader.js";
 import { evaluationDecodings } from "../data/pictures/augment.js";
 import { onFirst } from "../distributed/duties.js";
-import {
-  type ClassifierOptions,
-  evenly,
-  type NewClassifier,
-  place,
-  solveClassifier,
-  solvingMemory,
-} from "../finetune/classifier.js";
+import { evenly, type NewClassifier, place, solveClassifier, solvingMemory } from "../finetune/classifier.js";
 import { featureProgram, featuresOf, LAST_MAP } from "../finetune/features.js";
 import { measureStatistics, type MeasureOptions, statisticsFit } from "../finetune/moving-statistics.js";
 import { badImageLimit } from "../run/run-data.js";
@@ -194,12 +187,6 @@ async function beginning(
     signal,
   };
   const resize = { ...evaluationDecodings[model.pipeline], shorterSide: model.eval_resize };
-  const begun = performance.now();
-  const progress: ClassifierOptions["progress"] = (what, done, total) => {
-    const speed = what === "solving" ? 0 : done / Math.max((performance.now() - begun) / 1000, 1e-3);
-    const seconds_left = speed > 0 ? (total - done) / speed : 0;
-    report({ event: "preparing", what, done, total, images_per_second: speed, seconds_left });
-  };
   const made = await onFirst(plan.ranks, "beginning", async () => {
     const state = emptyState(program);
     await fillState(state, plan, program);
@@ -210,7 +197,13 @@ async function beginning(
       views: 1,
     });
     const fits = statisticsFit(program, state, some);
-    const statistics = fits ? undefined : await measuredFor(plan, backend, options, network, looking);
+    const tell = tellingOf(report);
+    const statistics = fits
+      ? undefined
+      : await measuredFor(plan, backend, options, network, {
+          ...looking,
+          progress: (done, total) => tell("statistics", done, total),
+        });
     if (statistics !== undefined) state.statistics.set(statistics);
     const classifier =
       solves === undefined
@@ -220,7 +213,7 @@ async function beginning(
             resize,
             sample: solves,
             balanced: settings.class_weights === "balanced",
-            progress,
+            progress: tellingOf(report),
           });
     return {
       fits,
@@ -247,6 +240,18 @@ async function beginning(
         bias: Float32Array.from(classifier.bias),
       },
     }),
+  };
+}
+
+/** How far work is that begins now. */
+function tellingOf(
+  report: (event: PreparingEvent) => void,
+): (what: "statistics" | "features" | "solving", done: number, total: number) => void {
+  const begun = performance.now();
+  return (what, done, total) => {
+    const speed = what === "solving" ? 0 : done / Math.max((performance.now() - begun) / 1000, 1e-3);
+    const seconds_left = speed > 0 ? (total - done) / speed : 0;
+    report({ event: "preparing", what, done, total, images_per_second: speed, seconds_left });
   };
 }
 
