@@ -196,8 +196,8 @@ function announce(port: number, options: Options, terminal: Terminal): void {
 
 const OPEN = [
   "the server is open to the network: whoever reaches this address and knows the token can use it.",
-  "  HTTP is not encrypted: the token and the pictures can be read on their way. For more than a network that you trust,",
-  "  leave --host out and put a proxy with TLS before it (--allow_host NAME).",
+  "  HTTP is not encrypted: the token and the pictures can be read on their way.",
+  "  For more than a network that you trust, leave --host out and put a proxy with TLS before it (--allow_host NAME).",
 ] as const;
 
 /** An address under which others reach a server that listens on all of them. */
