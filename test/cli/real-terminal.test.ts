@@ -158,7 +158,7 @@ suite("on a real terminal", { skip }, () => {
   test("light and dark, colours are the terminal's own; NO_COLOR leaves them out, and every word stands", async () => {
     const [light, dark, none] = await Promise.all(
       [{ COLORFGBG: "0;15" }, { COLORFGBG: "15;0" }, { NO_COLOR: "1" }].map((variables) =>
-        screenOf(80, [scenes.predict], { variables: variables as Record<string, string> }),
+        screenOf(80, [scenes.predict], { variables }),
       ),
     );
     assert.equal(light, dark);
