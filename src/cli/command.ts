@@ -82,6 +82,9 @@ export const groupTitles: Readonly<Record<Group, string>> = {
   ranks: "Several processes",
 };
 
+/** Columns in which an explanation is still wrapped. */
+const NARROWEST = 20;
+
 const OUTPUT: OwnOptions = {
   Output: {
     json: { help: "one JSON object a line on stdout; progress stays on stderr" },
@@ -120,13 +123,21 @@ export function buildParser(
     // `--version` is the program's before the command, and a setting of `train` after it.
     .enablePositionalOptions()
     .exitOverride()
-    .configureOutput({ writeErr: () => {}, writeOut: (text) => terminal.page(text) });
+    .configureHelp({ minWidthToWrap: NARROWEST })
+    .configureOutput({
+      writeErr: () => {},
+      writeOut: (text) => terminal.page(text),
+      getOutHelpWidth: () => (terminal.columns[0] || undefined) as number,
+    });
   for (const spec of commands) {
     const command = program
       .command(`${spec.name} ${spec.arguments ?? ""}`.trim())
       .description(spec.purpose)
       .helpOption("-h, --help", "print this help")
-      .configureHelp({ formatHelp: (command, helper) => formatHelp(spec, command, helper) })
+      .configureHelp({
+        formatHelp: (command, helper) => formatHelp(spec, command, helper),
+        minWidthToWrap: NARROWEST,
+      })
       .exitOverride((error) => {
         throw parserFailure(error, spec) ?? error;
       })

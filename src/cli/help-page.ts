@@ -11,7 +11,7 @@ import type { CliCommand } from "./command.js";
 
 /** Purpose, examples, then options under what they touch: the most used, or with `--help all` every one. */
 export function formatHelp(spec: CliCommand, command: Command, helper: Help): string {
-  const width = Math.max(60, Math.min(helper.helpWidth ?? 80, 110));
+  const width = Math.max(50, Math.min(helper.helpWidth ?? 80, 110));
   const lines = [spec.purpose, "", `Usage: ${usageOf(spec)}`, "", "Examples"];
   for (const example of spec.examples) lines.push(`  ${example}`);
   const usual = spec.defaults?.recipe;
@@ -47,7 +47,7 @@ export function formatHelp(spec: CliCommand, command: Command, helper: Help): st
         .flatMap((line) => helper.boxWrap(line, width - indent).split("\n"));
       const flags = `  ${option.flags}`;
       if (flags.length < indent) lines.push(flags.padEnd(indent) + (text.shift() ?? ""));
-      else lines.push(flags);
+      else lines.push(...choicesIn(flags, width));
       for (const line of text) lines.push(" ".repeat(indent) + line);
     }
   }
@@ -56,6 +56,17 @@ export function formatHelp(spec: CliCommand, command: Command, helper: Help): st
     lines.push("", `${more} more options: ${RIFFLE} ${spec.name} --help all`);
   }
   return `${lines.join("\n")}\n`;
+}
+
+/** "  --augment <tensorflow|torchvision|none>" in lines, broken between choices where it is longer than one. */
+function choicesIn(flags: string, width: number): string[] {
+  const lines: string[] = [];
+  for (const part of flags.split(/(?<=\|)/)) {
+    const last = lines.at(-1);
+    if (last !== undefined && last.length + part.length <= width) lines[lines.length - 1] = last + part;
+    else lines.push(last === undefined ? part : `      ${part}`);
+  }
+  return lines;
 }
 
 const recipeNames = Object.keys(recipes) as RecipeName[];

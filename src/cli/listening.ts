@@ -67,10 +67,10 @@ export function warnOpen({ host }: Listening, readable: string, terminal: Termin
   terminal.warn(
     "the server is open to the network: whoever reaches this address and knows the token can use it.",
   );
+  terminal.note(`  HTTP is not encrypted: ${readable} can be read on their way.`);
   terminal.note(
-    `  HTTP is not encrypted: ${readable} can be read on their way. For more than a network that you trust,`,
+    "  For more than a network that you trust, leave --host out and put a proxy with TLS before it (--allow_host NAME).",
   );
-  terminal.note("  leave --host out and put a proxy with TLS before it (--allow_host NAME).");
 }
 
 export function isAborted(signal: AbortSignal): Promise<void> {

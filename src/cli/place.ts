@@ -12,30 +12,22 @@ export class Place {
   #isNextKnown = true;
 
   follow(event: TrainEvent): void {
-    switch (event.event) {
-      case "start":
-        this.step = event.resumed?.step ?? 0;
-        this.#steps = event.steps;
-        // Steps of a loop are reported at its end; ranks stop where all of them have heard of it.
-        this.#isNextKnown = event.ranks === null && Number(event.settings["iterations_per_loop"] ?? 1) === 1;
-        this.#doing = "training";
-        return;
-      case "step":
-        this.step = event.step;
-        this.#doing = "training";
-        return;
-      case "evaluating":
-        // Tells of the report's own scores, too.
-        if (this.#doing !== "reporting") this.#doing = "evaluating";
-        return;
-      case "evaluation":
-        this.#doing = "training";
-        return;
-      case "end":
-        this.#doing = "reporting";
-        return;
-      default:
-        return;
+    if (event.event === "start") {
+      this.step = event.resumed?.step ?? 0;
+      this.#steps = event.steps;
+      // Steps of a loop are reported at its end; ranks stop where all of them have heard of it.
+      this.#isNextKnown = event.ranks === null && Number(event.settings["iterations_per_loop"] ?? 1) === 1;
+      this.#doing = "training";
+    } else if (event.event === "step") {
+      this.step = event.step;
+      this.#doing = "training";
+    } else if (event.event === "evaluation") {
+      this.#doing = "training";
+    } else if (event.event === "end") {
+      this.#doing = "reporting";
+    } else if (event.event === "evaluating" && this.#doing !== "reporting") {
+      // The report's own scores are told of, too.
+      this.#doing = "evaluating";
     }
   }
 

@@ -150,7 +150,8 @@ export function openTerminal(json: boolean, streams: Streams = process): Termina
       text
         .trimEnd()
         .split("\n")
-        .forEach((line) => write(printable(line))),
+        .flatMap((line) => lines([line], stdout))
+        .forEach(write),
     note,
     warn,
     record,

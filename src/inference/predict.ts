@@ -112,9 +112,9 @@ export interface PredictorOptions {
 export type OpeningEvent = TuningMessage | FetchingEvent;
 
 /**
- * Loads a network for prediction: a run's folder (its `best/`), a folder in it, weights from elsewhere that are read, or weights
- * by name, `imagenet`, which are fetched the first time unless `given.offline`.
- * `report` hears of that, and of its tuning, where `given.autotune` asks for one.
+ * Loads a network for prediction: a run's folder (its `best/`), a folder in it, weights from elsewhere that are read, or
+ * published weights by name, `imagenet`, which are fetched the first time unless `given.offline`. `report` hears of that, and
+ * of its tuning, where `given.autotune` asks for one.
  *
  * @throws CheckpointError
  */

@@ -301,7 +301,7 @@ async function checkNew(given: GivenSettings, runDir: string, ranks: number): Pr
       expected: "a folder with a folder of pictures per class, or of TFRecord shards",
       found: "nothing",
       safe: "Nothing was written",
-      hint: "npx riffle-vision train photos, or npx riffle-vision demo to see it work on pictures drawn for you",
+      hint: "Name a folder: npx riffle-vision train photos; or see it work on pictures drawn for you: npx riffle-vision demo",
     });
   }
   const hint = `Continue it with --resume ${shellWord(runDir)}, or name another folder with --log_dir`;

@@ -189,7 +189,7 @@ function otherBytes({ url, sha256, path }: Wanted, found: string, bytes: number)
     where: url,
     expected: `a SHA-256 that begins with ${sha256}`,
     found: `${found}, of ${bytes} bytes`,
-    safe: "The bytes were thrown away, and nothing was trained",
+    safe: "The bytes were thrown away, and nothing else was done",
     hint: `Something between here and there changes files, or the server has another one. Put the right one at ${shellWord(path)}`,
   });
 }
@@ -209,7 +209,7 @@ function unfetched(
     safe:
       kept > 0
         ? `${kept} bytes of it are kept, and the same command goes on behind them`
-        : "Nothing was kept, and nothing was trained",
+        : "Nothing was kept, and nothing else was done",
     hint: `Try again later; or fetch it otherwise: ${byHand(url, path)}`,
   };
   return new ResourceError(problem, cause);

@@ -97,8 +97,8 @@ interface TensorCheck {
 }
 
 /**
- * Exports the checkpoint that `path` means: a run's folder (its `best/`), or a folder in it; weights from elsewhere, or published
- * weights by name.
+ * Exports the checkpoint that `path` means: a run's folder (its `best/`), or a folder in it; weights from elsewhere, or
+ * published weights by name.
  *
  * @throws CheckpointError, UsageError, ResourceError; then nothing stands under the output's name that did not before.
  */

@@ -1,6 +1,7 @@
 /**
- * The network that a path or a name means for using it: a run or checkpoint of ours, any file or folder of weights that open.ts
- * recognises, or weights that others publish (named-weights.ts), matched, described and loaded into memory without a run being made of it.
+ * The network that a path or a name means for using it: a run or checkpoint of ours, any file or folder of weights that
+ * open.ts recognises, or weights that others publish (named-weights.ts), matched, described and loaded into memory without a
+ * run being made of it.
  *
  * Prediction, evaluation, inspection and export come in here, so one path or name means one network to all of them.
  */

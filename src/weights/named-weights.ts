@@ -1,7 +1,6 @@
 /**
  * What weights that are given mean, to train from (`--from`) and to use: a path, or the name of weights that others publish
- * (published.ts), which are fetched
- * when they are first named, and only then, and kept among the user's caches.
+ * (published.ts), which are fetched when they are first named, and only then, and kept among the user's caches.
  */
 
 import { createHash } from "node:crypto";

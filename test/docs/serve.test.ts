@@ -104,7 +104,7 @@ suite("docs/serve.md", () => {
 
   test("has commands of riffle predict that work as they stand", async () => {
     const lines = (blocks("sh")[1] ?? "").trimEnd().split("\n");
-    assert.equal(lines.length, 2);
+    assert.equal(lines.length, 3);
     const printed = await Promise.all(
       lines.map((line) => {
         assert.match(line, /^npx riffle-vision predict /);
@@ -112,6 +112,7 @@ suite("docs/serve.md", () => {
       }),
     );
     assert.match(printed[0] ?? "", new RegExp(`^- +${expected[0]?.name} [\\d.]+ %`));
+    assert.equal(readFileSync(join(folder, "predictions.png")).toString("latin1", 1, 4), "PNG");
     const table = readFileSync(join(folder, "predictions.csv"), "utf8").trimEnd().split("\n");
     assert.deepEqual(table, [
       `file,${expected.map((_, i) => `class_${i + 1},probability_${i + 1}`).join(",")},error`,
