@@ -16,7 +16,9 @@ if (major < OLDEST[0] || (major === OLDEST[0] && minor < OLDEST[1])) {
 } else {
   import("./start.js").catch((error: { code?: string; message: string }) => {
     if (error.code !== "ERR_MODULE_NOT_FOUND") throw error;
-    refuse(`not all that it needs is installed: ${error.message}.`, "Install it: npm ci");
+    // A project need not have the lockfile that npm ci wants.
+    const command = import.meta.url.indexOf("/node_modules/") < 0 ? "npm ci" : "npm install";
+    refuse(`not all that it needs is installed: ${error.message}.`, `Install it: ${command}`);
   });
 }
 

@@ -171,8 +171,11 @@ export class RouteServer implements RunningServer {
     const clock = setTimeout(() => {
       end.abort(isUploaded ? Refusal.later("the answer took longer than a request is given") : tooSlow());
     }, this.#options.timeout);
-    response.once("close", () => end.abort(new ClientGone()));
     let reply: Reply | undefined;
+    // Every response closes; an error and its stack are made where somebody still works for it.
+    response.once("close", () => {
+      if (reply === undefined) end.abort(new ClientGone());
+    });
     try {
       reply = await this.#answer(route, queries.length > 0 ? queries.join("?") : undefined, {
         request,

@@ -74,7 +74,7 @@ suite("without an engine", () => {
     assert.ok(!existsSync(join(scratch, "runs")), "pictures were drawn for nothing");
   });
 
-  test("of a package in a project, npm builds it again", (context) => {
+  test("of a package in a project, npm builds it again, and installs what is missing", (context) => {
     const project = mkdtempSync(join(tmpdir(), "riffle-project-"));
     context.after(() => rmSync(project, { recursive: true, force: true }));
     const installed = join(project, "node_modules", "riffle-vision");
@@ -84,6 +84,11 @@ suite("without an engine", () => {
     assert.match(
       node(join(installed, "dist", "src", "cli", "main.js"), "doctor").stdout,
       /Build it: npm rebuild riffle-vision \(/,
+    );
+    rmSync(join(installed, "node_modules"));
+    assert.match(
+      node(join(installed, "dist", "src", "cli", "main.js"), "doctor").stderr,
+      /^riffle: not all that it needs is installed: .*\n {2}Install it: npm install\n$/,
     );
   });
 });
