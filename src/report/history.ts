@@ -149,6 +149,8 @@ const endSchema = z.object({
   time: z.string().optional(),
   step: z.number(),
   epoch: z.number(),
+  reason: z.enum(["steps", "patience"]).optional(),
+  unimproved: z.number().optional(),
   images_per_second: z.number().nullable(),
 });
 
