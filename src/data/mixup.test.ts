@@ -27,9 +27,9 @@ suite("a mixture", () => {
   });
 
   test("mixes bytes in place, rounded to the nearest", () => {
-    const images = Uint8Array.of(0, 255, 100, 7, 7, 7, 200, 0, 101);
+    const images = Uint8Array.of(0, 255, 101, 7, 7, 7, 200, 0, 104);
     mixPictures(images, { partners: Int32Array.of(2, 1, 0), shares: Float32Array.of(0.75, 1, 0.5) });
-    // 0.75 * 0 + 0.25 * 200, 191.25, 100.25; 0.5 * 200, 127.5, 100.5.
-    assert.deepEqual([...images], [50, 191, 100, 7, 7, 7, 100, 128, 101]);
+    // 0.75 * 0 + 0.25 * 200, 191.25, 101.75; 0.5 * 200, 127.5, 102.5.
+    assert.deepEqual([...images], [50, 191, 102, 7, 7, 7, 100, 128, 103]);
   });
 });

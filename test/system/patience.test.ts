@@ -1,7 +1,7 @@
 /** A run that ends because its evaluations no longer get better: where, and what a resume makes of it. */
 
 import assert from "node:assert/strict";
-import { readFileSync, rmSync } from "node:fs";
+import { cpSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { before, suite, test } from "node:test";
 
@@ -68,7 +68,7 @@ suite("patience", () => {
     );
   });
 
-  test("is counted on after a resume, and from before a best that was met already", async () => {
+  test("is counted on after a resume", async () => {
     const stop = expected - stepsPerEpoch;
     const stopped = await trainAndWatch(
       given("resumed", { patience }),
@@ -77,11 +77,21 @@ suite("patience", () => {
     assert.equal((await openCheckpoint(join(folder, "resumed", `step-${stop}`))).state.unimproved, 1);
     assert.equal(stopped.result.reason, null);
     assertEnded((await trainAndWatch({ resume: join(folder, "resumed") })).events, "resumed");
-    // Back to the beginning: best/ holds what is yet to come, which no evaluation before it can beat.
-    for (let step = stepsPerEpoch; step <= expected; step += stepsPerEpoch) {
-      rmSync(join(folder, "resumed", `step-${step}`), { recursive: true });
+  });
+
+  test("does not end a run on its way to a best that it has met before", async () => {
+    const best = stepsPerEpoch * (wereBest.lastIndexOf(true) + 1);
+    assert.ok(wereBest.slice(0, best / stepsPerEpoch).includes(false), "each was better than the one before");
+    // Back to the beginning, with best/ of a later step, which no evaluation before it can beat.
+    const run = join(folder, "again");
+    cpSync(join(folder, "straight"), run, { recursive: true });
+    for (let step = stepsPerEpoch; step <= epochs * stepsPerEpoch; step += stepsPerEpoch) {
+      rmSync(join(run, `step-${step}`), { recursive: true });
     }
-    assertEnded((await trainAndWatch({ resume: join(folder, "resumed") })).events, "resumed");
+    const { events } = await trainAndWatch({ resume: run, patience: 1 });
+    const { step } = endOf(events);
+    assert.equal(step, Math.min(best + stepsPerEpoch, epochs * stepsPerEpoch));
+    assert.equal(bitsAt("again", step), bitsAt("straight", step));
   });
 
   test("ended a run for good, unless there is more of it", async () => {
