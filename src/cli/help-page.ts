@@ -83,6 +83,7 @@ const OFTEN_USED: ReadonlySet<string> = new Set<SettingName>([
   "batch_size",
   "lr",
   "max_epochs",
+  "budget",
   "seed",
   "log_dir",
   "resume",

@@ -29,7 +29,14 @@ import type {
   TrainEvent,
   WeightsEvent,
 } from "../run/events.js";
-import { dumpLine, passedOverText, passes, profileLines, skippedText } from "../run/plain-lines.js";
+import {
+  dumpLine,
+  passedOverText,
+  passes,
+  patienceText,
+  profileLines,
+  skippedText,
+} from "../run/plain-lines.js";
 import { lossScaling } from "../settings/loss-scaling.js";
 import { rateAt, type ResolvedSettings } from "../settings/resolve-settings.js";
 import { precisionWords } from "../settings/precision.js";
@@ -158,6 +165,14 @@ export function reportRun(terminal: Terminal): RunReport {
         return;
       case "end":
         end = event;
+        if (event.reason === "patience") {
+          progress.note(
+            titled(
+              "Ended",
+              `after epoch ${shortEpoch(event.epoch)} of ${start?.epochs ?? "?"}: ${patienceText(event)}`,
+            ),
+          );
+        }
         return;
       case "save":
       case "stopped":
@@ -179,6 +194,11 @@ export function reportRun(terminal: Terminal): RunReport {
   };
 }
 
+/** Two digits of a fraction: "12", "3.25". */
+function shortEpoch(epoch: number): string {
+  return String(Number(epoch.toFixed(2)));
+}
+
 /** The line of what is made before a run can begin. */
 export function preparing(event: PreparingEvent): ProgressState {
   const records = event.what === "index";
@@ -191,6 +211,7 @@ export function preparing(event: PreparingEvent): ProgressState {
       statistics: "statistics",
       features: "features",
       solving: "solving",
+      measuring: "measuring",
     }[event.what],
     done: event.done,
     total: event.total,
@@ -268,10 +289,16 @@ function heading(event: StartEvent): string[] {
     ...(s.warmup_epochs > 0 ? [`warm-up ${s.warmup_epochs}`] : []),
     `decay ${s.weight_decay}`,
     ...(s.label_smoothing > 0 ? [`smoothing ${s.label_smoothing}`] : []),
+    ...(s.mixup > 0 ? [`mixup ${s.mixup}`] : []),
+    ...(event.class_weights === null ? [] : [weightWords(event.class_weights)]),
     ...(s.average_decay > 0 ? [`averages ${s.average_decay}`] : []),
-    s.grow_from === undefined
-      ? `${s.max_epochs} epochs`
-      : `${s.max_epochs} epochs, ${s.grow_epochs ?? s.max_epochs / 2} of them at ${s.grow_from} px`,
+    `${s.max_epochs} epochs${s.budget === undefined ? "" : fitWords(s.budget, event)}`,
+    ...(s.grow_from === undefined
+      ? []
+      : [`${s.grow_epochs ?? s.max_epochs / 2} of them at ${s.grow_from} px`]),
+    ...(s.patience > 0
+      ? [`ended by ${s.patience === 1 ? "an evaluation" : `${s.patience} evaluations`} without a better one`]
+      : []),
   ];
   return [
     titled(
@@ -310,6 +337,17 @@ function heading(event: StartEvent): string[] {
           ),
         ]),
   ];
+}
+
+/** "classes weighted from 0.52 to 13" */
+function weightWords({ least, most }: NonNullable<StartEvent["class_weights"]>): string {
+  const short = (weight: number): string => String(Number(weight.toPrecision(2)));
+  return `classes weighted from ${short(least)} to ${short(most)}`;
+}
+
+/** " that fit into 3m at 140 img/s measured": why there are so many epochs. */
+function fitWords(budget: string, { measured }: StartEvent): string {
+  return ` that fit into ${budget}${measured === null ? "" : ` at ${rate(measured.images_per_second)} img/s measured`}`;
 }
 
 /** The two steps of fine-tuning, where the first is made before the run's own. */

@@ -13,6 +13,7 @@ import { evaluateCommand } from "./evaluate.js";
 import { exploreImagenetCommand } from "./explore-imagenet.js";
 import { exportCommand } from "./export.js";
 import { finetuneCommand } from "./finetune.js";
+import { findLrCommand } from "./find-lr.js";
 import { helpCommand } from "./help.js";
 import { importCommand } from "./import.js";
 import { inspectCommand } from "./inspect.js";
@@ -29,6 +30,7 @@ import { verifyDataCommand } from "./verify-data.js";
 export const commands: readonly CliCommand[] = [
   trainCommand,
   finetuneCommand,
+  findLrCommand,
   evaluateCommand,
   predictCommand,
   serveCommand,

@@ -30,6 +30,7 @@ export const chineseUnits: Readonly<Record<string, string>> = {
   processes: "个进程",
   shards: "个分片",
   seconds: "秒",
+  evaluations: "次评估",
 };
 
 export const chineseSettings: Readonly<Record<SettingName, ChineseSetting>> = {
@@ -112,7 +113,7 @@ export const chineseSettings: Readonly<Record<SettingName, ChineseSetting>> = {
     help: "与 --init_from 一起使用：权重中没有的分类层，在第一步之前由冻结网络的特征直接求解；false 则随机初始化，并以另外的学习率和更多的步数学习",
   },
   class_weights: {
-    help: "balanced：求解分类层时各类别权重相同，不论图像多少；须与 --freeze 一起使用，因为训练步的损失对每张图像一视同仁",
+    help: "balanced：各类别权重相同，不论图像多少，既用于训练步的损失，也用于分类层的求解；图像的损失乘以 图像总数 / (类别数 * 该类图像数)，平均为 1",
   },
   freeze: { help: "与 --init_from 一起使用：只学习分类层，其余各层不变；分类层由求解得到时不再训练" },
   batch_norm: {
@@ -122,6 +123,14 @@ export const chineseSettings: Readonly<Record<SettingName, ChineseSetting>> = {
   schedule: { help: "学习率从峰值下降的方式" },
   max_epochs: { help: "遍历训练图像的轮数" },
   max_train_steps: { help: "训练到这一步即停止；学习率仍按 max_epochs 变化", unset: "跑完所有轮" },
+  budget: {
+    help: "在给定时间内能训练多少轮就训练多少轮：90s、3m 或 1h30m，从命令开始算到报告写完；轮数由第一步之前实测的速度决定",
+    unset: "按 max_epochs 训练",
+  },
+  mixup: {
+    help: "mixup 的 alpha：一个批次的图像两两混合，标签按同样的比例混合，比例取自 Beta(alpha, alpha)；常用 0.2，0 表示不混合",
+  },
+  patience: { help: "连续多少次评估都不优于此前最佳时结束训练；0 表示跑完所有轮" },
   warmup_epochs: { help: "学习率升至峰值所用的轮数" },
   weight_decay: { help: "权重的 L2 惩罚系数" },
   weight_decay_on: {

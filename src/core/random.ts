@@ -18,7 +18,15 @@ const ROUNDS = 10;
 export type Block = readonly [number, number, number, number];
 
 /** What a family of draws is for; two purposes never share numbers. */
-export const streams = { augment: 1, shuffle: 2, initialise: 3, dropout: 4, draw: 5, split: 6 } as const;
+export const streams = {
+  augment: 1,
+  shuffle: 2,
+  initialise: 3,
+  dropout: 4,
+  draw: 5,
+  split: 6,
+  mixup: 7,
+} as const;
 type Stream = (typeof streams)[keyof typeof streams];
 
 /** The generator itself: a counter block and a key give four uniform 32-bit words. */
@@ -82,24 +90,55 @@ export class Draws {
     return Math.floor(this.uniform() * count);
   }
 
+  /** Of 0 .. count-1 (Fisher and Yates). */
+  permutation(count: number): Uint32Array {
+    const order = Uint32Array.from({ length: count }, (_, i) => i);
+    for (let i = count - 1; i > 0; i--) {
+      const j = this.below(i + 1);
+      const kept = order[i] as number;
+      order[i] = order[j] as number;
+      order[j] = kept;
+    }
+    return order;
+  }
+
   /** Standard normal (Box and Muller). */
   normal(): number {
     const radius = Math.sqrt(-2 * Math.log(1 - this.uniform()));
     return radius * Math.cos(2 * Math.PI * this.uniform());
   }
+
+  /**
+   * Beta(alpha, alpha), in [0, 1]: a gamma variate's share of two. In logarithms, for with a small alpha both are nearer to 0
+   * than a double can say.
+   */
+  beta(alpha: number): number {
+    const other = this.#logGamma(alpha) - this.#logGamma(alpha);
+    return 1 / (1 + Math.exp(other));
+  }
+
+  /**
+   * Logarithm of a Gamma(shape, 1) variate; that of shape a is one of shape a + 1 times u^(1/a).
+   *
+   * Source: Marsaglia and Tsang 2000, "A simple method for generating gamma variables".
+   */
+  #logGamma(shape: number): number {
+    const power = Math.log(1 - this.uniform()) / shape;
+    const d = shape + 1 - 1 / 3;
+    const c = 1 / Math.sqrt(9 * d);
+    for (;;) {
+      const x = this.normal();
+      const v = (1 + c * x) ** 3;
+      if (v <= 0) continue;
+      if (Math.log(1 - this.uniform()) < (x * x) / 2 + d - d * v + d * Math.log(v))
+        return Math.log(d * v) + power;
+    }
+  }
 }
 
-/** A permutation of 0 .. count-1 (Fisher and Yates), the same for the same (seed, epoch). */
+/** A permutation of 0 .. count-1, the same for the same (seed, epoch). */
 export function permutation(count: number, seed: number, epoch: number): Uint32Array {
-  const order = Uint32Array.from({ length: count }, (_, i) => i);
-  const draws = new Draws(seed, streams.shuffle, epoch, 0);
-  for (let i = count - 1; i > 0; i--) {
-    const j = draws.below(i + 1);
-    const kept = order[i] as number;
-    order[i] = order[j] as number;
-    order[j] = kept;
-  }
-  return order;
+  return new Draws(seed, streams.shuffle, epoch, 0).permutation(count);
 }
 
 /** The high 32 bits of a 32 x 32-bit product, from 16-bit halves (a double holds 53 bits). */

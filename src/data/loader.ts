@@ -40,6 +40,7 @@ import {
 } from "./pictures/render.js";
 import { Allowance } from "./pictures/allowance.js";
 import { imageInfo } from "./pictures/image-info.js";
+import { drawMixture, type Mixture, mixPictures } from "./mixup.js";
 import { Sampler } from "./sampler.js";
 import { Scratch } from "./pictures/scratch.js";
 
@@ -52,6 +53,8 @@ export interface LoadedBatch {
   readonly count: number;
   /** Which sample of the set each image is. */
   readonly samples: Uint32Array;
+  /** What else each image shows, where they are mixed in pairs: a label, and the share of the image's own. */
+  readonly mixed?: { readonly labels: Int32Array; readonly shares: Float32Array };
   /** The buffers may be reused. */
   release(): void;
 }
@@ -123,6 +126,8 @@ export interface TrainingOptions extends LoadingOptions {
   readonly augmentation: Augmentation;
   /** False: file order in every epoch. */
   readonly shuffle: boolean;
+  /** Alpha of mixup; none are mixed with 0, or when absent. */
+  readonly mixup?: number;
 }
 
 interface EvaluationOptions extends LoadingOptions, Share {
@@ -131,17 +136,23 @@ interface EvaluationOptions extends LoadingOptions, Share {
 
 /** Batches without end: of each step one for each shard, in their order. */
 export function trainingBatches(dataset: Dataset, options: TrainingOptions): BatchSource {
-  const { batch, imageSize, seed, augmentation, shuffle, shards = ONE_SHARD } = options;
+  const { batch, imageSize, seed, augmentation, shuffle, mixup = 0, shards = ONE_SHARD } = options;
   const { size } = dataset;
   const samplers = new Sampler({ size, seed, shuffle, rank: shards.first, ranks: shards.of }).neighbours(
     shards.count,
   );
   const steps = stepsPerEpoch(size, batch, { shards: shards.of });
+  const stepOf = (index: number): number => options.firstStep + Math.floor(index / shards.count);
+  const mixture = (index: number): Mixture => {
+    const shard = shards.first + (index % shards.count);
+    return drawMixture(mixup, batch, { seed, step: stepOf(index), shard });
+  };
   return new Loader(dataset, {
     ...options,
     batches: Infinity,
+    ...(mixup === 0 ? {} : { mixture }),
     plan: (index) => {
-      const step = options.firstStep + Math.floor(index / shards.count);
+      const step = stepOf(index);
       const sampler = samplers[index % shards.count] as Sampler;
       const epoch = Math.floor(step / steps);
       const first = (step % steps) * batch;
@@ -269,12 +280,21 @@ interface Plan extends LoadingOptions {
   readonly batches: number;
   /** The places of the batch-th batch, from 0. */
   plan(batch: number): readonly Place[];
+  /** How its pictures are mixed once they are decoded; absent where they are not. */
+  mixture?(batch: number): Mixture;
 }
 
 interface Slot {
   readonly images: Uint8Array;
   readonly labels: Int32Array;
   readonly samples: Uint32Array;
+}
+
+/** A batch whose pictures are there. */
+interface Filled {
+  readonly slot: Slot;
+  readonly filled: readonly Filling[];
+  readonly mixture: Mixture | undefined;
 }
 
 /** A place being filled, and at last what became of it. */
@@ -295,9 +315,7 @@ class Loader implements BatchSource {
   readonly #dataset: Dataset;
   readonly #plan: Plan;
   readonly #free: Slot[];
-  readonly #started: Promise<
-    { readonly slot: Slot; readonly filled: readonly Filling[] } | { readonly error: unknown }
-  >[] = [];
+  readonly #started: Promise<Filled | { readonly error: unknown }>[] = [];
   readonly #bad = new Set<number>();
   #next = 0;
   /** A permit to read and decode is memory to read into. */
@@ -353,14 +371,14 @@ class Loader implements BatchSource {
       this.waited += (performance.now() - start) / 1000;
       if ("error" in result) throw result.error;
       for (const { bad } of result.filled) for (const image of bad) this.#count(image);
-      const batch = this.#assemble(result.slot, result.filled);
+      const batch = this.#assemble(result);
       if (batch.count > 0) return batch;
       batch.release();
     }
   }
 
   /** Closes the gaps of places left out, so that images and labels are the first `count`. */
-  #assemble(slot: Slot, filled: readonly Filling[]): LoadedBatch {
+  #assemble({ slot, filled, mixture }: Filled): LoadedBatch {
     const { images, labels, samples } = slot;
     const bytes = this.#plan.imageSize ** 2 * 3;
     let count = 0;
@@ -381,7 +399,16 @@ class Loader implements BatchSource {
       this.#free.push(slot);
       this.#fillFree();
     };
-    return { images, labels, samples, count, release };
+    const mixed =
+      mixture === undefined
+        ? {}
+        : {
+            mixed: {
+              labels: mixture.partners.map((other) => labels[other] as number),
+              shares: mixture.shares,
+            },
+          };
+    return { images, labels, samples, count, ...mixed, release };
   }
 
   #count(image: BadImage): void {
@@ -396,14 +423,19 @@ class Loader implements BatchSource {
     while (!this.#closed && this.#next < this.#plan.batches) {
       const slot = this.#free.pop();
       if (slot === undefined) return;
+      const number = this.#next++;
+      const mixture = this.#plan.mixture?.(number);
       const places = this.#plan
-        .plan(this.#next++)
+        .plan(number)
         .map((place, index): Filling => ({ place, index, sample: place.sample, bad: [], leftOut: false }));
       const groups = inGroups(places, ({ sample }) => this.#dataset.bytes?.(sample) ?? 0);
       const filling = Promise.all(groups.map((group) => this.#fill(group, slot)));
-      this.#started.push(
-        filling.then(() => ({ slot, filled: places })).catch((error: unknown) => ({ error })),
-      );
+      // Mixed here and not when it is taken, so that it is done ahead as decoding is. A batch with gaps is not trained on.
+      const done = filling.then((): Filled => {
+        if (mixture !== undefined) mixPictures(slot.images, mixture);
+        return { slot, filled: places, mixture };
+      });
+      this.#started.push(done.catch((error: unknown) => ({ error })));
     }
   }
 

@@ -31,6 +31,9 @@ export interface Chart {
   readonly title: string;
   readonly series: readonly Series[];
   readonly xLabel: string;
+  /** Where the x axis begins; 0 when absent. */
+  readonly xFrom?: number;
+  readonly xText?: (value: number) => string;
   /** The y axis begins at 0, and ends at 1 where it is of shares. */
   readonly isShare?: boolean;
   readonly yText?: (value: number) => string;
@@ -44,20 +47,14 @@ const WIDTH = 420;
 const HEIGHT = 240;
 const MARGIN = { left: 50, right: 18, top: 14, bottom: 40 } as const;
 
-export function chartSvg({
-  title,
-  series,
-  xLabel,
-  isShare = false,
-  yText = short,
-  hasKey = true,
-  grain = 1,
-}: Chart): string {
+export function chartSvg(chart: Chart): string {
+  const { title, series, xLabel, xFrom = 0, xText = (x) => plain(x) } = chart;
+  const { isShare = false, yText = short, hasKey = true, grain = 1 } = chart;
   const points = series.flatMap(({ points }) => points);
   const x = axis(
     points.map(({ x }) => x),
     [MARGIN.left, WIDTH - MARGIN.right],
-    [0, undefined],
+    [xFrom, undefined],
   );
   const y = axis(
     points.map(({ y }) => y),
@@ -67,7 +64,7 @@ export function chartSvg({
   const grid = [
     ...x.ticks.map(
       (value) =>
-        `<text x="${place(x.at(value))}" y="${HEIGHT - MARGIN.bottom + 18}" text-anchor="middle">${html(plain(value))}</text>`,
+        `<text x="${place(x.at(value))}" y="${HEIGHT - MARGIN.bottom + 18}" text-anchor="middle">${html(xText(value))}</text>`,
     ),
     ...y.ticks.map(
       (value) =>

@@ -133,6 +133,8 @@ export function aboutRows(
     `rate ${settings["lr"]} ${settings["schedule"]}`,
     `decay ${settings["weight_decay"]}`,
     ...(Number(settings["label_smoothing"]) > 0 ? [`smoothing ${settings["label_smoothing"]}`] : []),
+    ...(Number(settings["mixup"] ?? 0) > 0 ? [`mixup ${settings["mixup"]}`] : []),
+    ...(settings["class_weights"] === "balanced" ? ["classes weighted alike"] : []),
     ...(Number(settings["average_decay"]) > 0 ? [`averages ${settings["average_decay"]}`] : []),
     `${start.epochs} epochs of ${many(start.steps_per_epoch, "step")}`,
     `seed ${settings["seed"]}`,
@@ -141,12 +143,16 @@ export function aboutRows(
   if (settings["init_from"] !== undefined) rows.push(["Started from", shown(String(settings["init_from"]))]);
   const last = end?.step ?? history.steps.at(-1)?.step ?? start.resumed?.step ?? 0;
   const speed = end?.images_per_second == null ? "" : `, ${whole(end.images_per_second)} pictures a second`;
+  const early =
+    end?.reason === "patience"
+      ? ` of ${whole(start.steps)}, ended by ${many(end.unimproved ?? 0, "evaluation")} in a row without a better one`
+      : "";
   const resumes = history.beginnings > 1 ? `, resumed ${many(history.beginnings - 1, "time")}` : "";
   rows.push([
     "Training",
     end === null
       ? `not at its end: ${whole(last)} of ${many(start.steps, "step")}${resumes}`
-      : `${many(last, "step")}${speed}${resumes}`,
+      : `${many(last, "step")}${early}${speed}${resumes}`,
   ]);
   return rows;
 }

@@ -18,9 +18,14 @@ const MOST_BYTES = 64 * 2 ** 20;
  * @throws ResourceError
  */
 export async function replaceOwn(path: string, text: string): Promise<boolean> {
-  if ((await exists(path)) && !(await isOwn(path))) return false;
+  if (!(await mayReplace(path))) return false;
   await replaceFile(path, [Buffer.from(text + lastLine(text))]);
   return true;
+}
+
+/** Whether there is no such file, or one as it was written here. */
+export async function mayReplace(path: string): Promise<boolean> {
+  return !(await exists(path)) || (await isOwn(path));
 }
 
 async function isOwn(path: string): Promise<boolean> {

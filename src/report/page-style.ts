@@ -15,6 +15,7 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.15rem 1.2rem;
 .figures { display: flex; flex-wrap: wrap; gap: 0.8rem; margin: 0.8rem 0; } .figures div { background: var(--card); border-radius: 6px; padding: 0.6rem 1rem; }
 .figures b { display: block; font-size: 1.35rem; font-variant-numeric: tabular-nums; } .figures span { color: var(--soft); font-size: 13px; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); gap: 1.2rem; }
+.single { max-width: 34rem; }
 figure { margin: 0; } .chart figcaption { font-weight: 600; } .key { margin: 0; font-size: 13px; } .key span { margin-right: 1rem; } .key span::before { content: ""; display: inline-block; width: 1.1rem; height: 0; border-top: 3px solid currentColor; vertical-align: middle; margin-right: 0.35rem; }
 .key .training, .key .rate { color: var(--training); } .key .validation { color: var(--validation); }
 svg { width: 100%; height: auto; display: block; } svg text { fill: var(--ink); font: 12px system-ui, sans-serif; }

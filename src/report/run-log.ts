@@ -100,6 +100,8 @@ const endSchema = z.object({
   time,
   step: z.number(),
   epoch: z.number(),
+  reason: z.enum(["steps", "patience"]).optional(),
+  unimproved: z.number().optional(),
   images_per_second: z.number().nullable(),
 });
 

@@ -103,6 +103,8 @@ export interface CheckpointState {
   /** Scores of the last evaluation, null before the first. */
   readonly scores: Scores | null;
   readonly best: Best | null;
+  /** Evaluations since, in a row, that were no better than the best before them; absent for none. */
+  readonly unimproved?: number | undefined;
   readonly model: ModelDescription;
   /** Every setting of the run, and who decided it. */
   readonly settings: Readonly<Record<string, string | number | boolean>>;
@@ -221,6 +223,7 @@ const stateSchema: z.ZodType<CheckpointState> = z.strictObject({
       converged: z.boolean().optional(),
     })
     .optional(),
+  unimproved: z.int().nonnegative().optional(),
   skipped: z.int().nonnegative().optional(),
   loss_scale: z
     .strictObject({

@@ -10,14 +10,17 @@ import type { ExchangeKind } from "../backends/backend.js";
 import type { Scored } from "../data/sets.js";
 import type { Origin } from "../settings/resolve-settings.js";
 import type { SettingName } from "../settings/settings.js";
-import type { Scores, SolvedClassifier } from "./checkpoint-state.js";
+import type { Best, Scores, SolvedClassifier } from "./checkpoint-state.js";
 import type { StepTimes } from "./profile/layer-times.js";
 
 /** Before the start, while pictures are looked at, an index of records or a cache is made, or the engine is tuned. */
 export interface PreparingEvent {
   readonly event: "preparing";
-  readonly what: "check" | "index" | "cache" | "tuning" | "statistics" | "features" | "solving";
-  /** Shards of an index, runs of a program that is tuned, views of pictures whose features are computed, pictures else. */
+  readonly what: "check" | "index" | "cache" | "tuning" | "statistics" | "features" | "solving" | "measuring";
+  /**
+   * Shards of an index, runs of a program that is tuned, views of pictures whose features are computed, steps that are
+   * measured, pictures else.
+   */
   readonly done: number;
   readonly total: number;
   /** Records, pictures or views; 0 while tuning and solving. */
@@ -102,6 +105,8 @@ export interface StartEvent {
   /** Over all shards. */
   readonly images_per_step: number;
   readonly epochs: number;
+  /** With a budget: the speed that the epochs were chosen by; null without, and where a run goes on. */
+  readonly measured: { readonly images_per_second: number; readonly evaluation_seconds: number } | null;
   readonly backend: string;
   /** What it runs on: of the first process, where there are several. */
   readonly machine: {
@@ -121,6 +126,8 @@ export interface StartEvent {
   readonly scaled_rate: { readonly lr: number; readonly batch_size: number } | null;
   /** How the classifier was made, where it was solved before the first step. */
   readonly solved: SolvedClassifier | null;
+  /** What a picture of the most frequent class weighs in the loss, and one of the rarest; null where all weigh 1. */
+  readonly class_weights: { readonly least: number; readonly most: number } | null;
   /** What to expect and what would be better, a sentence or a command each. */
   readonly notes: readonly string[];
   readonly settings: Readonly<Record<string, string | number | boolean>>;
@@ -136,7 +143,7 @@ export interface StepEvent {
   readonly step: number;
   /** Epochs done, with its fraction. */
   readonly epoch: number;
-  /** Of this step's pictures: cross-entropy against the smoothed labels, plus the weight decay's term. */
+  /** Of this step's pictures: cross-entropy against the smoothed and mixed labels by their weights, plus the weight decay's term. */
   readonly loss: number;
   readonly cross_entropy: number;
   /** The weight decay's term alone. */
@@ -256,11 +263,18 @@ export interface FailedEvent {
   readonly what: string;
 }
 
+/** Why a run is at its end: it has made all its steps, or `patience` evaluations in a row were no better than the best. */
+export type EndReason = "steps" | "patience";
+
 /** The last event of a run that reached its end. */
 export interface EndEvent {
   readonly event: "end";
   readonly step: number;
   readonly epoch: number;
+  readonly reason: EndReason;
+  /** The last evaluations, in a row, that were no better than the best; and that one. */
+  readonly unimproved: number;
+  readonly best: Best | null;
   /** On the validation set; without one, of the last training step. */
   readonly loss: number;
   readonly top1: number;

@@ -13,6 +13,7 @@ import type { Scores } from "./checkpoint-state.js";
 import { rangeWords } from "../settings/step-list.js";
 import type {
   DumpEvent,
+  EndEvent,
   PassedOverEvent,
   ProfileEvent,
   SkippedEvent,
@@ -60,7 +61,8 @@ export class PlainLines {
       case "end":
         return [
           `ended after step ${event.step}, ${event.images_per_second.toFixed(2)} images/sec` +
-            (event.skipped === 0 ? "" : `, ${event.skipped} steps skipped`),
+            (event.skipped === 0 ? "" : `, ${event.skipped} steps skipped`) +
+            (event.reason === "patience" ? `; ${patienceText(event)}` : ""),
         ];
       case "weights":
         return [`weights ${weightsText(event)}`];
@@ -93,6 +95,13 @@ export function evaluationLine({ top1, top5, loss }: Omit<Scores, "images">, ste
     `evaluation: accuracy = ${top1.toPrecision(6)}, top5_accuracy = ${top5.toPrecision(6)}, ` +
     `global_step = ${step}, loss = ${loss.toPrecision(8)}`
   );
+}
+
+/** "3 evaluations in a row were no better than that of step 90": why a run ended before its last step. */
+export function patienceText({ unimproved, best }: Pick<EndEvent, "unimproved" | "best">): string {
+  const evaluations = unimproved === 1 ? "an evaluation was" : `${unimproved} evaluations in a row were`;
+  // Without a best none of them was finite.
+  return `${evaluations} ${best === null ? "without a finite loss" : `no better than that of step ${best.step}`}`;
 }
 
 /** "skipped a step after step 12: not finite; loss scale now 6.87195e+9 (3 skipped so far)" */

@@ -5,13 +5,14 @@
  */
 
 import { UsageError } from "../core/error.js";
+import { parseDuration } from "./duration.js";
 import { type RecipeName, recipes, smallSetLimit } from "./recipe.js";
 import { lossScaling } from "./loss-scaling.js";
 import { parseSteps } from "./step-list.js";
 import { settingNames, settings, type GivenSettings, type SettingName, type Settings } from "./settings.js";
 
-/** Who decided a setting's value; "weights": the file that training starts from. */
-export type Origin = "given" | "weights" | "recipe" | "default";
+/** Who decided a setting's value; "weights": the file that training starts from, "budget": the time and the machine. */
+export type Origin = "given" | "weights" | "recipe" | "default" | "budget";
 
 /** What a file of weights says of its network and of the pictures it saw, or what is published of them. */
 export type SettingsOfWeights = Pick<GivenSettings, "variant" | "width" | "image_size" | "eval_resize">;
@@ -82,7 +83,7 @@ export function resolveSettings(
     origins.eval_crop = "default";
   }
   if (origins.warmup_epochs !== "given") {
-    values.warmup_epochs = Math.min(values.warmup_epochs as number, (values.max_epochs as number) / 4);
+    values.warmup_epochs = shortWarmup(values.warmup_epochs as number, values.max_epochs as number);
   }
   const resolved = values as ResolvedSettings["settings"];
   if (given.solve_classifier === true && given.init_from === undefined) {
@@ -94,8 +95,34 @@ export function resolveSettings(
       safe: "Nothing was written",
     });
   }
+  if (given.budget !== undefined && given.max_epochs !== undefined) {
+    throw new UsageError({
+      what: "there are two answers to how long the training is",
+      where: "option --budget",
+      expected: "--budget or --max_epochs",
+      found: `--budget ${given.budget} and --max_epochs ${given.max_epochs}`,
+      safe: "Nothing was written",
+      hint: "Leave one of them out; --max_train_steps may stand beside --budget",
+    });
+  }
   refuseContradictions(resolved);
+  // With a budget the epochs are yet to be chosen.
+  if (given.budget === undefined) refuseLongerThanRun(resolved);
   return { settings: resolved, origins: origins as ResolvedSettings["origins"] };
+}
+
+/** The same for so many epochs, which the budget decides. @throws UsageError */
+export function atEpochs({ settings, origins }: ResolvedSettings, max_epochs: number): ResolvedSettings {
+  const { warmup_epochs: warmup } = settings;
+  const warmup_epochs = origins.warmup_epochs === "given" ? warmup : shortWarmup(warmup, max_epochs);
+  const changed = { ...settings, max_epochs, warmup_epochs };
+  refuseLongerThanRun(changed);
+  return { settings: changed, origins: { ...origins, max_epochs: "budget" } };
+}
+
+/** At most a quarter of the run. */
+function shortWarmup(warmup: number, epochs: number): number {
+  return Math.min(warmup, epochs / 4);
 }
 
 /**
@@ -159,7 +186,8 @@ export function refuseUnsupported(given: GivenSettings): void {
   if (given.mode === "evaluate") {
     refuse("evaluating is not training", "mode", "train or train_and_evaluate", "riffle evaluate RUN");
   }
-  const { profile_steps, data_dump_step } = given;
+  const { profile_steps, data_dump_step, budget } = given;
+  if (budget !== undefined) parseDuration(budget, "budget");
   if (profile_steps !== undefined) {
     const steps = parseSteps(profile_steps, "profile_steps", 1).map(({ first, last }) => last - first + 1);
     if ((steps[0] ?? 0) > MOST_PROFILED) {
@@ -189,18 +217,33 @@ const MOST_PROFILED = 1000;
 const OUR_FILES =
   /^(\..*|events\.jsonl|recipe\.json|split\.json|best|profile|dump|step-\d+|checkpoint|model\.ckpt.*)$/;
 
-/** Combinations that no single setting's range can refuse. */
-function refuseContradictions(s: Settings): void {
+/** What is counted in epochs and takes all of them. */
+function refuseLongerThanRun(s: Settings): void {
+  const length = `${s.budget === undefined ? "--max_epochs " : `the epochs that --budget ${s.budget} allows here, `}${s.max_epochs}`;
   const refuse = (what: string, expected: string, found: string): never => {
     throw new UsageError({ what, where: "settings", expected, found, safe: "Nothing was written" });
   };
   if (s.warmup_epochs >= s.max_epochs) {
     refuse(
       "the warm-up is as long as the training",
-      `--warmup_epochs below --max_epochs ${s.max_epochs}`,
+      `--warmup_epochs below ${length}`,
       `--warmup_epochs ${s.warmup_epochs}`,
     );
   }
+  if (s.grow_epochs !== undefined && s.grow_epochs >= s.max_epochs) {
+    refuse(
+      "no epoch would be left for pictures of the full size",
+      `--grow_epochs below ${length}`,
+      `--grow_epochs ${s.grow_epochs}`,
+    );
+  }
+}
+
+/** Combinations that no single setting's range can refuse. */
+function refuseContradictions(s: Settings): void {
+  const refuse = (what: string, expected: string, found: string): never => {
+    throw new UsageError({ what, where: "settings", expected, found, safe: "Nothing was written" });
+  };
   if (s.sync_batch_norm && s.batch_norm === "moving") {
     refuse(
       "batch norms that keep their statistics have none to share",
@@ -215,11 +258,11 @@ function refuseContradictions(s: Settings): void {
       "--freeze alone",
     );
   }
-  if (s.class_weights !== "none" && !(s.freeze && s.solve_classifier)) {
+  if (s.mixup > 0 && s.batch_size < 2) {
     refuse(
-      "only a classifier that is solved weighs its classes, and the steps after it would not",
-      "--freeze, --init_from and --solve_classifier true beside --class_weights",
-      `--class_weights ${s.class_weights} without ${s.freeze ? "--solve_classifier" : "--freeze"}`,
+      "pictures are mixed with others of their batch, and there are none",
+      "--batch_size of at least 2 beside --mixup",
+      `--batch_size ${s.batch_size}`,
     );
   }
   if (s.grow_from !== undefined && s.grow_from >= s.image_size) {
@@ -236,13 +279,7 @@ function refuseContradictions(s: Settings): void {
       `--grow_epochs ${s.grow_epochs}`,
     );
   }
-  if (s.grow_epochs !== undefined && s.grow_epochs >= s.max_epochs) {
-    refuse(
-      "no epoch would be left for pictures of the full size",
-      `--grow_epochs below --max_epochs ${s.max_epochs}`,
-      `--grow_epochs ${s.grow_epochs}`,
-    );
-  }
+
   if (s.end_learning_rate > s.lr) {
     refuse(
       "the learning rate would rise instead of fall",

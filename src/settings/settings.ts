@@ -248,7 +248,7 @@ export const settings = {
       source: "drawn, and learnt by the steps",
     }),
     class_weights: choice(["none", "balanced"], {
-      help: "balanced: every class counts as much as another in the classifier that is solved, however few its pictures; needs --freeze, for the loss of steps weighs pictures alike",
+      help: "balanced: every class counts as much as another, however few its pictures, in the loss of steps and in a classifier that is solved; a picture's loss is multiplied by pictures / (classes * pictures of its class), which is 1 on average",
       default: "none",
       source: "every picture counts as much as another",
     }),
@@ -278,12 +278,24 @@ export const settings = {
       aliases: ["num_epochs"],
       range: [0.001, 1_000_000],
     }),
+    budget: text({
+      help: "train for as many epochs as fit into this time, 90s, 3m or 1h30m, from the command's beginning to its report; told from the machine's speed, measured before the first step",
+      source: "max_epochs are run",
+    }),
     max_train_steps: integer({
       help: "stop after this many steps; the learning rate still follows max_epochs",
       unit: "steps",
       source: "all epochs are run",
       aliases: ["max_train_step"],
       range: [1],
+      mayChange: true,
+    }),
+    patience: integer({
+      help: "end the run after so many evaluations in a row that were no better than the best before them; 0 runs all epochs",
+      unit: "evaluations",
+      default: 0,
+      source: "all epochs are run",
+      range: [0],
       mayChange: true,
     }),
     warmup_epochs: number({
@@ -314,6 +326,12 @@ export const settings = {
       help: "share of the target spread evenly over all classes",
       default: 0.1,
       range: [0, 0.9],
+    }),
+    mixup: number({
+      help: "alpha of mixup: the pictures of a batch are mixed in pairs, and their labels with them, by shares drawn from Beta(alpha, alpha); 0.2 is usual, 0 mixes none",
+      default: 0,
+      source: "pictures as they are",
+      range: [0, 100],
     }),
     average_decay: number({
       help: "decay of the running averages of the weights; 0 keeps none",

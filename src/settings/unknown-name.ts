@@ -3,6 +3,7 @@
  * table; any other is compared with our names by its letters. It is never taken for what it might mean.
  */
 
+import { RIFFLE } from "../core/call.js";
 import { lettersOf, nearest } from "../core/nearest-name.js";
 import { type SettingName, settings } from "./settings.js";
 
@@ -19,6 +20,7 @@ const network: Answer = (of) =>
   `Riffle's network is ShuffleNet V2: ${of("width")} is its size, ${of("variant")} its form, and ${of("init_from")} names weights to start from`;
 const optimizer: Answer = (of) =>
   `Riffle's is SGD: ${of("lr")}, ${of("momentum")}, ${of("nesterov")} and ${of("weight_decay")} set it`;
+const rates: Answer = () => `Riffle's is a command: ${RIFFLE} find-lr photos`;
 const decoding: Answer = () =>
   "Riffle decodes on as many threads as the environment's UV_THREADPOOL_SIZE says";
 
@@ -75,6 +77,10 @@ const synonyms: Readonly<Record<string, Answer>> = {
   ...same(["save_checkpoints_steps"], "savesteps", "saveevery", "saveperiod", "savefreq"),
   ...same(["keep_checkpoint_max"], "savetotallimit", "maxtokeep"),
   ...same(["epochs_between_evals"], "evalevery", "evalfreq", "valinterval"),
+  ...same(["mixup"], "mixupalpha", "mixupprob", "alpha"),
+  ...same(["class_weights"], "classweight", "weightclasses", "balanced", "balance", "classbalance"),
+  ...same(["budget"], "time", "maxtime", "timelimit", "timebudget", "minutes", "hours"),
+  ...same(["patience"], "earlystopping", "earlystop", "earlystoppingpatience", "stopafter", "niternochange"),
   ...same(["seed"], "randomseed", "manualseed", "randomstate"),
   ...same(["augment"], "augmentation", "aug", "transforms", "autoaugment", "aa"),
   ...same(["momentum"], "beta", "mom"),
@@ -87,6 +93,7 @@ const synonyms: Readonly<Record<string, Answer>> = {
   ...same(noDevice, "device", "devices", "gpu", "gpus", "cuda", "deviceid", "accelerator"),
   ...same(network, "model", "arch", "net", "network", "backbone", "modelname"),
   ...same(optimizer, "optimizer", "optimiser", "optim", "opt"),
+  ...same(rates, "findlr", "lrfind", "lrfinder", "autolrfind", "autolr"),
   ...same(decoding, "workers", "numworkers", "w", "j"),
 };
 

@@ -32,6 +32,12 @@ export class Evaluations {
     );
   }
 
+  /** Whether so many evaluations in a row were no better that the run ends. */
+  get endsEarly(): boolean {
+    const { patience } = this.plan.settings;
+    return patience > 0 && this.prepared.standing.unimproved >= patience;
+  }
+
   /**
    * On the whole validation set, with the averages and with the weights as they are; keeps the best.
    *
@@ -75,13 +81,16 @@ export class Evaluations {
     if (chosen === undefined || kept === undefined) return true;
     standing.scores = chosen;
     const met = { step, top1: chosen.top1, loss: chosen.loss };
+    const improves = isBetter(met, standing.best);
+    // A run that goes on from before its best meets it again; until then there is nothing to wait for.
+    const isOnItsWay = standing.best !== null && step < standing.best.step;
+    standing.unimproved = improves || isOnItsWay ? 0 : standing.unimproved + 1;
     if (!Number.isFinite(chosen.loss)) {
       this.journal.warn(
         `the validation loss of step ${step} is not finite, so it is not the best: try a lower --lr`,
       );
     }
-    // A run that goes on from before its best meets it again.
-    const best = isBetter(met, standing.best) && (await this.saver.saveBest(kept.weights, met));
+    const best = improves && (await this.saver.saveBest(kept.weights, met));
     candidates.forEach(({ name, weights }, i) => {
       const event: EvaluationEvent = {
         event: "evaluation",

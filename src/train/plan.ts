@@ -29,6 +29,7 @@ import { settingsOfWeights } from "../weights/initialise-from.js";
 import { provideWeights, settingsOfNamed } from "../weights/named-weights.js";
 import { type Sample, sampleOf } from "../finetune/classifier.js";
 import { compile } from "../program/compile.js";
+import type { Measured } from "./budget.js";
 import { foresee } from "./foresee.js";
 import { emptyState, fillState, programsOf } from "./prepare.js";
 import { refuseUnreadable, type Unreadable } from "./refuse-unreadable.js";
@@ -81,6 +82,8 @@ export interface Plan extends ResolvedSettings {
   readonly unreadable: Unreadable;
   /** Where a resumed run goes on; absent in a new one. */
   readonly checkpoint?: Checkpoint;
+  /** From which the epochs were chosen; absent where they were not. */
+  readonly measured?: Measured;
   readonly warnings: readonly string[];
 }
 
@@ -96,11 +99,12 @@ export async function planRun(
   report: Reporter,
   signal: AbortSignal | undefined,
   ranks: JoinedRanks = ALONE,
+  purpose: Purpose = "run",
 ): Promise<Plan> {
   const { rank, size } = ranks;
   refuseRankSize(given, size);
   const checked = await firstAhead(ranks, "settings", (): Promise<CheckedNew | CheckedResumed> => {
-    return given.resume === undefined ? checkNew(given, runDir, size) : checkResumed(given, runDir);
+    return given.resume === undefined ? checkNew(given, runDir, size, purpose) : checkResumed(given, runDir);
   });
   const { settings } = checked;
   refuseUnsupported(settings);
@@ -127,10 +131,14 @@ export async function planRun(
       begun.checkpoint === undefined ? await solvesOf(begun) : { warnings: [] };
     const plan = drawn === true ? planNew(checked, runDir, data, size, true) : begun;
     const isSolved = (solves ?? plan.checkpoint?.state.solved) !== undefined;
+    refuseUnscored(plan);
     const length = runLength(plan.settings, data.train.size, isSolved);
     const content = plan.settings.synthetic ? undefined : await contentOf(data.train);
     if (content !== undefined) refuseReplaced(plan, content);
-    if (plan.checkpoint === undefined) refuseStepsBeyond(plan.settings, length);
+    // With a budget it is not known yet how many there are.
+    if (plan.checkpoint === undefined && settings.budget === undefined)
+      refuseStepsBeyond(plan.settings, length);
+    refuseNothingToFit(plan, length);
     const turned = turnedData(data, plan.settings);
     return {
       ...plan,
@@ -150,6 +158,9 @@ export async function planRun(
     throw error;
   }
 }
+
+/** A trial leaves nothing in the run's folder, so another run may lie there. */
+type Purpose = "run" | "trial";
 
 type Decided = Omit<Plan, "length" | "ranks" | "shards" | "unreadable" | "content" | "solves">;
 
@@ -173,17 +184,6 @@ async function solvesOf(
   const isAsked = isNew && settings.solve_classifier;
   const solves = isAsked ? sampleOf(data.train.size, model.classes, features) : undefined;
   if (solves !== undefined) return { solves, warnings: [] };
-  if (settings.class_weights !== "none") {
-    throw new UsageError({
-      what: isNew
-        ? "so many classes are not solved for"
-        : "the weights have a classifier of these classes, so none is solved",
-      where: "option --class_weights",
-      expected: "a new classifier of fewer classes",
-      found: `--class_weights ${settings.class_weights}`,
-      safe: "Nothing was trained",
-    });
-  }
   if (!isNew || forDrawn === undefined) return { warnings: [] };
   const why = isAsked ? `${model.classes} classes are too many to solve it for` : "it is not to be solved";
   const what = `the classifier starts from the seed, for ${why}: where they are not given, rate and epochs are those of a classifier that steps have to learn`;
@@ -236,6 +236,31 @@ function refuseReplaced({ checkpoint, data, runDir }: Decided, now: Content): vo
     found: `others of the same length${others.length === 0 ? "" : `; so are ${others.length} more of ${now.length} looked at`}`,
     safe: "The checkpoint is untouched",
     hint: `Put them back, or start a new run from its weights: --init_from ${shellWord(runDir)} --log_dir NEW`,
+  });
+}
+
+/** @throws UsageError where a budget is given for steps that are not made */
+function refuseNothingToFit({ settings: { budget }, checkpoint }: Decided, { steps }: RunLength): void {
+  if (budget === undefined || checkpoint !== undefined || steps > 0) return;
+  throw new UsageError({
+    what: "the classifier is solved and no step is made, so there are no epochs to choose",
+    where: "option --budget",
+    expected: "--freeze false, or no --budget",
+    found: `--budget ${budget} beside --freeze`,
+    safe: "Nothing was trained",
+  });
+}
+
+/** Patience is counted in evaluations. @throws UsageError where there are none */
+function refuseUnscored({ settings: { patience, mode }, data, checkpoint }: Decided): void {
+  if (patience === 0 || (mode !== "train" && data.validation !== undefined)) return;
+  throw new UsageError({
+    what: "nothing is evaluated in the run, so no evaluation can end it",
+    where: "option --patience",
+    expected: mode === "train" ? "--mode train_and_evaluate" : "a validation part, or a share held out",
+    found: `--patience ${patience}${mode === "train" ? " beside --mode train" : ""}`,
+    safe: checkpoint === undefined ? "Nothing was trained" : "The run is as it was",
+    ...(mode === "train" ? {} : { hint: checkpoint === undefined ? "--val_split 0.2" : "--patience 0" }),
   });
 }
 
@@ -293,7 +318,12 @@ function refuseWindow({ exchange }: GivenSettings, { machines }: JoinedRanks): v
   });
 }
 
-async function checkNew(given: GivenSettings, runDir: string, ranks: number): Promise<CheckedNew> {
+async function checkNew(
+  given: GivenSettings,
+  runDir: string,
+  ranks: number,
+  purpose: Purpose,
+): Promise<CheckedNew> {
   if (given.data_dir === undefined && given.train_data_dir === undefined && given.synthetic !== true) {
     throw new UsageError({
       what: "there is no data to train on",
@@ -305,7 +335,7 @@ async function checkNew(given: GivenSettings, runDir: string, ranks: number): Pr
     });
   }
   const hint = `Continue it with --resume ${shellWord(runDir)}, or name another folder with --log_dir`;
-  await refuseOccupied(runDir, hint);
+  if (purpose === "run") await refuseOccupied(runDir, hint);
   const places = ["data_dir", "train_data_dir", "eval_data_dir", "cache_dir"] as const;
   const paths = places.flatMap((name) => {
     const path = given[name];

@@ -48,6 +48,8 @@ export type Standing = {
 } & {
   /** Steps that were not finite: `step + skipped` batches have been used. */
   skipped: number;
+  /** Evaluations in a row without a better one. */
+  unimproved: number;
 };
 
 export interface Prepared {
@@ -82,7 +84,14 @@ export async function prepare(
   const memory = (training: Program, steps: number): number =>
     memoryOf(plan, backend, training, evaluated, decoding, steps);
   refuseTooLargeBatch({ ...settings, loop }, (batch, steps) => memory(programOf(batch), steps));
-  const { step = 0, evaluated_step = -1, scores = null, best = null, skipped = 0 } = checkpoint?.state ?? {};
+  const {
+    step = 0,
+    evaluated_step = -1,
+    scores = null,
+    best = null,
+    skipped = 0,
+    unimproved = 0,
+  } = checkpoint?.state ?? {};
   // The sizes that are yet to come, the next step's first.
   const sizes = new Set([trainingSize(step, settings, plan.length), plan.model.image_size]);
   const programs = [...sizes].map((size) => programOf(settings.batch_size, size));
@@ -130,7 +139,7 @@ export async function prepare(
               run: backend.infer(evaluated, { ...options, tuning: evaluationTuning }),
             },
       memory: memory(programOf(settings.batch_size), loop),
-      standing: { step, evaluated_step, scores, best, skipped, ...standingOf(lossScale) },
+      standing: { step, evaluated_step, scores, best, skipped, unimproved, ...standingOf(lossScale) },
       solved: classifier?.says ?? checkpoint?.state.solved,
       warnings: [...plan.warnings, ...warnings, ...(measured === undefined ? [] : [measured.says])],
       async grow(imageSize): Promise<void> {

@@ -200,7 +200,7 @@ export class Saver {
   }
 
   #write(name: string, saved: Saved, at: Stood): Promise<string> {
-    const { step, evaluated_step, scores, best, skipped = 0, loss_scale } = at;
+    const { step, evaluated_step, scores, best, skipped = 0, unimproved = 0, loss_scale } = at;
     const { runDir, model, data, content, settings, origins, length } = this.#plan;
     return saveCheckpoint(runDir, name, this.#prepared.program, saved, {
       step,
@@ -219,6 +219,7 @@ export class Saver {
       ...(this.#split === undefined ? {} : { split: this.#split }),
       ...(this.#prepared.solved === undefined ? {} : { solved: this.#prepared.solved }),
       ...(this.#bad.size === 0 ? {} : { bad_images: [...this.#bad.values()] }),
+      ...(unimproved === 0 ? {} : { unimproved }),
       ...(skipped === 0 ? {} : { skipped }),
       ...(loss_scale === undefined ? {} : { loss_scale }),
     });

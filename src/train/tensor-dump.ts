@@ -111,6 +111,12 @@ export class TensorDump {
     const { batch: count, imageSize } = program;
     await write("images", [count, imageSize, imageSize, 3], batch.images);
     await write("labels", [count], batch.labels);
+    const { weights, mixed } = batch;
+    if (weights !== undefined) await write("weights", [count], weights);
+    if (mixed !== undefined) {
+      await write("mixed_labels", [count], mixed.labels);
+      await write("shares", [count], mixed.shares);
+    }
     if (loss.dropoutMask !== undefined)
       await write("dropout", [count, loss.dropoutMask.length / count], loss.dropoutMask);
     await run.walk(batch, loss, 1, async (time) => {

@@ -20,7 +20,7 @@
 import { cpus } from "node:os";
 import { join, resolve } from "node:path";
 
-import type { Backend, Batch, Shard, StepResult, UpdateSettings } from "../backends/backend.js";
+import type { Backend, Batch, Shard, StepResult } from "../backends/backend.js";
 import { isStuck } from "../backends/loss-scale.js";
 import { chooseBackend } from "../backends/registry.js";
 import { anybody, FailedElsewhere, firstFailure } from "../distributed/duties.js";
@@ -29,42 +29,36 @@ import { closing } from "../core/closing.js";
 import { exists, probeFolder, replaceFile } from "../core/durable.js";
 import { DataError, DivergedError, RiffleError } from "../core/error.js";
 import { shellWord, shortPath } from "../core/printable.js";
-import {
-  type BadImage,
-  type BatchSource,
-  type LoadedBatch,
-  TooManyBadImages,
-  trainingBatches,
-} from "../data/loader.js";
+import { type BadImage, type BatchSource, type LoadedBatch, TooManyBadImages } from "../data/loader.js";
 import { writeReport } from "../report/write-report.js";
 import { recoverRun, refuseOccupied } from "../run/checkpoint.js";
 import type { Best, Scores } from "../run/checkpoint-state.js";
-import type { Reporter, StartEvent, StepEvent, TrainEvent } from "../run/events.js";
+import type { EndReason, Reporter, StartEvent, StepEvent, TrainEvent } from "../run/events.js";
 import { runFolderOf } from "../run/find-checkpoint.js";
 import { Journal } from "../run/journal.js";
-import { badImageLimit, recordsEvent } from "../run/run-data.js";
+import { recordsEvent } from "../run/run-data.js";
 import { writeSplit } from "../run/split-record.js";
 import { lockRun } from "../run/run-lock.js";
 import { Summaries } from "../run/summaries.js";
-import { augmentationOf } from "../settings/augmentation.js";
 import { lossScaling } from "../settings/loss-scaling.js";
 import { scaledRate } from "../settings/resolve-settings.js";
 import { readCall, respelt, valuesOf } from "../settings/read-settings.js";
 import { type GivenSettings, settings as table, settingsOf } from "../settings/settings.js";
 import { agreeOnPlan } from "./agreement.js";
-import { dropoutMask } from "./dropout.js";
+import { fitToBudget } from "./budget.js";
 import { Evaluations } from "./evaluation.js";
 import { foreseePlan } from "./foresee.js";
 import { stepsLeft, trainingSize } from "./growth.js";
-import { longestLoop, loopAfter } from "./loop.js";
+import { loopAfter } from "./loop.js";
 import { notesOn } from "./notes.js";
 import { cachedPlan, type Plan, planRun } from "./plan.js";
-import { batchesAhead, type Prepared, prepare, ranksEvent } from "./prepare.js";
+import { type Prepared, prepare, ranksEvent } from "./prepare.js";
 import { Overflows, type ShardInput } from "./overflow.js";
 import { Profiler } from "./profiler.js";
 import { Saver } from "./saver.js";
-import { averageDecay, learningRate, type Schedule, scheduleOf } from "./schedule.js";
+import { learningRate, type Schedule, scheduleOf } from "./schedule.js";
 import { StepClock } from "./step-clock.js";
+import { StepInputs } from "./step-inputs.js";
 import { TensorDump } from "./tensor-dump.js";
 
 export interface TrainResult {
@@ -76,6 +70,8 @@ export interface TrainResult {
   readonly epoch: number;
   /** True when the signal ended the run before its last step. */
   readonly stopped: boolean;
+  /** Why it ended; null where it was stopped. */
+  readonly reason: EndReason | null;
   /** Steps that were not finite and were passed over, where the loss is scaled. */
   readonly skipped: number;
   /** Of the last evaluation, on the averages where they are kept; null without a validation set. */
@@ -98,6 +94,7 @@ export async function train(
   report: Reporter = () => undefined,
   signal?: AbortSignal,
 ): Promise<TrainResult> {
+  const begun = performance.now();
   const given = readCall(asked, "train", settingsOf("train"));
   const runDir =
     given.resume === undefined
@@ -139,11 +136,12 @@ export async function train(
         "Another process has begun one meanwhile; name another folder with --log_dir",
       );
     }
-    const plan = await cachedPlan(planned, journal.emit, signal);
-    atEnd(() => plan.data.close());
-    const prepared = await prepare(plan, backend, journal.emit, signal);
+    const cached = await cachedPlan(planned, journal.emit, signal);
+    atEnd(() => cached.data.close());
+    const prepared = await prepare(cached, backend, journal.emit, signal);
     atEnd(() => prepared.run.close());
     atEnd(() => prepared.evaluation?.run.close());
+    const plan = await fitToBudget(cached, prepared, begun, journal.emit, signal);
     if (ranks.rank === 0) journal.open(runDir, plan.settings, prepared.standing.step);
     const training = new Training(plan, prepared, backend, journal);
     atEnd(() => training.close());
@@ -204,6 +202,7 @@ class Training {
   readonly #saver: Saver;
   readonly #evaluations: Evaluations;
   readonly #schedule: Schedule;
+  readonly #inputs: StepInputs;
   readonly #clock: StepClock;
   readonly #profiler: Profiler;
   readonly #dump: TensorDump;
@@ -243,6 +242,7 @@ class Training {
     this.#saver = new Saver(plan, prepared, journal);
     this.#evaluations = new Evaluations(plan, prepared, journal, this.#summaries, this.#saver);
     this.#schedule = scheduleOf(settings, length);
+    this.#inputs = new StepInputs(plan, prepared);
     this.#clock = new StepClock(this.#stepImages);
     this.#profiler = new Profiler(plan, prepared, journal);
     this.#dump = new TensorDump(plan, prepared, journal);
@@ -283,7 +283,7 @@ class Training {
       // A run stopped between a step and its evaluation makes up for it; a classifier that was solved is scored as it is.
       const isScored = standing.step > 0 || this.#prepared.solved !== undefined;
       const isWhole = !isScored || (await this.#evaluate(signal));
-      if (isWhole && standing.step < length.steps) await this.#train(signal);
+      if (isWhole && !this.#isOver) await this.#train(signal);
       stopped ||= !isWhole;
     } catch (error) {
       const failure = await this.#ended(error);
@@ -296,15 +296,17 @@ class Training {
     }
     this.#plan.ranks.place("ending", standing.step);
     if (!(await this.#saver.isSaved())) await this.#saver.save("last");
-    const { step, scores, best, skipped } = standing;
+    const { step, scores, best, skipped, unimproved } = standing;
     const { checkpoint } = this.#saver;
     const epoch = this.#epoch();
     const images_per_second = this.#clock.overall();
-    stopped ||= step < length.steps;
+    stopped ||= !this.#isOver;
+    const reason = step < length.steps ? "patience" : "steps";
+    const ended = { reason, unimproved, best, ...this.#finalScores(), images_per_second, skipped } as const;
     this.#journal.emit(
       stopped
         ? { event: "stopped", step, epoch, checkpoint }
-        : { event: "end", step, epoch, ...this.#finalScores(), images_per_second, skipped, checkpoint },
+        : { event: "end", step, epoch, ...ended, checkpoint },
     );
     await this.#journal.flush();
     return {
@@ -313,6 +315,7 @@ class Training {
       step,
       epoch,
       stopped,
+      reason: stopped ? null : reason,
       skipped,
       scores,
       best,
@@ -337,21 +340,8 @@ class Training {
 
   /** On pictures of one size. @returns whether the run goes on with larger ones */
   async #trainAtSize(signal: AbortSignal | undefined): Promise<boolean> {
-    const { settings, model, data } = this.#plan;
-    const { imageSize } = this.#prepared.program;
-    const eval_resize = Math.round((model.eval_resize * imageSize) / model.image_size);
-    const source = trainingBatches(data.train, {
-      batch: settings.batch_size,
-      shards: this.#plan.shards,
-      ...batchesAhead(settings, this.#plan.shards.count, longestLoop(settings, this.#plan.length)),
-      imageSize,
-      seed: settings.seed,
-      firstStep: this.#prepared.standing.step + this.#prepared.standing.skipped,
-      augmentation: augmentationOf({ ...settings, image_size: imageSize, eval_resize }),
-      shuffle: settings.shuffle,
-      maxBadImages: badImageLimit(settings),
-      known: this.#bad,
-    });
+    const { step, skipped } = this.#prepared.standing;
+    const source = this.#inputs.source(step + skipped, this.#bad);
     return closing((atEnd) => {
       atEnd(() => source.close());
       return this.#loop(source, signal);
@@ -408,7 +398,7 @@ class Training {
       // Ranks stop where all of them have heard of it: with the step's sum, or in the evaluation.
       const { stops = 0 } = results.at(-1) ?? {};
       const isStopped = ranks.size === 1 ? signal?.aborted === true : stops > 0;
-      const last = standing.step >= length.steps || isStopped || !isWhole;
+      const last = this.#isOver || isStopped || !isWhole;
       const isDue = isNew && standing.step % settings.save_checkpoints_steps === 0;
       if (last || isDue) {
         this.#profiler.enter("saving");
@@ -420,6 +410,11 @@ class Training {
       if (last) return false;
       if (trainingSize(standing.step, settings, length) !== this.#prepared.program.imageSize) return true;
     }
+  }
+
+  /** Whether there is nothing left to train. */
+  get #isOver(): boolean {
+    return this.#prepared.standing.step >= this.#plan.length.steps || this.#evaluations.endsEarly;
   }
 
   /** Where an evaluation is due. @returns false when it was stopped before its end */
@@ -453,7 +448,7 @@ class Training {
 
   /** The next shards, `first` the first of them; of a loop whose pictures end early the whole steps that there are. */
   async #call(first: Shard, wanted: number, batches: AsyncIterator<LoadedBatch>): Promise<StepResult[]> {
-    const { settings, ranks } = this.#plan;
+    const { ranks } = this.#plan;
     const { run, standing } = this.#prepared;
     ranks.place("loading", standing.step);
     this.#profiler.enter("waiting");
@@ -465,23 +460,19 @@ class Training {
       if (used.length === 0) return await this.#abandon();
       const { images } = used[0] as LoadedBatch;
       if (first.index === 0) await this.#summaries.before(standing.step + 1, images);
-      const loss = { labelSmoothing: settings.label_smoothing, weightDecay: settings.weight_decay };
-      const dropoutMasks = this.#masks(first, used.length);
+      const inputs = this.#inputs.of(used, first, standing.step + standing.skipped);
       if (used.length === 1) {
-        const [dropoutMask] = dropoutMasks ?? [];
-        const { images, labels } = used[0] as LoadedBatch;
-        const whole = { ...loss, ...(dropoutMask === undefined ? {} : { dropoutMask }) };
-        await this.#look(standing.step + 1, first, { batch: { images, labels }, loss: whole });
+        const [dropoutMask] = inputs.dropoutMasks ?? [];
+        const loss = { ...inputs.loss, ...(dropoutMask === undefined ? {} : { dropoutMask }) };
+        await this.#look(standing.step + 1, first, { batch: inputs.batches[0] as Batch, loss });
       }
       const steps = Math.floor((first.index + used.length) / first.count);
       this.#isUpdating = steps > 0;
-      const results = await run.steps({
-        batches: used.map(({ images, labels }): Batch => ({ images, labels })),
-        first,
-        loss,
-        dropoutMasks,
-        updates: Array.from({ length: steps }, (_, ahead) => this.#update(standing.step + ahead)),
+      const updates = Array.from({ length: steps }, (_, ahead) => {
+        const step = standing.step + ahead;
+        return this.#inputs.update(learningRate(this.#schedule, step), step);
       });
+      const results = await run.steps({ ...inputs, updates });
       this.#isUpdating = false;
       return results;
     } finally {
@@ -511,30 +502,6 @@ class Training {
       this.#endsTogether = true;
     }
     throw this.#unloaded?.error;
-  }
-
-  /** Of consecutive shards; drawn by the batch's place in the data, which is the step's but for those that were skipped. */
-  #masks(first: Shard, batches: number): Float32Array[] | undefined {
-    const { settings, shards } = this.#plan;
-    const { program, standing } = this.#prepared;
-    const masks = Array.from({ length: batches }, (_, i) => {
-      const index = first.index + i;
-      const step = standing.step + standing.skipped + Math.floor(index / first.count);
-      return dropoutMask(program, { seed: settings.seed, step, shard: shards.first + (index % first.count) });
-    }).filter((mask) => mask !== undefined);
-    return masks.length === 0 ? undefined : masks;
-  }
-
-  /** Of the step after so many. */
-  #update(steps: number): UpdateSettings {
-    const { settings } = this.#plan;
-    return {
-      learningRate: learningRate(this.#schedule, steps),
-      momentum: settings.momentum,
-      nesterov: settings.nesterov,
-      weightDecay: settings.weight_decay,
-      averageDecay: settings.average_decay === 0 ? 0 : averageDecay(settings.average_decay, steps + 1),
-    };
   }
 
   /** A step was not finite. Where the loss is scaled another scale or batch may be; else, or where none was for long, the run ends. */
@@ -576,7 +543,10 @@ class Training {
     if (this.#overflows === undefined) return;
     if (index === 0) this.#given = [];
     const { images, labels } = input.batch;
-    this.#given.push({ ...input, batch: { images: images.slice(), labels: labels.slice() } });
+    this.#given.push({
+      ...input,
+      batch: { ...input.batch, images: images.slice(), labels: labels.slice() },
+    });
   }
 
   /** A step was made: where the run stands, and what it reports. */
@@ -638,6 +608,7 @@ class Training {
       steps_per_epoch: length.stepsPerEpoch,
       images_per_step: this.#stepImages,
       epochs: settings.max_epochs,
+      measured: this.#measured(),
       backend: this.#backend.name,
       machine: this.#machine(),
       ranks: ranksEvent(this.#plan, program),
@@ -645,11 +616,26 @@ class Training {
       recipe: settings.recipe,
       scaled_rate: scaledRate({ settings, origins }),
       solved: this.#prepared.solved ?? null,
+      class_weights: this.#classWeights(),
       notes: checkpoint === undefined ? notesOn(this.#plan) : [],
       settings: valuesOf(settings),
       origins,
       resumed: checkpoint === undefined ? null : { checkpoint: checkpoint.path, step: checkpoint.state.step },
     };
+  }
+
+  #classWeights(): StartEvent["class_weights"] {
+    const { classWeights } = this.#inputs;
+    return classWeights === undefined
+      ? null
+      : { least: Math.min(...classWeights), most: Math.max(...classWeights) };
+  }
+
+  #measured(): StartEvent["measured"] {
+    const { measured } = this.#plan;
+    if (measured === undefined) return null;
+    const images_per_second = this.#stepImages / measured.step;
+    return { images_per_second, evaluation_seconds: measured.evaluation };
   }
 
   #machine(): StartEvent["machine"] {

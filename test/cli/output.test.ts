@@ -42,6 +42,13 @@ const rows: Readonly<Record<string, Row>> = {
     ],
     leaves: (out) => join(out, "step-1", "weights.safetensors"),
   },
+  "find-lr": {
+    argv: (out) => [
+      ...["find-lr", photos, "--width", "0.5", "--image_size", "32", "--batch_size", "8", "--steps", "20"],
+      ...["--output", `${out}.html`],
+    ],
+    leaves: (out) => `${out}.html`,
+  },
   evaluate: { argv: () => ["evaluate", run, "--data_dir", photos] },
   predict: {
     argv: () => ["predict", run, picture, join(folder, `missing ${hostile}`), "--max_bad_images", "1"],

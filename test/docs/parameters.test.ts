@@ -277,7 +277,7 @@ const rows: { readonly [K in SettingName]: () => Promise<void> } = {
   },
   class_weights: async () => {
     const solved = { ...onPhotos, init_from: await ofOtherClasses(), solve_classifier: true };
-    await refused({ ...solved, class_weights: "balanced" })();
+    await differs({ class_weights: "balanced" }, numbers, { ...onPhotos, train_dataset_size: 13 })();
     const unequal = { ...solved, freeze: true, train_dataset_size: 13 };
     await differs({ class_weights: "balanced" }, scores, unequal)();
   },
@@ -296,12 +296,15 @@ const rows: { readonly [K in SettingName]: () => Promise<void> } = {
     assert.equal(short.length, 4);
     assert.deepEqual(short, whole.slice(0, 4));
   },
+  budget: shownIn("test/system/budget.test.ts", "budget"),
+  patience: shownIn("test/system/patience.test.ts", "patience"),
   warmup_epochs: differs({ warmup_epochs: 0.4 }),
   weight_decay: differs({ weight_decay: 0.1 }),
   weight_decay_on: differs({ weight_decay_on: "matrices" }),
   momentum: differs({ momentum: 0 }),
   nesterov: differs({ nesterov: false }),
   label_smoothing: differs({ label_smoothing: 0.3 }),
+  mixup: differs({ mixup: 0.4 }),
   average_decay: differs({ average_decay: 0.1 }, scores),
   seed: differs({ seed: 1 }),
 
@@ -422,7 +425,7 @@ const rows: { readonly [K in SettingName]: () => Promise<void> } = {
   },
 };
 
-/** What shows among several processes only, and is tested among them. */
+/** What takes runs of its own to show, or several processes, and is tested among them. */
 function shownIn(file: string, name: SettingName): () => Promise<void> {
   return async () => assert.match(await readFile(join(root, file), "utf8"), new RegExp(`\\b${name}\\b`));
 }

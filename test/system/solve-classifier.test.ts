@@ -13,7 +13,6 @@ import type { GivenSettings } from "../../src/settings/settings.js";
 import { recipes } from "../../src/settings/recipe.js";
 import { rateAt } from "../../src/settings/resolve-settings.js";
 import { solvedLines } from "../../src/cli/report-run.js";
-import { UsageError } from "../../src/core/error.js";
 import { drawFolder } from "../../src/prepare/draw/draw-folder.js";
 import { openCheckpoint } from "../../src/run/checkpoint.js";
 import { loadTraining } from "../../src/run/checkpoint-tensors.js";
@@ -174,7 +173,7 @@ suite("with all other layers frozen", () => {
     assert.notDeepEqual(after.parameters.subarray(0, end), before.parameters.subarray(0, end));
   });
 
-  test("classes weigh alike where that is asked for, and it is refused where no classifier is solved", async () => {
+  test("classes weigh alike where that is asked for", async () => {
     // 13 of 40, spread over the classes in order: one or two of each.
     const few = { freeze: true, train_dataset_size: 13 };
     const [alike, asTheyAre] = [given({ ...few, class_weights: "balanced" }), given(few)];
@@ -182,8 +181,5 @@ suite("with all other layers frozen", () => {
       scoresOf(events),
     );
     assert.notDeepEqual(solved[0], solved[1]);
-    const known = join(folder, "known");
-    await train(given({ log_dir: known, max_train_steps: 1 }));
-    await assert.rejects(train(given({ ...few, class_weights: "balanced", init_from: known })), UsageError);
   });
 });
