@@ -89,7 +89,7 @@ suite("a classifier that the weights do not have", () => {
     assert.equal(trainedBits(other.result.checkpoint), bits);
     assert.deepEqual(scoresOf(other.events), scoresOf(whole.events));
     for (const stopsAt of [
-      (event: TrainEvent) => event.event === "evaluating",
+      (event: TrainEvent) => event.event === "evaluating" && event.done > 0,
       (event: TrainEvent) => event.event === "step" && event.step === 1,
     ]) {
       const stopped = await trainAndWatch(given(), stopsAt);
@@ -154,7 +154,10 @@ suite("with all other layers frozen", () => {
   });
 
   test("a stop while it is scored is made up for", async () => {
-    const stopped = await trainAndWatch(given({ freeze: true }), (event) => event.event === "evaluating");
+    const stopped = await trainAndWatch(
+      given({ freeze: true }),
+      (event) => event.event === "evaluating" && event.done > 0,
+    );
     assert.ok(stopped.result.stopped);
     const { result } = await trainAndWatch({ resume: stopped.result.run });
     assert.deepEqual([result.stopped, result.best?.step], [false, 0]);
