@@ -7,8 +7,11 @@ export function percent(fraction: number | null, digits = 1): string {
 
 /** 2400 -> "2,400". */
 export function whole(value: number): string {
-  return value.toLocaleString("en-US", { maximumFractionDigits: 0 });
+  return wholeNumbers.format(value);
 }
+
+/** Made once: `toLocaleString` makes one for every number, which was most of the time that drawing curves took. */
+const wholeNumbers = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
 
 /** In so many significant digits, without an exponent where a reader can do without: 0.0625, 1.234, 1e-7. */
 export function plain(value: number, digits = 4): string {

@@ -35,7 +35,7 @@ th[scope=row] { max-width: none; font-weight: 400; white-space: nowrap; } td.nam
 }
 @media print {
   :root { --run-1: #0b63c4; --run-2: #b3470b; --run-3: #1a7f4b; --run-4: #8a3fb5; --run-5: #b3261e; --run-6: #0a7683; --run-7: #7d6600; --run-8: #b92f82; }
-  .charts { grid-template-columns: 1fr 1fr; } #contact { display: none; }
+  .charts { grid-template-columns: 1fr 1fr; } #contact, td progress { display: none; } table { font-size: 12px; } th, td { padding: 0.15rem 0.35rem; } td, th[scope=row] { white-space: normal; } td.name { min-width: 6rem; }
 }
 `;
 

@@ -14,7 +14,7 @@ interface Followed {
   readonly path: string;
   readonly tail: LogTail;
   /** Lines since the last call, "START OVER" where all before is void. */
-  next(): Promise<(string | undefined)[]>;
+  readonly next: () => Promise<(string | undefined)[]>;
 }
 
 function follow(): Followed {

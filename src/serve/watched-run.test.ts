@@ -13,11 +13,11 @@ let runs = 0;
 
 interface Watched {
   readonly run: WatchedRun;
-  append(...lines: readonly object[]): void;
+  readonly append: (...lines: readonly object[]) => void;
   /** Says who has the lock: a process by its number, nobody by undefined. */
-  lock(pid: number | undefined, host?: string): void;
+  readonly lock: (pid: number | undefined, host?: string) => void;
   /** Looks so many seconds after the log was last written to. */
-  look(seconds?: number): Promise<string>;
+  readonly look: (seconds?: number) => Promise<string>;
 }
 
 function watch(): Watched {
