@@ -107,7 +107,8 @@ export async function measureStatistics(
       const { finite } = await run.step({ images, labels }, UNPENALISED, UNCHANGED);
       loaded.release();
       if (!finite) return undefined;
-      progress?.(++made * batch, steps * batch);
+      made++;
+      progress?.(made * batch, steps * batch);
       if (made === steps) break;
     }
     const { statistics } = await run.readState();

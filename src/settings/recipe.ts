@@ -165,7 +165,7 @@ export const recipes: { readonly [K in RecipeName]: Recipe } = {
       weight_decay_on: "matrices",
       momentum: 0.9,
       nesterov: true,
-      label_smoothing: 0,
+      label_smoothing: 0.01,
       average_decay: 0.9,
       version: "torch",
       variant: "torchvision",
@@ -175,7 +175,15 @@ export const recipes: { readonly [K in RecipeName]: Recipe } = {
       epochs_between_evals: 1,
       save_checkpoints_steps: 200,
     },
-    forDrawn: { lr: 0.005, classifier_rate: 20, max_epochs: 15 },
+    // Batches' own statistics: features of some networks are so large that by moving ones such rates diverge.
+    forDrawn: {
+      lr: 0.005,
+      classifier_rate: 100,
+      batch_norm: "batch",
+      max_epochs: 15,
+      label_smoothing: 0.1,
+      average_decay: 0.99,
+    },
     forFew: (images) => batchOfFew(images),
   },
 };

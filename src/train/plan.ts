@@ -186,7 +186,7 @@ async function solvesOf(
   if (solves !== undefined) return { solves, warnings: [] };
   if (!isNew || forDrawn === undefined) return { warnings: [] };
   const why = isAsked ? `${model.classes} classes are too many to solve it for` : "it is not to be solved";
-  const what = `the classifier starts from the seed, for ${why}: where they are not given, rate and epochs are those of a classifier that steps have to learn`;
+  const what = `the classifier starts from the seed, for ${why}: what is not given of rates, epochs and batch norms is as for a classifier that steps have to learn`;
   return { drawn: true, warnings: [what] };
 }
 

@@ -115,7 +115,7 @@ suite("a classifier that the weights do not have", () => {
     const { values, forDrawn = {} } = recipes["fine-tune"];
     const { batch_size = 0 } = values;
     for (const [{ events }, { lr = 0, classifier_rate = 1 }, warning] of [
-      [drawn, forDrawn, /starts from the seed, for it is not to be solved: .* rate and epochs/],
+      [drawn, forDrawn, /starts from the seed, for it is not to be solved: .* rates, epochs and batch norms/],
       [tooMany, forDrawn, /starts from the seed, for 4000 classes are too many to solve it for/],
       [known, values, undefined],
     ] as const) {
