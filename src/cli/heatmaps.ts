@@ -94,10 +94,11 @@ export class Heatmaps {
     return seenPixels(await seen.read(Number(sample)), file, this.model);
   }
 
-  /** "photo.png", "photo-2.png" for the next of that name, "set-17.png" for one of an array. */
+  /** "photo.png", "photo-2.png" for the next of that name, "set-17.png" for one of an array, "stdin.png". */
   #name(file: string): string {
     const [, archive, sample] = /^(.*)\.npz#(\d+)$/is.exec(file) ?? [];
-    const stem = archive === undefined ? parse(file).name : `${basename(archive)}-${sample}`;
+    const stem =
+      archive !== undefined ? `${basename(archive)}-${sample}` : file === "-" ? "stdin" : parse(file).name;
     let name = `${stem}.png`;
     for (let n = 2; this.#names.has(name.toLowerCase()); n++) name = `${stem}-${n}.png`;
     this.#names.add(name.toLowerCase());

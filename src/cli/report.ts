@@ -14,7 +14,7 @@ export const reportCommand: CliCommand = {
   name: "report",
   arguments: "<run>",
   purpose:
-    "Writes a run's report.html, one page with everything in it, and model-card.md: curves, scores by class, calibration, worst mistakes.",
+    "Writes a run's report.html, one page with everything in it, and model-card.md: curves, scores by class, calibration, worst mistakes, duplicates.",
   examples: [
     "npx riffle-vision report runs/a",
     "npx riffle-vision report runs/a --split test",

@@ -21,7 +21,7 @@ async function groupsOf(...sets: (readonly Buffer[])[]): Promise<string[][]> {
   const gists = [];
   for (const pictures of sets)
     gists.push(await gistsOf(openEncoded(pictures.map((bytes, i) => ({ name: `${i}`, bytes })))));
-  return lookalikes(gists).map((group) => group.map(({ set, picture }) => `${set}:${picture}`));
+  return (await lookalikes(gists)).map((group) => group.map(({ set, picture }) => `${set}:${picture}`));
 }
 
 suite("pictures that look alike", () => {

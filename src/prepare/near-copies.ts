@@ -9,6 +9,8 @@
  * Source of the bits: Krawetz 2013, "Kind of Like That" (dHash).
  */
 
+import { setImmediate } from "node:timers/promises";
+
 import type { Dataset } from "../data/dataset.js";
 import { everyPicture } from "../data/loader.js";
 import { wholePicture } from "../data/pictures/augment.js";
@@ -27,6 +29,8 @@ const DARK = 16;
 const SIDE = 16;
 const PLACES = SIDE * SIDE;
 const BATCH = 64;
+/** Pictures that are compared with all behind them in one go. */
+const ROWS = 256;
 
 /** What a set's pictures look like, in the order in which they were read; those that do not decode are left out. */
 export class Gists {
@@ -119,8 +123,8 @@ export interface Found {
   readonly picture: number;
 }
 
-/** Groups of pictures of which each looks like another one, in the order of sets and pictures. */
-export function lookalikes(sets: readonly Gists[]): Found[][] {
+/** Groups of pictures of which each looks like another one, in the order of sets and pictures. @throws the signal's reason */
+export async function lookalikes(sets: readonly Gists[], signal?: AbortSignal): Promise<Found[][]> {
   const all = sets.flatMap((gists, set) =>
     Array.from({ length: gists.count }, (_, picture) => ({ set, picture })).filter(
       ({ picture }) => !gists.isFlat(picture),
@@ -132,6 +136,10 @@ export function lookalikes(sets: readonly Gists[]): Found[][] {
   const [first, second] = [words(0), words(1)];
   const groups = new Groups(all.length);
   for (let a = 0; a < all.length; a++) {
+    if (a % ROWS === 0) {
+      await setImmediate(); // so that Ctrl-C is heard
+      signal?.throwIfAborted();
+    }
     const [bits0, bits1] = [first[a] as number, second[a] as number];
     for (let b = a + 1; b < all.length; b++) {
       if (ones(bits0 ^ (first[b] as number)) + ones(bits1 ^ (second[b] as number)) > MOST_BITS) continue;

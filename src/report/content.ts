@@ -44,8 +44,8 @@ export interface Evaluated {
   readonly thumbnails: ReadonlyMap<number, string>;
   /** Where the network looked, of samples that can be shown. */
   readonly looks: ReadonlyMap<number, PictureLook>;
-  /** Why the data were not looked at, where that is so; null where nobody asked. */
-  readonly data: DataCheck | string | null;
+  /** What the data are like, or why copies were not looked for. */
+  readonly data: DataCheck | string;
 }
 
 export interface ShownPicture extends Judged {

@@ -101,7 +101,10 @@ export function checkData(
       parts.push({ name: i === 0 ? "scored" : "trained on", set: each, gists });
       done += each.size;
     }
-    const found = lookalikes(parts.map(({ gists }) => gists));
+    const found = await lookalikes(
+      parts.map(({ gists }) => gists),
+      signal,
+    );
     const [scored, trained] = parts;
     const isLeak = (group: readonly Found[]): boolean => new Set(group.map((each) => each.set)).size > 1;
     const leaked = new Set(

@@ -24,7 +24,6 @@ export function dataSentences({ data, examination, scores }: Evaluated): string[
     sureWrong === 0
       ? `Of ${many(sure, "picture")} that the network named with at least ${percent(SURE, 0)}, none is labelled otherwise.`
       : `Of ${many(sure, "picture")} that the network named with at least ${percent(SURE, 0)}, ${whole(sureWrong)} ${sureWrong === 1 ? "is" : "are"} labelled otherwise: wrong labels, or its gravest mistakes.`;
-  if (data === null) return [contradicted];
   if (typeof data === "string") return [`Copies were not looked for: ${data}.`, contradicted];
   return [
     ...copySentences(data, examination.wrongSamples, scores),
@@ -70,7 +69,7 @@ function oddSentence({ what, count }: OddPictures): string {
 /** "The data": the sentences, the groups with their pictures, the labels that are contradicted, the odd ones by name. */
 export function dataSection(evaluated: Evaluated): string[] {
   const { data } = evaluated;
-  const found = data === null || typeof data === "string" ? undefined : data;
+  const found = typeof data === "string" ? undefined : data;
   return [
     `<h2>Duplicates and suspects</h2><ul>${dataSentences(evaluated)
       .map((sentence) => `<li>${html(sentence)}</li>`)

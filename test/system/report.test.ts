@@ -81,6 +81,19 @@ suite("the report of a training", () => {
     }
   });
 
+  test("shows where the network looked in each, and what the data are like", () => {
+    const page = pageOf(run);
+    assert.equal([...page.matchAll(/<div class="looks">/g)].length, 12);
+    // A map of each of four layers for a picture that was named right, and twice as many for another.
+    const wrong = [...page.matchAll(/<span class="wrong">/g)].length;
+    assert.equal([...page.matchAll(/<svg class="look/g)].length, 4 * 12 + 4 * wrong);
+    assert.ok(wrong > 0 && page.includes("data:image/webp;base64,"));
+    const compared =
+      /12 scored pictures compared with each other and with 48 pictures that were trained on\./;
+    for (const text of [page, readFileSync(join(run, "model-card.md"), "utf8")]) assert.match(text, compared);
+    assert.match(page, /No two look alike\./);
+  });
+
   test("gives the command that trains it again, to the same scores", async () => {
     const [, command = ""] =
       /^npx riffle-vision (train .*)$/m.exec(readFileSync(join(run, "model-card.md"), "utf8")) ?? [];
