@@ -8,7 +8,6 @@ import { openCheckpoint } from "../../src/run/checkpoint.js";
 import type { StartEvent, TrainEvent } from "../../src/run/events.js";
 import type { GivenSettings } from "../../src/settings/settings.js";
 import { train } from "../../src/train/trainer.js";
-import { needsMpi, startRanks } from "../support/mpi.js";
 import { drawnWeights, scratch, tinySettings, trainAndWatch, trainedBits, writeTinySet } from "../support/tiny-run.js"; // prettier-ignore
 
 const folder = scratch();
@@ -55,17 +54,5 @@ suite("a budget", () => {
     );
     const frozen = { init_from: await drawnWeights(folder), freeze: true, num_classes: 4 };
     await assert.rejects(train(given("refused", { budget, ...frozen })), /no step is made/);
-  });
-});
-
-suite("a budget of two processes", needsMpi("openmpi"), () => {
-  test("is one number of epochs, the first one's", async () => {
-    const options = { ...given("two", { budget, batch_size: 4 }), threads: 1 };
-    const argv = Object.entries(options).flatMap(([name, value]) =>
-      value === undefined ? [] : [`--${name}=${String(value)}`],
-    );
-    const { code, stderr } = await startRanks("openmpi", 2, ["train", ...argv]).ended;
-    assert.equal(code, 0, stderr);
-    assert.match(stderr, /epochs that fit into 20s at [\d,.]+ img\/s measured/);
   });
 });

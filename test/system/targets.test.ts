@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { before, suite, test } from "node:test";
 
 import { UsageError } from "../../src/core/error.js";
+import { openCheckpoint } from "../../src/run/checkpoint.js";
 import type { TrainEvent } from "../../src/run/events.js";
 import type { GivenSettings } from "../../src/settings/settings.js";
 import { train } from "../../src/train/trainer.js";
@@ -76,15 +77,19 @@ suite("weighted classes and mixed pictures", () => {
 });
 
 suite("two processes", needsMpi("openmpi"), () => {
-  test("mix and weigh to the bits of one with as many shards", async () => {
-    await trainAndWatch(given("one", { batch_size: 3, shards: 2 }));
-    const argv = Object.entries(given("two", { batch_size: 3 })).map(
-      ([name, value]) => `--${name}=${String(value)}`,
+  test("mix, weigh and fit into a time to the bits of one with as many shards and epochs", async () => {
+    const made = 6;
+    const some = { batch_size: 3, max_train_steps: made };
+    const options = given("two", { ...some, budget: "20s", max_epochs: undefined });
+    const argv = Object.entries(options).flatMap(([name, value]) =>
+      value === undefined ? [] : [`--${name}=${String(value)}`],
     );
     const { code, stderr } = await startRanks("openmpi", 2, ["train", ...argv]).ended;
     assert.equal(code, 0, stderr);
     assert.match(stderr, /mixup 0\.4, classes weighted from 0\.92 to 1\.2,/);
-    const made = 2 * Math.floor(22 / 6);
+    assert.match(stderr, /epochs that fit into 20s at [\d,.]+ img\/s measured/);
+    const { max_epochs } = (await openCheckpoint(join(folder, "two", `step-${made}`))).state.settings;
+    await trainAndWatch(given("one", { ...some, shards: 2, max_epochs: Number(max_epochs) }));
     assert.equal(bitsOf("two", made), bitsOf("one", made));
   });
 });
