@@ -109,8 +109,9 @@ export class RouteServer implements RunningServer {
       requireHostHeader: false,
     });
     server.maxConnections = options.maxConnections;
-    // Whoever does not read an answer does not keep its connection.
-    server.timeout = 2 * options.timeout;
+    // Whoever does not read an answer does not keep its connection. Behind the latest check of headers, which is twice the
+    // timeout after the first byte, so that slow ones are told why.
+    server.timeout = 2 * options.timeout + LINGER;
     server.on("request", (request, response) => void this.#serve(request, response, () => undefined));
     server.on("checkContinue", (request: IncomingMessage, response: ServerResponse) => {
       void this.#serve(request, response, () => response.writeContinue());

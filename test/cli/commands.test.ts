@@ -203,7 +203,7 @@ suite("a run", () => {
     );
     assert.equal(trained.status, 0, trained.stderr);
     const last = objects(trained).at(-1) ?? {};
-    const fields = ["event", "step", "epoch", "loss", "top1", "top5", "images_per_second", "skipped", "checkpoint"]; // prettier-ignore
+    const fields = ["event", "step", "epoch", "reason", "unimproved", "best", "loss", "top1", "top5", "images_per_second", "skipped", "checkpoint"]; // prettier-ignore
     assert.deepEqual(Object.keys(last), fields);
     assert.deepEqual([last["event"], last["step"], last["epoch"]], ["end", 4, 2]);
 
