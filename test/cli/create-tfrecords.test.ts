@@ -220,7 +220,7 @@ suite("create-tfrecords, ended by force", () => {
   /** Rows naming the same few pictures again and again: enough work for a kill to fall into. */
   const ROWS = 3000;
   const SHARDS = 40;
-  const KILLS = 20;
+  const KILLS = Number(process.env["RIFFLE_KILLS"] ?? 6);
   const cwd = join(scratch, "killed");
   const argv = (output: string, ...more: string[]): string[] => [
     "create-tfrecords",

@@ -37,7 +37,7 @@ import { scratch, steps, tinySettings, trainedBits, writeTinySet } from "../supp
 import type { UnequalIn } from "../support/unequal-ranks.js";
 
 const isFull = process.env["RIFFLE_RANKS"] === "all";
-const kills = Number(process.env["RIFFLE_KILLS"] ?? 20);
+const kills = Number(process.env["RIFFLE_KILLS"] ?? 8);
 const seed = Number(process.env["RIFFLE_SEED"] ?? 1);
 
 const folder = scratch();
