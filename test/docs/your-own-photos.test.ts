@@ -5,7 +5,7 @@
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { cpSync, readdirSync, readFileSync } from "node:fs";
+import { cpSync, existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { suite, test } from "node:test";
 
@@ -28,7 +28,7 @@ suite("the page on photographs of one's own", () => {
     const [picture = ""] = readdirSync(join(folder, "photos", "star"));
     cpSync(join(folder, "photos", "star", picture), join(folder, "photo.jpg"));
     const weights = await drawnWeights(folder);
-    assert.equal(commands.length, 4);
+    assert.equal(commands.length, 5);
     const outputs = commands.map((command) => {
       const [npx, name, ...argv] = command.split(" ");
       assert.deepEqual([npx, name], ["npx", "riffle-vision"], command);
@@ -50,6 +50,9 @@ suite("the page on photographs of one's own", () => {
       ([, line]) => line,
     );
     assert.deepEqual(next, commands.slice(1, 3));
+    assert.ok(existsSync(join(folder, "runs", "insects", "report.html")));
+    assert.ok(existsSync(join(folder, "insects-page", "index.html")));
+    assert.ok(existsSync(join(folder, "insects-page", "serve.mjs")));
   });
 
   test("tells of the published weights what their table has", () => {
