@@ -243,12 +243,12 @@ suite("the events", () => {
     assert.deepEqual(Object.fromEntries(kinds), {
       start:
         "event run network classes image_size parameters train_images validation_images scored records cache_folder steps " +
-        "steps_per_epoch images_per_step epochs backend machine ranks memory recipe scaled_rate solved notes settings origins resumed",
+        "steps_per_epoch images_per_step epochs measured backend machine ranks memory recipe scaled_rate solved class_weights notes settings origins resumed",
       save: "event step checkpoint",
       step: "event step epoch loss cross_entropy decay_loss top1 top5 learning_rate images_per_second waiting exchanging seconds_left loss_scale skipped",
       evaluating: "event done images",
       evaluation: "event step epoch weights images loss top1 top5 best",
-      end: "event step epoch loss top1 top5 images_per_second skipped checkpoint",
+      end: "event step epoch reason unimproved best loss top1 top5 images_per_second skipped checkpoint",
     });
     const lines = readFileSync(join(run, "events.jsonl"), "utf8").trimEnd().split("\n");
     const written = lines.map((line) => JSON.parse(line) as { time: string } & TrainEvent);
