@@ -463,210 +463,244 @@ suite("what launch refuses, before anything is started or written", () => {
   });
 });
 
+/** What one family does the other does; test/system/ranks.test.ts and rank-faults.test.ts run both. */
+const isFull = process.env["RIFFLE_RANKS"] === "all";
+
 for (const family of families) {
-  suite(`two ranks by ${family}`, needsMpi(family), () => {
-    const launch = (run: string, more: readonly string[] = [], train: readonly string[] = []): Started => {
-      const given = Object.entries(tinySettings(data, run)).map(([name, value]) => `--${name}=${value}`);
-      return riffle(["launch", "--ranks", "2", "--mpi", family, ...more, "--", "train", ...given, ...train]);
-    };
-    const fresh = (): string => join(folder, `${family}-${made++}`);
-    const hasSteps = (run: string, atLeast = 1): boolean =>
-      existsSync(join(run, "events.jsonl")) &&
-      (readFileSync(join(run, "events.jsonl"), "utf8").match(/"event":"step"/g) ?? []).length >= atLeast;
-    const pidOf = (run: string, rank: number): number => {
-      const log = readFileSync(join(`${run}.ranks`, `rank-${rank}.log`), "utf8");
-      return Number([...log.matchAll(/^rank \d of 2, pid (\d+), host /gm)].at(-1)?.[1]);
-    };
-    const long = ["--max_epochs=100000", "--mode=train", "--keep_checkpoint_max=2"];
-
-    test("train as one process would, print once, and each leave a log", async () => {
-      const run = fresh();
-      const { code, stdout, stderr } = await launch(run).ended;
-      assert.equal(code, 0, stderr);
-      assert.equal(stderr.match(/^Network /gm)?.length, 1);
-      assert.equal(stdout.match(/^Saved /gm)?.length, 1);
-      assert.doesNotMatch(stderr + stdout, /\u001e|\u001b|\[rank/);
-      for (const rank of [0, 1]) {
+  const tested = isFull || family === families[0];
+  suite(
+    `two ranks by ${family}`,
+    tested ? needsMpi(family) : { skip: "RIFFLE_RANKS=all runs these, too" },
+    () => {
+      const launch = (run: string, more: readonly string[] = [], train: readonly string[] = []): Started => {
+        const given = Object.entries(tinySettings(data, run)).map(([name, value]) => `--${name}=${value}`);
+        return riffle([
+          "launch",
+          "--ranks",
+          "2",
+          "--mpi",
+          family,
+          ...more,
+          "--",
+          "train",
+          ...given,
+          ...train,
+        ]);
+      };
+      const fresh = (): string => join(folder, `${family}-${made++}`);
+      const hasSteps = (run: string, atLeast = 1): boolean =>
+        existsSync(join(run, "events.jsonl")) &&
+        (readFileSync(join(run, "events.jsonl"), "utf8").match(/"event":"step"/g) ?? []).length >= atLeast;
+      const pidOf = (run: string, rank: number): number => {
         const log = readFileSync(join(`${run}.ranks`, `rank-${rank}.log`), "utf8");
-        assert.match(log, new RegExp(`^rank ${rank} of 2, pid \\d+, host \\S+, 20\\d\\d-.*Z\\nNetwork `));
-        assert.match(log, /^epoch 3\/3 .*\nvalidation .*\nSaved /m);
+        return Number([...log.matchAll(/^rank \d of 2, pid (\d+), host /gm)].at(-1)?.[1]);
+      };
+      const long = ["--max_epochs=100000", "--mode=train", "--keep_checkpoint_max=2"];
+
+      test("train as one process would, print once, and each leave a log", async () => {
+        const run = fresh();
+        const { code, stdout, stderr } = await launch(run).ended;
+        assert.equal(code, 0, stderr);
+        assert.equal(stderr.match(/^Network /gm)?.length, 1);
+        assert.equal(stdout.match(/^Saved /gm)?.length, 1);
+        assert.doesNotMatch(stderr + stdout, /\u001e|\u001b|\[rank/);
+        for (const rank of [0, 1]) {
+          const log = readFileSync(join(`${run}.ranks`, `rank-${rank}.log`), "utf8");
+          assert.match(log, new RegExp(`^rank ${rank} of 2, pid \\d+, host \\S+, 20\\d\\d-.*Z\\nNetwork `));
+          assert.match(log, /^epoch 3\/3 .*\nvalidation .*\nSaved /m);
+        }
+        assert.ok(existsSync(join(run, "best")));
+      });
+
+      test("with --json: every line of stdout is an object, and only rank 0's", async () => {
+        const { code, stdout } = await launch(fresh(), [], ["--json"]).ended;
+        assert.equal(code, 0);
+        const events = stdout
+          .trimEnd()
+          .split("\n")
+          .map((line) => JSON.parse(line) as { event: string });
+        assert.equal(events.filter(({ event }) => event === "start").length, 1);
+        assert.equal(events.at(-1)?.event, "end");
+      });
+
+      for (const [signal, code] of [
+        ["SIGTERM", 143],
+        ["SIGINT", 130],
+      ] as const) {
+        test(`stop together on ${signal} to the launcher, saved; the command that goes on is printed, and does`, async () => {
+          const run = fresh();
+          const started = launch(run, [], long);
+          await until("steps", () => hasSteps(run, 3));
+          started.child.kill(signal);
+          const outcome = await started.ended;
+          assert.equal(outcome.code, code, outcome.stderr);
+          assert.match(outcome.stderr, /^Stopping after the step in progress and saving it/m);
+          const [, step] = /^Saved +\S+\/step-(\d+)$/m.exec(outcome.stdout) ?? [];
+          assert.ok(existsSync(join(run, `step-${step}`)), outcome.stdout);
+          assert.deepEqual(processesOf(run), []);
+          const [, command = ""] = /^Resume +npx riffle-vision (.*)$/m.exec(outcome.stdout) ?? [];
+          const again = riffle([...command.split(" "), `--max_train_steps=${Number(step) + 1}`]);
+          const resumed = await again.ended;
+          assert.equal(resumed.code, 0, resumed.stderr);
+          assert.ok(existsSync(join(run, `step-${Number(step) + 1}`)));
+        });
       }
-      assert.ok(existsSync(join(run, "best")));
-    });
 
-    test("with --json: every line of stdout is an object, and only rank 0's", async () => {
-      const { code, stdout } = await launch(fresh(), [], ["--json"]).ended;
-      assert.equal(code, 0);
-      const events = stdout
-        .trimEnd()
-        .split("\n")
-        .map((line) => JSON.parse(line) as { event: string });
-      assert.equal(events.filter(({ event }) => event === "start").length, 1);
-      assert.equal(events.at(-1)?.event, "end");
-    });
-
-    for (const [signal, code] of [
-      ["SIGTERM", 143],
-      ["SIGINT", 130],
-    ] as const) {
-      test(`stop together on ${signal} to the launcher, saved; the command that goes on is printed, and does`, async () => {
+      test("stop together on SIGTERM to any rank", async () => {
         const run = fresh();
         const started = launch(run, [], long);
         await until("steps", () => hasSteps(run, 3));
-        started.child.kill(signal);
+        process.kill(pidOf(run, 1), "SIGTERM");
         const outcome = await started.ended;
-        assert.equal(outcome.code, code, outcome.stderr);
-        assert.match(outcome.stderr, /^Stopping after the step in progress and saving it/m);
-        const [, step] = /^Saved +\S+\/step-(\d+)$/m.exec(outcome.stdout) ?? [];
-        assert.ok(existsSync(join(run, `step-${step}`)), outcome.stdout);
-        assert.deepEqual(processesOf(run), []);
-        const [, command = ""] = /^Resume +npx riffle-vision (.*)$/m.exec(outcome.stdout) ?? [];
-        const again = riffle([...command.split(" "), `--max_train_steps=${Number(step) + 1}`]);
-        const resumed = await again.ended;
-        assert.equal(resumed.code, 0, resumed.stderr);
-        assert.ok(existsSync(join(run, `step-${Number(step) + 1}`)));
+        assert.equal(outcome.code, 143, outcome.stderr);
+        assert.match(outcome.stdout, /^Saved +\S+\/step-\d+$/m);
       });
-    }
 
-    test("stop together on SIGTERM to any rank", async () => {
-      const run = fresh();
-      const started = launch(run, [], long);
-      await until("steps", () => hasSteps(run, 3));
-      process.kill(pidOf(run, 1), "SIGTERM");
-      const outcome = await started.ended;
-      assert.equal(outcome.code, 143, outcome.stderr);
-      assert.match(outcome.stdout, /^Saved +\S+\/step-\d+$/m);
-    });
+      test("are ended at once by a second Ctrl-C", async () => {
+        const run = fresh();
+        const started = launch(run, [], long);
+        await until("steps", () => hasSteps(run, 3));
+        started.child.kill("SIGINT");
+        started.child.kill("SIGINT");
+        await sleep(1);
+        started.child.kill("SIGINT");
+        const outcome = await started.ended;
+        assert.equal(outcome.code, 130, outcome.stderr);
+        assert.deepEqual(processesOf(run), []);
+      });
 
-    test("are ended at once by a second Ctrl-C", async () => {
-      const run = fresh();
-      const started = launch(run, [], long);
-      await until("steps", () => hasSteps(run, 3));
-      started.child.kill("SIGINT");
-      started.child.kill("SIGINT");
-      await sleep(1);
-      started.child.kill("SIGINT");
-      const outcome = await started.ended;
-      assert.equal(outcome.code, 130, outcome.stderr);
-      assert.deepEqual(processesOf(run), []);
-    });
+      test("end with one of them, named with its signal and place; the command that goes on is printed", async () => {
+        const run = fresh();
+        const started = launch(run, [], long);
+        await until("steps", () => hasSteps(run, 5));
+        const begun = performance.now();
+        process.kill(pidOf(run, 1), "SIGKILL");
+        const outcome = await started.ended;
+        assert.ok(performance.now() - begun < 10_000);
+        assert.equal(outcome.code, 7);
+        assert.match(
+          message(outcome),
+          /^riffle: rank 1 was ended by signal 9, SIGKILL, .* \(step \d+; last seen [a-z ]+\)\.\n/,
+        );
+        assert.match(
+          message(outcome),
+          /\n {2}All ranks were ended\. The last checkpoint is whole: \S+\/step-\d+\.\n/,
+        );
+        assert.match(
+          message(outcome),
+          new RegExp(
+            `\\n {2}Go on: npx riffle-vision launch --ranks 2 --mpi ${family} -- train --resume \\S+\\n$`,
+          ),
+        );
+        assert.deepEqual(processesOf(run), []);
+      });
 
-    test("end with one of them, named with its signal and place; the command that goes on is printed", async () => {
-      const run = fresh();
-      const started = launch(run, [], long);
-      await until("steps", () => hasSteps(run, 5));
-      const begun = performance.now();
-      process.kill(pidOf(run, 1), "SIGKILL");
-      const outcome = await started.ended;
-      assert.ok(performance.now() - begun < 10_000);
-      assert.equal(outcome.code, 7);
-      assert.match(
-        message(outcome),
-        /^riffle: rank 1 was ended by signal 9, SIGKILL, .* \(step \d+; last seen [a-z ]+\)\.\n/,
-      );
-      assert.match(
-        message(outcome),
-        /\n {2}All ranks were ended\. The last checkpoint is whole: \S+\/step-\d+\.\n/,
-      );
-      assert.match(
-        message(outcome),
-        new RegExp(
-          `\\n {2}Go on: npx riffle-vision launch --ranks 2 --mpi ${family} -- train --resume \\S+\\n$`,
-        ),
-      );
-      assert.deepEqual(processesOf(run), []);
-    });
+      test("go on by themselves after a lost rank, to the bits of a run that lost none", async () => {
+        const whole = fresh();
+        const calm = await launch(whole).ended;
+        assert.equal(calm.code, 0, calm.stderr);
+        const run = fresh();
+        const started = launch(run, ["--max_restarts", "1"]);
+        await until("a checkpoint", () => existsSync(join(run, "step-4")));
+        process.kill(pidOf(run, 1), "SIGKILL");
+        const outcome = await started.ended;
+        assert.equal(outcome.code, 0, outcome.stderr);
+        assert.match(
+          outcome.stderr,
+          /^Restart +1 of 1: rank 1 was ended by signal 9.*; going on from \S+\/step-\d+$/m,
+        );
+        const last = readdirSync(whole)
+          .filter((name) => /^step-\d+$/.test(name))
+          .map((name) => Number(name.slice(5)));
+        const name = `step-${Math.max(...last)}`;
+        assert.equal(trainedBits(join(run, name)), trainedBits(join(whole, name)));
+        const log = readFileSync(join(`${run}.ranks`, "rank-1.log"), "utf8");
+        assert.equal(log.match(/^rank 1 of 2, pid /gm)?.length, 2);
+      });
 
-    test("go on by themselves after a lost rank, to the bits of a run that lost none", async () => {
-      const whole = fresh();
-      const calm = await launch(whole).ended;
-      assert.equal(calm.code, 0, calm.stderr);
-      const run = fresh();
-      const started = launch(run, ["--max_restarts", "1"]);
-      await until("a checkpoint", () => existsSync(join(run, "step-4")));
-      process.kill(pidOf(run, 1), "SIGKILL");
-      const outcome = await started.ended;
-      assert.equal(outcome.code, 0, outcome.stderr);
-      assert.match(
-        outcome.stderr,
-        /^Restart +1 of 1: rank 1 was ended by signal 9.*; going on from \S+\/step-\d+$/m,
-      );
-      const last = readdirSync(whole)
-        .filter((name) => /^step-\d+$/.test(name))
-        .map((name) => Number(name.slice(5)));
-      const name = `step-${Math.max(...last)}`;
-      assert.equal(trainedBits(join(run, name)), trainedBits(join(whole, name)));
-      const log = readFileSync(join(`${run}.ranks`, "rank-1.log"), "utf8");
-      assert.equal(log.match(/^rank 1 of 2, pid /gm)?.length, 2);
-    });
+      test("stop and save when their launcher is gone", async () => {
+        const run = fresh();
+        const started = launch(run, [], long);
+        await until("steps", () => hasSteps(run, 3));
+        started.child.kill("SIGKILL");
+        await until("the end of all ranks", () => processesOf(run).length === 0, 30);
+        const saved = readdirSync(run).filter((name) => /^step-[1-9]/.test(name));
+        assert.ok(saved.length > 0);
+      });
 
-    test("stop and save when their launcher is gone", async () => {
-      const run = fresh();
-      const started = launch(run, [], long);
-      await until("steps", () => hasSteps(run, 3));
-      started.child.kill("SIGKILL");
-      await until("the end of all ranks", () => processesOf(run).length === 0, 30);
-      const saved = readdirSync(run).filter((name) => /^step-[1-9]/.test(name));
-      assert.ok(saved.length > 0);
-    });
+      test("say once what is wrong for all of them, with its own exit code", async () => {
+        const run = fresh();
+        const outcome = await riffle([
+          "launch",
+          "--ranks",
+          "2",
+          "--mpi",
+          family,
+          "--",
+          "train",
+          "--data_dir",
+          join(folder, "none"),
+          "--log_dir",
+          run,
+        ]).ended;
+        assert.equal(outcome.code, 3, outcome.stderr);
+        assert.match(message(outcome), /none/);
+        assert.match(readFileSync(join(`${run}.ranks`, "rank-0.log"), "utf8"), /^failed: .*none/m);
+      });
 
-    test("say once what is wrong for all of them, with its own exit code", async () => {
-      const run = fresh();
-      const outcome = await riffle([
-        "launch",
-        "--ranks",
-        "2",
-        "--mpi",
-        family,
-        "--",
-        "train",
-        "--data_dir",
-        join(folder, "none"),
-        "--log_dir",
-        run,
-      ]).ended;
-      assert.equal(outcome.code, 3, outcome.stderr);
-      assert.match(message(outcome), /none/);
-      assert.match(readFileSync(join(`${run}.ranks`, "rank-0.log"), "utf8"), /^failed: .*none/m);
-    });
+      test("say once of a picture that one of them met", async () => {
+        const photos = join(folder, `${family}-photos`);
+        await drawFolder({ folder: photos, seed: 6, size: 40, train: 40, validation: 10 });
+        const [name = ""] = readdirSync(join(photos, "train"));
+        const [picture = ""] = readdirSync(join(photos, "train", name));
+        damageJpeg(join(photos, "train", name, picture));
+        const run = fresh();
+        const outcome = await riffle([
+          ...[
+            "launch",
+            "--ranks",
+            "2",
+            "--mpi",
+            family,
+            "--",
+            "train",
+            "--data_dir",
+            photos,
+            "--log_dir",
+            run,
+          ],
+          ...["--width=0.5", "--image_size=32", "--batch_size=4", "--max_epochs=3"],
+        ]).ended;
+        assert.equal(outcome.code, 3, outcome.stderr);
+        assert.ok(message(outcome).includes(picture), message(outcome));
+        assert.deepEqual(processesOf(run), []);
+      });
 
-    test("say once of a picture that one of them met", async () => {
-      const photos = join(folder, `${family}-photos`);
-      await drawFolder({ folder: photos, seed: 6, size: 40, train: 40, validation: 10 });
-      const [name = ""] = readdirSync(join(photos, "train"));
-      const [picture = ""] = readdirSync(join(photos, "train", name));
-      damageJpeg(join(photos, "train", name, picture));
-      const run = fresh();
-      const outcome = await riffle([
-        ...["launch", "--ranks", "2", "--mpi", family, "--", "train", "--data_dir", photos, "--log_dir", run],
-        ...["--width=0.5", "--image_size=32", "--batch_size=4", "--max_epochs=3"],
-      ]).ended;
-      assert.equal(outcome.code, 3, outcome.stderr);
-      assert.ok(message(outcome).includes(picture), message(outcome));
-      assert.deepEqual(processesOf(run), []);
-    });
+      test("under a plain mpirun rank 0 alone prints, and no log is left", async () => {
+        const run = fresh();
+        const given = Object.entries(tinySettings(data, run)).map(([name, value]) => `--${name}=${value}`);
+        const { code, stdout, stderr } = await startRanks(family, 2, [
+          "train",
+          ...given,
+          "--max_train_steps=2",
+        ]).ended;
+        assert.equal(code, 0, stderr);
+        assert.equal((stdout + stderr).match(/^Network /gm)?.length, 1);
+        assert.doesNotMatch(stdout, /\u001b/);
+        assert.ok(!existsSync(`${run}.ranks`));
+      });
 
-    test("under a plain mpirun rank 0 alone prints, and no log is left", async () => {
-      const run = fresh();
-      const given = Object.entries(tinySettings(data, run)).map(([name, value]) => `--${name}=${value}`);
-      const { code, stdout, stderr } = await startRanks(family, 2, ["train", ...given, "--max_train_steps=2"])
-        .ended;
-      assert.equal(code, 0, stderr);
-      assert.equal((stdout + stderr).match(/^Network /gm)?.length, 1);
-      assert.doesNotMatch(stdout, /\u001b/);
-      assert.ok(!existsSync(`${run}.ranks`));
-    });
-
-    test("under a plain mpirun a failure of all is said once, with its code", async () => {
-      const { code, stdout, stderr } = await startRanks(family, 2, [
-        "train",
-        "--data_dir",
-        join(folder, "none"),
-      ]).ended;
-      assert.equal(code, 3);
-      assert.equal((stdout + stderr).match(/riffle: /g)?.length, 1, stdout + stderr);
-    });
-  });
+      test("under a plain mpirun a failure of all is said once, with its code", async () => {
+        const { code, stdout, stderr } = await startRanks(family, 2, [
+          "train",
+          "--data_dir",
+          join(folder, "none"),
+        ]).ended;
+        assert.equal(code, 3);
+        assert.equal((stdout + stderr).match(/riffle: /g)?.length, 1, stdout + stderr);
+      });
+    },
+  );
 }
 
 /** Cuts a JPEG's data short, its header left as it is. */
