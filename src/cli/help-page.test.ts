@@ -3,8 +3,10 @@ import { PassThrough } from "node:stream";
 import { suite, test } from "node:test";
 
 import { columnsOf } from "../core/columns.js";
-import { commands, runRiffle } from "./riffle.js";
+import { allCommands, runRiffle } from "./riffle.js";
 import { openTerminal } from "./terminal.js";
+
+const commands = await allCommands();
 
 /** The lines of a page of help on a terminal of so many columns. */
 async function helpAt(columns: number, argv: readonly string[]): Promise<string[]> {

@@ -17,9 +17,11 @@ import { after, before, suite, test } from "node:test";
 
 import sharp from "sharp";
 
-import { commands } from "../../src/cli/riffle.js";
+import { allCommands } from "../../src/cli/riffle.js";
 import { drawFolder } from "../../src/prepare/draw/draw-folder.js";
 import { program } from "../support/paths.js";
+
+const commands = await allCommands();
 
 const scratch = mkdtempSync(join(tmpdir(), "riffle-cli-"));
 const photos = join(scratch, "photos");

@@ -11,11 +11,13 @@ import { CommanderError } from "commander";
 
 import { type Invocation, ownOptions, readCommandLine } from "../../src/cli/command.js";
 import { describeFailure } from "../support/failure.js";
-import { commands, runRiffle } from "../../src/cli/riffle.js";
+import { allCommands, runRiffle } from "../../src/cli/riffle.js";
 import { openTerminal, type Terminal } from "../../src/cli/terminal.js";
 import { findSetting } from "../../src/settings/read-settings.js";
 import { settingNames, settings } from "../../src/settings/settings.js";
 import { foreignWords } from "../../src/settings/unknown-name.js";
+
+const commands = await allCommands();
 
 const scratch = mkdtempSync(join(tmpdir(), "riffle-forgiving-"));
 const home = process.cwd();

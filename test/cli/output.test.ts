@@ -10,10 +10,12 @@ import { mkdir, rename } from "node:fs/promises";
 import { join } from "node:path";
 import { before, suite, test } from "node:test";
 
-import { commands } from "../../src/cli/riffle.js";
+import { allCommands } from "../../src/cli/riffle.js";
 import { drawFolder } from "../../src/prepare/draw/draw-folder.js";
 import { program } from "../support/paths.js";
 import { scratch } from "../support/tiny-run.js";
+
+const commands = await allCommands();
 
 const folder = scratch();
 /** Escape, bell, carriage return, C1, a line break with a line of its own behind it, and text turned round. */

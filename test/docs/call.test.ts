@@ -17,9 +17,11 @@ import { suite, test } from "node:test";
 
 import ts from "typescript";
 
-import { commands } from "../../src/cli/riffle.js";
+import { allCommands } from "../../src/cli/riffle.js";
 import { RIFFLE } from "../../src/core/call.js";
 import { program, repository as root } from "../support/paths.js";
+
+const commands = await allCommands();
 
 const names = [...commands.map(({ name }) => name), "help"].join("|");
 /** A command line that begins with the name that only a global installation has. */

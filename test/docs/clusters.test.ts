@@ -10,11 +10,13 @@ import { after, suite, test } from "node:test";
 import { parse } from "yaml";
 
 import { buildParser, type Invocation, normaliseArguments } from "../../src/cli/command.js";
-import { commands } from "../../src/cli/riffle.js";
+import { allCommands } from "../../src/cli/riffle.js";
 import { openTerminal } from "../../src/cli/terminal.js";
 import { openMpiHostfile, placementOfTable, readHostList } from "../../src/distributed/host-list.js";
 import { readRankTable } from "../../src/distributed/rank-table.js";
 import { repository as root } from "../support/paths.js";
+
+const commands = await allCommands();
 
 const folder = join(root, "docs", "clusters");
 const page = readFileSync(join(root, "docs", "clusters.md"), "utf8");

@@ -10,9 +10,11 @@ import ts from "typescript";
 
 import { drawFolder } from "../../src/prepare/draw/draw-folder.js";
 import { type CliCommand, ownOptions } from "../../src/cli/command.js";
-import { commands } from "../../src/cli/riffle.js";
+import { allCommands } from "../../src/cli/riffle.js";
 import { findSetting } from "../../src/settings/read-settings.js";
 import { program, repository as root } from "../support/paths.js";
+
+const commands = await allCommands();
 
 const here = dirname(fileURLToPath(import.meta.url));
 const pages = [
