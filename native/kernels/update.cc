@@ -70,10 +70,12 @@ bool AllFinite(const float* x, long count) {
 template <class Mode>
 double ProductBurst(long rounds, float* sink) {
   [[maybe_unused]] const Arithmetic<typename Mode::Plane> arithmetic;
-  // As many independent chains as a row tile has accumulators.
+  // As many independent chains as a row tile has accumulators, each with a start of its own, or one would stand for all.
   Vec sum[kRows][kVecs];
+#pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r)
-    for (int v = 0; v < kVecs; ++v) sum[r][v] = Set(1.0f);
+#pragma GCC unroll 4
+    for (int v = 0; v < kVecs; ++v) sum[r][v] = Set(1.0f + r * kVecs + v);
   // As pairs of bf16 about 1 and 0: the lower half of the first is a denormal.
   const Vec factor = Set(1.0000001f + *sink * 0.0f), other = Set(1e-9f);
   for (long i = 0; i < rounds; ++i)
@@ -87,8 +89,11 @@ double ProductBurst(long rounds, float* sink) {
           sum[r][v] = sum[r][v] * factor + other;
         }
       }
+  // Unrolled like the loop above: an array that is walked here would be stored in every round there.
   Vec total = Vec{};
+#pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 4
     for (int v = 0; v < kVecs; ++v) total += sum[r][v];
   *sink = Sum(total);
   return rounds * (2.0 * kRows * kVecs * kLanes * (Mode::kPairs ? 2 : 1)) / 1e9;
