@@ -12,6 +12,7 @@ import { before, suite, test } from "node:test";
 
 import { allCommands } from "../../src/cli/riffle.js";
 import { drawFolder } from "../../src/prepare/draw/draw-folder.js";
+import { type Outcome, outcomeOf } from "../support/in-process.js";
 import { program } from "../support/paths.js";
 import { scratch } from "../support/tiny-run.js";
 
@@ -120,19 +121,28 @@ before(async () => {
     const [name = ""] = readdirSync(join(photos, part, hostile));
     await rename(join(photos, part, hostile, name), join(photos, part, hostile, `${hostile}.jpg`));
   }
-  const done = (...argv: readonly string[]): void => {
-    const { status, stderr } = riffle(argv);
+  process.chdir(folder);
+  const done = async (...argv: readonly string[]): Promise<void> => {
+    const { status, stderr } = await outcomeOf(argv);
     assert.equal(status, 0, stderr);
   };
-  done("train", "--data_dir", photos, ...small, "--log_dir", run);
+  await done("train", "--data_dir", photos, ...small, "--log_dir", run);
   const lists = join(folder, "lists");
-  done("explore-imagenet", "--train", join(photos, "train"), "--val", join(photos, "val"), "--output", lists);
+  await done(
+    "explore-imagenet",
+    "--train",
+    join(photos, "train"),
+    "--val",
+    join(photos, "val"),
+    "--output",
+    lists,
+  );
   for (const [list, part] of [
     ["training_metadata.csv", "train_shards"],
     ["validation_metadata.csv", "eval_shards"],
   ] as const) {
     const encoding = ["-l", join(lists, "integer_encoding.json")];
-    done(
+    await done(
       "create-tfrecords",
       "-m",
       join(lists, list),
@@ -144,12 +154,6 @@ before(async () => {
     );
   }
 });
-
-interface Outcome {
-  readonly status: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
 
 function riffle(argv: readonly string[], stdio: { stdout?: number; stderr?: number } = {}): Outcome {
   return spawnSync(process.execPath, [program, ...argv], {
@@ -212,15 +216,11 @@ suite("H5: a full disk behind stdout", { skip: !existsSync("/dev/full") }, () =>
   });
 });
 
-suite("H5: a full disk behind stderr changes nothing", { skip: !existsSync("/dev/full") }, () => {
-  for (const [name, { argv, leaves }] of Object.entries(rows)) {
-    test(`${name} --json gives a line an object, which holds names as they are`, () => {
-      const out = freshOutput();
-      const full = openSync("/dev/full", "w");
-      const { status, stdout } = riffle([...argv(out), "--json"], { stderr: full });
-      closeSync(full);
+suite("--json gives a line an object, which holds names as they are", () => {
+  for (const [name, { argv }] of Object.entries(rows)) {
+    test(name, async () => {
+      const { status, stdout } = await outcomeOf([...argv(freshOutput()), "--json"]);
       assert.equal(status, 0, stdout);
-      if (leaves !== undefined) assert.ok(existsSync(leaves(out)));
       assertVisible(stdout);
       const values = JSON.stringify(
         stdout
@@ -229,6 +229,22 @@ suite("H5: a full disk behind stderr changes nothing", { skip: !existsSync("/dev
           .map((line) => JSON.parse(line) as unknown),
       );
       if (stdout.includes("FORGED")) assert.ok(values.includes(JSON.stringify(hostile).slice(1, -1)));
+    });
+  }
+});
+
+suite("H5: a full disk behind stderr changes nothing", { skip: !existsSync("/dev/full") }, () => {
+  // One that draws progress, one that warns, one that prints only.
+  for (const name of ["train", "predict", "inspect"]) {
+    const { argv, leaves } = rows[name] as Row;
+    test(name, () => {
+      const out = freshOutput();
+      const full = openSync("/dev/full", "w");
+      const { status, stdout } = riffle([...argv(out), "--json"], { stderr: full });
+      closeSync(full);
+      assert.equal(status, 0, stdout);
+      if (leaves !== undefined) assert.ok(existsSync(leaves(out)));
+      for (const line of stdout.trimEnd().split("\n")) JSON.parse(line);
     });
   }
 });
@@ -250,9 +266,9 @@ suite("H5: a reader that goes away", () => {
 
 suite("names cannot write to the terminal", () => {
   for (const [name, { argv }] of Object.entries(rows)) {
-    test(`${name} makes them visible`, () => {
+    test(`${name} makes them visible`, async () => {
       const out = freshOutput();
-      const { status, stdout, stderr } = riffle(argv(out));
+      const { status, stdout, stderr } = await outcomeOf(argv(out));
       assert.equal(status, 0, stderr);
       assertVisible(stdout);
       assertVisible(stderr);
@@ -288,8 +304,8 @@ suite("names cannot write to the terminal", () => {
     ["help", hostile],
     [hostile],
   ]) {
-    test(`nor do the words of a refusal: riffle ${printableWords(argv)}`, () => {
-      const { status, stdout, stderr } = riffle([...argv, "--json"]);
+    test(`nor do the words of a refusal: riffle ${printableWords(argv)}`, async () => {
+      const { status, stdout, stderr } = await outcomeOf([...argv, "--json"]);
       assert.ok([2, 3, 4, 6].includes(status ?? -1), `exit code ${status}: ${stderr}`);
       assertVisible(stderr);
       assertVisible(stdout);
