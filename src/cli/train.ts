@@ -97,6 +97,7 @@ function printResult(result: TrainResult, isEvaluable: boolean, terminal: Termin
   terminal.print(titled("Saved", `${shortPath(best)} · log ${shortPath(`${result.run}/events.jsonl`)}`));
   printReport(result, terminal);
   terminal.print(titled("Next", `npx riffle-vision predict ${run} photo.jpg`));
+  terminal.print(titled("", `npx riffle-vision serve ${run}`));
   if (isEvaluable) terminal.print(titled("", `npx riffle-vision evaluate ${run}`));
 }
 
