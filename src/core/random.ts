@@ -14,9 +14,6 @@ const WEYL_0 = 0x9e3779b9;
 const WEYL_1 = 0xbb67ae85;
 const ROUNDS = 10;
 
-/** Four 32-bit words. */
-export type Block = readonly [number, number, number, number];
-
 /** What a family of draws is for; two purposes never share numbers. */
 export const streams = {
   augment: 1,
@@ -29,23 +26,42 @@ export const streams = {
 } as const;
 type Stream = (typeof streams)[keyof typeof streams];
 
-/** The generator itself: a counter block and a key give four uniform 32-bit words. */
-function philox(counter: Block, key: readonly [number, number]): Block {
-  let [c0, c1, c2, c3] = counter;
-  let [k0, k1] = key;
+/** The generator itself: a counter and a key give four uniform 32-bit words, which take the counter's place in `block`. */
+function philox(block: Uint32Array, key0: number, key1: number): void {
+  // Signed 32-bit words, which need no heap; the array makes them unsigned.
+  let c0 = block[0] as number;
+  let c1 = block[1] as number;
+  let c2 = block[2] as number;
+  let c3 = block[3] as number;
+  let k0 = key0;
+  let k1 = key1;
   for (let round = 0; round < ROUNDS; round++) {
-    const low0 = Math.imul(MULTIPLIER_0, c0) >>> 0;
-    const low1 = Math.imul(MULTIPLIER_1, c2) >>> 0;
     const high0 = multiplyHigh(MULTIPLIER_0, c0);
     const high1 = multiplyHigh(MULTIPLIER_1, c2);
-    c0 = (high1 ^ c1 ^ k0) >>> 0;
+    const low0 = Math.imul(MULTIPLIER_0, c0);
+    const low1 = Math.imul(MULTIPLIER_1, c2);
+    c0 = high1 ^ c1 ^ k0;
     c1 = low1;
-    c2 = (high0 ^ c3 ^ k1) >>> 0;
+    c2 = high0 ^ c3 ^ k1;
     c3 = low0;
-    k0 = (k0 + WEYL_0) >>> 0;
-    k1 = (k1 + WEYL_1) >>> 0;
+    k0 = (k0 + WEYL_0) | 0;
+    k1 = (k1 + WEYL_1) | 0;
   }
-  return [c0, c1, c2, c3];
+  block[0] = c0;
+  block[1] = c1;
+  block[2] = c2;
+  block[3] = c3;
+}
+
+/** The upper 32 of the 64 bits of an unsigned product, as a signed word: no sum of halves below goes beyond 32 bits. */
+function multiplyHigh(a: number, b: number): number {
+  const aHigh = a >>> 16;
+  const aLow = a & 0xffff;
+  const bHigh = b >>> 16;
+  const bLow = b & 0xffff;
+  const middle = (Math.imul(aHigh, bLow) + (Math.imul(aLow, bLow) >>> 16)) | 0;
+  const carry = (Math.imul(aLow, bHigh) + (middle & 0xffff)) | 0;
+  return (Math.imul(aHigh, bHigh) + (middle >>> 16) + (carry >>> 16)) | 0;
 }
 
 /**
@@ -54,16 +70,18 @@ function philox(counter: Block, key: readonly [number, number]): Block {
  * All three are whole numbers from 0; the seed may be as large as 2^53, epoch and index 2^32.
  */
 export class Draws {
-  readonly #key: readonly [number, number];
+  readonly #key0: number;
+  readonly #key1: number;
   readonly #stream: number;
   readonly #epoch: number;
   readonly #index: number;
-  #block: Block = [0, 0, 0, 0];
+  readonly #block = new Uint32Array(4);
   #used = 4;
   #counter = 0;
 
   constructor(seed: number, stream: Stream, epoch: number, index: number) {
-    this.#key = [seed >>> 0, Math.floor(seed / 2 ** 32) >>> 0];
+    this.#key0 = seed | 0;
+    this.#key1 = Math.floor(seed / 2 ** 32) | 0;
     this.#stream = stream;
     this.#epoch = epoch >>> 0;
     this.#index = index >>> 0;
@@ -72,10 +90,14 @@ export class Draws {
   /** The next whole number in [0, 2^32). */
   word(): number {
     if (this.#used === 4) {
-      this.#block = philox([this.#counter++ >>> 0, this.#stream, this.#epoch, this.#index], this.#key);
+      this.#block[0] = this.#counter++;
+      this.#block[1] = this.#stream;
+      this.#block[2] = this.#epoch;
+      this.#block[3] = this.#index;
+      philox(this.#block, this.#key0, this.#key1);
       this.#used = 0;
     }
-    return this.#block[this.#used++ as 0 | 1 | 2 | 3];
+    return this.#block[this.#used++] as number;
   }
 
   /** Uniform in [low, high), with 53 random bits. */
@@ -139,15 +161,4 @@ export class Draws {
 /** A permutation of 0 .. count-1, the same for the same (seed, epoch). */
 export function permutation(count: number, seed: number, epoch: number): Uint32Array {
   return new Draws(seed, streams.shuffle, epoch, 0).permutation(count);
-}
-
-/** The high 32 bits of a 32 x 32-bit product, from 16-bit halves (a double holds 53 bits). */
-function multiplyHigh(a: number, b: number): number {
-  const aHigh = a >>> 16;
-  const aLow = a & 0xffff;
-  const bHigh = b >>> 16;
-  const bLow = b & 0xffff;
-  const middle = aHigh * bLow + (((aLow * bLow) / 65536) >>> 0);
-  const carry = (middle & 0xffff) + aLow * bHigh;
-  return (aHigh * bHigh + Math.floor(middle / 65536) + Math.floor(carry / 65536)) >>> 0;
 }
