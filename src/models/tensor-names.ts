@@ -82,14 +82,29 @@ export function fillTensor(tensor: WeightTensor, foreign: ForeignTensor, into: F
       hint: "is it a checkpoint of another width, variant or number of classes?",
     });
   }
-  ownPositions(tensor).forEach((position, i) => {
-    into[tensor.offset + position] = foreign.data[i] as number;
-  });
+  if (isOwnOrder(tensor)) {
+    into.set(foreign.data, tensor.offset);
+    return;
+  }
+  const positions = ownPositions(tensor);
+  for (let i = 0; i < positions.length; i++) {
+    into[tensor.offset + (positions[i] as number)] = foreign.data[i] as number;
+  }
 }
 
 /** A tensor from our flat array, in the scheme's layout. */
 export function takeTensor(tensor: WeightTensor, from: Float32Array): Float32Array {
-  return Float32Array.from(ownPositions(tensor), (position) => from[tensor.offset + position] as number);
+  if (isOwnOrder(tensor)) return from.slice(tensor.offset, tensor.offset + tensor.size);
+  const positions = ownPositions(tensor);
+  const taken = new Float32Array(positions.length);
+  for (let i = 0; i < positions.length; i++)
+    taken[i] = from[tensor.offset + (positions[i] as number)] as number;
+  return taken;
+}
+
+/** Whether the scheme has the elements as they lie in ours. */
+function isOwnOrder({ order }: WeightTensor): boolean {
+  return order.every((axis, i) => axis === i);
 }
 
 /** Both arrays as named tensors of the scheme. */
@@ -232,14 +247,14 @@ function capital(word: string): string {
 function ownPositions({ ownShape, order, shape, size }: WeightTensor): Int32Array {
   const ownStrides = ownShape.map((_, axis) => ownShape.slice(axis + 1).reduce((a, b) => a * b, 1));
   const strides = order.map((axis) => ownStrides[axis] as number);
-  return Int32Array.from({ length: size }, (_, i) => {
+  const positions = new Int32Array(size);
+  for (let i = 0; i < size; i++) {
     let rest = i;
-    let position = 0;
     for (let axis = shape.length - 1; axis >= 0; axis--) {
       const length = shape[axis] as number;
-      position += (rest % length) * (strides[axis] as number);
+      positions[i] = (positions[i] as number) + (rest % length) * (strides[axis] as number);
       rest = Math.floor(rest / length);
     }
-    return position;
-  });
+  }
+  return positions;
 }
