@@ -5,7 +5,17 @@
 
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
-import { closeSync, existsSync, openSync, readdirSync, readFileSync, rmSync, symlinkSync } from "node:fs";
+import { once } from "node:events";
+import {
+  closeSync,
+  createWriteStream,
+  existsSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+} from "node:fs";
 import { mkdir, rename } from "node:fs/promises";
 import { join } from "node:path";
 import { before, suite, test } from "node:test";
@@ -180,17 +190,27 @@ for (const name of ["serve", "dashboard"]) {
 
 suite("H5: a full disk behind stdout", { skip: !existsSync("/dev/full") }, () => {
   for (const [name, { argv, leaves }] of Object.entries(rows)) {
-    test(`${name} ends with 6, its work done`, () => {
+    test(`${name} ends with 6, its work done`, async () => {
       const out = freshOutput();
-      const full = openSync("/dev/full", "w");
-      const { status, stderr } = riffle(argv(out), { stdout: full });
-      closeSync(full);
+      const full = createWriteStream("/dev/full");
+      await once(full, "open");
+      const { status, stderr } = await outcomeOf(argv(out), { stdout: full });
+      full.destroy();
       assert.equal(status, 6, stderr);
       assert.match(stderr, /^riffle: stdout: .*ENOSPC/m);
       assert.doesNotMatch(stderr, /^\s+at /m);
       if (leaves !== undefined) assert.ok(existsSync(leaves(out)), `${leaves(out)} is missing`);
     });
   }
+
+  // As a process of its own.
+  test("inspect", () => {
+    const full = openSync("/dev/full", "w");
+    const { status, stderr } = riffle(["inspect"], { stdout: full });
+    closeSync(full);
+    assert.equal(status, 6, stderr);
+    assert.match(stderr, /^riffle: stdout: .*ENOSPC/m);
+  });
 
   test("a page of help, and the version, are lost no less", () => {
     for (const argv of [["--help"], ["train", "--help"], ["--version"], []]) {

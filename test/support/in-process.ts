@@ -3,9 +3,9 @@
 import { PassThrough } from "node:stream";
 import { setImmediate } from "node:timers/promises";
 
-import { reportError } from "../../src/cli/report-error.js";
+import { runCommandLine } from "../../src/cli/command-line.js";
 import { runRiffle } from "../../src/cli/riffle.js";
-import { openTerminal, type Terminal } from "../../src/cli/terminal.js";
+import { openTerminal, type Streams } from "../../src/cli/terminal.js";
 
 export interface Printed {
   readonly code: number;
@@ -22,29 +22,23 @@ export interface Outcome {
 
 /** @throws what the command throws */
 export async function inProcess(argv: readonly string[]): Promise<Printed> {
-  const { terminal, printed } = keptTerminal(argv);
-  const code = await runRiffle(argv, terminal);
+  const { streams, printed } = keptStreams();
+  const code = await runRiffle(argv, openTerminal(argv.includes("--json"), streams));
   await setImmediate();
   return { code, ...printed };
 }
 
-/** As a process of its own would end (src/cli/start.ts), without the half second that one takes. */
-export async function outcomeOf(argv: readonly string[]): Promise<Outcome> {
-  const { terminal, printed } = keptTerminal(argv);
-  const status = await runRiffle(argv, terminal).catch((error: unknown) =>
-    reportError(error, terminal, argv.includes("--debug")),
-  );
+/** As a process of its own would end, without the half second that one takes; what goes to `elsewhere` is not kept. */
+export async function outcomeOf(argv: readonly string[], elsewhere: Partial<Streams> = {}): Promise<Outcome> {
+  const { streams, printed } = keptStreams();
+  const status = await runCommandLine(argv, { ...streams, ...elsewhere });
   await setImmediate();
   return { status, ...printed };
 }
 
-function keptTerminal(argv: readonly string[]): {
-  terminal: Terminal;
-  printed: { stdout: string; stderr: string };
-} {
+function keptStreams(): { streams: Streams; printed: { stdout: string; stderr: string } } {
   const printed = { stdout: "", stderr: "" };
   const stream = (name: keyof typeof printed): PassThrough =>
     new PassThrough().setEncoding("utf8").on("data", (text: string) => (printed[name] += text));
-  const streams = { stdout: stream("stdout"), stderr: stream("stderr") };
-  return { terminal: openTerminal(argv.includes("--json"), streams), printed };
+  return { streams: { stdout: stream("stdout"), stderr: stream("stderr") }, printed };
 }
