@@ -67,7 +67,9 @@ const ways = sets.flatMap((isa) => [
     .products(isa)
     .map((products) => ({ isa, storage: "bf16", products }) as const),
 ]);
-for (const { isa, storage, products } of ways) {
+for (const [i, { isa, storage, products }] of ways.entries()) {
+  // What is frozen decides which kernels run, not how: seen on the narrowest set, and on the last with what it multiplies.
+  const isEnd = i === 0 || i === ways.length - 1;
   const how = { storage, products: products as BackendOptions["products"] };
   suite(`kernels on ${isa}, ${storage}${products === undefined ? "" : `, ${products}`}`, () => {
     for (const c of cases) {
@@ -82,7 +84,7 @@ for (const { isa, storage, products } of ways) {
       });
       // A map read by frozen steps and by such as train; a step with inputs of both; the classifier alone. With two values
       // a plane that nothing normalised, a variance is all cancellation.
-      for (const through of c.image === 4 ? [] : ["first", "halved", "third"]) {
+      for (const through of c.image === 4 || !isEnd ? [] : ["first", "halved", "third"]) {
         test(`${name}, frozen through "${through}": every step gives what its f64 twin gives`, async () => {
           process.env["RIFFLE_ISA"] = isa;
           await compareSteps(c, how, through);
