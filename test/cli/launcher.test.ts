@@ -12,6 +12,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 
 import { messageLine, type RankMessage } from "../../src/distributed/rank-messages.js";
 import { damageBehindHeader } from "../support/damage.js";
+import { outcomeOf } from "../support/in-process.js";
 import { families, needsMpi, startRanks } from "../support/mpi.js";
 import { program } from "../support/paths.js";
 import { drawFolder } from "../../src/prepare/draw/draw-folder.js";
@@ -371,6 +372,19 @@ suite("with a launcher that is made up", () => {
   });
 });
 
+/** In this process, but for a rank, which prints where a rank does. */
+async function refusal(
+  argv: readonly string[],
+  env: Readonly<Record<string, string>>,
+): Promise<Pick<Outcome, "code" | "stderr">> {
+  if ("PMI_RANK" in env) return riffle(argv, env).ended;
+  const kept = { ...process.env };
+  Object.assign(process.env, env);
+  const { status, stderr } = await outcomeOf(argv);
+  process.env = kept;
+  return { code: status ?? -1, stderr };
+}
+
 suite("what launch refuses, before anything is started or written", () => {
   const train = ["--", "train", "--data_dir", data];
   const bad = join(folder, "bad-hosts");
@@ -448,8 +462,8 @@ suite("what launch refuses, before anything is started or written", () => {
   for (const [title, { argv, env = {}, says }] of Object.entries(cases)) {
     test(title, async () => {
       const before = readdirSync(folder);
-      const outcome = await riffle(["launch", ...argv], env).ended;
       const [code, words] = says;
+      const outcome = await refusal(["launch", ...argv], env);
       assert.equal(outcome.code, code, outcome.stderr);
       assert.match(outcome.stderr, words);
       assert.deepEqual(readdirSync(folder), before);
@@ -457,8 +471,8 @@ suite("what launch refuses, before anything is started or written", () => {
   }
 
   test("help of train is shown behind launch too", async () => {
-    const { code, stdout } = await riffle(["launch", "--ranks", "2", "--", "train", "--help"]).ended;
-    assert.equal(code, 0);
+    const { status, stdout } = await outcomeOf(["launch", "--ranks", "2", "--", "train", "--help"]);
+    assert.equal(status, 0);
     assert.match(stdout, /^ {2}--batch_size /m);
   });
 });
