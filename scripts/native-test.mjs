@@ -10,9 +10,11 @@
  */
 import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
+import { once } from "node:events";
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
+import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
@@ -61,9 +63,37 @@ if (linked.status !== 0) process.exit(1);
 if (options["build-only"]) {
   console.log(program);
 } else {
-  const { status, signal } = spawnSync(program, mode.run, { stdio: ["ignore", "inherit", "inherit"] });
-  if (signal !== null) console.error(`${program} was ended by ${signal}`);
-  process.exit(status ?? 1);
+  process.exit(await runTests());
+}
+
+/** Runs the program, everything shared by as many processes as there are cores; prints the sum of what they count. */
+async function runTests() {
+  const sharers = mode.run.length > 0 ? 1 : availableParallelism();
+  const shares = Array.from({ length: sharers }, (_, i) =>
+    mode.run.length > 0 ? mode.run : ["share", `${i}`, `${sharers}`],
+  );
+  const counts = [0, 0, 0];
+  const statuses = await Promise.all(
+    shares.map(async (words) => {
+      const child = spawn(program, words, { stdio: ["ignore", "pipe", "inherit"] });
+      // A test's line comes behind what explains it: both together, whatever the others print.
+      let block = [];
+      for await (const line of createInterface({ input: child.stdout })) {
+        const counted = /^(\d+) passed, (\d+) failed, (\d+) skipped$/.exec(line);
+        if (counted !== null) counts.forEach((count, i) => (counts[i] = count + Number(counted[i + 1])));
+        else block.push(line);
+        if (!/^(ok|FAIL|skip) /.test(line)) continue;
+        console.log(block.join("\n"));
+        block = [];
+      }
+      if (block.length > 0) console.log(block.join("\n"));
+      if (child.exitCode === null && child.signalCode === null) await once(child, "close");
+      if (child.signalCode !== null) console.error(`${program} was ended by ${child.signalCode}`);
+      return child.exitCode ?? 1;
+    }),
+  );
+  console.log(`${counts[0]} passed, ${counts[1]} failed, ${counts[2]} skipped`);
+  return counts[0] === 0 ? 1 : Math.max(...statuses);
 }
 
 /** Compiles what has changed; returns every object's path. */

@@ -4,6 +4,7 @@
 //     kernel-tests            everything
 //     kernel-tests avx512 7   one instruction set, every 7th shape of the long lists (for emulators)
 //     kernel-tests threads    the thread pool and programs only (for ThreadSanitizer)
+//     kernel-tests share 0 2  the first of two processes that share everything
 //
 // Closes with `N passed, N failed, N skipped`; a skipped instruction set is named. Exit code 1 if anything failed.
 #include <cstdio>
@@ -14,8 +15,8 @@
 
 namespace {
 
-// Sets compiled in that this processor cannot run are skipped.
-std::vector<const riffle::KernelTable*> Tables() {
+// Sets compiled in that this processor cannot run are skipped, which the first process says.
+std::vector<const riffle::KernelTable*> Tables(bool says) {
   std::vector<const riffle::KernelTable*> tables = riffle::AvailableKernels();
 #ifdef RIFFLE_HAVE_WIDE
   // 16 lanes made of narrower operations: needs AVX2, which is the second table.
@@ -24,13 +25,13 @@ std::vector<const riffle::KernelTable*> Tables() {
 #ifdef RIFFLE_HAVE_AVX512
   bool found = false;
   for (const riffle::KernelTable* table : tables) found = found || std::strcmp(table->name, "avx512") == 0;
-  if (!found) {
+  if (!found && says) {
     ++riffle::test::Test::skipped;
     std::printf("skip avx512: this processor has none\n");
   }
 #endif
 #if defined(RIFFLE_HAVE_AVX512DOT) || defined(RIFFLE_HAVE_NEONDOT)
-  if (!riffle::WithDot(*riffle::AvailableKernels().back())) {
+  if (says && !riffle::WithDot(*riffle::AvailableKernels().back())) {
     ++riffle::test::Test::skipped;
     std::printf("skip bf16 products by dot: this processor has none\n");
   }
@@ -42,16 +43,23 @@ std::vector<const riffle::KernelTable*> Tables() {
 
 int main(int argc, char** argv) {
   using namespace riffle::test;
-  const std::string only = argc > 1 ? argv[1] : "";
-  if (argc > 2) Test::every = std::max(1, std::atoi(argv[2]));
-  TestThreadPool();
-  TestThreadPoolErrors();
-  if (only == "") {
+  const std::string first = argc > 1 ? argv[1] : "";
+  const bool shares = first == "share" && argc > 3;
+  const int share = shares ? std::atoi(argv[2]) : 0, sharers = shares ? std::atoi(argv[3]) : 1;
+  const std::string only = shares ? "" : first;
+  if (!shares && argc > 2) Test::every = std::max(1, std::atoi(argv[2]));
+  if (share == 0) {
+    TestThreadPool();
+    TestThreadPoolErrors();
+  }
+  if (only == "" && share == sharers - 1) {
     TestDecode();
     TestProgram();
   }
-  for (const riffle::KernelTable* table : Tables()) {
+  int turn = 0;
+  for (const riffle::KernelTable* table : Tables(share == 0)) {
     if (only != "" && only != "threads" && only != table->name) continue;
+    if (turn++ % sharers != share) continue;
     if (only != "threads") {
       TestPointwise(*table);
       TestBf16Products(*table);
@@ -65,5 +73,6 @@ int main(int argc, char** argv) {
     TestGradientSink(*table);
   }
   std::printf("%d passed, %d failed, %d skipped\n", Test::passed, Test::failed, Test::skipped);
-  return Test::failed > 0 || Test::passed == 0 ? 1 : 0;
+  // A process of many may find nothing left to do.
+  return Test::failed > 0 || (Test::passed == 0 && !shares) ? 1 : 0;
 }
