@@ -24,7 +24,7 @@
 #include "../decode/read_record.h"
 #include "../decode/resize.h"
 #include "../decode/turned.h"
-#include "../runtime/profile.h"
+#include "../runtime/picture_jobs.h"
 #include "addon.h"
 #include "door.h"
 

@@ -1,4 +1,4 @@
-// Runs: programs loaded, trained, used for inference; and what the machine can do. src/backends/native/engine.ts has the
+// Runs: programs loaded, trained, used for inference; and what the machine can do. src/backends/engine/engine.ts has the
 // other side.
 #include <chrono>
 #include <cstring>
@@ -8,6 +8,7 @@
 
 #include "../runtime/isa.h"
 #include "../runtime/peak.h"
+#include "../runtime/picture_jobs.h"
 #include "addon.h"
 #include "loss_scale_numbers.h"
 #include "ranks.h"

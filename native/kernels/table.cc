@@ -52,7 +52,11 @@ const KernelTable* RIFFLE_TABLE() {
       .stem_statistics = StemStatisticsTask,
       .stem_scratch = StemScratch,
       .f32 = KernelsOf<Floats>(),
+#if defined(RIFFLE_F32_ONLY)
+      .bf16 = {},
+#else
       .bf16 = KernelsOf<Unpacked>(),
+#endif
       .matrix_product_transposed = MatrixProductTransposedRows,
       .matrix_product = MatrixProductTiles,
       .update = UpdateRange,

@@ -1,16 +1,20 @@
 #include "arena.h"
 
+// WebAssembly's is in native/wasm/memory.cc.
+#if !defined(__wasm__)
+
 #include <sys/mman.h>
 
 #include <algorithm>
-#include <new>
 #include <utility>
+
+#include "fail.h"
 
 namespace riffle {
 
 Arena::Arena(size_t floats) : bytes_((std::max<size_t>(1, floats) * sizeof(float) + 4095) / 4096 * 4096) {
   void* p = mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (p == MAP_FAILED) throw std::bad_alloc();
+  if (p == MAP_FAILED) FailForMemory();
 #ifdef MADV_HUGEPAGE
   constexpr size_t kLargePage = 2 << 20;
   if (bytes_ >= kLargePage) madvise(p, bytes_, MADV_HUGEPAGE);
@@ -32,3 +36,5 @@ Arena& Arena::operator=(Arena&& other) noexcept {
 }
 
 }  // namespace riffle
+
+#endif

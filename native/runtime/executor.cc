@@ -2,18 +2,19 @@
 
 #include <algorithm>
 #include <bit>
-#include <chrono>
-#include <stdexcept>
 #include <utility>
+
+#include "clock.h"
+#include "fail.h"
 
 namespace riffle {
 namespace {
 
 template <class Body>
 double Seconds(const Body& body) {
-  const auto start = std::chrono::steady_clock::now();
+  const int64_t start = SteadyNow();
   body();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return SecondsSince(start);
 }
 
 // Pixels, and what features are multiplied by, are the caller's for the length of a call only.
@@ -142,7 +143,7 @@ StepResult Executor::RunTime(int time, const uint8_t* images, const Targets& tar
 }
 
 void Executor::RunStep(int index, bool backward, const uint8_t* images) {
-  if (program().steps[index].kind == StepKind::kStem && !images) throw std::invalid_argument("the stem wants images");
+  if (program().steps[index].kind == StepKind::kStem && !images) Refuse("the stem wants images");
   const Lent lent(ws_, images, nullptr);
   layers_[index]->Pack(weights_.parameters, backward);
   if (backward) {

@@ -13,7 +13,7 @@
 
 namespace riffle {
 
-// In the order of `views` (src/backends/native/engine.ts).
+// In the order of `views` (src/backends/engine/engine.ts).
 enum class MapView { kNormalised, kValue, kGradient };
 
 class Executor {

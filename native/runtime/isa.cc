@@ -1,8 +1,9 @@
 #include "isa.h"
 
 #include <algorithm>
-#include <chrono>
-#include <stdexcept>
+
+#include "clock.h"
+#include "fail.h"
 
 #if defined(RIFFLE_HAVE_NEONDOT) && defined(__linux__)
 #include <sys/auxv.h>
@@ -42,7 +43,7 @@ const KernelTable& TableOf(const std::string& name) {
   // Not in the list: 16 lanes on narrower hardware, for testing the AVX-512 shapes where there is no AVX-512.
   if (name == KernelsWide()->name) return *KernelsWide();
 #endif
-  throw std::invalid_argument("no instruction set " + name + " here; there are " + names);
+  Refuse("no instruction set " + name + " here; there are " + names);
 }
 
 // GFLOP/s, the best of a few bursts of a fifth of a millisecond.
@@ -50,9 +51,9 @@ double Rate(double (*burst)(long, float*)) {
   double best = 0;
   for (int i = 0; i < 5; ++i) {
     float sink = 0;
-    const auto start = std::chrono::steady_clock::now();
+    const int64_t start = SteadyNow();
     const double work = burst(20'000, &sink);
-    best = std::max(best, work / std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    best = std::max(best, work / SecondsSince(start));
   }
   return best;
 }
@@ -98,7 +99,7 @@ const KernelTable* WithDot([[maybe_unused]] const KernelTable& table) {
 const KernelTable& ChooseKernels(const std::string& name, const std::string& products) {
   const KernelTable& table = TableOf(name);
   const KernelTable* dot = products == "unpack" ? nullptr : WithDot(table);
-  if (products == "dot" && !dot) throw std::invalid_argument("no dot products of bf16 on " + std::string(table.name));
+  if (products == "dot" && !dot) Refuse("no dot products of bf16 on " + std::string(table.name));
   if (!dot || products == "dot") return dot ? *dot : table;
   // An instruction for two products may take longer than two for one (a server core of 2024: twice as long).
   static const bool faster = Rate(dot->bf16.product_burst) > Rate(table.bf16.product_burst);

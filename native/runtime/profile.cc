@@ -1,20 +1,12 @@
 #include "profile.h"
 
-#include <atomic>
-#include <mutex>
 #include <numeric>
-#include <utility>
 
 namespace riffle {
 namespace {
 
 // Shorter waits stay in the span that they interrupt: a span of its own would cost as much.
 constexpr int64_t kShortestWait = 1000;
-
-std::atomic<bool> recording{false};
-std::atomic<int> job_threads{0};
-std::mutex jobs_mutex;
-std::vector<PictureJob> jobs;
 
 }  // namespace
 
@@ -67,30 +59,6 @@ TimeSpan* Profile::Join(int thread) {
 
 long Profile::lost() const {
   return std::accumulate(threads_.begin(), threads_.end(), 0L, [](long sum, const Buffer& b) { return sum + b.lost; });
-}
-
-void StartPictureJobs(size_t room) {
-  const std::lock_guard lock(jobs_mutex);
-  jobs.clear();
-  jobs.reserve(room);
-  recording = true;
-}
-
-std::vector<PictureJob> TakePictureJobs() {
-  const std::lock_guard lock(jobs_mutex);
-  recording = false;
-  return std::exchange(jobs, {});
-}
-
-PictureJobSpan::PictureJobSpan(bool decodes) : decodes_(decodes), begin_(recording.load(std::memory_order_relaxed) ? SteadyNow() : 0) {}
-
-// A lock for each job of a few pictures, which take a millisecond or more.
-PictureJobSpan::~PictureJobSpan() {
-  if (begin_ == 0) return;
-  thread_local const int thread = job_threads++;
-  const int64_t end = SteadyNow();
-  const std::lock_guard lock(jobs_mutex);
-  if (recording && jobs.size() < jobs.capacity()) jobs.push_back({begin_, end, thread, decodes_});
 }
 
 }  // namespace riffle

@@ -6,14 +6,15 @@
 // first step, and each thread writes its own. Times are nanoseconds of the steady clock.
 #pragma once
 
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
 
+#include "clock.h"
+
 namespace riffle {
 
-// In the order of `doings` (src/backends/native/engine.ts).
+// In the order of `doings` (src/backends/engine/engine.ts).
 enum class Doing : int32_t { kForward, kBackward, kPacking, kLoss, kSumming, kExchanging, kChecking, kUpdating };
 
 struct TimeSpan {
@@ -22,10 +23,6 @@ struct TimeSpan {
   Doing doing = Doing::kForward;
   bool waits = false;  // for the other threads' part in it
 };
-
-inline int64_t SteadyNow() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 class Profile {
  public:
@@ -56,30 +53,6 @@ class Profile {
   std::vector<Buffer> threads_;
   TimeSpan* current_ = nullptr;  // of the caller's thread
   TimeSpan place_;               // what the job at hand is of
-};
-
-// Reading or decoding of some pictures, on a thread of libuv's pool; numbers of threads are given as they come.
-struct PictureJob {
-  int64_t begin, end;
-  int thread;
-  bool decodes;
-};
-
-// One record of the process: from StartPictureJobs on, until TakePictureJobs hands it over. `room` as above.
-void StartPictureJobs(size_t room);
-std::vector<PictureJob> TakePictureJobs();
-
-// Its life is a job, where they are recorded.
-class PictureJobSpan {
- public:
-  explicit PictureJobSpan(bool decodes);
-  ~PictureJobSpan();
-  PictureJobSpan(const PictureJobSpan&) = delete;
-  PictureJobSpan& operator=(const PictureJobSpan&) = delete;
-
- private:
-  const bool decodes_;
-  const int64_t begin_;  // 0 where nothing is recorded
 };
 
 }  // namespace riffle

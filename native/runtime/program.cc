@@ -1,7 +1,9 @@
 #include "program.h"
 
-#include <stdexcept>
+#include <algorithm>
+#include <limits>
 
+#include "fail.h"
 #include "layers/layer.h"
 #include "words.h"
 
@@ -9,7 +11,9 @@ namespace riffle {
 namespace {
 
 constexpr double kFormat = 7;
-constexpr long kManyElements = 1L << 40, kManyBytes = 1L << 46;
+// What can be counted here: a long, and bytes of memory.
+constexpr int64_t kManyElements = std::min<int64_t>(int64_t{1} << 40, std::numeric_limits<long>::max());
+constexpr int64_t kManyBytes = std::min<uint64_t>(uint64_t{1} << 46, std::numeric_limits<size_t>::max());
 constexpr long kLine = 64;
 
 Cut ReadCut(Words& words, const ProgramInfo& p, const StepInfo& s) {
@@ -48,8 +52,8 @@ StepInfo ReadStep(Words& words, const ProgramInfo& p) {
 
 }  // namespace
 
-long PlaneBytes(const PlaneInfo& plane, int batch, Storage storage) {
-  const long bytes = batch * plane.height * plane.width * (storage == Storage::kBf16 ? 2L : 4L);
+int64_t PlaneBytes(const PlaneInfo& plane, int batch, Storage storage) {
+  const int64_t bytes = int64_t{batch} * plane.height * plane.width * (storage == Storage::kBf16 ? 2 : 4);
   return (bytes + 2 * kLine - 1) / (2 * kLine) * (2 * kLine) + kLine;
 }
 
@@ -70,7 +74,7 @@ void ExpectWeights(const ProgramInfo& p, const StepInfo& s, long count) {
 ProgramInfo DecodeProgram(const double* numbers, size_t count) {
   Words words(numbers, count);
   ProgramInfo p;
-  if (words.Number("format") != kFormat) throw std::invalid_argument("program: format is not 7; rebuild the addon");
+  if (words.Number("format") != kFormat) Refuse("program: format is not 7; rebuild the engine");
   p.training = words.Flag("training");
   p.batch = static_cast<int>(words.Whole("batch", 1, 1 << 20));
   p.image_size = static_cast<int>(words.Whole("image size", 1, kLongestSide));
@@ -89,8 +93,11 @@ ProgramInfo DecodeProgram(const double* numbers, size_t count) {
     const auto storage = static_cast<Storage>(words.Whole("plane storage", 0, 1));
     Expect(i == 0 || storage == p.storage, "planes are stored alike");
     p.storage = storage;
+#if defined(RIFFLE_F32_ONLY)
+    Expect(storage == Storage::kF32, "this engine computes in f32");
+#endif
     plane.relu = words.Flag("plane relu");
-    const long last = p.arena - PlaneBytes(plane, p.batch, p.storage);
+    const int64_t last = p.arena - PlaneBytes(plane, p.batch, p.storage);
     plane.value = words.Whole("plane value", 0, last);
     plane.gradient = words.Whole("plane gradient", -1, last);
     Expect(plane.value % kLine == 0 && (plane.gradient < 0 || plane.gradient % kLine == 0), "planes start on lines");

@@ -1,9 +1,10 @@
 // A program as the TypeScript compiler hands it over (src/program/program.ts says what the fields mean), read from
-// one flat array of numbers (src/backends/native/encode.ts writes it) and checked: every plane, offset and size
+// one flat array of numbers (src/backends/engine/encode.ts writes it) and checked: every plane, offset and size
 // lies inside what was announced, so kernels need no checks of their own.
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <vector>
 
 #include "../kernels/kernels.h"
@@ -16,7 +17,7 @@ enum class Storage { kF32 = 0, kBf16 = 1 };
 struct PlaneInfo {
   long height, width;
   bool relu;
-  long value, gradient;  // bytes from the arena's beginning, -1 for none
+  int64_t value, gradient;  // bytes from the arena's beginning, -1 for none
   long gamma, beta;      // offsets into the parameters
 };
 
@@ -66,7 +67,7 @@ struct ProgramInfo {
   long trained_count;  // of their beginning; what is frozen lies behind
   double epsilon, momentum;
   bool keeps_statistics;  // what trains is normalised by the moving statistics too, and these stay
-  long arena;  // bytes
+  int64_t arena;  // bytes
   Storage storage = Storage::kF32;
   std::vector<PlaneInfo> planes;
   std::vector<Segment> segments;
@@ -80,12 +81,12 @@ struct ProgramInfo {
 ProgramInfo DecodeProgram(const double* words, size_t count);
 
 // Bytes that a plane owns from its place on: values and what kernels may touch behind them. program.ts has the same.
-long PlaneBytes(const PlaneInfo& plane, int batch, Storage storage);
+int64_t PlaneBytes(const PlaneInfo& plane, int batch, Storage storage);
 
 // What lies so many bytes into the arena.
 template <class T>
-T* AtByte(float* arena, long bytes) {
-  return reinterpret_cast<T*>(arena + bytes / static_cast<long>(sizeof(float)));
+T* AtByte(float* arena, int64_t bytes) {
+  return reinterpret_cast<T*>(reinterpret_cast<uintptr_t>(arena) + static_cast<uintptr_t>(bytes));
 }
 
 // What steps of several kinds are checked for.

@@ -10,7 +10,7 @@
 
 namespace riffle {
 
-// In the order of src/backends/native/engine.ts.
+// In the order of src/backends/engine/engine.ts.
 enum class StateArray { kParameters, kStatistics, kMomentum, kAverages, kGradients };
 constexpr int kStateArrays = 5;
 

@@ -23,6 +23,8 @@ class Team {
   // Logits [count, classes]; `images` holds whole portions: count rounded up to the program's batch.
   void Infer(const uint8_t* images, long count, float* logits);
 
+  ThreadPool& pool() { return pool_; }
+
   // Seconds of each step in the last Infer, over all portions, divided among the threads.
   const std::vector<double>& seconds() const { return seconds_; }
 

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <string>
 #include <system_error>
-#include <utility>
 
 namespace riffle {
 namespace {
@@ -14,26 +13,19 @@ constexpr uint64_t kTaskMask = (uint64_t{1} << kTaskBits) - 1;
 // Steps follow each other within microseconds, a wake-up costs more: look about this often before sleeping.
 constexpr int kSpins = 4000;
 
-void Pause() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  asm volatile("yield");
-#endif
-}
-
 }  // namespace
 
 ThreadStartError::ThreadStartError(int started, int wanted)
     : std::runtime_error("only " + std::to_string(started) + " of " + std::to_string(wanted) + " threads could be started") {}
 
 ThreadPool::ThreadPool(int threads, int refused) {
+  const auto work = [](void* pool, int thread) { static_cast<ThreadPool*>(pool)->Work(thread); };
+#if defined(__wasm__)
+  static_cast<void>(refused);
+  crew_.Start(threads, work, [](void* pool) { static_cast<ThreadPool*>(pool)->Fail(); }, this);
+#else
   try {
-    workers_.reserve(std::max(threads - 1, 0));
-    for (int t = 1; t < threads; ++t) {
-      if (t == refused) throw std::system_error(std::make_error_code(std::errc::resource_unavailable_try_again));
-      workers_.emplace_back([this, t] { Work(t); });
-    }
+    crew_.Start(threads, refused, work, this);
   } catch (const std::system_error&) {
     const int started = this->threads();
     End();
@@ -42,18 +34,24 @@ ThreadPool::ThreadPool(int threads, int refused) {
     End();
     throw;
   }
+#endif
 }
 
 ThreadPool::~ThreadPool() { End(); }
 
 void ThreadPool::End() {
-  {
-    std::lock_guard lock(mutex_);
-    stop_.store(true);
-  }
-  wake_.notify_all();
-  for (std::thread& w : workers_) w.join();
+  stop_.store(true);
+  sleepers_.Wake();
+  crew_.Join();
 }
+
+#if defined(__wasm__)
+void ThreadPool::Fail() {
+  error_.Set();
+  unfinished_.store(0);
+  NotifyOne(unfinished_);
+}
+#endif
 
 void ThreadPool::Start(long tasks, Call call, const void* body) {
   // More tasks than a ticket can count are run in several jobs.
@@ -72,17 +70,14 @@ void ThreadPool::Start(long tasks, Call call, const void* body) {
     unfinished_.store(count, std::memory_order_relaxed);
     const uint64_t generation = (ticket_.load(std::memory_order_relaxed) >> (2 * kTaskBits)) + 1;
     ticket_.store(generation << (2 * kTaskBits) | static_cast<uint64_t>(count) << kTaskBits);
-    if (sleepers_.load() > 0) {
-      { std::lock_guard lock(mutex_); }
-      wake_.notify_all();
-    }
+    sleepers_.Wake();
     TakeTasks(0);
     const int64_t idle = profile_ ? SteadyNow() : 0;
     for (int spins = 0; spins < kSpins && unfinished_.load(std::memory_order_acquire) != 0; ++spins) Pause();
     // Somebody else has the other cores: sleep rather than burn this one.
-    for (long left; (left = unfinished_.load(std::memory_order_acquire)) != 0;) unfinished_.wait(left);
+    for (long left; (left = unfinished_.load(std::memory_order_acquire)) != 0;) AwaitChange(unfinished_, left);
     if (profile_) profile_->Waited(idle);
-    if (thrown_) std::rethrow_exception(std::exchange(thrown_, nullptr));
+    error_.Rethrow();
   }
 }
 
@@ -103,15 +98,12 @@ bool ThreadPool::TakeTasks(int thread) {
       part = profile_->Join(thread);
       job = ticket >> (2 * kTaskBits);
     }
-    try {
+    error_.Catch([&] {
       call_(body_, static_cast<long>(task), thread);
       if (thread == 0 && between_) between_(between_data_);
-    } catch (...) {
-      std::lock_guard lock(thrown_mutex_);
-      if (!thrown_) thrown_ = std::current_exception();
-    }
+    });
     if (is_profiled) part->end = SteadyNow();  // now, for once the job has ended it may be read
-    if (unfinished_.fetch_sub(1, std::memory_order_acq_rel) == 1 && thread != 0) unfinished_.notify_one();
+    if (unfinished_.fetch_sub(1, std::memory_order_acq_rel) == 1 && thread != 0) NotifyOne(unfinished_);
     any = true;
   }
 }
@@ -128,10 +120,7 @@ void ThreadPool::Work(int thread) {
     } else if (++spins < kSpins) {
       Pause();
     } else {
-      std::unique_lock lock(mutex_);
-      sleepers_.fetch_add(1);
-      wake_.wait(lock, [&] { return stop_.load() || waiting(); });
-      sleepers_.fetch_sub(1);
+      sleepers_.SleepUntil([&] { return stop_.load() || waiting(); });
       spins = 0;
     }
   }

@@ -3,15 +3,11 @@
 #pragma once
 
 #include <atomic>
-#include <condition_variable>
 #include <cstdint>
-#include <exception>
-#include <mutex>
 #include <stdexcept>
-#include <thread>
-#include <vector>
 
 #include "profile.h"
+#include "threads.h"
 
 namespace riffle {
 
@@ -46,14 +42,14 @@ class ThreadPool {
     if (profile_) profile_->Leave();
   }
 
-  int threads() const { return static_cast<int>(workers_.size()) + 1; }
+  int threads() const { return crew_.size() + 1; }
 
   // Calls body(task, thread) for every task in [0, tasks), thread in [0, threads()); returns when all are done. What a
   // task throws is thrown here, one of them if several do; other tasks may or may not have run then. One call at a time.
   template <class Body>
   void Run(long tasks, const Body& body) {
     if (tasks <= 0) return;
-    if (tasks == 1 || workers_.empty()) {
+    if (tasks == 1 || crew_.size() == 0) {
       for (long t = 0; t < tasks; ++t) {
         body(t, 0);
         if (between_) between_(between_data_);
@@ -71,6 +67,10 @@ class ThreadPool {
   void Work(int thread);
   bool TakeTasks(int thread);
   void End();
+#if defined(__wasm__)
+  // By a thread whose task ended it: the job is given up.
+  void Fail();
+#endif
 
   // generation (24 bits) | number of tasks (20) | next task (20): one fetch_add hands out a task together with
   // the job it belongs to, so a late thread never mistakes one job for the next.
@@ -81,14 +81,11 @@ class ThreadPool {
   void (*between_)(void* data) = nullptr;
   void* between_data_ = nullptr;
   Profile* profile_ = nullptr;
-  std::exception_ptr thrown_;  // by a task of the job at hand
-  std::mutex thrown_mutex_;
+  FirstError error_;  // of the job at hand
 
   std::atomic<bool> stop_{false};
-  std::atomic<int> sleepers_{0};
-  std::mutex mutex_;
-  std::condition_variable wake_;
-  std::vector<std::thread> workers_;
+  Sleepers sleepers_;
+  Crew crew_;
 };
 
 }  // namespace riffle

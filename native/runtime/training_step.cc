@@ -1,9 +1,10 @@
 #include "training_step.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
-#include <stdexcept>
+
+#include "clock.h"
+#include "fail.h"
 
 namespace riffle {
 namespace {
@@ -56,7 +57,7 @@ bool TrainingStep::Ends(const StepResult& result) const {
 }
 
 StepResult TrainingStep::Compute(const ShardBatch& batch, const LossSettings& loss, int index, int count) {
-  if (index != 0 && (index != next_ || count != count_)) throw std::invalid_argument("shards of a step come in their order");
+  if (index != 0 && (index != next_ || count != count_)) Refuse("shards of a step come in their order");
   const Leaving leaving(executor_.pool());
   const bool last = index + 1 == count;
   next_ = last ? 0 : index + 1;
@@ -123,9 +124,9 @@ void TrainingStep::Abandon() {
 // Returns the seconds that it took.
 double TrainingStep::Finish() {
   executor_.pool().Enter(Doing::kExchanging);
-  const auto start = std::chrono::steady_clock::now();
+  const int64_t start = SteadyNow();
   exchange_->Finish(tail_.data(), static_cast<long>(tail_.size()));
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return SecondsSince(start);
 }
 
 void TrainingStep::Update(const UpdateSettings& update) {

@@ -49,6 +49,9 @@ class TrainingStep : private GradientSink {
   // Asks all processes to stop after the step in progress.
   void RequestStop() { stop_requested_ = true; }
 
+  // Whether a loop of steps ends with one that gave this result.
+  bool Ends(const StepResult& result) const;
+
   void set_loss_scale(const LossScale& scale) { loss_scale_ = scale; }
 
  private:
@@ -63,7 +66,6 @@ class TrainingStep : private GradientSink {
   void FillTail(const StepResult& result);
   double Finish();
   bool IsFinite(const StepResult& result);
-  bool Ends(const StepResult& result) const;
 
   Executor& executor_;
   Exchange* const exchange_;

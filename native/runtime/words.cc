@@ -1,23 +1,24 @@
 #include "words.h"
 
 #include <cmath>
-#include <stdexcept>
 #include <string>
+
+#include "fail.h"
 
 namespace riffle {
 
 double Words::Number(const char* field) {
-  if (at_ >= count_) throw std::invalid_argument(std::string("program ends before ") + field);
+  if (at_ >= count_) Refuse(std::string("program ends before ") + field);
   return words_[at_++];
 }
 
-long Words::Whole(const char* field, long low, long high) {
+int64_t Words::Whole(const char* field, int64_t low, int64_t high) {
   const double v = Number(field);
   if (!(v >= static_cast<double>(low) && v <= static_cast<double>(high)) || v != std::floor(v))
-    throw std::invalid_argument(std::string("program: ") + field + " is " + std::to_string(v) +
-                                ", expected a whole number from " + std::to_string(low) + " to " +
+    Refuse(std::string("program: ") + field + " is " +
+           (v == std::floor(v) && std::abs(v) < 1e15 ? std::to_string(static_cast<int64_t>(v)) : "none") + ", expected a whole number from " + std::to_string(low) + " to " +
                                 std::to_string(high));
-  return static_cast<long>(v);
+  return static_cast<int64_t>(v);
 }
 
 Window Words::Window() {
@@ -35,14 +36,14 @@ Window Words::Window() {
     return 2 * (out - 1) - pad < in && 2 * (out - 1) + 2 - pad <= in && in <= 2 * out + 1 - pad;
   };
   if (!fits(w.in_h, w.out_h, w.pad_top) || !fits(w.in_w, w.out_w, w.pad_left))
-    throw std::invalid_argument("program: a window of stride " + std::to_string(w.stride) + " over " +
+    Refuse("program: a window of stride " + std::to_string(w.stride) + " over " +
                                 std::to_string(w.in_h) + "x" + std::to_string(w.in_w) + " cannot give " +
                                 std::to_string(w.out_h) + "x" + std::to_string(w.out_w));
   return w;
 }
 
 void Expect(bool holds, const char* what) {
-  if (!holds) throw std::invalid_argument(std::string("program: ") + what);
+  if (!holds) Refuse(std::string("program: ") + what);
 }
 
 }  // namespace riffle

@@ -1,8 +1,9 @@
-// The numbers that a program comes in (src/backends/native/encode.ts writes them), read one after the other, each
-// with the range it must lie in. All throws std::invalid_argument naming the field.
+// The numbers that a program comes in (src/backends/engine/encode.ts writes them), read one after the other, each
+// with the range it must lie in. All of it refuses (fail.h) naming the field.
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 #include "../kernels/kernels.h"
 
@@ -15,7 +16,7 @@ class Words {
   Words(const double* words, size_t count) : words_(words), count_(count) {}
 
   double Number(const char* field);
-  long Whole(const char* field, long low, long high);
+  int64_t Whole(const char* field, int64_t low, int64_t high);
   bool Flag(const char* field) { return Whole(field, 0, 1) != 0; }
   riffle::Window Window();
   bool AtEnd() const { return at_ == count_; }

@@ -74,7 +74,7 @@ class Workspace {
   // Null where the plane has none.
   template <class T>
   T* plane(int id, bool gradient) const {
-    const long offset = gradient ? program.planes[id].gradient : program.planes[id].value;
+    const int64_t offset = gradient ? program.planes[id].gradient : program.planes[id].value;
     return offset < 0 ? nullptr : AtByte<T>(arena(), offset);
   }
   bool HasGradient(int plane) const { return program.planes[plane].gradient >= 0; }

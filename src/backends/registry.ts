@@ -1,26 +1,35 @@
 /**
- * Which engine runs: the native one, unless RIFFLE_BACKEND=reference asks for the plain TypeScript one
- * (hundreds of times slower; for tests, and to tell a wrong result of the one from a wrong model).
+ * Which engine runs: the one that is asked for, else the one that RIFFLE_BACKEND names, else the native one where it is built
+ * and WebAssembly where it is not.
+ *
+ * "reference" is the plain one in TypeScript, hundreds of times slower: for tests, and to tell a wrong result of an engine from a
+ * wrong model.
  */
 
 import type { Backend } from "./backend.js";
+import { isBuilt } from "../core/addon.js";
 import { environment } from "../core/environment.js";
 import { UsageError } from "../core/error.js";
 
-/** By name; only the one that runs is loaded. */
-const backends = {
-  native: async () => (await import("./native/index.js")).nativeBackend,
-  reference: async () => (await import("./reference/reference.js")).referenceBackend,
-} satisfies Record<string, () => Promise<Backend>>;
+export const backendNames = ["native", "wasm", "reference"] as const;
+export type BackendName = (typeof backendNames)[number];
 
-export async function chooseBackend(): Promise<Backend> {
-  const wanted = environment("RIFFLE_BACKEND") ?? "native";
-  const load = new Map(Object.entries(backends)).get(wanted);
-  if (load !== undefined) return load();
+/** By name; only the one that runs is loaded. */
+const backends: Readonly<Record<BackendName, () => Promise<Backend>>> = {
+  native: async () => (await import("./native/index.js")).nativeBackend,
+  wasm: async () => (await import("./wasm/node.js")).nodeWasmBackend(),
+  reference: async () => (await import("./reference/reference.js")).referenceBackend,
+};
+
+/** @throws UsageError for a name in RIFFLE_BACKEND that there is not; ResourceError for an engine that does not load. */
+export async function chooseBackend(asked?: BackendName): Promise<Backend> {
+  const wanted = asked ?? environment("RIFFLE_BACKEND") ?? (isBuilt() ? "native" : "wasm");
+  const name = backendNames.find((each) => each === wanted);
+  if (name !== undefined) return backends[name]();
   throw new UsageError({
     what: "there is no such engine",
     where: "environment variable RIFFLE_BACKEND",
-    expected: Object.keys(backends).join(" or "),
+    expected: backendNames.join(", "),
     found: wanted,
   });
 }

@@ -28,7 +28,9 @@ export const benchCommand: CliCommand = {
     "npx riffle-vision bench infer --width 0.5 --batch_size 1 --json",
     "npx riffle-vision bench data --data_dir photos --augment tensorflow --images 4000",
   ],
-  settings: [...new Set([...programSettings, "threads", "autotune", ...dataBenchSettings] as const)],
+  settings: [
+    ...new Set([...programSettings, "backend", "threads", "autotune", ...dataBenchSettings] as const),
+  ],
   defaults: { ...programDefaults, augment: "tensorflow", seed: 0 },
   options: {
     Measuring: {
@@ -54,7 +56,14 @@ export const benchCommand: CliCommand = {
 };
 
 /** What each mode takes; anything else is refused rather than ignored. */
-const networkOptions: readonly string[] = [...programSettings, "threads", "autotune", "steps", "isa"];
+const networkOptions: readonly string[] = [
+  ...programSettings,
+  "backend",
+  "threads",
+  "autotune",
+  "steps",
+  "isa",
+];
 const dataOptions: readonly string[] = [...dataBenchSettings, "images", "decoder"];
 
 async function runBench(invocation: Invocation, terminal: Terminal): Promise<number> {

@@ -69,7 +69,7 @@ async function demo({ settings }: Invocation, terminal: Terminal): Promise<numbe
   const stop = listenForStop(terminal, () => (training ? run.stopping : "Stopping."), run);
   try {
     // Without an engine nothing is drawn either.
-    (await chooseBackend()).machine();
+    (await chooseBackend(settings.backend)).machine();
     const dataDir = settings.data_dir ?? (await drawPictures(terminal, stop.signal));
     const given = {
       ...DEFAULTS,

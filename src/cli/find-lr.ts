@@ -27,7 +27,15 @@ const NOT_TAKEN: ReadonlySet<SettingName> = new Set<SettingName>([
 
 /** Of a run's own settings those that decide its numbers, or how fast they come. */
 const OF_RUN: ReadonlySet<SettingName> = new Set<SettingName>([
-  ...(["precision_mode", "loss_scale", "loss_scale_value", "threads", "autotune", "shards"] as const),
+  ...([
+    "precision_mode",
+    "loss_scale",
+    "loss_scale_value",
+    "backend",
+    "threads",
+    "autotune",
+    "shards",
+  ] as const),
 ]);
 
 const USUAL = { from: "0.00001", to: "10", steps: 100, output: "learning-rates.html" } as const;

@@ -58,7 +58,7 @@ export class Heatmaps {
   ): Promise<Heatmaps> {
     const { weights } = await findNetwork(run, { variant: settings.variant });
     await makeFolder(folder);
-    return new Heatmaps(folder, await Explainer.open(model, weights, { threads: settings.threads }), model);
+    return new Heatmaps(folder, await Explainer.open(model, weights, settings), model);
   }
 
   get count(): number {

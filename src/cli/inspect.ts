@@ -22,7 +22,7 @@ export const inspectCommand: CliCommand = {
     "npx riffle-vision inspect --width 0.5 --image_size 96 --num_classes 10 --time",
     "npx riffle-vision inspect imagenet --json",
   ],
-  settings: [...programSettings, "threads", "offline"],
+  settings: [...programSettings, "backend", "threads", "offline"],
   defaults: programDefaults,
   aliases: { classes: "num_classes" },
   options: {

@@ -9,8 +9,7 @@ import { join } from "node:path";
 
 import type { OrientationRule } from "../data/pictures/orientation.js";
 import { tuningText } from "../backends/autotune.js";
-import { nativeBackend } from "../backends/native/index.js";
-import { RiffleError } from "../core/error.js";
+import { rebuild } from "../core/addon.js";
 import { shortPath } from "../core/printable.js";
 import { evaluationSide } from "../data/pictures/augment.js";
 import { jpegDecoder } from "../data/pictures/render.js";
@@ -321,10 +320,8 @@ function heading(event: StartEvent): string[] {
       : s.shards === 1
         ? []
         : [titled("Shards", shardWords(s))]),
-    titled(
-      "Machine",
-      `${machineLine(event.backend, event.ranks?.threads ?? s.threads)} · ${precisionWords(s.precision_mode)}${scaling(s)}`,
-    ),
+    titled("Machine", `${machineLine(event)} · ${precisionWords(s.precision_mode)}${scaling(s)}`),
+    ...engineLines(event.backend, s.backend),
     titled("Recipe", `${event.recipe}: ${(stepless ? ["the classifier alone"] : learning).join(", ")}`),
     ...(solved === null ? [] : solvedLines(solved, s)),
     ...event.notes.map((note, i) => titled(i === 0 ? "Note" : "", note)),
@@ -440,14 +437,18 @@ function scaling(settings: Settings): string {
   return kind === "none" ? "" : ` · loss scale ${kind === "fixed" ? "" : "dynamic from "}${value}`;
 }
 
-function machineLine(backend: string, threads: number | undefined): string {
-  if (backend !== "native") return `${backend} engine`;
-  try {
-    const found = nativeBackend.machine();
-    const used = threads ?? found.threads;
-    return `${used} thread${used === 1 ? "" : "s"} · ${found.isa} · decoder ${jpegDecoder()}`;
-  } catch (error) {
-    if (error instanceof RiffleError) return backend;
-    throw error;
-  }
+function machineLine({ backend, machine: { isa, threads } }: StartEvent): string {
+  if (backend === "reference") return "reference engine";
+  return `${threads} thread${threads === 1 ? "" : "s"} · ${isa} · decoder ${jpegDecoder()}`;
+}
+
+/** Whoever did not ask for the slow engine hears of the fast one. */
+function engineLines(backend: string, asked: string | undefined): string[] {
+  if (backend !== "wasm" || asked !== undefined) return [];
+  return [
+    titled(
+      "Engine",
+      `WebAssembly: the native one is not built, which is two to three times as fast: ${rebuild}`,
+    ),
+  ];
 }

@@ -28,6 +28,7 @@ export const reportCommand: CliCommand = {
     "skip_bad_records",
     "eval_batch_size",
     "precision_mode",
+    "backend",
     "threads",
   ],
   defaults: {

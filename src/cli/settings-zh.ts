@@ -181,6 +181,10 @@ export const chineseSettings: Readonly<Record<SettingName, ChineseSetting>> = {
     help: "fixed 保持的倍数，也是 dynamic 的初始倍数",
     unset: "2^32，与原系统一致",
   },
+  backend: {
+    help: "引擎：native 是为本机编译的引擎，wasm 是同一引擎的 WebAssembly 版本（无需编译器，但慢数倍），reference 是纯 TypeScript 引擎（慢数百倍）",
+    unset: "已编译则用 native，否则用 wasm",
+  },
   threads: { help: "引擎的线程数；不影响结果", unset: "每个可用核心一个线程" },
   autotune: {
     help: "针对本机和本网络测量引擎任务的划分方式，只需一次、约数秒，较快者保存在用户缓存目录；不影响结果",

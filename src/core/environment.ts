@@ -5,7 +5,7 @@
 
 /** Each with what it says. */
 export type EnvironmentVariable =
-  /** "reference" for the engine in plain TypeScript. */
+  /** The engine where no option says it: "native", "wasm" or "reference". */
   | "RIFFLE_BACKEND"
   /** The engine's instruction set. */
   | "RIFFLE_ISA"

@@ -210,13 +210,14 @@ export async function loadNetwork(
   {
     eval_batch_size: batch = table.eval_batch_size.default,
     threads = 0,
+    backend: name,
     precision_mode,
     autotune = false,
-  }: Pick<GivenSettings, "eval_batch_size" | "threads" | "precision_mode" | "autotune">,
+  }: Pick<GivenSettings, "eval_batch_size" | "threads" | "backend" | "precision_mode" | "autotune">,
   report: (event: TuningMessage) => void = () => undefined,
   more: Pick<BackendOptions, "few"> = {},
 ): Promise<LoadedNetwork> {
-  const backend = await chooseBackend();
+  const backend = await chooseBackend(name);
   const network = shuffleNetV2({ variant: model.variant, width: model.width, classes: model.classes });
   const storage = storageOf(precision_mode);
   const program = compile(network, { batch, imageSize: model.image_size, mode: "infer", storage });

@@ -6,7 +6,7 @@
  */
 
 import type { TuningReport } from "../backends/autotune.js";
-import { chooseBackend } from "../backends/registry.js";
+import { type BackendName, chooseBackend } from "../backends/registry.js";
 import { UsageError } from "../core/error.js";
 import { costsOf } from "../program/costs.js";
 import type { Program } from "../program/program.js";
@@ -29,6 +29,8 @@ export interface BenchOptions extends ProgramSettings {
   readonly steps?: number | undefined;
   /** Threads of the engine; one per available core when absent. */
   readonly threads?: number | undefined;
+  /** The native engine where it is built when absent, else WebAssembly. */
+  readonly backend?: BackendName | undefined;
   /** Instruction set, one that `doctor` lists; the widest when absent. */
   readonly isa?: string | undefined;
   /** Tune the engine first, or use the tuning that is kept. */
@@ -83,8 +85,8 @@ export async function bench(
     isa,
     autotune = false,
     ...given
-  } = readCall(options, "bench", [...programSettings, "threads", "autotune"], ["steps", "isa"]);
-  const { threads = 0, ...network } = given;
+  } = readCall(options, "bench", [...programSettings, "backend", "threads", "autotune"], ["steps", "isa"]);
+  const { threads = 0, backend: name, ...network } = given;
   if (!Number.isSafeInteger(steps) || steps < 1) {
     throw new UsageError({
       what: "there is nothing to measure",
@@ -93,15 +95,21 @@ export async function bench(
       found: `${steps}`,
     });
   }
+  const backend = await chooseBackend(name);
   const compiled = compileNetwork(network, mode);
   const { program } = compiled;
   const tuned = autotune
-    ? await tunedFor(await chooseBackend(), program, { threads, isa }, { report: tuningReport })
+    ? await tunedFor(backend, program, { threads, isa }, { report: tuningReport })
     : undefined;
-  const timings = await timeSteps(compiled, steps, { threads, isa, tuning: tuned?.tuning }, progress);
+  const timings = await timeSteps(
+    compiled,
+    steps,
+    { backend: name, threads, isa, tuning: tuned?.tuning },
+    progress,
+  );
   // Before the peak is measured: that takes memory of its own.
   const peakMemory = process.resourceUsage().maxRSS / 1024;
-  const peak = await (await chooseBackend()).peak({ threads, isa }, storageOf(network.precision_mode));
+  const peak = await backend.peak({ threads, isa }, storageOf(network.precision_mode));
 
   const rates = timings.stepSeconds.map((s) => program.batch / s).sort((a, b) => a - b);
   const median = medianOf(rates);

@@ -3,6 +3,7 @@
  * each step takes on this machine.
  */
 
+import type { BackendName } from "../backends/registry.js";
 import { describe, type StepRow, totals } from "../program/print.js";
 import { readCall } from "../settings/read-settings.js";
 import {
@@ -24,6 +25,8 @@ export interface InspectOptions extends ProgramSettings {
   readonly time?: boolean | undefined;
   /** Threads of the engine when timing; one per available core when absent. */
   readonly threads?: number | undefined;
+  /** The engine that is timed; the native one where it is built when absent, else WebAssembly. */
+  readonly backend?: BackendName | undefined;
 }
 
 /** The command's JSON. */
@@ -59,12 +62,13 @@ export async function inspect(options: InspectOptions = {}): Promise<NetworkRepo
     mode = "train",
     time = false,
     threads = 0,
+    backend,
     ...given
-  } = readCall(options, "inspect", [...programSettings, "threads"], ["mode", "time"]);
+  } = readCall(options, "inspect", [...programSettings, "backend", "threads"], ["mode", "time"]);
   const compiled = compileNetwork(given, mode);
   const { program } = compiled;
   const total = totals(program);
-  const seconds = time ? (await timeSteps(compiled, TIMED, { threads })).layerSeconds : undefined;
+  const seconds = time ? (await timeSteps(compiled, TIMED, { backend, threads })).layerSeconds : undefined;
   const all = seconds?.reduce((sum, s) => sum + s, 0);
   return {
     network: compiled.name,

@@ -4,7 +4,7 @@
  */
 
 import type { BackendOptions } from "../backends/backend.js";
-import { chooseBackend } from "../backends/registry.js";
+import { type BackendName, chooseBackend } from "../backends/registry.js";
 import { makeUp, openWorkload as openProgram, type Workload } from "../backends/workload.js";
 import { shuffleNetV2 } from "../models/shufflenet-v2.js";
 import { variants } from "../models/variants.js";
@@ -96,11 +96,16 @@ interface Timings {
   readonly backwardSeconds: readonly number[];
 }
 
+/** The engine and what it is told. */
+export interface EngineOptions extends BackendOptions {
+  readonly backend?: BackendName | undefined;
+}
+
 /** Runs the network `steps` times after the warm-up; `progress` hears of every step. */
 export async function timeSteps(
   network: CompiledNetwork,
   steps: number,
-  options: BackendOptions,
+  options: EngineOptions,
   progress?: (done: number, total: number) => void,
 ): Promise<Timings> {
   const workload = await openWorkload(network, options);
@@ -130,8 +135,8 @@ export async function timeSteps(
 
 export async function openWorkload(
   { program, variant }: CompiledNetwork,
-  options: BackendOptions,
+  { backend, ...options }: EngineOptions,
 ): Promise<Workload> {
   const madeUp = makeUp(program, variants[variant].initialisation);
-  return openProgram(await chooseBackend(), program, madeUp, options);
+  return openProgram(await chooseBackend(backend), program, madeUp, options);
 }

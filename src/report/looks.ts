@@ -3,6 +3,7 @@
  * picture's own. The maps lie in the page as pictures of some hundred bytes each, over one small gray picture.
  */
 
+import type { BackendName } from "../backends/registry.js";
 import type { Weights } from "../backends/backend.js";
 import { closing } from "../core/closing.js";
 import { DataError } from "../core/error.js";
@@ -45,6 +46,7 @@ const MAP_SIDE = 40;
 
 interface LookOptions {
   readonly threads?: number | undefined;
+  readonly backend?: BackendName | undefined;
   readonly signal?: AbortSignal | undefined;
   /** Hears of pictures done. */
   readonly progress?: (done: number, total: number) => void;
@@ -56,12 +58,12 @@ export function looksOf(
   model: ModelDescription,
   weights: Weights,
   shown: readonly Judged[],
-  { threads, signal, progress }: LookOptions,
+  { threads, backend, signal, progress }: LookOptions,
 ): Promise<ReadonlyMap<number, PictureLook>> {
   return closing(async (atEnd) => {
     const looks = new Map<number, PictureLook>();
     if (shown.length === 0) return looks;
-    const explainer = await Explainer.open(model, weights, { threads });
+    const explainer = await Explainer.open(model, weights, { threads, backend });
     atEnd(() => explainer.close());
     const seenSet = model.exif_orientation === "apply" ? upright(set) : set;
     let bytes = 0;

@@ -172,6 +172,7 @@ export class RunReport implements Examiner {
       looks: await looksOf(set, start.model, weights, all, {
         signal,
         threads: this.settings.threads,
+        backend: this.settings.backend,
         progress: this.#progress(),
       }),
       data,

@@ -6,6 +6,7 @@
  * What a recipe fills in stands in recipe.ts; the defaults here hold where no recipe says otherwise.
  */
 
+import { backendNames } from "../backends/registry.js";
 import { usualEvaluationCrop } from "../data/pictures/augment.js";
 import { orientationRules } from "../data/pictures/orientation.js";
 import { splits } from "../data/split-names.js";
@@ -472,6 +473,12 @@ export const settings = {
       help: "the scale that fixed keeps and dynamic begins with",
       source: "2^32, as the original",
       range: [1, 3.4e38],
+      mayChange: true,
+    }),
+    backend: choice(backendNames, {
+      commands: all,
+      help: "the engine: native is compiled for this machine, wasm is the same engine in WebAssembly, without a compiler and several times slower, reference is plain TypeScript, hundreds of times slower",
+      source: "native where it is built, else wasm",
       mayChange: true,
     }),
     threads: integer({

@@ -66,7 +66,7 @@ export async function findRate(
         safe: "Nothing was trained",
       });
     }
-    const backend = await chooseBackend();
+    const backend = await chooseBackend(planned.settings.backend);
     await foreseePlan(planned, backend);
     const plan = await cachedPlan(planned, report, signal);
     atEnd(() => plan.data.close());

@@ -111,7 +111,7 @@ export class Profiler {
     const folder = join(runDir, "profile");
     const layers = program.steps.map(({ name }) => name);
     try {
-      const backend = await chooseBackend();
+      const backend = await chooseBackend(settings.backend);
       const times = stepTimes(
         own,
         program,

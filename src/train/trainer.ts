@@ -126,7 +126,7 @@ export async function train(
     const planned = await planRun(given, runDir, journal.emit, signal, ranks);
     atEnd(() => planned.data.close());
     ranks.watch(planned.settings.rank_timeout, advice);
-    const backend = await chooseBackend();
+    const backend = await chooseBackend(planned.settings.backend);
     await agreeOnPlan(ranks, planned, backend);
     await foreseePlan(planned, backend);
     if (!isThere && ranks.rank === 0) {
@@ -161,7 +161,7 @@ export async function train(
  */
 async function reportOn(
   runDir: string,
-  { mode, threads: asked }: Pick<GivenSettings, "mode" | "threads">,
+  { mode, threads: asked, backend }: Pick<GivenSettings, "mode" | "threads" | "backend">,
   threads: number,
   journal: Journal,
   signal: AbortSignal | undefined,
@@ -172,7 +172,7 @@ async function reportOn(
   try {
     const written = await writeReport(
       runDir,
-      { threads: asked ?? (threads || undefined) },
+      { threads: asked ?? (threads || undefined), backend },
       (event) => {
         if (event.event === "evaluating" || event.event === "preparing") journal.tell(event);
       },

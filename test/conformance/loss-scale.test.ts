@@ -20,7 +20,8 @@ import {
   lossScalings,
   nextLossScale,
 } from "../../src/backends/loss-scale.js";
-import { type Engine, engine } from "../../src/backends/native/engine.js";
+import type { Engine } from "../../src/backends/engine/engine.js";
+import { engine } from "../../src/backends/native/engine.js";
 import { nativeBackend } from "../../src/backends/native/index.js";
 import { referenceBackend } from "../../src/backends/reference/reference.js";
 import { Draws, streams } from "../../src/core/random.js";

@@ -8,7 +8,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 
-import { doings, stateArrays, views } from "../../src/backends/native/engine.js";
+import { doings, stateArrays, views } from "../../src/backends/engine/engine.js";
 import { phases } from "../../src/distributed/ranks.js";
 import { kinds } from "../../src/program/kinds/kinds.js";
 import { repository } from "../support/paths.js";
@@ -16,7 +16,7 @@ import { tables } from "../support/run.js";
 
 const read = (...path: string[]): string => readFileSync(join(repository, ...path), "utf8");
 const engine = read("native", "binding", "engine.cc");
-const backend = read("src", "backends", "native", "index.ts");
+const backend = read("src", "backends", "engine", "runs.ts");
 
 test("the arrays of a run's state", () => {
   assert.deepEqual(enumerators(read("native", "runtime", "state.h"), "StateArray"), [...stateArrays]);
@@ -48,7 +48,7 @@ test("the numbers of the kinds of steps", () => {
 });
 
 test("the number of the program's format", () => {
-  const [, ours] = found(read("src", "backends", "native", "encode.ts"), /const FORMAT = (\d+);/);
+  const [, ours] = found(read("src", "backends", "engine", "encode.ts"), /const FORMAT = (\d+);/);
   const [, theirs] = found(read("native", "runtime", "program.cc"), /kFormat = (\d+);/);
   assert.equal(ours, theirs);
 });

@@ -5,16 +5,17 @@ import { suite, test } from "node:test";
 
 import fc from "fast-check";
 
-import type { BackendOptions, Cut, Tuning, TrainingArrays } from "../../src/backends/backend.js";
+import type { Backend, BackendOptions, Cut, Tuning, TrainingArrays } from "../../src/backends/backend.js";
+import { cutLimits } from "../../src/backends/engine/tune.js";
 import { engine } from "../../src/backends/native/engine.js";
 import { nativeBackend } from "../../src/backends/native/index.js";
-import { cutLimits, fits, tune } from "../../src/backends/native/tune.js";
 import { Draws, streams } from "../../src/core/random.js";
 import { initialise, initialStatistics } from "../../src/models/initialise.js";
 import { shuffleNetV2 } from "../../src/models/shufflenet-v2.js";
 import { compile } from "../../src/program/compile.js";
 import type { Program, Storage } from "../../src/program/program.js";
 
+const { fits, tune } = nativeBackend as Required<Backend>;
 const network = shuffleNetV2({ variant: "torchvision", width: 0.5, classes: 37 });
 /** Batches and sizes that leave blocks half full. */
 const SIDE = 65;
@@ -181,7 +182,7 @@ suite("the tuner", () => {
       test(`finds a tuning that the engine takes and says that it is no slower: ${mode}, ${threads} threads`, async () => {
         const program = programs[mode]("f32");
         let last = { done: 0, total: 0 };
-        const { tuning, speedup } = await tune(nativeBackend, program, { threads }, (done, total) => {
+        const { tuning, speedup } = await tune(program, { threads }, (done, total) => {
           assert.ok(done >= last.done && done <= total);
           last = { done, total };
         });
@@ -193,7 +194,7 @@ suite("the tuner", () => {
 
   test("ends with what the progress throws", async () => {
     const stop = new Error("stopped");
-    const tuning = tune(nativeBackend, programs.infer("f32"), { threads: 1 }, () => {
+    const tuning = tune(programs.infer("f32"), { threads: 1 }, () => {
       throw stop;
     });
     await assert.rejects(tuning, stop);

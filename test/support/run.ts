@@ -3,8 +3,9 @@
  */
 
 import type { Backend, BackendOptions, TrainingArrays, TrainingRun } from "../../src/backends/backend.js";
-import { type Engine, engine, type Run, stateArrays } from "../../src/backends/native/engine.js";
-import { NativeTraining } from "../../src/backends/native/index.js";
+import { type Engine, type Run, stateArrays } from "../../src/backends/engine/engine.js";
+import { engine } from "../../src/backends/native/engine.js";
+import { EngineTraining } from "../../src/backends/engine/runs.js";
 import type { Table } from "../../src/backends/reference/planes.js";
 import { ReferenceTraining } from "../../src/backends/reference/reference.js";
 import type { PlaneId, Program } from "../../src/program/program.js";
@@ -73,7 +74,7 @@ export function trainOn(
 }
 
 function inspectionOf(run: TrainingRun): Inspection {
-  if (run instanceof NativeTraining) return ofNative(run);
+  if (run instanceof EngineTraining) return ofNative(run);
   if (run instanceof ReferenceTraining) return ofReference(run);
   throw new Error("there is no way to look into this run");
 }
@@ -85,7 +86,7 @@ interface Looking extends Engine {
   table(run: Run, which: number, write: boolean, values: Float64Array): void;
 }
 
-function ofNative({ run: { handle, program } }: NativeTraining): Inspection {
+function ofNative({ run: { handle, program } }: EngineTraining): Inspection {
   const addon = engine() as Looking;
   const elements = (plane: number): number => {
     const shape = program.planes[plane];

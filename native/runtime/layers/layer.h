@@ -45,7 +45,9 @@ struct LayerRow {
 // A layer over planes as the program stores them.
 template <template <class> class L>
 std::unique_ptr<Layer> Stored(Workspace& workspace, const StepInfo& step, Needs& needs) {
+#if !defined(RIFFLE_F32_ONLY)
   if (workspace.program.storage == Storage::kBf16) return std::make_unique<L<Bf16>>(workspace, step, needs);
+#endif
   return std::make_unique<L<float>>(workspace, step, needs);
 }
 

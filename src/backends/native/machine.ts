@@ -1,14 +1,13 @@
 /**
- * What the engine found on this machine, and what the machine can do at best.
+ * What the addon found on this machine.
  */
 
 import { availableParallelism } from "node:os";
 
 import { environment } from "../../core/environment.js";
 import { UsageError } from "../../core/error.js";
-import type { Storage } from "../../program/program.js";
-import type { BackendOptions, Machine, Peak } from "../backend.js";
-import { ask, engine } from "./engine.js";
+import type { Machine } from "../backend.js";
+import { engine } from "./engine.js";
 
 /**
  * The machine, for kernels of the instruction set `isa`, else of the one that RIFFLE_ISA names.
@@ -35,16 +34,4 @@ export function machine(isa?: string): Machine {
     threads: availableParallelism(),
     compiler: found.compiler,
   };
-}
-
-/** What native/runtime/peak.cc copies between. */
-const COPIED_BYTES = 2 ** 28;
-
-/** The machine's two roofs, per second; takes about a second. */
-export async function peak(options: BackendOptions, storage: Storage): Promise<Peak> {
-  const { threads, isa } = machine(options.isa);
-  const [gflops, copyGigabytes] = await ask(COPIED_BYTES, (addon) =>
-    addon.measurePeak(options.threads || threads, isa, storage === "bf16"),
-  );
-  return { gflops, copyGigabytes };
 }

@@ -7,13 +7,11 @@
  * pictures a thread takes, how products of bf16 are made. Times are in seconds.
  */
 
-import { environment } from "../../core/environment.js";
 import { median } from "../../core/median.js";
 import type { Program, Step } from "../../program/program.js";
 import type { Backend, BackendOptions, Cut, Tuned, Tuning } from "../backend.js";
 import { type MadeUp, makeUp, openWorkload, type Workload } from "../workload.js";
-import { engine } from "./engine.js";
-import { machine } from "./machine.js";
+import type { EngineAccess } from "./engine.js";
 import { inPortions, portionOf } from "./portions.js";
 
 /** About how long tuning may take where a step is not long itself. */
@@ -39,14 +37,15 @@ export function cutLimits(program: Program, step: Step): Cut {
 }
 
 export function fits(
+  access: EngineAccess,
   program: Program,
   options: BackendOptions,
   { cuts, portion, products }: Tuning,
 ): boolean {
-  const { isa } = machine(options.isa);
-  if (products !== undefined && !engine().products(isa).includes(products)) return false;
+  const { isa } = access.machine(options.isa);
+  if (products !== undefined && !access.engine().products(isa).includes(products)) return false;
   if (portion !== undefined && (program.mode !== "infer" || portion > program.batch)) return false;
-  const executed = portionOf(program, threadsOf(options), { cuts, portion }) || program.batch;
+  const executed = portionOf(program, threadsOf(access, options), { cuts, portion }) || program.batch;
   return (
     cuts.length === program.steps.length &&
     program.steps.every((step, i) => {
@@ -63,15 +62,16 @@ export function fits(
 
 /** See `Backend.tune`. Memory is that of one run at a time, of inference at the end of two. */
 export async function tune(
+  access: EngineAccess,
   backend: Backend,
   program: Program,
   options: BackendOptions,
   progress?: (done: number, total: number) => void,
 ): Promise<Tuned> {
-  const threads = threadsOf(options);
+  const threads = threadsOf(access, options);
   const timer = new Timer(backend, sampleOf(program, threads), options, progress);
   const none: Tuning = { cuts: [] };
-  const ways = choices(timer.program, threads, options);
+  const ways = choices(access, timer.program, threads, options);
   await timer.calibrate(none, ways);
   const products = await timer.fastest(
     ways.products.map((each) => ({ ...none, products: each })),
@@ -105,10 +105,12 @@ interface Choices {
   readonly cuts: number;
 }
 
-function choices(program: Program, threads: number, options: BackendOptions): Choices {
-  const isTold = (options.products ?? environment("RIFFLE_PRODUCTS")) !== undefined;
+function choices(access: EngineAccess, program: Program, threads: number, options: BackendOptions): Choices {
+  const isTold = (options.products ?? access.products()) !== undefined;
   // The last is the usual one.
-  const others = engine().products(machine(options.isa).isa).slice(0, -1) as ("dot" | "unpack")[];
+  const others = access.engine().products(access.machine(options.isa).isa).slice(0, -1) as (
+    "dot" | "unpack"
+  )[];
   const usual = portionOf(program, threads);
   const isShared = program.mode === "infer" && program.kept.length === 0 && threads > 1;
   return {
@@ -303,8 +305,8 @@ class Timer {
   }
 }
 
-function threadsOf({ threads, isa }: BackendOptions): number {
-  return threads || machine(isa).threads;
+function threadsOf(access: EngineAccess, { threads, isa }: BackendOptions): number {
+  return threads || access.machine(isa).threads;
 }
 
 /** Columns of the product that a pointwise step is: pixels of all pictures. */
