@@ -60,7 +60,7 @@ export function loadAddon(purpose = ""): object {
   // Whoever hears this error need not hear it again.
   isSaid = true;
   const what = purpose === "" ? problem.what : `${purpose} needs the native engine: ${problem.what}`;
-  throw new ResourceError({ ...problem, what }, error);
+  throw new ResourceError({ ...problem, what, hint: purpose === "" ? problem.hint : howToBuild }, error);
 }
 
 /** The addon, for what works without it too. One that does not load is said on stderr, once. */
@@ -69,8 +69,8 @@ export function addonOrUndefined(): object | undefined {
   if ("addon" in answer) return answer.addon;
   if (isBuilt() && !isSaid) {
     isSaid = true;
-    const { what, found = "", hint = "" } = answer.problem;
-    process.stderr.write(`riffle: ${what} (${found}): slower parts take its place.\n  ${hint}\n`);
+    const { what, found = "" } = answer.problem;
+    process.stderr.write(`riffle: ${what} (${found}): slower parts take its place.\n  ${howToBuild}\n`);
   }
   return undefined;
 }
@@ -102,7 +102,8 @@ function tryToLoad(): Answer {
       };
     }
     const found = error instanceof Error ? (error.message.split("\n")[0] ?? "") : String(error);
-    return { problem: { what: "the native engine does not load", where, found, hint }, error };
+    const orElse = `${hint}, or do without it: --backend wasm`;
+    return { problem: { what: "the native engine does not load", where, found, hint: orElse }, error };
   }
 }
 
