@@ -3,7 +3,6 @@ import { join } from "node:path";
 import { before, suite, test } from "node:test";
 
 import type { Weights } from "../backends/backend.js";
-import { chooseBackend } from "../backends/registry.js";
 import { referenceBackend } from "../backends/reference/reference.js";
 import { augmentations, evaluationDecodings } from "../data/pictures/augment.js";
 import type { Dataset } from "../data/dataset.js";
@@ -15,11 +14,9 @@ import { shuffleNetV2 } from "../models/shufflenet-v2.js";
 import { drawFolder } from "../prepare/draw/draw-folder.js";
 import { compile } from "../program/compile.js";
 import type { HeadStep } from "../program/program.js";
+import { fastBackend } from "../../test/support/fast-backend.js";
 import { scratch } from "../../test/support/tiny-run.js";
 import { featureProgram, type FeatureOptions, type Features, featuresOf } from "./features.js";
-
-/** Whichever is here. */
-const engine = await chooseBackend();
 
 const folder = scratch();
 const side = 32;
@@ -44,7 +41,11 @@ function ofVariant(variant: VariantName): void {
     initialise(program, { version: "he_normal", seed: 3 }, parameters);
     const weights: Weights = { parameters, statistics: Float32Array.from(initialStatistics(program)) };
 
-    const find = (more: Partial<FeatureOptions> = {}, threads = 1, backend = engine): Promise<Features> =>
+    const find = (
+      more: Partial<FeatureOptions> = {},
+      threads = 1,
+      backend = fastBackend,
+    ): Promise<Features> =>
       featuresOf(backend, { threads }, program, weights, set, {
         samples: Array.from({ length: set.size }, (_, i) => i),
         imageSize: side,
@@ -60,7 +61,7 @@ function ofVariant(variant: VariantName): void {
     test("are what its classifier reads: W x + b are the logits that the engine gives", async () => {
       const { values, features, plain, samples, labels } = await find();
       const whole = compile(network, { batch: set.size, imageSize: side, mode: "infer" });
-      const run = engine.infer(whole, { threads: 1 });
+      const run = fastBackend.infer(whole, { threads: 1 });
       await run.load(weights);
       const source = evaluationBatches(set, { batch: set.size, imageSize: side, resize, maxBadImages: 0 });
       const batch = (await source[Symbol.asyncIterator]().next()).value as LoadedBatch;
