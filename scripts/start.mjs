@@ -8,8 +8,7 @@ const root = fileURLToPath(new URL("..", import.meta.url));
 const main = join(root, "dist", "src", "cli", "main.js");
 const steps = [
   ["node_modules", "nothing is installed yet", "npm ci installs and builds"],
-  ["build/riffle.node", "the engine is not built", "npm run build builds it, or says what stops it"],
-  ["dist/src/cli/main.js", "the TypeScript is not compiled", "npm run build compiles it"],
+  ["dist/src/cli/main.js", "the TypeScript is not compiled", "npm run build:ts compiles it"],
 ];
 const missing = steps.find(([path]) => !existsSync(join(root, path)));
 if (missing !== undefined) {

@@ -99,8 +99,10 @@ export class Heatmaps {
     const [, archive, sample] = /^(.*)\.npz#(\d+)$/is.exec(file) ?? [];
     const stem =
       archive !== undefined ? `${basename(archive)}-${sample}` : file === "-" ? "stdin" : parse(file).name;
-    let name = `${stem}.png`;
-    for (let n = 2; this.#names.has(name.toLowerCase()); n++) name = `${stem}-${n}.png`;
+    // Of an address: Windows has no such characters in names.
+    const plain = stem.replace(/[<>:"|?*]/g, "-");
+    let name = `${plain}.png`;
+    for (let n = 2; this.#names.has(name.toLowerCase()); n++) name = `${plain}-${n}.png`;
     this.#names.add(name.toLowerCase());
     return name;
   }

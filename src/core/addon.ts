@@ -1,10 +1,14 @@
 /**
- * The native addon, build/riffle.node, loaded once.
+ * The native addon, build/riffle.node, loaded once; and what there is without it.
+ *
+ * Whether the addon is used is decided here. Without one (no compiler, Windows) all but training with several ranks works, by
+ * TypeScript that computes the same. One that is there and does not load (damaged, of another machine) is said once; whoever
+ * asks by `addonOrUndefined` goes on without it, whoever asks by `loadAddon` cannot.
  *
  * Callers give it a type of their own: this file knows no more than that it is an object.
  */
 
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -21,39 +25,86 @@ export const rebuild = /[\\/]node_modules[\\/]/.test(ROOT)
   : "npm run build:native";
 
 /** How a C++20 compiler is installed. */
-const compiler =
-  process.platform === "darwin"
-    ? "xcode-select --install"
-    : "sudo apt-get install g++ on Debian and Ubuntu, sudo dnf install gcc-c++ on Fedora";
+const compilers: Readonly<Partial<Record<NodeJS.Platform, string>>> = {
+  darwin: "xcode-select --install",
+  linux:
+    "sudo apt-get install g++ on Debian and Ubuntu, sudo dnf install gcc-c++ on Fedora, apk add g++ on Alpine",
+};
+
+/** What to do for the native engine. */
+export const howToBuild =
+  process.platform === "win32"
+    ? "There is no native engine for Windows yet"
+    : `Build it: ${rebuild} (it needs a C++20 compiler: ${compilers[process.platform] ?? "GCC 12 or Clang 15"})`;
 
 /** Errors of native/binding/door.cc that are the machine's or another process's, not ours. */
 const MEMORY = "RIFFLE_MEMORY";
 const THREADS = "RIFFLE_THREADS";
 const RANKS = "RIFFLE_RANKS";
 
-let loaded: object | undefined;
-
 /** Whether there is an addon, of use or not. */
 export function isBuilt(): boolean {
   return existsSync(ADDON);
 }
 
-/** @throws ResourceError when the addon has not been built or does not load. */
-export function loadAddon(): object {
-  try {
-    loaded ??= createRequire(import.meta.url)(ADDON) as object;
-  } catch (error) {
-    throw new ResourceError(
-      {
-        what: "the native engine does not load",
-        where: ADDON,
-        found: error instanceof Error ? (error.message.split("\n")[0] ?? "") : String(error),
-        hint: `Build it: ${rebuild} (it needs a C++20 compiler: ${compiler})`,
-      },
-      error,
-    );
+/**
+ * The addon, for what cannot do without it.
+ *
+ * @param purpose what it is needed for, where that is not plain
+ * @throws ResourceError when it has not been built or does not load.
+ */
+export function loadAddon(purpose = ""): object {
+  answer ??= tryToLoad();
+  if ("addon" in answer) return answer.addon;
+  const { problem, error } = answer;
+  // Whoever hears this error need not hear it again.
+  isSaid = true;
+  const what = purpose === "" ? problem.what : `${purpose} needs the native engine: ${problem.what}`;
+  throw new ResourceError({ ...problem, what, hint: purpose === "" ? problem.hint : howToBuild }, error);
+}
+
+/** The addon, for what works without it too. One that does not load is said on stderr, once. */
+export function addonOrUndefined(): object | undefined {
+  answer ??= tryToLoad();
+  if ("addon" in answer) return answer.addon;
+  if (isBuilt() && !isSaid) {
+    isSaid = true;
+    const { what, found = "" } = answer.problem;
+    process.stderr.write(`riffle: ${what} (${found}): slower parts take its place.\n  ${howToBuild}\n`);
   }
-  return loaded;
+  return undefined;
+}
+
+/** Why the installation built none, if it has left word; one line. */
+export function whyNotBuilt(): string | undefined {
+  try {
+    return readFileSync(join(ROOT, "build", "not-built.txt"), "utf8").split("\n")[0];
+  } catch {
+    return undefined;
+  }
+}
+
+type Answer = { readonly addon: object } | { readonly problem: Problem; readonly error: unknown };
+
+let answer: Answer | undefined;
+let isSaid = false;
+
+function tryToLoad(): Answer {
+  const where = ADDON;
+  const hint = howToBuild;
+  try {
+    return { addon: createRequire(import.meta.url)(ADDON) as object };
+  } catch (error) {
+    if (!isBuilt()) {
+      return {
+        problem: { what: "the native engine is not built", where, found: whyNotBuilt(), hint },
+        error,
+      };
+    }
+    const found = error instanceof Error ? (error.message.split("\n")[0] ?? "") : String(error);
+    const orElse = `${hint}, or do without it: --backend wasm`;
+    return { problem: { what: "the native engine does not load", where, found, hint: orElse }, error };
+  }
 }
 
 /** An error that the addon threw, in our words where the machine had too little for it; any other is returned as it is. */

@@ -13,6 +13,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, mock, suite, test } from "node:test";
 
+import { needsKernelLocks } from "../../test/support/native.js";
 import { ResourceError, systemError } from "./error.js";
 import {
   makeWholeFolder,
@@ -102,14 +103,18 @@ suite("replaceFolder", () => {
 });
 
 suite("replaceFile", () => {
-  test("writes a file, and replaces it, over what a kill left, leaving nothing else", async () => {
-    const parent = newParent();
-    writeFileSync(join(parent, ".saving-x"), "half");
-    await replaceFile(join(parent, "x"), [Buffer.from("one")]);
-    await replaceFile(join(parent, "x"), [Buffer.from("tw"), Buffer.from("o")]);
-    assert.deepEqual(readdirSync(parent), ["x"]);
-    assert.equal(readFileSync(join(parent, "x"), "utf8"), "two");
-  });
+  test(
+    "writes a file, and replaces it, over what a kill left, leaving nothing else",
+    needsKernelLocks(),
+    async () => {
+      const parent = newParent();
+      writeFileSync(join(parent, ".saving-x"), "half");
+      await replaceFile(join(parent, "x"), [Buffer.from("one")]);
+      await replaceFile(join(parent, "x"), [Buffer.from("tw"), Buffer.from("o")]);
+      assert.deepEqual(readdirSync(parent), ["x"]);
+      assert.equal(readFileSync(join(parent, "x"), "utf8"), "two");
+    },
+  );
 
   test("leaves what stands there where it cannot be replaced", async () => {
     const parent = newParent();

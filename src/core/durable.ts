@@ -17,7 +17,6 @@ import {
   mkdir,
   open,
   readdir,
-  rename,
   rm,
   rmdir,
   stat,
@@ -28,6 +27,7 @@ import { basename, dirname, join } from "node:path";
 
 import { errorCode, isSystemError, ResourceError, systemError } from "./error.js";
 import { flock, standsAt } from "./flock.js";
+import { renameOver } from "./rename-over.js";
 
 /** What a failed write tells the user besides what failed. */
 export interface Assurance {
@@ -94,16 +94,21 @@ export class WholeFile {
     private readonly file: FileHandle,
   ) {}
 
-  /** Whoever writes holds the kernel's lock on the temporary file, so one that is free is what a kill left. */
+  /**
+   * Whoever writes holds the kernel's lock on the temporary file, so one that is free is what a kill left. Without such locks
+   * only one that was made just now is free.
+   */
   static async begin(path: string): Promise<WholeFile> {
     for (let i = 0; ; i++) {
       const temporary = join(
         dirname(path),
         `.saving-${i === 0 ? "" : `${i}-`}${passingName(basename(path))}`,
       );
-      const file = await open(temporary, CREATE, 0o666);
+      const { file, isNew } = await openOrMake(temporary);
       try {
-        if (flock(file.fd) !== "theirs" && (await standsAt(file, temporary))) {
+        const answer = flock(file.fd);
+        const isOurs = typeof answer === "object" ? isNew : answer === "ours";
+        if (isOurs && (await standsAt(file, temporary))) {
           await file.truncate(0);
           return new WholeFile(path, temporary, file);
         }
@@ -130,7 +135,7 @@ export class WholeFile {
   /** Flushes it and gives it its name. */
   async commit(): Promise<void> {
     await this.flush();
-    await rename(this.temporary, this.path);
+    await renameOver(this.temporary, this.path);
     await this.#close();
     await flushFolder(dirname(this.path));
   }
@@ -166,9 +171,9 @@ export async function replaceFolder(parent: string, name: string, content: Folde
     await flushFolder(temporary);
     if (await exists(target)) {
       await rm(replaced, { recursive: true, force: true });
-      await rename(target, replaced);
+      await renameOver(target, replaced);
     }
-    await rename(temporary, target);
+    await renameOver(temporary, target);
     await flushFolder(parent);
   } catch (error) {
     // What cannot be put right now is put right at the next start.
@@ -199,7 +204,7 @@ export async function makeWholeFolder(
     await rm(temporary, { recursive: true, force: true });
     await makeFolder(temporary);
     await fill(temporary);
-    await rename(temporary, path);
+    await renameOver(temporary, path);
     await flushFolder(dirname(path));
   } catch (error) {
     await rm(temporary, { recursive: true, force: true }).catch(() => undefined);
@@ -215,7 +220,7 @@ export async function removeFolder(parent: string, name: string, files: readonly
   const held = await readdir(join(parent, name));
   if (held.some((file) => !files.includes(file))) return false;
   const doomed = join(parent, `.deleting-${name}`);
-  await rename(join(parent, name), doomed);
+  await renameOver(join(parent, name), doomed);
   for (const file of held) await unlink(join(doomed, file));
   await rmdir(doomed);
   return true;
@@ -265,6 +270,15 @@ export async function probeFolder(folder: string, option = "--log_dir"): Promise
 /** Whether a name in a folder is one that is there only while something is written, or that a kill left. */
 export function isTemporary(name: string): boolean {
   return /^\.(saving|replaced|deleting)-/.test(name) || name === PROBE_FILE;
+}
+
+async function openOrMake(path: string): Promise<{ readonly file: FileHandle; readonly isNew: boolean }> {
+  try {
+    return { file: await open(path, CREATE | constants.O_EXCL, 0o666), isNew: true };
+  } catch (error) {
+    if (errorCode(error) !== "EEXIST") throw error;
+    return { file: await open(path, CREATE, 0o666), isNew: false };
+  }
 }
 
 /** Writes a new file and flushes it to the disk. */
@@ -418,7 +432,7 @@ async function closeQuietly(file: FileHandle): Promise<void> {
 
 /** Gives a folder that was moved aside its name back, unless another stands there. */
 async function putBack(aside: string, target: string): Promise<void> {
-  if ((await exists(aside)) && !(await exists(target))) await rename(aside, target);
+  if ((await exists(aside)) && !(await exists(target))) await renameOver(aside, target);
 }
 
 /** What stands under the name must be a folder of ours: nothing else is ever replaced. */

@@ -1,11 +1,13 @@
 import assert from "node:assert/strict";
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { closeSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, suite, test } from "node:test";
 
+import { needsKernelLocks, needsNative } from "../../test/support/native.js";
+import { flock, type FlockAnswer, flockByCommand } from "./flock.js";
 import { type Holder, type Lock, LOCK_FILE, tryLock } from "./lock.js";
 
 const base = mkdtempSync(join(tmpdir(), "lock-"));
@@ -43,7 +45,7 @@ async function holder(folder: string): Promise<ChildProcess> {
   return child;
 }
 
-suite("a folder's lock", () => {
+suite("a folder's lock", needsKernelLocks(), () => {
   test("is had once, names who has it, and leaves nothing when it is let go", async () => {
     const folder = newFolder();
     const lock = await locked(folder);
@@ -145,4 +147,59 @@ suite("a folder's lock where the kernel has none", () => {
     writeFileSync(path, JSON.stringify({ ...words, pid: 999999999 }));
     assert.ok("release" in (await tryLock(folder, "a test", () => ({ none }))));
   });
+});
+
+suite("locks with an addon, without one, and without a kernel's", () => {
+  const hasCommand = spawnSync("flock", ["--version"]).error === undefined || "needs the command flock";
+
+  test("the command's lock and the addon's are one", needsNative(hasCommand), () => {
+    const path = join(newFolder(), "file");
+    for (const [first, second] of [
+      [flock, flockByCommand],
+      [flockByCommand, flock],
+      [flockByCommand, flockByCommand],
+    ] as const) {
+      const [a, b] = [openSync(path, "w"), openSync(path, "w")];
+      assert.equal(first(a), "ours");
+      assert.equal(second(b), "theirs");
+      closeSync(a);
+      assert.equal(second(b), "ours");
+      closeSync(b);
+    }
+  });
+
+  const kinds = {
+    "the kernel's": (): FlockAnswer => "ours",
+    "a file": (): FlockAnswer => ({ none: "ENOLCK" }),
+  };
+  for (const [first, second] of [
+    ["the kernel's", "a file"],
+    ["a file", "the kernel's"],
+  ] as const) {
+    test(`H3: whoever has ${first} keeps out who would have ${second}, until it is gone`, async () => {
+      const folder = newFolder();
+      const lock = await tryLock(folder, "a test", kinds[first]);
+      assert.ok("release" in lock);
+      const other = await tryLock(folder, "a test", kinds[second]);
+      assert.ok("words" in other, "both have it");
+      assert.equal(other.file, join(folder, first === "a file" ? ".lock-held" : ".lock"));
+      await lock.release();
+      const later = await tryLock(folder, "a test", kinds[second]);
+      assert.ok("release" in later);
+      await later.release();
+    });
+
+    test(`H3: what a kill left of ${first} is in nobody's way here, and on another host named`, async () => {
+      const folder = newFolder();
+      const lock = await tryLock(folder, "a test", kinds[first]);
+      assert.ok("release" in lock);
+      const path = join(folder, first === "a file" ? ".lock-held" : ".lock");
+      const words = JSON.parse(readFileSync(path, "utf8")) as object;
+      writeFileSync(path, JSON.stringify({ ...words, pid: 999999999, host: "elsewhere" }));
+      const refusal = await tryLock(folder, "a test", kinds[second]);
+      assert.ok("words" in refusal && refusal.file === path);
+      writeFileSync(path, JSON.stringify({ ...words, pid: 999999999 }));
+      assert.ok("release" in (await tryLock(folder, "a test", kinds[second])));
+    });
+  }
 });

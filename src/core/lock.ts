@@ -5,8 +5,11 @@
  * containers on one volume, and it is gone with its process, so nothing stale is ever left. The words in the file are
  * for messages only.
  *
- * Where the file system has no such locks, the file `.lock-held` being there is the lock, and `warning` says so. One
+ * Where there are no such locks, the file `.lock-held` being there is the lock, and `warning` says so. One
  * whose process is gone is taken over, as far as that can be seen: only processes of this host can be looked up.
+ *
+ * Of two processes one may have the kernel's locks and the other not. So each, once it has its own kind, looks for the other
+ * kind, by the words in its file, and gives way.
  */
 
 import { readFileSync } from "node:fs";
@@ -70,6 +73,12 @@ export async function tryLock(
       if (!(await standsAt(file, path))) continue;
       await file.truncate(0);
       await file.write(ownerText(purpose), 0);
+      // Only now, so that of two that begin at once at least one sees the other.
+      const other = await plainHolder(`${path}-held`);
+      if (other !== undefined) {
+        await unlink(path).catch(() => undefined);
+        return other;
+      }
       kept = true;
       return { release: () => letGo(path, file) };
     } finally {
@@ -126,14 +135,14 @@ async function tryPlainLock(lock: string, purpose: string, reason: string): Prom
       await file.writeFile(ownerText(purpose)).finally(() => file.close());
     } catch (error) {
       if (errorCode(error) !== "EEXIST") throw error;
-      const text = await readIfThere(path);
-      const owner = text === undefined ? undefined : parseOwner(text);
-      // Without words it is just being made.
-      if (text !== undefined && (owner === undefined || isAlive(owner))) {
-        return { words: wordsOf(text), file: path };
-      }
-      if (text !== undefined) await removeStale(path, text);
+      const holder = await plainHolder(path);
+      if (holder !== undefined) return holder;
       continue;
+    }
+    const other = await kernelHolder(lock);
+    if (other !== undefined) {
+      await letGo(path);
+      return other;
     }
     return {
       warning:
@@ -142,6 +151,25 @@ async function tryPlainLock(lock: string, purpose: string, reason: string): Prom
       release: () => letGo(path),
     };
   }
+}
+
+/** Who has the lock that is a file; one whose process is gone is taken away. */
+async function plainHolder(path: string): Promise<Holder | undefined> {
+  for (;;) {
+    const text = await readIfThere(path);
+    if (text === undefined) return undefined;
+    const owner = parseOwner(text);
+    // Without words it is just being made.
+    if (owner === undefined || isAlive(owner)) return { words: wordsOf(text), file: path };
+    await removeStale(path, text);
+  }
+}
+
+/** Who has the kernel's lock, for whoever cannot ask the kernel: its words outlive a process that was killed. */
+async function kernelHolder(path: string): Promise<Holder | undefined> {
+  const text = await readIfThere(path);
+  const owner = text === undefined ? undefined : parseOwner(text);
+  return owner === undefined || !isAlive(owner) ? undefined : { words: wordsOf(text ?? ""), file: path };
 }
 
 /** Moves the stale file away; if another process has replaced it meanwhile, puts that one back. */

@@ -57,13 +57,14 @@ let isAmongRanks = false;
  * The ranks that were started with this process; itself alone where no launcher started it, or started no other.
  *
  * @param patience seconds for the others to come, and in the end to leave: in MPI's own calls no watch looks after them
+ * @throws ResourceError without the native engine, which speaks with MPI
  * @throws DistributedError where MPI is missing or is not the launcher's, or where others do not come
  */
 export async function joinRanks(patience: number): Promise<JoinedRanks> {
   if (joined !== undefined) return joined;
   const launched = rankOfEnvironment();
   if (launched === undefined || launched.size === 1) return ALONE;
-  const addon = loadAddon() as RanksAddon;
+  const addon = loadAddon(`training with ${launched.size} ranks`) as RanksAddon;
   // UCX, which moves bytes for many MPI libraries, looks for changes of memory, and to try that out moves the end of the heap
   // up and down again (ucm's test of sbrk): what another thread has allocated meanwhile is gone. One start in 40 crashed.
   setForLibraries("UCX_MEM_EVENTS", "no");

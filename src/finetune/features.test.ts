@@ -3,7 +3,6 @@ import { join } from "node:path";
 import { before, suite, test } from "node:test";
 
 import type { Weights } from "../backends/backend.js";
-import { nativeBackend } from "../backends/native/index.js";
 import { referenceBackend } from "../backends/reference/reference.js";
 import { augmentations, evaluationDecodings } from "../data/pictures/augment.js";
 import type { Dataset } from "../data/dataset.js";
@@ -15,6 +14,7 @@ import { shuffleNetV2 } from "../models/shufflenet-v2.js";
 import { drawFolder } from "../prepare/draw/draw-folder.js";
 import { compile } from "../program/compile.js";
 import type { HeadStep } from "../program/program.js";
+import { fastBackend } from "../../test/support/fast-backend.js";
 import { scratch } from "../../test/support/tiny-run.js";
 import { featureProgram, type FeatureOptions, type Features, featuresOf } from "./features.js";
 
@@ -44,7 +44,7 @@ function ofVariant(variant: VariantName): void {
     const find = (
       more: Partial<FeatureOptions> = {},
       threads = 1,
-      backend = nativeBackend,
+      backend = fastBackend,
     ): Promise<Features> =>
       featuresOf(backend, { threads }, program, weights, set, {
         samples: Array.from({ length: set.size }, (_, i) => i),
@@ -61,7 +61,7 @@ function ofVariant(variant: VariantName): void {
     test("are what its classifier reads: W x + b are the logits that the engine gives", async () => {
       const { values, features, plain, samples, labels } = await find();
       const whole = compile(network, { batch: set.size, imageSize: side, mode: "infer" });
-      const run = nativeBackend.infer(whole, { threads: 1 });
+      const run = fastBackend.infer(whole, { threads: 1 });
       await run.load(weights);
       const source = evaluationBatches(set, { batch: set.size, imageSize: side, resize, maxBadImages: 0 });
       const batch = (await source[Symbol.asyncIterator]().next()).value as LoadedBatch;

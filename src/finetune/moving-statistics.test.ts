@@ -2,7 +2,6 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { before, suite, test } from "node:test";
 
-import { nativeBackend } from "../backends/native/index.js";
 import { augmentations, evaluationDecodings } from "../data/pictures/augment.js";
 import type { Dataset } from "../data/dataset.js";
 import { openClasses } from "../data/image-folder.js";
@@ -12,6 +11,7 @@ import { shuffleNetV2 } from "../models/shufflenet-v2.js";
 import { drawFolder } from "../prepare/draw/draw-folder.js";
 import { compile } from "../program/compile.js";
 import type { Program } from "../program/program.js";
+import { fastBackend } from "../../test/support/fast-backend.js";
 import { scratch } from "../../test/support/tiny-run.js";
 import { featureProgram, type Features, featuresOf } from "./features.js";
 import { measureStatistics, statisticsFit } from "./moving-statistics.js";
@@ -40,7 +40,7 @@ function parametersOf(of: Program): Promise<Float32Array> {
 }
 
 function measured(batch: number): Promise<Float32Array | undefined> {
-  return measureStatistics(nativeBackend, { threads: 1 }, network, parametersOf, set, { ...looking, batch });
+  return measureStatistics(fastBackend, { threads: 1 }, network, parametersOf, set, { ...looking, batch });
 }
 
 /** As a few steps leave them: near 0 and 1. */
@@ -51,7 +51,7 @@ function early(): Float32Array {
 
 async function featuresBy(statistics: Float32Array): Promise<Features> {
   const weights = { parameters: await parametersOf(program), statistics };
-  return featuresOf(nativeBackend, { threads: 1 }, program, weights, set, {
+  return featuresOf(fastBackend, { threads: 1 }, program, weights, set, {
     ...looking,
     samples: Array.from({ length: set.size }, (_, i) => i),
     resize: { ...evaluationDecodings.torchvision, shorterSide: side },
@@ -106,7 +106,7 @@ suite("moving statistics", () => {
     const anew = (await measured(batch)) as Float32Array;
     // One batch of all pictures, in any order: what a step moves the statistics to, from 0.
     const training = compile(network, { batch, imageSize: side, mode: "train" });
-    const run = nativeBackend.train(training, { threads: 1 });
+    const run = fastBackend.train(training, { threads: 1 });
     await run.writeState({ parameters: await parametersOf(training) });
     const source = trainingBatches(set, { ...looking, batch, firstStep: 0, shuffle: false });
     for await (const { images, labels } of source) {

@@ -10,8 +10,7 @@
  * Source: tensorflow/tsl/lib/hash/crc32c.h, `Mask`; the polynomial of RFC 3720, appendix B.4.
  */
 
-import { loadAddon } from "../core/addon.js";
-import { ResourceError } from "../core/error.js";
+import { addonOrUndefined } from "../core/addon.js";
 
 type Sum = (bytes: Uint8Array, previous: number) => number;
 
@@ -19,7 +18,7 @@ let chosen: Sum | undefined;
 
 /** CRC-32C of `bytes`; `previous` continues one over the bytes before them. */
 export function crc32c(bytes: Uint8Array, previous = 0): number {
-  chosen ??= nativeSum() ?? plainCrc32c;
+  chosen ??= (addonOrUndefined() as { crc32c: Sum } | undefined)?.crc32c ?? plainCrc32c;
   return chosen(bytes, previous);
 }
 
@@ -42,15 +41,6 @@ export function plainCrc32c(bytes: Uint8Array, previous = 0): number {
     crc = (table[(crc ^ (bytes[i] as number)) & 0xff] as number) ^ (crc >>> 8);
   }
   return ~crc >>> 0;
-}
-
-function nativeSum(): Sum | undefined {
-  try {
-    return (loadAddon() as { crc32c: Sum }).crc32c;
-  } catch (error) {
-    if (error instanceof ResourceError) return undefined;
-    throw error;
-  }
 }
 
 let table: Int32Array | undefined;

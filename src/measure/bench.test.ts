@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
 import { afterEach, suite, test } from "node:test";
 
+import { needsNative } from "../../test/support/native.js";
 import { bench } from "./bench.js";
 
-suite("no step is faster than the peak that is measured", () => {
+suite("no step is faster than the peak that is measured", needsNative(), () => {
   afterEach(() => {
     delete process.env["RIFFLE_PRODUCTS"];
   });

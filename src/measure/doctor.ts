@@ -3,13 +3,15 @@
  * or a failed install.
  */
 
+import { availableParallelism } from "node:os";
+
 import { type KeptTuning, keptTunings } from "../backends/autotune.js";
 import type { Machine } from "../backends/backend.js";
 import { nativeBackend } from "../backends/native/index.js";
 import { RiffleError, UsageError } from "../core/error.js";
 import { crc32c } from "../formats/crc32c.js";
 import { decodingThreads, jpegDecoder } from "../data/pictures/render.js";
-import { isBuilt, rebuild } from "../core/addon.js";
+import { howToBuild, isBuilt, rebuild, whyNotBuilt } from "../core/addon.js";
 import { availableMemory } from "../core/available-memory.js";
 import { loadSharp } from "../core/sharp.js";
 
@@ -47,8 +49,29 @@ function tunings(): KeptTuning[] {
   }
 }
 
+/** What runs where no native engine was built: all of it computes the same bits as that does by SSE2. */
+function withoutAddon(): Finding[] {
+  const reason = whyNotBuilt();
+  const threads = availableParallelism();
+  return [
+    {
+      name: "engine",
+      found: `WebAssembly, for the native one is not built${reason === undefined ? "" : `: ${reason}`}`,
+      verdict: "slow",
+      advice: `The native one is up to three times as fast, and several ranks need it. ${howToBuild}`,
+    },
+    { name: "threads", found: `${threads}`, verdict: threads > 1 ? "good" : "slow", advice: "" },
+    { name: "JPEG decoder", found: sharpFound(), verdict: "slow", advice: "" },
+  ];
+}
+
+function sharpFound(): string {
+  return `sharp ${loadSharp().versions.sharp ?? ""}`.trim();
+}
+
 /** The native engine and what it says of the machine. */
 function engine(): Finding[] {
+  if (!isBuilt()) return withoutAddon();
   let found: Machine;
   try {
     found = nativeBackend.machine();
@@ -58,7 +81,7 @@ function engine(): Finding[] {
     // The only usage that can be wrong here is RIFFLE_ISA's.
     return error instanceof UsageError
       ? [{ name: "instruction set", found: "not the one that RIFFLE_ISA names", ...missing }]
-      : [{ name: "engine", found: isBuilt() ? "built, but does not load" : "not built", ...missing }];
+      : [{ name: "engine", found: "built, but does not load", ...missing }];
   }
   const narrowed = found.isa !== found.available.at(-1);
   const plain = found.isa === "sse2";
@@ -94,7 +117,7 @@ function engine(): Finding[] {
         }
       : {
           name: "JPEG decoder",
-          found: `sharp ${loadSharp().versions.sharp ?? ""}`.trim(),
+          found: sharpFound(),
           verdict: "slow",
           advice: `Install libjpeg-turbo's headers (Debian: libjpeg62-turbo-dev, Ubuntu: libjpeg-turbo8-dev, Fedora: libjpeg-turbo-devel, macOS: brew install jpeg-turbo) and pkg-config, then ${rebuild}`,
         },

@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 
+import { fastBackend } from "../../test/support/fast-backend.js";
 import { onnxInputOf } from "../../test/support/onnx-input.js";
 import { decodeOnnx, integersOf } from "../../test/support/onnx-reader.js";
 import { runOnnx } from "../../test/support/onnx-run.js";
 import { unlikeWeights } from "../../test/support/untrained-run.js";
-import { nativeBackend } from "../backends/native/index.js";
 import { Draws, streams } from "../core/random.js";
 import { encodeOnnx, type OnnxModel } from "../formats/onnx.js";
 import { channelsOf, convolutionNorm, IMAGE, type Network, normalised } from "../models/layers.js";
@@ -40,7 +40,7 @@ async function compare(
   const program = compile(network, { batch: count, imageSize, mode: "infer" });
   const weights = unlikeWeights(program);
   const images = drawnImages(count, imageSize);
-  const run = nativeBackend.infer(program, { threads: 1 });
+  const run = fastBackend.infer(program, { threads: 1 });
   await run.load(weights);
   const expected = await run.infer(images, count);
   run.close();

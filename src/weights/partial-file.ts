@@ -8,7 +8,7 @@
  */
 
 import { createHash, randomUUID } from "node:crypto";
-import { constants, type FileHandle, open, readFile, rename, unlink } from "node:fs/promises";
+import { constants, type FileHandle, open, readFile, unlink } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 
 import { z } from "zod";
@@ -16,6 +16,7 @@ import { z } from "zod";
 import { asResourceError, makeFolder, replaceFile } from "../core/durable.js";
 import { errorCode } from "../core/error.js";
 import { flock, standsAt } from "../core/flock.js";
+import { renameOver } from "../core/rename-over.js";
 
 const noteSchema = z.object({
   url: z.string(),
@@ -106,7 +107,7 @@ export class PartialFile {
   async commit(): Promise<void> {
     await told(this.path, async () => {
       await this.file.sync();
-      await rename(this.temporary, this.path);
+      await renameOver(this.temporary, this.path);
       await removed(`${this.temporary}.json`);
     });
     await this.#close();

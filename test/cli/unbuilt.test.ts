@@ -37,30 +37,115 @@ function node(...argv: string[]) {
   return spawnSync(process.execPath, argv, { cwd: scratch, encoding: "utf8" });
 }
 
+suite("an installation", () => {
+  const bin = join(scratch, "bin");
+  const script = join(scratch, "scripts", "build-native.mjs");
+  /** A compiler that writes empty files, or fails as CXX_FAILS says; each version compiles anew. */
+  const compiler = `#!/bin/sh
+if [ "$1" = -dumpfullversion ]; then echo "$CXX_VERSION"; exit; fi
+for each in "$@"; do [ "$each" = -fsyntax-only ] && exit; done
+if [ -n "$CXX_FAILS" ]; then echo "In file included from x.h:" >&2; echo "x.h:3:4: error: $CXX_FAILS" >&2; exit 1; fi
+while [ "$1" != -o ]; do shift; done
+: > "$2"
+`;
+  before(() => {
+    for (const name of ["build-native.mjs", "native-flags.mjs"])
+      cpSync(join(root, "scripts", name), join(scratch, "scripts", name));
+    symlinkSync(join(root, "native"), join(scratch, "native"));
+    mkdirSync(bin);
+    writeFileSync(join(bin, "c++-of-test"), compiler, { mode: 0o755 });
+  });
+
+  function install(env: NodeJS.ProcessEnv, ...argv: string[]) {
+    return spawnSync(process.execPath, [script, ...argv], {
+      encoding: "utf8",
+      env: { ...process.env, npm_command: "ci", CXX: "", ...env },
+    });
+  }
+
+  test("is what npm calls", () => {
+    const { scripts } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as {
+      scripts: { install: string };
+    };
+    assert.equal(scripts.install, "node scripts/build-native.mjs --install");
+  });
+
+  test("without a compiler ends well with a notice, and doctor knows why; a build that is asked for fails", (context) => {
+    context.after(() => rmSync(join(scratch, "build"), { recursive: true }));
+    const { status, stderr } = install({ PATH: bin }, "--install");
+    assert.equal(status, 0, stderr);
+    assert.equal(
+      stderr,
+      "riffle: the native engine was not built: no C++20 compiler was found (tried c++, g++, clang++)\n" +
+        "  All but training with several ranks works without it; training and inference are slower.\n" +
+        "  For the fast one install a C++20 compiler, then npm run build:native:\n" +
+        "  sudo apt-get install g++ (Debian, Ubuntu), sudo dnf install gcc-c++ (Fedora), apk add g++ (Alpine), " +
+        "xcode-select --install (macOS)\n",
+    );
+    assert.match(
+      node(main, "doctor").stdout,
+      /^engine +slow +WebAssembly, for the native one is not built: no C\+\+20 compiler was found \(tried/m,
+    );
+    for (const asked of [
+      install({ PATH: bin }),
+      install({ PATH: bin, npm_command: "rebuild" }, "--install"),
+    ]) {
+      assert.equal(asked.status, 1, asked.stderr);
+      assert.match(asked.stderr, /^riffle: the native engine cannot be built: no C\+\+20 compiler was found/);
+    }
+  });
+
+  test("whose compiler fails says its first error, and keeps no engine but one of the same sources", (context) => {
+    context.after(() => rmSync(join(scratch, "build"), { recursive: true }));
+    const good = { CXX: join(bin, "c++-of-test"), CXX_VERSION: "12.1" };
+    const bad = { ...good, CXX_VERSION: "12.2", CXX_FAILS: "no such thing" };
+    assert.equal(install(good, "--install").status, 0);
+    const kept = install(bad, "--install");
+    assert.equal(kept.status, 0, kept.stderr);
+    assert.match(
+      kept.stderr,
+      /^riffle: the native engine stays as it was built before: native\/.* does not compile with /,
+    );
+    writeFileSync(`${engine}.sources`, "others");
+    assert.equal(install(bad).status, 1);
+    assert.ok(existsSync(engine), "a build by hand took it away");
+    const { status, stderr } = install(bad, "--install");
+    assert.equal(status, 0, stderr);
+    assert.match(
+      stderr,
+      /was not built: native\/.* does not compile with .* 12\.2: x\.h:3:4: error: no such thing\n/,
+    );
+    assert.ok(!existsSync(engine), "an engine of other sources stays");
+  });
+});
+
 suite("without an engine", () => {
   test("doctor says so, what to do, and all else that it finds", () => {
     const { status, stdout, stderr } = node(main, "doctor");
-    assert.equal(status, 6, stderr);
-    assert.match(
-      stdout,
-      /^engine +missing +not built\n.*Build it: npm run build:native \(it needs a C\+\+20 compiler: /m,
-    );
-    for (const name of ["records", "memory", "Node"]) assert.match(stdout, new RegExp(`^${name} `, "m"));
+    assert.equal(status, 0, stderr);
+    assert.match(stdout, /^engine +slow +WebAssembly, for the native one is not built\n.*Build it: npm run build:native \(it needs a C\+\+20 compiler: /m); // prettier-ignore
+    for (const name of ["threads", "JPEG decoder", "records", "memory", "Node"])
+      assert.match(stdout, new RegExp(`^${name} `, "m"));
     assert.equal(stderr, "");
   });
 
-  test("npm start says so, and nothing is drawn", () => {
+  test("several ranks are refused, and hear what to do", () => {
+    const pretend = { OMPI_COMM_WORLD_RANK: "0", OMPI_COMM_WORLD_SIZE: "2", OMPI_COMM_WORLD_LOCAL_RANK: "0" };
+    const { status, stderr } = spawnSync(process.execPath, [main, "train", "--synthetic"], {
+      cwd: scratch,
+      encoding: "utf8",
+      env: { ...process.env, ...pretend },
+    });
+    assert.equal(status, 6, stderr);
+    assert.match(stderr, /training with 2 ranks needs the native engine: the native engine is not built/);
+    assert.match(stderr, /Build it: npm run build:native/);
+  });
+
+  test("npm start is the demo", () => {
     const start = JSON.parse(readFileSync(join(scratch, "package.json"), "utf8")) as {
       scripts: { start: string };
     };
     assert.equal(start.scripts.start, "node scripts/start.mjs");
-    const { status, stderr } = node("scripts/start.mjs");
-    assert.equal(status, 6);
-    assert.equal(
-      stderr,
-      "riffle: the engine is not built.\n  npm run build builds it, or says what stops it; then npm start\n",
-    );
-    assert.ok(!existsSync(join(scratch, "runs")));
   });
 
   test("one that does not load is told from one that is not there", (context) => {
@@ -71,7 +156,17 @@ suite("without an engine", () => {
     const { status, stderr } = node("scripts/start.mjs");
     assert.equal(status, 6);
     assert.match(stderr, /^riffle: .*the native engine does not load.*\n {2}Build it: npm run build:native/);
+    assert.match(stderr, /--backend wasm/);
     assert.ok(!existsSync(join(scratch, "runs")), "pictures were drawn for nothing");
+    // What works without it goes on, and says so once.
+    const sum = `const { crc32c } = await import(${JSON.stringify(join(scratch, "dist/src/formats/crc32c.js"))});
+      console.log(crc32c(Buffer.from("123456789")) === 0xe3069283, crc32c(Buffer.from("1")) > 0);`;
+    const summed = node("--input-type=module", "-e", sum);
+    assert.equal(summed.stdout, "true true\n");
+    assert.match(
+      summed.stderr,
+      /^riffle: the native engine does not load \(.*\): slower parts take its place\.\n.*\n$/,
+    );
   });
 
   test("of a package in a project, npm builds it again, and installs what is missing", (context) => {

@@ -9,7 +9,6 @@ import { readFileSync } from "node:fs";
 import { suite, test } from "node:test";
 
 import type { Weights } from "../../src/backends/backend.js";
-import { nativeBackend } from "../../src/backends/native/index.js";
 import { referenceBackend } from "../../src/backends/reference/reference.js";
 import { UsageError } from "../../src/core/error.js";
 import { pictureAlone } from "../../src/inference/evaluate.js";
@@ -23,6 +22,7 @@ import { shuffleNetV2 } from "../../src/models/shufflenet-v2.js";
 import { fillTensor, tensorsOf } from "../../src/models/tensor-names.js";
 import { compile } from "../../src/program/compile.js";
 import { importWeights } from "../../src/weights/import-weights.js";
+import { fastBackend } from "../support/fast-backend.js";
 import { batchByRule, tensorByRule } from "../support/rule.js";
 import { needs, sharedPath, storedPath } from "../support/shared.js";
 
@@ -44,7 +44,7 @@ suite("an explanation of a drawn picture", () => {
   const { images } = batchByRule(4, size, 10, seed);
   const model = { variant: "torchvision", width: 0.5, classes: 10, image_size: size } as const;
 
-  for (const backend of [nativeBackend, referenceBackend]) {
+  for (const backend of [fastBackend, referenceBackend]) {
     test(`is PyTorch's (${backend.name})`, async () => {
       const explainer = await Explainer.open(model, weightsByRule(seed), { threads: 2, backend });
       for (const { image, output, ...expected } of asked) {
@@ -62,7 +62,7 @@ suite("an explanation of a drawn picture", () => {
   test("adds up: the mean of the class activation and the bias are the logit, and Grad-CAM of conv5 is its clipped share", async () => {
     const explainer = await Explainer.open(model, weightsByRule(seed), {
       threads: 1,
-      backend: nativeBackend,
+      backend: fastBackend,
     });
     const { activation, gradCam, logits } = await explainer.explain(images.subarray(0, size * size * 3), 3);
     const places = activation.values.length;
@@ -97,7 +97,7 @@ test(
     const { weights, model } = await importWeights(
       sharedPath("torch-checkpoints", "torchvision_shufflenet_v2_x1_0_pretrained.pth"),
     );
-    const explainer = await Explainer.open(model, weights, { backend: nativeBackend });
+    const explainer = await Explainer.open(model, weights, { backend: fastBackend });
     const seen: { pixels: Uint8Array; output: number; found: Explanation }[] = [];
     for (const { file, sha256, output, ...expected } of pictures) {
       const bytes = readFileSync(sharedPath(file));

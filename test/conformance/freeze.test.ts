@@ -7,7 +7,6 @@ import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 
 import type { Batch, TrainingArrays } from "../../src/backends/backend.js";
-import { nativeBackend } from "../../src/backends/native/index.js";
 import { referenceBackend } from "../../src/backends/reference/reference.js";
 import { UsageError } from "../../src/core/error.js";
 import { Draws, streams } from "../../src/core/random.js";
@@ -16,6 +15,7 @@ import { channelsOf, normalised } from "../../src/models/layers.js";
 import { shuffleNetV2 } from "../../src/models/shufflenet-v2.js";
 import { compile } from "../../src/program/compile.js";
 import { firstTraining, type Program } from "../../src/program/program.js";
+import { fastBackend } from "../support/fast-backend.js";
 import { assertClose } from "../support/compare.js";
 import { trainOn } from "../support/run.js";
 import { stateInDoubles, tinyNetwork } from "../support/tiny-network.js";
@@ -62,7 +62,7 @@ suite("a frozen beginning", () => {
     });
   }
 
-  for (const backend of [nativeBackend, referenceBackend]) {
+  for (const backend of [fastBackend, referenceBackend]) {
     test(`keeps its bits over three updates, and the rest moves (${backend.name})`, async () => {
       const program = compile(network, { ...shape, mode: "train", freeze: { through: "stage3.unit2" } });
       const state = startOf(program);
@@ -96,13 +96,13 @@ suite("a frozen beginning", () => {
       });
       const { images, labels } = randomBatch(program);
       if (mode === "train") {
-        const run = nativeBackend.train(program, { threads: 2 });
+        const run = fastBackend.train(program, { threads: 2 });
         await run.writeState({ parameters, statistics });
         await run.computeGradients({ images, labels }, loss);
         maps.push(run.kept("stage4"), run.kept("stage2.unit1.main.before"));
         run.close();
       } else {
-        const run = nativeBackend.infer(program, { threads: 2 });
+        const run = fastBackend.infer(program, { threads: 2 });
         await run.load({ parameters, statistics });
         await run.infer(images, program.batch);
         maps.push(run.kept("stage4"), run.kept("stage2.unit1.main.before"));
@@ -172,7 +172,7 @@ suite("batch norms that keep their statistics", () => {
       });
       const batch = randomBatch(whole);
       const [native, reference] = await Promise.all(
-        [nativeBackend, referenceBackend].map(async (backend) => {
+        [fastBackend, referenceBackend].map(async (backend) => {
           const state = startOf(whole);
           const run = trainOn(backend, whole, state, { threads: 2 });
           await run.computeGradients(batch, loss);
@@ -184,14 +184,14 @@ suite("batch norms that keep their statistics", () => {
       assert.ok(native !== undefined && reference !== undefined);
       assertClose("gradients", native.state.gradients, reference.state.gradients, { ofScale: 1e-4 });
       const inference = compile(network, { ...shape, mode: "infer" });
-      const run = nativeBackend.infer(inference, { threads: 2 });
+      const run = fastBackend.infer(inference, { threads: 2 });
       await run.load(startOf(whole));
       assertClose("logits", native.logits, await run.infer(batch.images, whole.batch), { ofScale: 1e-4 });
       run.close();
     });
   }
 
-  for (const backend of [nativeBackend, referenceBackend]) {
+  for (const backend of [fastBackend, referenceBackend]) {
     test(`move all weights in a step, and no statistic (${backend.name})`, async () => {
       const program = compile(network, { ...shape, mode: "train", statistics: "moving" });
       const state = startOf(program);
@@ -217,7 +217,7 @@ suite("kept maps", () => {
     const batch = randomBatch(program);
     const reference = trainOn(referenceBackend, program, state, { threads: 1 });
     await reference.computeGradients(batch, loss);
-    const native = nativeBackend.train(program, { threads: 2 });
+    const native = fastBackend.train(program, { threads: 2 });
     await native.writeState({ parameters: Float32Array.from(state.parameters) });
     await native.computeGradients(batch, loss);
     for (const layer of ["a", "both"])
@@ -236,7 +236,7 @@ suite("kept maps", () => {
       statistics: Float32Array.from(state.statistics),
     };
     const maps: Float32Array[] = [];
-    for (const backend of [nativeBackend, referenceBackend]) {
+    for (const backend of [fastBackend, referenceBackend]) {
       const run = backend.infer(program, { threads: 2 });
       await run.load(weights);
       await run.infer(images.subarray(0, 5 * 13 * 13 * 3), 5);

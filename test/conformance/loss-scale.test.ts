@@ -2,6 +2,8 @@
  * The loss scale: its rule against a plain model of it, in the engine and in TypeScript; and what scaled steps leave behind.
  */
 
+// Needs the native engine.
+
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 

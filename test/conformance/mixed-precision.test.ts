@@ -2,6 +2,8 @@
  * Mixed precision as a whole: the same bits however it is computed, and how near it stays to f32 on photographs.
  */
 
+// Needs the native engine.
+
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { suite, test } from "node:test";

@@ -5,6 +5,8 @@
  * compiling it takes minutes.
  */
 
+// Needs the native engine.
+
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";

@@ -1,5 +1,7 @@
 /** Both sides of the engine's door agree on what a plane takes: the last buffer of a plan ends where its arena does. */
 
+// Needs the native engine.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 

@@ -6,6 +6,8 @@
  * hold NaN beforehand: what a kernel forgets to write is seen.
  */
 
+// Needs the native engine.
+
 import assert from "node:assert/strict";
 import { after, suite, test } from "node:test";
 

@@ -1,5 +1,7 @@
 /** The number of threads decides how long a step takes, never what it computes: the same bits for any. */
 
+// Needs the native engine.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 

@@ -7,13 +7,13 @@ import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 
 import type { Backend, Batch, StepResult, TrainingArrays, TrainingRun } from "../../src/backends/backend.js";
-import { nativeBackend } from "../../src/backends/native/index.js";
 import { referenceBackend } from "../../src/backends/reference/reference.js";
 import { Draws, streams } from "../../src/core/random.js";
 import { channelsOf, normalised } from "../../src/models/layers.js";
 import { shuffleNetV2 } from "../../src/models/shufflenet-v2.js";
 import { compile } from "../../src/program/compile.js";
 import type { Program } from "../../src/program/program.js";
+import { fastBackend } from "../support/fast-backend.js";
 import { assertClose } from "../support/compare.js";
 import { meanByLevels } from "../support/shard-tree.js";
 import { tinyNetwork } from "../support/tiny-network.js";
@@ -36,7 +36,7 @@ const large = compile(shuffleNetV2({ variant: "tensorflow", width: 0.5, classes:
   mode: "train",
 });
 
-for (const backend of [referenceBackend, nativeBackend]) {
+for (const backend of [referenceBackend, fastBackend]) {
   suite(`a step of several shards (${backend.name})`, () => {
     for (const count of [2, 3, 4, 7, 8]) {
       test(`${count} shards: gradients and losses are the tree's over the shards, to the bit`, () =>
@@ -117,7 +117,7 @@ suite("steps of several shards on the native backend", () => {
   for (const count of [2, 3, 4, 8]) {
     test(`${count} shards: give what the reference gives`, async () => {
       const [reference, native] = await Promise.all(
-        [referenceBackend, nativeBackend].map((backend) =>
+        [referenceBackend, fastBackend].map((backend) =>
           onRun(backend, small, async (run) => {
             const results: StepResult[] = [];
             for (let step = 0; step < 3; step++)
@@ -138,13 +138,13 @@ suite("steps of several shards on the native backend", () => {
   }
 
   test("of a network of several buckets are the tree's, to the bit", () =>
-    compareWithTree(nativeBackend, large, 4));
+    compareWithTree(fastBackend, large, 4));
 
   test("give the same bits on one thread and on three", async () => {
     const [one, three] = await Promise.all(
       [1, 3].map((threads) =>
         onRun(
-          nativeBackend,
+          fastBackend,
           large,
           async (run) => {
             const result = await stepOf(run, batchesOf(large, 3));

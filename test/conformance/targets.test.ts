@@ -6,13 +6,13 @@ import { join } from "node:path";
 import { suite, test } from "node:test";
 
 import type { Backend, Batch, TrainingArrays } from "../../src/backends/backend.js";
-import { nativeBackend } from "../../src/backends/native/index.js";
 import { softmaxCrossEntropy } from "../../src/backends/reference/head-passes.js";
 import { referenceBackend } from "../../src/backends/reference/reference.js";
 import { Draws, streams } from "../../src/core/random.js";
 import { normalised } from "../../src/models/layers.js";
 import { compile } from "../../src/program/compile.js";
 import type { HeadStep } from "../../src/program/program.js";
+import { fastBackend } from "../support/fast-backend.js";
 import { repository } from "../support/paths.js";
 import { tinyNetwork } from "../support/tiny-network.js";
 
@@ -115,7 +115,7 @@ suite("both backends", () => {
   test("give the same loss and gradients of weighted and mixed pictures", async () => {
     for (const more of [{ weights }, { mixed }, { weights, mixed }]) {
       const [own, reference] = [
-        await computed(nativeBackend, { ...plain, ...more }),
+        await computed(fastBackend, { ...plain, ...more }),
         await computed(referenceBackend, { ...plain, ...more }),
       ];
       const { crossEntropy, dlogits } = softmaxCrossEntropy(
@@ -138,21 +138,21 @@ suite("both backends", () => {
 
   test("give the bits of a plain batch where all pictures weigh 1 and show one label", async () => {
     const ones = new Float32Array(6).fill(1);
-    for (const backend of [nativeBackend, referenceBackend]) {
+    for (const backend of [fastBackend, referenceBackend]) {
       const expected = await computed(backend, plain);
       const asItIs = { weights: ones, mixed: { labels: mixed.labels, shares: ones } };
       assert.deepEqual(await computed(backend, { ...plain, ...asItIs }), expected, backend.name);
       // The other label is the same: whatever its share.
       const alike = { labels: plain.labels, shares: mixed.shares };
       const same = await computed(backend, { ...plain, mixed: alike });
-      if (backend === nativeBackend) assert.deepEqual(same, expected);
+      if (backend === fastBackend) assert.deepEqual(same, expected);
     }
   });
 
   test("refuse arrays of another batch, labels that are none, and labels without shares", async () => {
     const short = new Float32Array(5);
     const beyond = { labels: Int32Array.of(0, 1, 2, 3, 4, 7), shares: mixed.shares };
-    for (const backend of [nativeBackend, referenceBackend]) {
+    for (const backend of [fastBackend, referenceBackend]) {
       for (const more of [{ weights: short }, { mixed: { ...mixed, shares: short } }, { mixed: beyond }]) {
         await assert.rejects(computed(backend, { ...plain, ...more }), backend.name);
       }

@@ -5,7 +5,6 @@ import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "nod
 import { join } from "node:path";
 import { suite, test } from "node:test";
 
-import { nativeBackend } from "../../src/backends/native/index.js";
 import { CheckpointError, UsageError } from "../../src/core/error.js";
 import { importAsRun } from "../../src/train/import-tf-run.js";
 import { exportTfCheckpoint } from "../../src/weights/export-tf-checkpoint.js";
@@ -18,6 +17,7 @@ import { openCheckpoint, saveCheckpoint } from "../../src/run/checkpoint.js";
 import { loadTraining } from "../../src/run/checkpoint-tensors.js";
 import { importTfCheckpoint, tfTensors, writeTfCheckpoint } from "../../src/weights/tf-checkpoint.js";
 import { train } from "../../src/train/trainer.js";
+import { fastBackend } from "../support/fast-backend.js";
 import { assertClose } from "../support/compare.js";
 import { needs, sharedPath } from "../support/shared.js";
 import { emptyState, readArrays } from "../support/tf-reference.js";
@@ -42,7 +42,7 @@ suite("the checkpoint after five steps", needs("tf-reference", "ckpt-0.5x-10"), 
     test(`gives TensorFlow's logits of 16 photographs with ${which} weights`, async () => {
       const stored = await readArrays("logits.npz");
       const imported = await importTfCheckpoint(join(reference, "model.ckpt-5"));
-      const run = nativeBackend.infer(program(0.5, 10, 16), { threads: 2 });
+      const run = fastBackend.infer(program(0.5, 10, 16), { threads: 2 });
       const { parameters, averages, statistics } = imported;
       await run.load({ parameters: which === "raw" ? parameters : (averages as Float32Array), statistics });
       const logits = await run.infer(Uint8Array.from(stored.numbers("images").data), 16);

@@ -2,13 +2,13 @@
 
 import { suite, test } from "node:test";
 
-import { nativeBackend } from "../../src/backends/native/index.js";
 import { referenceBackend } from "../../src/backends/reference/reference.js";
 import type { Backend, Weights } from "../../src/backends/backend.js";
 import { shuffleNetV2 } from "../../src/models/shufflenet-v2.js";
 import { widths, type Width } from "../../src/models/variants.js";
 import { compile } from "../../src/program/compile.js";
 import type { Program } from "../../src/program/program.js";
+import { fastBackend } from "../support/fast-backend.js";
 import { assertClose } from "../support/compare.js";
 import { ruleTensor, ruleWeights } from "../support/rule-weights.js";
 import { needs } from "../support/shared.js";
@@ -36,7 +36,7 @@ async function infer(
 
 const backends = [
   { backend: referenceBackend, rulePictures: 1, pictures: 2 },
-  { backend: nativeBackend, rulePictures: 4, pictures: 16 },
+  { backend: fastBackend, rulePictures: 4, pictures: 16 },
 ];
 
 suite("weights made by the rule", needs("tf-reference", "logits.npz"), () => {

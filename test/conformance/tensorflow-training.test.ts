@@ -13,7 +13,6 @@ import { join } from "node:path";
 import { test } from "node:test";
 
 import type { Backend, TrainingArrays } from "../../src/backends/backend.js";
-import { nativeBackend } from "../../src/backends/native/index.js";
 import { referenceBackend } from "../../src/backends/reference/reference.js";
 import { writeBundle } from "../../src/formats/tf-bundle.js";
 import type { BundleTensor } from "../../src/formats/tf-bundle-index.js";
@@ -22,6 +21,7 @@ import { takeTensor, tensorsOf, type WeightTensor } from "../../src/models/tenso
 import { compile } from "../../src/program/compile.js";
 import type { Program } from "../../src/program/program.js";
 import { importTfCheckpoint } from "../../src/weights/tf-checkpoint.js";
+import { fastBackend } from "../support/fast-backend.js";
 import { assertClose } from "../support/compare.js";
 import { needs } from "../support/shared.js";
 import { type Arrays, emptyState, readArrays, readText, readWeights, thin } from "../support/tf-reference.js";
@@ -47,7 +47,7 @@ interface Precision {
 }
 
 const onNative = {
-  backend: nativeBackend,
+  backend: fastBackend,
   state: emptyState,
   losses: [1e-5, 1e-5, 1e-5, 3e-5, 3e-5], // from the fourth step on as near as TensorFlow's own f32
   logits: 1e-3, // a ReLU that falls moves single logits more than the loss

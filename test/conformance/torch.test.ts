@@ -11,13 +11,13 @@ import { readFileSync } from "node:fs";
 import { suite, test } from "node:test";
 
 import type { Backend, TrainingArrays, Weights } from "../../src/backends/backend.js";
-import { nativeBackend } from "../../src/backends/native/index.js";
 import { referenceBackend } from "../../src/backends/reference/reference.js";
 import { shuffleNetV2 } from "../../src/models/shufflenet-v2.js";
 import type { Width } from "../../src/models/variants.js";
 import { takeTensor, tensorsOf, type WeightTensor } from "../../src/models/tensor-names.js";
 import { compile } from "../../src/program/compile.js";
 import type { Program } from "../../src/program/program.js";
+import { fastBackend } from "../support/fast-backend.js";
 import { assertClose } from "../support/compare.js";
 import { batchByRule, momentumByRule, tensorByRule, uniform } from "../support/rule.js";
 import { storedPath } from "../support/shared.js";
@@ -63,7 +63,7 @@ const backends: readonly Precision[] = [
   // f64 inside; gradients, weights and the stored values are f32: two roundings of 6e-8, and room for sums.
   { backend: referenceBackend, share: 3e-7, ofZero: 1e-12 },
   // As near as PyTorch's own float32 comes to its float64; 2.1e-7 at the zeros (README.md, "Sharpness").
-  { backend: nativeBackend, share: 2.2e-5, ofZero: 5e-7 },
+  { backend: fastBackend, share: 2.2e-5, ofZero: 5e-7 },
 ];
 
 const files = ["torch-0.5x-64", "torch-0.5x-75", "torch-1.0x-64", "torch-1.0x-75"];

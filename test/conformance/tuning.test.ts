@@ -1,5 +1,7 @@
 /** Tuning decides how long a step takes, never what it computes: every tuning that the engine takes gives the same bits. */
 
+// Needs the native engine.
+
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 

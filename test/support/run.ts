@@ -49,7 +49,6 @@ export function trainOn(
     for (const name of stateArrays) state[name].set(own[name]);
     return result;
   };
-  const inspect = inspectionOf(run);
   return {
     readState: () => run.readState(),
     writeState: (from) => run.writeState(from),
@@ -66,9 +65,13 @@ export function trainOn(
     kept: (layer) => run.kept(layer),
     stepSeconds: () => run.stepSeconds(),
     close: () => run.close(),
-    inspect: {
-      ...inspect,
-      runStep: (index, direction, images) => mirrored(() => inspect.runStep(index, direction, images)),
+    // Made when it is asked for: looking needs the addon, running does not.
+    get inspect() {
+      const inspect = inspectionOf(run);
+      return {
+        ...inspect,
+        runStep: (index, direction, images) => mirrored(() => inspect.runStep(index, direction, images)),
+      };
     },
   };
 }

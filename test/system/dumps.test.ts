@@ -7,7 +7,6 @@ import { join } from "node:path";
 import { suite, test } from "node:test";
 
 import type { Backend, Batch, TrainingRun } from "../../src/backends/backend.js";
-import { nativeBackend } from "../../src/backends/native/index.js";
 import { referenceBackend } from "../../src/backends/reference/reference.js";
 import { Draws, streams } from "../../src/core/random.js";
 import { DivergedError } from "../../src/core/error.js";
@@ -23,6 +22,7 @@ import { train } from "../../src/train/trainer.js";
 import { type OverflowReport, Overflows } from "../../src/train/overflow.js";
 import type { Plan } from "../../src/train/plan.js";
 import type { Prepared } from "../../src/train/prepare.js";
+import { fastBackend } from "../support/fast-backend.js";
 import { assertClose } from "../support/compare.js";
 import { families, needsMpi, program as riffle, startRanks } from "../support/mpi.js";
 import { tinyNetwork } from "../support/tiny-network.js";
@@ -101,7 +101,7 @@ suite("where a number that is not finite begins", () => {
     "classifier.weight",
     "classifier.bias",
   ];
-  for (const backend of [nativeBackend, referenceBackend]) {
+  for (const backend of [fastBackend, referenceBackend]) {
     for (const name of planted) {
       for (const value of [NaN, Infinity, -Infinity]) {
         if (name === "a.beta" && value < 0) continue; // below every number, so the ReLU makes it a finite 0
@@ -133,13 +133,13 @@ suite("where a number that is not finite begins", () => {
     ["classifier.weight", "logits"],
   ] as const) {
     test(`finite numbers of ${name} that overflow are found in what the layer makes, ${tensor}`, async () => {
-      const { report } = await lookAt(nativeBackend, small, (parameters) => parameters(name).fill(3e38));
+      const { report } = await lookAt(fastBackend, small, (parameters) => parameters(name).fill(3e38));
       assert.deepEqual([report.first?.layer, report.first?.tensor], [name.split(".")[0], tensor]);
     });
   }
 
   test("a gradient that overflows after a finite forward pass is found on the way back", async () => {
-    const { report } = await lookAt(nativeBackend, small, (parameters) => {
+    const { report } = await lookAt(fastBackend, small, (parameters) => {
       const shrink = (values: Float32Array): void => values.forEach((value, i) => (values[i] = value * 1e-6));
       shrink(parameters("join.weight"));
       parameters("join.gamma").fill(2e19);
@@ -161,7 +161,7 @@ suite("where a number that is not finite begins", () => {
       imageSize: 64,
       mode: "train",
     });
-    const { report } = await lookAt(nativeBackend, large, (parameters) => {
+    const { report } = await lookAt(fastBackend, large, (parameters) => {
       parameters("stage3.unit2.main.depthwise.weight")[4] = NaN;
     });
     assert.equal(report.first?.layer, "stage3.unit2.main.depthwise");

@@ -116,37 +116,33 @@ suite("in a project on a path with spaces and Chinese characters", () => {
     writeProject();
   });
 
-  test("without a compiler npm says what to install, and leaves the project as it was", (context) => {
+  test("without a compiler npm installs all but the engine, and says how to get that", (context) => {
     const before = readFileSync(join(project, "package.json"), "utf8");
-    const { status, stderr } = run("npm", ["install", ...options], project, noCompiler);
+    const argv = ["install", "--foreground-scripts", ...options];
+    const { status, stdout, stderr } = run("npm", argv, project, noCompiler);
     if (/ENOTCACHED/.test(stderr)) {
       isCached = false;
       return context.skip("npm's cache does not hold the dependencies; npm ci puts them there");
     }
-    assert.notEqual(status, 0);
-    assert.match(
-      stderr,
-      /no C\+\+20 compiler found \(tried c\+\+, g\+\+, clang\+\+\); the engine cannot be built\./,
-    );
-    assert.match(stderr, /Install one with: (sudo apt-get install g\+\+|xcode-select --install)/);
-    assert.match(stderr, /Then give npm the same command again\./);
-    assert.equal(readFileSync(join(project, "package.json"), "utf8"), before);
-    assert.ok(!existsSync(installed));
-  });
-
-  test("installed without its engine it says what is missing, and how to build it", (context) => {
-    if (!isCached) return context.skip("nothing is installed");
-    const { status, stderr } = run("npm", ["install", "--ignore-scripts", ...options], project, noCompiler);
     assert.equal(status, 0, stderr);
-    const doctor = run(program, ["doctor"], project, noCompiler);
-    assert.equal(doctor.status, 6, doctor.stderr);
-    assert.match(doctor.stdout, /^engine +missing +not built\n.*Build it: npm rebuild riffle-vision \(/m);
-    const train = run(program, ["train", "--synthetic"], project, noCompiler);
-    assert.equal(train.status, 6, train.stderr);
+    const notice = stdout + stderr;
     assert.match(
-      train.stderr,
-      /the native engine does not load.*\n.*Build it: npm rebuild riffle-vision \(/s,
+      notice,
+      /the native engine was not built: no C\+\+20 compiler was found \(tried c\+\+, g\+\+, clang\+\+\)/,
     );
+    assert.match(notice, /install a C\+\+20 compiler, then npm rebuild riffle-vision:/);
+    assert.equal(readFileSync(join(project, "package.json"), "utf8"), before);
+    const doctor = run(program, ["doctor"], project, noCompiler);
+    assert.equal(doctor.status, 0, doctor.stderr);
+    // npm shows what a package's script says only where it fails, or is told to.
+    assert.match(
+      doctor.stdout,
+      /^engine +slow +WebAssembly, for the native one is not built: no C\+\+20 compiler was found/m,
+    );
+    assert.match(doctor.stdout, /Build it: npm rebuild riffle-vision \(/);
+    const rebuilt = run("npm", ["rebuild", "riffle-vision"], project, noCompiler);
+    assert.notEqual(rebuilt.status, 0);
+    assert.match(rebuilt.stderr, /the native engine cannot be built: no C\+\+20 compiler was found/);
   });
 
   test("README's commands, the second name and a launch script work", async (context) => {

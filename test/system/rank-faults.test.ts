@@ -6,6 +6,8 @@
  * `RIFFLE_KILLS` and `RIFFLE_SEED` say how often a rank is killed, and when.
  */
 
+// Needs the native engine.
+
 import assert from "node:assert/strict";
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";

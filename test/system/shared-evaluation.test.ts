@@ -6,7 +6,6 @@ import { suite, test } from "node:test";
 import sharp from "sharp";
 
 import type { Weights } from "../../src/backends/backend.js";
-import { nativeBackend } from "../../src/backends/native/index.js";
 import { DataError } from "../../src/core/error.js";
 import { Draws, streams } from "../../src/core/random.js";
 import type { Dataset } from "../../src/data/dataset.js";
@@ -17,6 +16,7 @@ import { shuffleNetV2 } from "../../src/models/shufflenet-v2.js";
 import { compile } from "../../src/program/compile.js";
 import type { ModelDescription, Scores } from "../../src/run/checkpoint-state.js";
 import type { BadImageEvent, EvaluatingEvent } from "../../src/run/events.js";
+import { fastBackend } from "../support/fast-backend.js";
 import { fakeRanks } from "../support/fake-ranks.js";
 
 const SIZE = 37;
@@ -89,7 +89,7 @@ function scored(
   const all = ranks === 0 ? [undefined] : fakeRanks(ranks, log);
   return Promise.all(
     all.map(async (own, rank) => {
-      const run = nativeBackend.infer(program, { threads: 1 + (rank % 2) });
+      const run = fastBackend.infer(program, { threads: 1 + (rank % 2) });
       const stop = new AbortController();
       const events: Seen["events"] = [];
       const bad: BadImage[] = [];
@@ -183,7 +183,7 @@ for (const ranks of [1, 2, 3, 4, 8]) {
       const expected = await messageOf(alone(noise(SIZE, bad), asked));
       const set = noise(SIZE, bad);
       const own = fakeRanks(ranks).map(async (each) => {
-        const run = nativeBackend.infer(program, { threads: 1 });
+        const run = fastBackend.infer(program, { threads: 1 });
         try {
           await score({ program, run }, set, candidates, { model, ...asked, ranks: each }, () => undefined);
         } finally {

@@ -1,6 +1,7 @@
 /**
  * How a picture is turned to stand upright: EXIF's orientation in JPEG, PNG, WebP and TIFF, and what it does to sizes,
- * boxes and pixels. native/decode/turned.h turns the pixels of training.
+ * boxes and pixels. native/decode/turned.h turns the pixels of training
+ * where there is an addon.
  *
  * Of EXIF nothing but this one number is looked for. Every offset is checked against the bytes there are; what is cut
  * short or makes no sense means "as stored", and is never an error, since the pixels are whole. A GIF has none; an AVIF
@@ -82,21 +83,27 @@ export function turnObjects(
   });
 }
 
-/** Pixels [height, width, channels], turned; for small pictures. */
+/** Pixels [height, width, channels], turned. */
 export function turnPixels(
   data: Uint8Array,
-  { width, height }: Size,
+  size: Size,
   channels: number,
   orientation: Orientation,
 ): Uint8Array {
-  const turned = turnSize({ width, height }, orientation);
+  const turned = turnSize(size, orientation);
+  const place = (x: number, y: number): number => {
+    const to = turnBox({ x, y, width: 1, height: 1 }, size, orientation);
+    return (to.y * turned.width + to.x) * channels;
+  };
+  const origin = place(0, 0);
+  // How far a step to the right, and one down, leads in the turned picture.
+  const [right, down] = [place(1, 0) - origin, place(0, 1) - origin];
   const out = new Uint8Array(data.length);
-  for (let y = 0; y < height; y++) {
-    for (let x = 0; x < width; x++) {
-      const to = turnBox({ x, y, width: 1, height: 1 }, { width, height }, orientation);
-      const from = (y * width + x) * channels;
-      out.set(data.subarray(from, from + channels), (to.y * turned.width + to.x) * channels);
-    }
+  let from = 0;
+  for (let y = 0; y < size.height; y++) {
+    let to = origin + y * down;
+    for (let x = 0; x < size.width; x++, to += right)
+      for (let c = 0; c < channels; c++) out[to + c] = data[from++] as number;
   }
   return out;
 }

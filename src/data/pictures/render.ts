@@ -10,22 +10,35 @@
  * multiple of the reduction, the pixel that is left over lies on the other side than if it had been turned first.
  *
  * JPEGs are decoded by libjpeg-turbo inside the addon where it was found at build time; sharp (libvips) decodes
- * the other formats, and JPEG otherwise. Cropping and resizing are the addon's in every case (native/decode).
+ * the other formats, and JPEG otherwise. Cropping and resizing are the addon's (native/decode); where there is none they are
+ * resize.ts's, to the same bits, on the JavaScript thread.
  */
+
+import { setImmediate } from "node:timers/promises";
 
 import type { Sharp } from "sharp";
 
-import { loadAddon } from "../../core/addon.js";
+import { addonOrUndefined } from "../../core/addon.js";
 import { environment } from "../../core/environment.js";
 import { DataError } from "../../core/error.js";
 import { loadSharp } from "../../core/sharp.js";
+import { readWhole } from "../read-whole.js";
 import { noMemory, unreadable } from "../unreadable.js";
 import { Allowance } from "./allowance.js";
 import type { Box, ObjectBox, Picture as Known, Size, Transform } from "./augment.js";
 import { gifColour } from "./gif-colour.js";
 import { imageInfo, type ImageInfo, MAX_PIXELS } from "./image-info.js";
-import { exifOrientation, type Orientation, turnBox, turnObjects, turnSize, undone } from "./orientation.js";
+import {
+  exifOrientation,
+  type Orientation,
+  turnBox,
+  turnObjects,
+  turnPixels,
+  turnSize,
+  undone,
+} from "./orientation.js";
 import { plainJpeg } from "./plain-jpeg.js";
+import { resizeInto } from "./resize.js";
 
 /** A file's bytes. */
 export interface Encoded {
@@ -80,15 +93,18 @@ export async function renderAll(
   let held = 0;
   const flush = async (): Promise<void> => {
     held = 0;
-    const specs = new Float64Array(group.length * SPEC_FIELDS);
-    for (const [i, { index, decoding }] of group.entries())
-      writeSpec(specs, i * SPEC_FIELDS, decoding, (renderings[index] as Rendering).offset);
     const done = group.splice(0);
-    const failures = await native().transform(
-      done.map(({ decoding }) => decoding.input),
-      specs,
-      out,
-    );
+    const offsets = done.map(({ index }) => (renderings[index] as Rendering).offset);
+    const decodings = done.map(({ decoding }) => decoding);
+    const addon = native();
+    const failures =
+      addon === undefined
+        ? await transformHere(decodings, offsets, out)
+        : await addon.transform(
+            decodings.map(({ input }) => input),
+            specsOf(decodings, offsets),
+            out,
+          );
     failures?.forEach((failure, i) => {
       if (failure === undefined) return;
       const { index } = done[i] as (typeof done)[number];
@@ -152,7 +168,11 @@ const MAX_FILE_BYTES = 256 * 2 ** 20;
  * @throws ResourceError when that is the machine's fault.
  */
 export async function readPictures(paths: readonly string[]): Promise<(Encoded | DataError)[]> {
-  const files = await native().readFiles(paths, MAX_FILE_BYTES);
+  const addon = native();
+  const files =
+    addon === undefined
+      ? await Promise.all(paths.map((path) => readWhole(path, MAX_FILE_BYTES)))
+      : await addon.readFiles(paths, MAX_FILE_BYTES);
   return files.map((found, i) => {
     if (found instanceof Uint8Array) return { kind: "encoded", bytes: found };
     const where = paths[i] as string;
@@ -165,7 +185,7 @@ export async function readPictures(paths: readonly string[]): Promise<(Encoded |
 
 /** Which library decodes JPEGs here; for `riffle doctor`. */
 export function jpegDecoder(): "libjpeg-turbo" | "sharp" {
-  return native().decodesJpeg ? "libjpeg-turbo" : "sharp";
+  return native()?.decodesJpeg === true ? "libjpeg-turbo" : "sharp";
 }
 
 /** How many threads read and decode: libuv's, which are four unless this variable, read by libuv, says otherwise. */
@@ -187,11 +207,11 @@ interface Native {
   readonly decodesJpeg: boolean;
 }
 
-function native(): Native {
-  return loadAddon() as unknown as Native;
+function native(): Native | undefined {
+  return addonOrUndefined() as Native | undefined;
 }
 
-/** What native code is asked to do with one picture. */
+/** What native code, or resize.ts, is asked to do with one picture. */
 interface Decoding {
   readonly input: Uint8Array;
   /** Otherwise pixels. */
@@ -246,7 +266,7 @@ export function orientationOf({ bytes, upright }: Encoded, { format }: ImageInfo
 }
 
 function isNative({ format }: ImageInfo, jpegs: Decoder): boolean {
-  return format === "jpeg" && jpegs === "auto" && native().decodesJpeg;
+  return format === "jpeg" && jpegs === "auto" && native()?.decodesJpeg === true;
 }
 
 /** Bytes that decoding a picture holds beside a few rows. */
@@ -358,6 +378,28 @@ function jpegRegion(transform: Transform, stored: Size, orientation: Orientation
 
 /** Of `enum Field` in native/binding/decode.cc. */
 const SPEC_FIELDS = 27;
+
+function specsOf(decodings: readonly Decoding[], offsets: readonly number[]): Float64Array {
+  const specs = new Float64Array(decodings.length * SPEC_FIELDS);
+  decodings.forEach((decoding, i) => writeSpec(specs, i * SPEC_FIELDS, decoding, offsets[i] as number));
+  return specs;
+}
+
+/** The same as the addon's `transform`, of pixels only: without the addon sharp has decoded all that were encoded. */
+async function transformHere(
+  decodings: readonly Decoding[],
+  offsets: readonly number[],
+  out: Uint8Array | Float32Array,
+): Promise<undefined> {
+  for (const [i, { input, picture, orientation, transform }] of decodings.entries()) {
+    const channels = picture.channels === 1 ? 1 : 3;
+    const data = orientation === 1 ? input : turnPixels(input, picture, channels, orientation);
+    const pixels: Pixels = { kind: "pixels", data, channels, ...turnSize(picture, orientation) };
+    resizeInto(pixels, transform, out, offsets[i] as number);
+    // A picture takes milliseconds, in which nothing else gets its turn.
+    await setImmediate();
+  }
+}
 
 /**
  * Puts the fields of native/binding/decode.cc, in its order and by its names (test/conformance/orders.test.ts), into

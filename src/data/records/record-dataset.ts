@@ -12,7 +12,7 @@ import { fstat, read } from "node:fs";
 import { basename, join } from "node:path";
 import { promisify } from "node:util";
 
-import { loadAddon } from "../../core/addon.js";
+import { addonOrUndefined } from "../../core/addon.js";
 import { DataError, RiffleError, UsageError } from "../../core/error.js";
 import { decodeExample } from "../../formats/tf-example.js";
 import { payloadOf, RECORD_OVERHEAD, unframeRecord } from "../../formats/tfrecord.js";
@@ -105,8 +105,8 @@ interface Native {
   readRecords(places: Float64Array, into: Uint8Array): Promise<number[]>;
 }
 
-function native(): Native {
-  return loadAddon() as unknown as Native;
+function native(): Native | undefined {
+  return addonOrUndefined() as Native | undefined;
 }
 
 /** More damaged records than were to be skipped; not a DataError, which a loader may pass over. Exit code 3. */
@@ -181,7 +181,7 @@ export class RecordDataset implements Dataset {
 
   /**
    * Native code reads the records and checks their CRCs. Whatever is wrong with one, in its file, its frame or its
-   * Example, is left to {@link read}, which meets it again and says what it is.
+   * Example, is left to {@link read}, which meets it again and says what it is; so are all where there is no addon.
    */
   async readAll(samples: readonly number[], scratch: Scratch): Promise<(Encoded | DataError)[]> {
     const places = samples.map((sample) => this.#place(sample));
@@ -265,11 +265,13 @@ export class RecordDataset implements Dataset {
 
   /** Payloads in `scratch`; undefined for each record that is not whole. */
   async #readWhole(places: readonly Place[], scratch: Scratch): Promise<(Uint8Array | undefined)[]> {
+    const addon = native();
+    if (addon === undefined) return places.map(() => undefined);
     const sizes = places.map(({ length }) => length + RECORD_OVERHEAD);
     const bytes = scratch.take(sizes.reduce((sum, size) => sum + size, 0));
     const paths = places.map(({ path }) => path);
     const read = (files: readonly number[]): Promise<number[]> =>
-      native().readRecords(
+      addon.readRecords(
         Float64Array.from(
           places.flatMap(({ offset }, i) => [files[i] as number, offset, sizes[i] as number]),
         ),
