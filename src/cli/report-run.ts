@@ -19,6 +19,7 @@ import { compile } from "../program/compile.js";
 import { totals } from "../program/print.js";
 import type {
   EndEvent,
+  EvaluatingEvent,
   FetchingEvent,
   PreparingEvent,
   RecordsEvent,
@@ -51,8 +52,6 @@ interface RunReport {
   readonly report: Reporter;
   /** What the first Ctrl-C prints: what is saved, where that is known. */
   readonly stopping: string;
-  /** Prints it, apart from the bar. */
-  interrupt(line: string): void;
   /** Leaves the last line standing. */
   end(): void;
 }
@@ -62,7 +61,8 @@ export function saysTop5(classes = Infinity): boolean {
   return classes > 5;
 }
 
-export function reportRun(terminal: Terminal): RunReport {
+/** @param stopped aborts when the user asks the run to stop; what is given up then is not drawn any more */
+export function reportRun(terminal: Terminal, stopped?: AbortSignal): RunReport {
   const progress = startProgress(terminal);
   const place = new Place();
   let start: StartEvent | undefined;
@@ -95,6 +95,15 @@ export function reportRun(terminal: Terminal): RunReport {
     });
   };
 
+  const showPassing = (event: PreparingEvent | FetchingEvent | EvaluatingEvent): void => {
+    if (event.event === "fetching") progress.show(fetching(event));
+    else if (end !== undefined) progress.show(reporting(event));
+    else if (event.event === "preparing") progress.show(preparing(event));
+    // The last line of an evaluation has its scores.
+    else if (event.done < event.images)
+      progress.show({ label: "validation", done: event.done, total: event.images, columns: [] });
+  };
+
   const report = (event: TrainEvent): void => {
     if (
       event.event !== "evaluating" &&
@@ -107,10 +116,9 @@ export function reportRun(terminal: Terminal): RunReport {
     place.follow(event);
     switch (event.event) {
       case "preparing":
-        progress.show(preparing(event));
-        return;
       case "fetching":
-        progress.show(fetching(event));
+      case "evaluating":
+        if (stopped?.aborted !== true) showPassing(event);
         return;
       case "weights":
         for (const line of weightsLines(event)) progress.note(line);
@@ -121,11 +129,6 @@ export function reportRun(terminal: Terminal): RunReport {
         return;
       case "step":
         if (start !== undefined) showStep(event, start);
-        return;
-      case "evaluating":
-        if (event.done < event.images) {
-          progress.show({ label: "validation", done: event.done, total: event.images, columns: [] });
-        }
         return;
       case "evaluation":
         // The first line of an evaluation is of the weights that count; the other is in the log.
@@ -185,7 +188,6 @@ export function reportRun(terminal: Terminal): RunReport {
     get stopping() {
       return place.stopping;
     },
-    interrupt: (line) => progress.interrupt(line),
     end: () => {
       progress.end();
       if (end !== undefined && !isEndTold) terminal.emit(end);
@@ -195,7 +197,7 @@ export function reportRun(terminal: Terminal): RunReport {
 }
 
 /** Two digits of a fraction: "12", "3.25". */
-function shortEpoch(epoch: number): string {
+export function shortEpoch(epoch: number): string {
   return String(Number(epoch.toFixed(2)));
 }
 
@@ -223,6 +225,16 @@ export function preparing(event: PreparingEvent): ProgressState {
         : [{ rate: `${rate(event.images_per_second)} ${records ? "records/s" : "img/s"}` }]),
     ],
   };
+}
+
+/** The line of a report in the making: pictures are scored, then looked at. */
+export function reporting(event: PreparingEvent | EvaluatingEvent): ProgressState {
+  if (event.event === "evaluating")
+    return { label: "report", done: event.done, total: event.images, columns: ["pictures scored"] };
+  const state = preparing(event);
+  return event.what === "check"
+    ? { ...state, label: "report", columns: ["pictures looked at", ...state.columns] }
+    : state;
 }
 
 /** The line of weights on their way, in thousands of bytes. */
