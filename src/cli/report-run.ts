@@ -304,7 +304,7 @@ function heading(event: StartEvent): string[] {
     ...(s.mixup > 0 ? [`mixup ${s.mixup}`] : []),
     ...(event.class_weights === null ? [] : [weightWords(event.class_weights)]),
     ...(s.average_decay > 0 ? [`averages ${s.average_decay}`] : []),
-    `${s.max_epochs} epochs${s.budget === undefined ? "" : fitWords(s.budget, event)}`,
+    `${s.max_epochs} epoch${s.max_epochs === 1 ? "" : "s"}${s.budget === undefined ? "" : fitWords(s.budget, event)}`,
     ...(s.grow_from === undefined
       ? []
       : [`${s.grow_epochs ?? s.max_epochs / 2} of them at ${s.grow_from} px`]),
@@ -347,6 +347,14 @@ function heading(event: StartEvent): string[] {
             "Resuming",
             `${shortPath(event.resumed.checkpoint)}, after step ${count(event.resumed.step)}`,
           ),
+          ...(event.resumed.step < event.steps
+            ? []
+            : [
+                titled(
+                  "Complete",
+                  `all ${count(event.steps)} steps were trained before; nothing is left to train`,
+                ),
+              ]),
         ]),
   ];
 }

@@ -85,17 +85,24 @@ function printResult(result: TrainResult, start: StartEvent | undefined, termina
   if (result.skipped > 0) terminal.print(titled("Skipped", skippedWords(result.skipped)));
   if (!result.stopped) printBest(result, start, terminal);
   if (result.checkpoint === null) {
-    terminal.print(titled("Saved", `no checkpoint · log ${shortPath(`${result.run}/events.jsonl`)}`));
+    terminal.print(
+      titled("Saved", `no checkpoint · log ${shellWord(shortPath(`${result.run}/events.jsonl`))}`),
+    );
     printReport(result, terminal);
     return;
   }
   if (result.stopped) {
-    terminal.print(titled("Saved", shortPath(result.checkpoint)));
+    terminal.print(titled("Saved", shellWord(shortPath(result.checkpoint))));
     terminal.print(titled("Resume", `${trainWords()} --resume ${run}`));
     return;
   }
   const best = result.best === null ? result.checkpoint : `${result.run}/best`;
-  terminal.print(titled("Saved", `${shortPath(best)} · log ${shortPath(`${result.run}/events.jsonl`)}`));
+  terminal.print(
+    titled(
+      "Saved",
+      `${shellWord(shortPath(best))} · log ${shellWord(shortPath(`${result.run}/events.jsonl`))}`,
+    ),
+  );
   printReport(result, terminal);
   terminal.print(titled("Next", `npx riffle-vision predict ${run} photo.jpg`));
   terminal.print(titled("", `npx riffle-vision serve ${run}`));
