@@ -236,7 +236,10 @@ export function parserFailure(error: CommanderError, spec?: CliCommand): UsageEr
     case "commander.unknownOption": {
       const own = ownOptions(spec).map(({ name }) => name);
       const word = named.replace(/^-+/, "").replace(/=.*$/s, "");
-      const offered = [...(spec.settings ?? []), ...own];
+      const aliases = (spec.settings ?? []).flatMap(
+        (name): readonly string[] => settings[name].aliases ?? [],
+      );
+      const offered = [...(spec.settings ?? []), ...own, ...aliases, ...Object.keys(spec.aliases ?? {})];
       const meant = whatIsMeant(word, offered, (name) => `--${name}`, spec.name);
       return new UsageError({
         what: `unknown option ${named}${meant}`,

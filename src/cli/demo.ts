@@ -64,9 +64,9 @@ export const demoCommand: CliCommand = {
 async function demo({ settings }: Invocation, terminal: Terminal): Promise<number> {
   const started = performance.now();
   terminal.keepGoing();
-  const run = reportRun(terminal);
   let training = false;
-  const stop = listenForStop(terminal, () => (training ? run.stopping : "Stopping."), run);
+  const stop = listenForStop(terminal, () => (training ? run.stopping : "Stopping."));
+  const run = reportRun(terminal, stop.signal);
   try {
     // Without an engine nothing is drawn either.
     (await chooseBackend(settings.backend)).machine();

@@ -20,6 +20,7 @@ import {
   orientationWords,
   preparing,
   recordLines,
+  reporting,
   saysTop5,
   titled,
   unusedLines,
@@ -45,7 +46,7 @@ export const evaluateCommand: CliCommand = {
     let step = 0;
     let classes: number | undefined;
     let end: EvaluateEvent | undefined;
-    const runReport = await reportFor(run, settings, (event) => progress.show(preparing(event)));
+    const runReport = await reportFor(run, settings, (event) => progress.show(reporting(event)));
     const report = (event: EvaluateEvent): void => {
       if (!PASSING.has(event.event)) terminal.emit(event);
       switch (event.event) {

@@ -6,7 +6,7 @@ import { shortPath } from "../core/printable.js";
 import { UsageError } from "../core/error.js";
 import { exportFormats, type ExportResult, exportedWeights, exportRun } from "../weights/export-run.js";
 import { onnxInputs } from "../weights/network-to-onnx.js";
-import { choice, type CliCommand, type Invocation, wholeNumber } from "./command.js";
+import { choice, type CliCommand, type Invocation, wholeNumber, wrongValue } from "./command.js";
 import { bytes, count, shellWord } from "./format.js";
 import { whileOpening } from "./opened-weights.js";
 import { startProgress } from "./progress.js";
@@ -64,6 +64,11 @@ async function exportFile(invocation: Invocation, terminal: Terminal): Promise<n
   wholeNumber(invocation, "threads", 1);
   if (invocation.own.has("threads"))
     terminal.note("--threads has nothing to do in export: no network is run");
+  const asked = invocation.own.get("format");
+  if (typeof asked === "string" && /^(html?|page|browser|js)$/i.test(asked)) {
+    const { problem } = wrongValue("format", asked, exportFormats.join(", "));
+    throw new UsageError({ ...problem, hint: "A page of HTML for the browser is --format web" });
+  }
   const format = choice(invocation, "format", exportFormats);
   if (format === undefined) {
     throw new UsageError({
@@ -97,7 +102,7 @@ async function exportFile(invocation: Invocation, terminal: Terminal): Promise<n
       `${weightsInWords[result.weights]}, ${shortPath(result.checkpoint)}, after step ${count(result.step)}`,
     ),
   );
-  terminal.print(titled("Saved", `${shortPath(result.output)}, ${bytes(result.bytes)}`));
+  terminal.print(titled("Saved", `${shellWord(shortPath(result.output))}, ${bytes(result.bytes)}`));
   terminal.print(titled("Checked", `read again: ${count(result.check.tensors)} tensors, equal bit for bit`));
   terminal.print(titled("Next", nextCommand(result)));
   return 0;

@@ -8,8 +8,10 @@
 import { existsSync, readdirSync, realpathSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 
+import { statIfThere } from "../core/durable.js";
 import { DataError } from "../core/error.js";
 import { inItsForm } from "../core/name-forms.js";
+import { shellWord } from "../core/printable.js";
 import { byCodePoint, entriesOf, isDocument } from "../data/picture-folder.js";
 import { noRemarks, type Remarks } from "../data/remarks.js";
 
@@ -62,14 +64,19 @@ function filesOf(path: string, finding: Finding): string[] {
   if (existsSync(path)) return statSync(path).isDirectory() ? filesUnder(path, finding) : [path];
   const pattern = basename(path);
   const folder = dirname(path);
-  if (!/[*?]/.test(pattern) || !existsSync(folder)) return [path];
+  if (!/[*?]/.test(pattern) || statIfThere(folder)?.isDirectory() !== true) return [path];
   // Who writes the dot means what begins with one.
   const names = pattern.startsWith(".")
     ? readdirSync(folder).sort(byCodePoint)
     : entriesOf(folder, finding.remarks).map(({ name }) => name);
   const matching = names.filter((name) => patternOf(pattern).test(name));
   if (matching.length === 0) {
-    throw new DataError({ what: "no file matches the pattern", where: path, expected: "at least one file" });
+    throw new DataError({
+      what: "no file matches the pattern",
+      where: path,
+      expected: "at least one file",
+      hint: `What is there: ls ${shellWord(folder)}`,
+    });
   }
   return matching.map((name) => join(folder, name));
 }
@@ -92,7 +99,12 @@ function filesUnder(folder: string, finding: Finding): string[] {
   };
   walk(folder);
   if (found.length === 0) {
-    throw new DataError({ what: "the folder holds no files", where: folder, expected: "pictures" });
+    throw new DataError({
+      what: "the folder holds no files",
+      where: folder,
+      expected: "pictures",
+      hint: "Name a folder with pictures in it, or the pictures themselves",
+    });
   }
   return found.sort(byCodePoint);
 }

@@ -83,7 +83,7 @@ async function findLr(invocation: Invocation, terminal: Terminal): Promise<numbe
   const leaveNothing = await probeFolder(dirname(output), "--output");
   await leaveNothing();
   const progress = startProgress(terminal);
-  const stop = listenForStop(terminal, () => "Stopping.", progress);
+  const stop = listenForStop(terminal, () => "Stopping.");
   let found: FoundRate;
   try {
     found = await findRate(

@@ -45,7 +45,7 @@ export function formatHelp(spec: CliCommand, command: Command, helper: Help): st
       const text = (isOfRecipe ? settingHelp(setting, spec, recipe) : option.description)
         .split("\n")
         .flatMap((line) => helper.boxWrap(line, width - indent).split("\n"));
-      const flags = `  ${option.flags}`;
+      const flags = `  ${option.flags}${setting === "init_from" ? ", --from" : ""}`;
       if (flags.length < indent) lines.push(flags.padEnd(indent) + (text.shift() ?? ""));
       else lines.push(...choicesIn(flags, width));
       for (const line of text) lines.push(" ".repeat(indent) + line);
@@ -124,8 +124,9 @@ export function settingHelp(
   recipe?: RecipeName,
 ): string {
   const setting: Setting<unknown> = settings[name];
+  // `--from` is what documents say, and stands beside the option's name.
   const aliases = [
-    ...(setting.aliases ?? []),
+    ...(setting.aliases ?? []).filter((alias) => alias !== "from"),
     ...Object.keys(further ?? {}).filter((alias) => further?.[alias] === name),
   ];
   const own = defaults?.[name];

@@ -1,8 +1,9 @@
 /** Runs near by, for whoever leaves one out or names one that is not there. */
 
-import { existsSync, readdirSync, statSync } from "node:fs";
+import { existsSync, readdirSync } from "node:fs";
 import { join, resolve } from "node:path";
 
+import { statIfThere } from "../core/durable.js";
 import { RiffleError } from "../core/error.js";
 import { printable, shellWord, shortPath } from "../core/printable.js";
 
@@ -50,14 +51,14 @@ export function runsNear(top: string): string[] {
   return found.sort((a, b) => b.changed - a.changed).map(({ path }) => path);
 }
 
-function isRun(path: string): boolean {
+export function isRun(path: string): boolean {
   return changedAt(path) !== undefined;
 }
 
 /** When a run's marks were last written; undefined of a folder that is no run. Milliseconds. */
 function changedAt(folder: string): number | undefined {
   const times = MARKS.flatMap((name) => {
-    const found = statSync(join(folder, name), { throwIfNoEntry: false });
+    const found = statIfThere(join(folder, name));
     return found === undefined ? [] : [found.mtimeMs];
   });
   return times.length === 0 ? undefined : Math.max(...times);

@@ -1,10 +1,11 @@
 /** Where a command listens, and who may ask it: the options of every command that is a server. */
 
 import { randomBytes } from "node:crypto";
-import { readFileSync, statSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { isIP } from "node:net";
 import { networkInterfaces } from "node:os";
 
+import { statIfThere } from "../core/durable.js";
 import { UsageError } from "../core/error.js";
 import { inUrl, isLoopback } from "../serve/guard.js";
 import type { Listening } from "../serve/route-server.js";
@@ -104,7 +105,7 @@ function madeUpToken(): string {
 /** A token is kept in a file, because a command line can be read by every user of a machine. */
 function readToken(file: string): string {
   const problem = { where: file, expected: "one line of 16 to 200 letters, digits and -._~+/=" };
-  const found = statSync(file, { throwIfNoEntry: false });
+  const found = statIfThere(file);
   if (found?.isFile() !== true || found.size > 4096) {
     throw new UsageError({
       what: "the token cannot be read",

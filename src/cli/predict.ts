@@ -1,12 +1,18 @@
 /** `riffle predict`: the likeliest classes of pictures. A picture that cannot be read is named, not fatal. */
 
+import { RIFFLE } from "../core/call.js";
+import { statIfThere } from "../core/durable.js";
 import { UsageError } from "../core/error.js";
-import { shortPath } from "../core/printable.js";
+import { shellWord, shortPath } from "../core/printable.js";
+import { isReadFormat } from "../data/pictures/image-info.js";
+import { openRegular, readFully } from "../formats/read-file.js";
 import { openPredictor } from "../inference/predict.js";
 import { passedOverText } from "../run/plain-lines.js";
 import { settings as table, settingsOf } from "../settings/settings.js";
+import { isPublishedName } from "../weights/published.js";
 import { type CliCommand, type Invocation, wholeNumber } from "./command.js";
 import { count } from "./format.js";
+import { isRun, knownRunLines } from "./known-runs.js";
 import { heatmapFolder, Heatmaps, heatmapsOption } from "./heatmaps.js";
 import { tellPredictor, whileOpening } from "./opened-weights.js";
 import { picturesOf } from "./picture-inputs.js";
@@ -64,6 +70,7 @@ async function predictFiles(invocation: Invocation, terminal: Terminal): Promise
   const sheet = await fileWanted(invocation, "sheet");
   const heatFolder = heatmapFolder(invocation);
   refuseIdle(invocation, files, sheet);
+  await refusePicture(run, paths);
   const opening = startProgress(terminal);
   const pictures = await picturesOf(paths, { allowsUrl: own.has("allow_url"), progress: opening });
   const { inputs, nameOf, wanted, remarks } = pictures;
@@ -138,6 +145,25 @@ async function predictFiles(invocation: Invocation, terminal: Terminal): Promise
     );
   }
   return refused > (settings.max_bad_images ?? table.max_bad_images.default) ? 3 : 0;
+}
+
+/** A picture in the place of the run, as where the two are swapped. @throws UsageError */
+async function refusePicture(run: string, paths: readonly string[]): Promise<void> {
+  if (isPublishedName(run) || statIfThere(run)?.isFile() !== true) return;
+  const { file, size } = await openRegular(run);
+  const head = Buffer.alloc(Math.min(size, 16));
+  await readFully(file, head, 0, run).finally(() => file.close());
+  if (!isReadFormat(head)) return;
+  const runs = paths.filter(isRun);
+  const pictures = [run, ...paths.filter((path) => !isRun(path))];
+  throw new UsageError({
+    what: `${run} is a picture, not a run or weights`,
+    where: run,
+    expected: "the run first, then the pictures",
+    table: runs.length === 1 ? [] : knownRunLines(),
+    safe: "Nothing was read or written",
+    hint: `${RIFFLE} predict ${runs.length === 1 ? [...runs, ...pictures].map(shellWord).join(" ") : "RUN FILES..."}`,
+  });
 }
 
 /** Options that would change nothing. @throws UsageError */

@@ -1,11 +1,10 @@
 /** The files that `predict` writes beside what it prints: results as lines, JSON or a table. */
 
-import { statSync } from "node:fs";
 import { dirname, extname, resolve } from "node:path";
 
 import { stringify } from "csv-stringify/sync";
 
-import { makeFolder, probeFolder, replaceFile } from "../core/durable.js";
+import { makeFolder, probeFolder, replaceFile, statIfThere } from "../core/durable.js";
 import { UsageError } from "../core/error.js";
 import { shortPath } from "../core/printable.js";
 import type { Prediction, Refused } from "../inference/predict.js";
@@ -49,7 +48,7 @@ export async function resultFiles(invocation: Invocation): Promise<readonly Resu
 export async function fileWanted({ own }: Invocation, option: string): Promise<string | undefined> {
   const file = own.get(option);
   if (typeof file !== "string") return undefined;
-  const found = statSync(file, { throwIfNoEntry: false });
+  const found = statIfThere(file);
   if (found !== undefined && !(found.isFile() && own.has("overwrite"))) {
     throw new UsageError({
       what: found.isFile() ? "there is a file of this name" : "something that is no file has this name",

@@ -4,9 +4,10 @@ import { mock, suite, test } from "node:test";
 import { stripVTControlCharacters } from "node:util";
 
 import { startProgress } from "./progress.js";
-import { saysTop5 } from "./report-run.js";
+import type { TrainEvent } from "../run/events.js";
+import { reportRun, saysTop5 } from "./report-run.js";
 import { listenForStop } from "./stop.js";
-import { openTerminal, shown } from "./terminal.js";
+import { openTerminal, shown, type Terminal } from "./terminal.js";
 
 /** What is drawn on a terminal. */
 function screen(columns = 120) {
@@ -125,7 +126,7 @@ suite("progress", () => {
   test("is ended before what Ctrl-C prints, which has a line of its own", () => {
     const { terminal, text } = screen();
     const drawn = startProgress(terminal);
-    const stop = listenForStop(terminal, () => "Stopping after step 3.", drawn);
+    const stop = listenForStop(terminal, () => "Stopping after step 3.");
     drawn.show(state("epoch 1/3", 1));
     process.emit("SIGINT");
     stop.release();
@@ -137,6 +138,49 @@ suite("progress", () => {
     drawn.show(state("epoch 1/3", 2));
     drawn.end();
     assert.match(text().split("Stopping after step 3.\n")[1] ?? "", /epoch 1\/3.*2\/4/s);
+  });
+
+  test("is ended before whatever else is printed, by whom ever", () => {
+    for (const [name, print] of Object.entries({
+      note: ({ note }) => note("Network"),
+      warn: ({ warn }) => warn("Network"),
+      print: (terminal) => terminal.print("Network"),
+      interrupt: ({ interrupt }) => interrupt("Network"),
+    } satisfies Record<string, (terminal: Terminal) => void>)) {
+      const { terminal, text } = screen();
+      const drawn = startProgress(terminal);
+      drawn.show(state("solving", 0));
+      print(terminal);
+      drawn.end();
+      const [line, next, ...more] = stripVTControlCharacters(text()).trimEnd().split("\n");
+      assert.match(line ?? "", /solving .*0\/4/, name);
+      assert.match(next ?? "", /^(warning: )?Network$/, name);
+      assert.deepEqual(more, [], name);
+    }
+  });
+});
+
+suite("a run's lines", () => {
+  const check = { event: "preparing", what: "check", images_per_second: 9, seconds_left: 1 } as const;
+
+  test("of its report say so, and end with the last picture", () => {
+    const { terminal, text } = screen();
+    const run = reportRun(terminal);
+    run.report({ event: "end" } as TrainEvent);
+    for (const done of [64, 153]) run.report({ event: "evaluating", done, images: 153 });
+    for (const done of [64, 398]) run.report({ ...check, done, total: 398 });
+    const lines = text()
+      .split("\n")
+      .map((line) => stripVTControlCharacters(line).split("\r").at(-1));
+    assert.match(lines[0] ?? "", /report .*━ {2}153\/153 {2}pictures scored$/);
+    assert.match(lines[1] ?? "", /report .*━ {2}398\/398 {2}pictures looked at$/);
+  });
+
+  test("are not drawn of what was given up at Ctrl-C", () => {
+    const { terminal, text } = screen();
+    const run = reportRun(terminal, AbortSignal.abort());
+    run.report({ ...check, what: "features", done: 64, total: 980 });
+    assert.equal(text(), "");
   });
 });
 

@@ -3,7 +3,7 @@
  *
  * A line on a terminal is as wide as that: time left first, then what matters most, and what has no room is left out whole. A log
  * gets all of it: the first line at once, then one every ten seconds and one at the end of each part, so that a file of a day's
- * training can be read. Everything goes to stderr.
+ * training can be read. Everything goes to stderr; whatever else is printed ends an open line first (`opens` of a terminal).
  */
 
 import { Writable } from "node:stream";
@@ -22,8 +22,6 @@ export interface Progress {
   note(...line: Text[]): void;
   /** The same for what the user should know of. */
   warn(what: string): void;
-  /** The same for who pressed Ctrl-C: a terminal has written "^C" where the cursor stood. */
-  interrupt(line: string): void;
   /** Leaves the last line standing. */
   end(): void;
 }
@@ -78,13 +76,11 @@ function bar(terminal: Terminal): Progress {
   let label: string | undefined;
   const settled = settling();
   const end = (): void => {
-    current?.stop();
+    if (current === undefined) return;
+    const ended = current;
     current = undefined;
-  };
-  /** Ends the bar's line, so that what is written next has one of its own. */
-  const interlude = (): void => {
-    end();
-    label = undefined;
+    terminal.opens(undefined);
+    ended.stop();
   };
   return {
     show(given) {
@@ -92,6 +88,7 @@ function bar(terminal: Terminal): Progress {
       if (state.label !== label) end();
       label = state.label;
       if (current === undefined) {
+        terminal.opens(end);
         current = new cliProgress.SingleBar({
           stream: new Canvas(terminal.drawing),
           format: (_options, _params, payload: Shown) => lineOf(payload, terminal.width - FREE),
@@ -107,19 +104,8 @@ function bar(terminal: Terminal): Progress {
       current.update(state.done, state);
       if (state.done >= state.total) end();
     },
-    note(...line) {
-      interlude();
-      terminal.note(...line);
-    },
-    warn(what) {
-      interlude();
-      terminal.warn(what);
-    },
-    interrupt(line) {
-      if (current === undefined) terminal.note();
-      interlude();
-      terminal.note(line);
-    },
+    note: terminal.note,
+    warn: terminal.warn,
     end,
   };
 }
@@ -157,7 +143,6 @@ function log({ note, warn }: Pick<Terminal, "note" | "warn">): Progress {
     },
     note,
     warn,
-    interrupt: note,
     end: () => {},
   };
 }

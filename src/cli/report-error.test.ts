@@ -25,6 +25,8 @@ function recorder(): { terminal: Terminal; notes: string[]; emitted: object[] } 
     page: () => {},
     note: (...line) => notes.push(shown(line)),
     warn: (what) => notes.push(`warning: ${what}`),
+    interrupt: () => {},
+    opens: () => {},
     record: () => {},
     relay: () => {},
     keepGoing: () => {},

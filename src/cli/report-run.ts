@@ -18,6 +18,7 @@ import { compile } from "../program/compile.js";
 import { totals } from "../program/print.js";
 import type {
   EndEvent,
+  EvaluatingEvent,
   FetchingEvent,
   PreparingEvent,
   RecordsEvent,
@@ -50,8 +51,6 @@ interface RunReport {
   readonly report: Reporter;
   /** What the first Ctrl-C prints: what is saved, where that is known. */
   readonly stopping: string;
-  /** Prints it, apart from the bar. */
-  interrupt(line: string): void;
   /** Leaves the last line standing. */
   end(): void;
 }
@@ -61,7 +60,8 @@ export function saysTop5(classes = Infinity): boolean {
   return classes > 5;
 }
 
-export function reportRun(terminal: Terminal): RunReport {
+/** @param stopped aborts when the user asks the run to stop; what is given up then is not drawn any more */
+export function reportRun(terminal: Terminal, stopped?: AbortSignal): RunReport {
   const progress = startProgress(terminal);
   const place = new Place();
   let start: StartEvent | undefined;
@@ -94,6 +94,15 @@ export function reportRun(terminal: Terminal): RunReport {
     });
   };
 
+  const showPassing = (event: PreparingEvent | FetchingEvent | EvaluatingEvent): void => {
+    if (event.event === "fetching") progress.show(fetching(event));
+    else if (end !== undefined) progress.show(reporting(event));
+    else if (event.event === "preparing") progress.show(preparing(event));
+    // The last line of an evaluation has its scores.
+    else if (event.done < event.images)
+      progress.show({ label: "validation", done: event.done, total: event.images, columns: [] });
+  };
+
   const report = (event: TrainEvent): void => {
     if (
       event.event !== "evaluating" &&
@@ -106,10 +115,9 @@ export function reportRun(terminal: Terminal): RunReport {
     place.follow(event);
     switch (event.event) {
       case "preparing":
-        progress.show(preparing(event));
-        return;
       case "fetching":
-        progress.show(fetching(event));
+      case "evaluating":
+        if (stopped?.aborted !== true) showPassing(event);
         return;
       case "weights":
         for (const line of weightsLines(event)) progress.note(line);
@@ -120,11 +128,6 @@ export function reportRun(terminal: Terminal): RunReport {
         return;
       case "step":
         if (start !== undefined) showStep(event, start);
-        return;
-      case "evaluating":
-        if (event.done < event.images) {
-          progress.show({ label: "validation", done: event.done, total: event.images, columns: [] });
-        }
         return;
       case "evaluation":
         // The first line of an evaluation is of the weights that count; the other is in the log.
@@ -184,7 +187,6 @@ export function reportRun(terminal: Terminal): RunReport {
     get stopping() {
       return place.stopping;
     },
-    interrupt: (line) => progress.interrupt(line),
     end: () => {
       progress.end();
       if (end !== undefined && !isEndTold) terminal.emit(end);
@@ -194,7 +196,7 @@ export function reportRun(terminal: Terminal): RunReport {
 }
 
 /** Two digits of a fraction: "12", "3.25". */
-function shortEpoch(epoch: number): string {
+export function shortEpoch(epoch: number): string {
   return String(Number(epoch.toFixed(2)));
 }
 
@@ -222,6 +224,16 @@ export function preparing(event: PreparingEvent): ProgressState {
         : [{ rate: `${rate(event.images_per_second)} ${records ? "records/s" : "img/s"}` }]),
     ],
   };
+}
+
+/** The line of a report in the making: pictures are scored, then looked at. */
+export function reporting(event: PreparingEvent | EvaluatingEvent): ProgressState {
+  if (event.event === "evaluating")
+    return { label: "report", done: event.done, total: event.images, columns: ["pictures scored"] };
+  const state = preparing(event);
+  return event.what === "check"
+    ? { ...state, label: "report", columns: ["pictures looked at", ...state.columns] }
+    : state;
 }
 
 /** The line of weights on their way, in thousands of bytes. */
@@ -291,7 +303,7 @@ function heading(event: StartEvent): string[] {
     ...(s.mixup > 0 ? [`mixup ${s.mixup}`] : []),
     ...(event.class_weights === null ? [] : [weightWords(event.class_weights)]),
     ...(s.average_decay > 0 ? [`averages ${s.average_decay}`] : []),
-    `${s.max_epochs} epochs${s.budget === undefined ? "" : fitWords(s.budget, event)}`,
+    `${s.max_epochs} epoch${s.max_epochs === 1 ? "" : "s"}${s.budget === undefined ? "" : fitWords(s.budget, event)}`,
     ...(s.grow_from === undefined
       ? []
       : [`${s.grow_epochs ?? s.max_epochs / 2} of them at ${s.grow_from} px`]),
@@ -332,6 +344,14 @@ function heading(event: StartEvent): string[] {
             "Resuming",
             `${shortPath(event.resumed.checkpoint)}, after step ${count(event.resumed.step)}`,
           ),
+          ...(event.resumed.step < event.steps
+            ? []
+            : [
+                titled(
+                  "Complete",
+                  `all ${count(event.steps)} steps were trained before; nothing is left to train`,
+                ),
+              ]),
         ]),
   ];
 }

@@ -6,7 +6,7 @@ import { writeReport, type WrittenReport } from "../report/write-report.js";
 import type { CliCommand } from "./command.js";
 import { count, shellWord } from "./format.js";
 import { startProgress } from "./progress.js";
-import { preparing, titled } from "./report-run.js";
+import { reporting, titled } from "./report-run.js";
 import { listenForStop } from "./stop.js";
 import type { Terminal } from "./terminal.js";
 
@@ -45,10 +45,8 @@ export const reportCommand: CliCommand = {
     const report = (event: EvaluateEvent): void => {
       switch (event.event) {
         case "preparing":
-          progress.show(preparing(event));
-          return;
         case "evaluating":
-          progress.show({ label: "evaluation", done: event.done, total: event.images, columns: [] });
+          progress.show(reporting(event));
           return;
         case "bad_image":
           terminal.emit(event);

@@ -28,16 +28,8 @@ interface StopRequest {
 
 const NUMBERS = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 } as const;
 
-/**
- * `announcement` is printed at the first request; it says what will happen and how to quit at once.
- *
- * @param screen where a bar is drawn, so that the two do not mix
- */
-export function listenForStop(
-  terminal: Terminal,
-  announcement: () => string,
-  screen: { interrupt(line: string): void } = plainly(terminal),
-): StopRequest {
+/** `announcement` is printed at the first request; it says what will happen and how to quit at once. */
+export function listenForStop(terminal: Terminal, announcement: () => string): StopRequest {
   const controller = new AbortController();
   // What a rank ends with that was asked by another.
   let exitCode: number = 128 + NUMBERS.SIGTERM;
@@ -48,7 +40,7 @@ export function listenForStop(
       process.exit(exitCode);
     }
     exitCode = code;
-    screen.interrupt(announcement());
+    terminal.interrupt(announcement());
     controller.abort();
   };
   const signals = hearSignals(onRequest);
@@ -61,16 +53,6 @@ export function listenForStop(
     release: () => {
       launcher.release();
       signals.release();
-    },
-  };
-}
-
-/** A terminal shows "^C" where the cursor stands; begin on a line of one's own. */
-function plainly(terminal: Terminal): { interrupt(line: string): void } {
-  return {
-    interrupt: (line) => {
-      terminal.note();
-      terminal.note(line);
     },
   };
 }

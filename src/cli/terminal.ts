@@ -49,6 +49,10 @@ export interface Terminal {
   note(...line: Text[]): void;
   /** "warning: ..." on stderr. */
   warn(what: string): void;
+  /** A line on stderr for who pressed Ctrl-C: a terminal has written "^C" where the cursor stood. */
+  interrupt(line: string): void;
+  /** A line that is drawn over itself is open from here on, or none is: what is printed next has it ended by `end` first. */
+  opens(end: (() => void) | undefined): void;
   /** A line for a log alone, of what is drawn. */
   record(line: string): void;
   /** What another process of ours has made ready to be printed, as it stands. */
@@ -99,7 +103,19 @@ export function openTerminal(json: boolean, streams: Streams = process): Termina
   const lines = (line: readonly Text[], stream: Stream): string[] =>
     wrapped(shown(line), widthOf(stream) || Infinity);
   const noteColour = coloursOf(stderr);
-  const note = (...line: Text[]): void => writeToStderr(`${lines(line, stderr).join("\n")}\n`);
+  const interactive = drawing.isTTY === true && environment("TERM") !== "dumb";
+  let endOpenLine: (() => void) | undefined;
+  /** @returns whether one was open */
+  const endLine = (): boolean => {
+    const end = endOpenLine;
+    endOpenLine = undefined;
+    end?.();
+    return end !== undefined;
+  };
+  const note = (...line: Text[]): void => {
+    endLine();
+    writeToStderr(`${lines(line, stderr).join("\n")}\n`);
+  };
   const warn = (what: string): void => note(noteColour.yellow("warning:"), ` ${what}`);
   const writeToStdout = writerOf(stdout, (error) => {
     if (error.code === "EPIPE") {
@@ -126,13 +142,14 @@ export function openTerminal(json: boolean, streams: Streams = process): Termina
   };
   const writeText = (text: string): void => {
     if (readerGone) return;
+    if (stdout.isTTY === true) endLine();
     if (lost === undefined) writeToStdout(text);
     if (!goesOn) failOnce();
   };
   const write = (line: string): void => writeText(`${line}\n`);
   return {
     json,
-    interactive: drawing.isTTY === true && environment("TERM") !== "dumb",
+    interactive,
     printsToTerminal: !json && stdout.isTTY === true,
     get width() {
       return stderr.columns || 80;
@@ -154,6 +171,14 @@ export function openTerminal(json: boolean, streams: Streams = process): Termina
         .forEach(write),
     note,
     warn,
+    interrupt: (line) => {
+      if (!endLine() && interactive) note();
+      note(line);
+    },
+    opens: (end) => {
+      endLine();
+      endOpenLine = end;
+    },
     record,
     relay: (to, text) => (to === "stdout" ? writeText(text) : writeToStderr(text)),
     keepGoing: () => {

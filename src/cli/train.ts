@@ -1,14 +1,14 @@
 /** `riffle train`: trains a network on a folder of pictures, or goes on with a run. */
 
 import { shortPath } from "../core/printable.js";
-import type { ProfileEvent, TrainEvent } from "../run/events.js";
+import type { ProfileEvent, StartEvent, TrainEvent } from "../run/events.js";
 import { COLUMNS } from "../run/profile/roofline-page.js";
 import { type GivenSettings, settingsOf } from "../settings/settings.js";
 import { train, type TrainResult } from "../train/trainer.js";
 import type { CliCommand } from "./command.js";
-import { count, shellWord } from "./format.js";
+import { count, percent, shellWord } from "./format.js";
 import { trainWords } from "./rank-process.js";
-import { reportRun, titled } from "./report-run.js";
+import { reportRun, shortEpoch, titled } from "./report-run.js";
 import { listenForStop } from "./stop.js";
 import type { Terminal } from "./terminal.js";
 
@@ -28,12 +28,12 @@ export const trainCommand: CliCommand = {
 /** Trains, says how it goes and what comes next. @returns the exit code */
 export async function runTraining(settings: GivenSettings, terminal: Terminal): Promise<number> {
   terminal.keepGoing();
-  const run = reportRun(terminal);
-  const stop = listenForStop(terminal, () => run.stopping, run);
-  let heldOut = 0;
+  const stop = listenForStop(terminal, () => run.stopping);
+  const run = reportRun(terminal, stop.signal);
+  let start: StartEvent | undefined;
   let profile: ProfileEvent | undefined;
   const report = (event: TrainEvent): void => {
-    if (event.event === "start") heldOut = event.validation_images;
+    if (event.event === "start") start = event;
     if (event.event === "profile") profile = event;
     run.report(event);
   };
@@ -41,7 +41,7 @@ export async function runTraining(settings: GivenSettings, terminal: Terminal): 
     const result = await train(settings, report, stop.signal);
     run.end();
     if (profile !== undefined) printProfile(profile, terminal);
-    printResult(result, heldOut > 0, terminal);
+    printResult(result, start, terminal);
     return result.stopped ? stop.exitCode : 0;
   } catch (error) {
     if (!stop.signal.aborted || error !== stop.signal.reason) throw error;
@@ -80,25 +80,41 @@ function skippedWords(steps: number): string {
 }
 
 /** Where everything is, and the commands that come next. */
-function printResult(result: TrainResult, isEvaluable: boolean, terminal: Terminal): void {
+function printResult(result: TrainResult, start: StartEvent | undefined, terminal: Terminal): void {
   const run = shellWord(shortPath(result.run));
   if (result.skipped > 0) terminal.print(titled("Skipped", skippedWords(result.skipped)));
+  if (!result.stopped) printBest(result, start, terminal);
   if (result.checkpoint === null) {
-    terminal.print(titled("Saved", `no checkpoint · log ${shortPath(`${result.run}/events.jsonl`)}`));
+    terminal.print(
+      titled("Saved", `no checkpoint · log ${shellWord(shortPath(`${result.run}/events.jsonl`))}`),
+    );
     printReport(result, terminal);
     return;
   }
   if (result.stopped) {
-    terminal.print(titled("Saved", shortPath(result.checkpoint)));
+    terminal.print(titled("Saved", shellWord(shortPath(result.checkpoint))));
     terminal.print(titled("Resume", `${trainWords()} --resume ${run}`));
     return;
   }
   const best = result.best === null ? result.checkpoint : `${result.run}/best`;
-  terminal.print(titled("Saved", `${shortPath(best)} · log ${shortPath(`${result.run}/events.jsonl`)}`));
+  terminal.print(
+    titled(
+      "Saved",
+      `${shellWord(shortPath(best))} · log ${shellWord(shortPath(`${result.run}/events.jsonl`))}`,
+    ),
+  );
   printReport(result, terminal);
   terminal.print(titled("Next", `npx riffle-vision predict ${run} photo.jpg`));
   terminal.print(titled("", `npx riffle-vision serve ${run}`));
-  if (isEvaluable) terminal.print(titled("", `npx riffle-vision evaluate ${run}`));
+  if ((start?.validation_images ?? 0) > 0) terminal.print(titled("", `npx riffle-vision evaluate ${run}`));
+}
+
+/** How good the weights are that the run keeps; its last evaluation may have been of others. */
+function printBest({ best, scores }: TrainResult, start: StartEvent | undefined, terminal: Terminal): void {
+  if (best === null || scores === null || start === undefined) return;
+  const pictures = `${count(scores.images)} held-out picture${scores.images === 1 ? "" : "s"}`;
+  const epoch = shortEpoch(best.step / start.steps_per_epoch);
+  terminal.print(titled("Best", `${percent(best.top1)} of ${pictures}, after epoch ${epoch}`));
 }
 
 export function printReport({ report }: Pick<TrainResult, "report">, terminal: Terminal): void {

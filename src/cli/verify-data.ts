@@ -26,7 +26,7 @@ async function verify(invocation: Invocation, terminal: Terminal): Promise<numbe
   const { settings } = invocation;
   terminal.keepGoing();
   const progress = startProgress(terminal);
-  const stop = listenForStop(terminal, () => "Stopping, and telling what was found so far.", progress);
+  const stop = listenForStop(terminal, () => "Stopping, and telling what was found so far.");
   let report: VerifyReport;
   try {
     report = await verifyData(

@@ -11,6 +11,7 @@
  */
 
 import { createHash } from "node:crypto";
+import { type Stats, statSync } from "node:fs";
 import {
   constants,
   type FileHandle,
@@ -301,9 +302,23 @@ export async function exists(path: string): Promise<boolean> {
     await stat(path);
     return true;
   } catch (error) {
-    if (errorCode(error) === "ENOENT" || errorCode(error) === "ENOTDIR") return false;
+    if (isNotThere(error)) return false;
     throw error;
   }
+}
+
+/** What a path leads to; undefined where it leads to nothing, one that goes through a file among them: Node throws for that. */
+export function statIfThere(path: string): Stats | undefined {
+  try {
+    return statSync(path);
+  } catch (error) {
+    if (isNotThere(error)) return undefined;
+    throw error;
+  }
+}
+
+function isNotThere(error: unknown): boolean {
+  return errorCode(error) === "ENOENT" || errorCode(error) === "ENOTDIR";
 }
 
 /**

@@ -49,7 +49,9 @@ export function nearest(
     .map((name) => ({ name, distance: slips(plain, lettersOf(name)) }))
     .sort((a, b) => a.distance - b.distance);
   if (best === undefined || best.distance > Math.max(1, Math.floor(0.3 * plain.length))) return undefined;
-  return plain.length < 3 && best.distance > 0 ? undefined : best;
+  // Of two letters nearly any name is a slip away; that one of them was left out is likely where the first is right.
+  const isLeftOut = best.name.length > plain.length && best.name[0] === plain[0];
+  return plain.length < 3 && best.distance > 0 && !isLeftOut ? undefined : best;
 }
 
 /**

@@ -214,5 +214,9 @@ export function relabelled(set: Dataset, classes: readonly string[], where: stri
 
 export function unknownClass(where: string, classes: readonly string[], found: string): DataError {
   const expected = classes.slice(0, 8).join(", ") + (classes.length > 8 ? `, … (${classes.length})` : "");
-  return DataError.at(where, "a class that the training set does not have", { expected, found });
+  return DataError.at(where, "a class that the training set does not have", {
+    expected,
+    found,
+    hint: "Move it away, or call it what training calls it",
+  });
 }

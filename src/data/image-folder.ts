@@ -11,6 +11,7 @@ import { basename, dirname, join, resolve, sep } from "node:path";
 
 import { DataError } from "../core/error.js";
 import { byName, lookalikes } from "../core/name-forms.js";
+import { shellWord, shortPath } from "../core/printable.js";
 import { checkedSample, type Dataset, type PictureFile, unknownClass } from "./dataset.js";
 import { isOwnOutput, isPictureName } from "./own-output.js";
 import {
@@ -108,6 +109,7 @@ export function openClasses(root: string, options: FolderOptions = {}): Dataset 
   const { known, leftOut, remarks = noRemarks(), mayBeEmpty = known !== undefined } = options;
   const { files, folders } = listFolder(root, remarks);
   const loose = files.find((name) => !isDocument(name));
+  if (loose !== undefined && folders.length === 0) throw noClasses(root);
   if (loose !== undefined) {
     throw DataError.at(join(root, loose), "lies beside the class folders, so its class is unknown", {
       hint: "Move it into the folder of its class, or away",
@@ -130,7 +132,9 @@ export function openClasses(root: string, options: FolderOptions = {}): Dataset 
     }
     const inside = picturesIn(join(root, folder), entries, remarks);
     if (inside.length === 0 && !mayBeEmpty) {
-      throw DataError.at(join(root, folder), "a class without pictures");
+      throw DataError.at(join(root, folder), "a class without pictures", {
+        hint: "Put pictures into it, or move it away",
+      });
     }
     const names = new Set(inside.map(({ name }) => name));
     const gone = (leftOut ?? []).filter(({ name }) => dirname(name) === folder && !names.has(basename(name)));
@@ -144,11 +148,40 @@ export function openClasses(root: string, options: FolderOptions = {}): Dataset 
     }
   }
   if (own.length === 0) {
-    throw DataError.at(root, "holds no class folders", { expected: "one folder of pictures per class" });
+    throw DataError.at(root, "holds no class folders", {
+      expected: "one folder of pictures per class",
+      hint: "Put the pictures of each class into a folder of its name, or give the folder that holds such folders",
+    });
   }
   noteLookalikes(root, own, remarks);
-  if (pictures.length === 0) throw DataError.at(root, "holds no pictures");
+  if (pictures.length === 0)
+    throw DataError.at(root, "holds no pictures", { hint: "Put pictures into its class folders" });
   return new ImageFiles(root, known ?? own, pictures, Int32Array.from(labels), leftOut !== undefined);
+}
+
+/** Pictures in one heap; where the folders beside it look like classes, it is one of those. */
+function noClasses(root: string): DataError {
+  const above = dirname(resolve(root));
+  const classes = foldersBeside(above);
+  const more = classes.length > NAMED ? ", ..." : "";
+  return DataError.at(root, "holds pictures and no class folders, so their classes are unknown", {
+    expected: "one folder of pictures per class",
+    hint:
+      classes.length < 2
+        ? "Move each picture into a folder of its class"
+        : `Give the folder above it, if its folders are the classes (${classes.slice(0, NAMED).join(", ")}${more}): ${shellWord(shortPath(above))}`,
+  });
+}
+
+const NAMED = 5;
+
+/** None where the folder cannot be read. */
+function foldersBeside(path: string): string[] {
+  try {
+    return listFolder(path).folders;
+  } catch {
+    return [];
+  }
 }
 
 /** A folder of ours: told from what it holds, or because the command says that it writes there. */
@@ -167,6 +200,7 @@ function picturesIn(path: string, entries: readonly FolderEntry[], remarks: Rema
     throw DataError.at(
       join(path, folder.name),
       "a folder inside a class folder; pictures lie directly in the folder of their class",
+      { hint: "Move what is in it up, or the folder away; or give the folder above the classes" },
     );
   }
   return entries.filter(({ name }) => {
@@ -194,6 +228,6 @@ function pictureFile(root: string, name: string, problem: DataError | undefined)
   const path = root === "" ? name : join(root, name);
   const found = statOf(path);
   // Pipes and devices are refused here, since opening one may wait for ever.
-  if (!found.isFile()) throw DataError.at(path, "not a regular file");
+  if (!found.isFile()) throw DataError.at(path, "not a regular file", { hint: "Move it away" });
   return { name, bytes: found.size, modified: found.mtimeMs };
 }

@@ -10,7 +10,7 @@ import { join } from "node:path";
 
 import { DataError, errorCode } from "../core/error.js";
 import { noRemarks, type Remarks } from "./remarks.js";
-import { isCompanion, isSystemFile } from "./system-files.js";
+import { isCompanion, isFilm, isSystemFile } from "./system-files.js";
 import { unreadable } from "./unreadable.js";
 
 /** One name in a folder. */
@@ -34,8 +34,10 @@ export function entriesOf(path: string, remarks = noRemarks()): FolderEntry[] {
     entries = readdirSync(path, { withFileTypes: true, encoding: "buffer" });
   } catch (error) {
     const code = errorCode(error);
-    if (code === "ENOENT") throw DataError.at(path, "there is no such folder", {}, error);
-    if (code === "ENOTDIR") throw DataError.at(path, "a file, where a folder is expected", {}, error);
+    if (code === "ENOENT")
+      throw DataError.at(path, "there is no such folder", { hint: "Check the path" }, error);
+    if (code === "ENOTDIR")
+      throw DataError.at(path, "a file, where a folder is expected", { hint: "Give its folder" }, error);
     throw unreadable(path, error);
   }
   const found: FolderEntry[] = [];
@@ -75,7 +77,11 @@ function entryOf(folder: string, name: string, entry: Dirent<Buffer>): FolderEnt
   }
   if (kind.isDirectory()) return { name, kind: "folder" };
   if (kind.isFile()) return { name, kind: "file" };
-  return { name, kind: "file", problem: DataError.at(path, "neither a file nor a folder") };
+  return {
+    name,
+    kind: "file",
+    problem: DataError.at(path, "neither a file nor a folder", { hint: "Move it away" }),
+  };
 }
 
 function notText(folder: string, entry: Dirent<Buffer>): FolderEntry {
@@ -102,14 +108,15 @@ export function statOf(path: string): Stats {
 /** Whether a path goes through a name that is passed over; its last is a file's. */
 export function isJunk(path: string): boolean {
   const names = path.split("/");
-  return names.some(isSystemFile) || isCompanion(names.at(-1) as string);
+  return names.some(isSystemFile) || isCompanion(names.at(-1) as string) || isFilm(names.at(-1) as string);
 }
 
-/** Notes that data sets carry beside their class folders. */
+/** Notes and films that lie beside pictures and are none, by their names; a class folder may be called so. */
 export function isDocument(name: string): boolean {
   return (
     /\.(txt|md|rst|csv|tsv|json|jsonl|xml|ya?ml|pdf|html?|npy)$/i.test(name) ||
-    /^(readme|licen[cs]e)$/i.test(name)
+    /^(readme|licen[cs]e)$/i.test(name) ||
+    isFilm(name)
   );
 }
 

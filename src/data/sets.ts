@@ -5,10 +5,13 @@
  * (held-out.ts). Pictures that were trained on are scored when the training part is asked for by name, and never else.
  */
 
+import { readdirSync } from "node:fs";
 import { stat } from "node:fs/promises";
-import { basename } from "node:path";
+import { basename, dirname, join } from "node:path";
 
 import { DataError, errorCode, UsageError } from "../core/error.js";
+import { lettersOf, nearest } from "../core/nearest-name.js";
+import { shellWord, shortPath } from "../core/printable.js";
 import { type Dataset, type PictureFile, relabelled, subset } from "./dataset.js";
 import { isTrainPart, layoutOf, type Place } from "./folder-layout.js";
 import {
@@ -316,6 +319,7 @@ export async function openSource(dataDir: string, options: OpenOptions): Promise
   throw DataError.at(
     dataDir,
     "neither a folder of pictures or TFRecords, nor a .npz file, nor a shard named *.tfrecords",
+    { hint: "Give the folder that holds a folder of pictures per class" },
   );
 }
 
@@ -430,6 +434,7 @@ function refuseClasses(where: string, classes: readonly string[]): void {
     throw DataError.at(where, "only one class; a classifier needs two", {
       expected: "at least 2 classes",
       found: classes.join(", "),
+      hint: "Add a folder of pictures for each other class; one of anything else will do",
     });
   }
   if (classes.length > MAX_CLASSES) {
@@ -452,6 +457,23 @@ async function isFolder(path: string): Promise<boolean> {
     const code = errorCode(error);
     const isMissing = code === "ENOENT" || code === "ENOTDIR";
     const what = isMissing ? "there is no such file or folder" : `cannot be read: ${code ?? String(error)}`;
-    throw DataError.at(path, what, {}, error);
+    throw DataError.at(path, what, isMissing ? { hint: whereInstead(path) } : {}, error);
+  }
+}
+
+/** A name beside it that is nearly its; else what to do where a run's pictures were moved. */
+function whereInstead(path: string): string {
+  const near = nearest(lettersOf(basename(path)), namesIn(dirname(path)));
+  return near === undefined
+    ? "Check the path; where a run's pictures have moved, say where to: --data_dir FOLDER"
+    : `Did you mean ${shellWord(shortPath(join(dirname(path), near.name)))}?`;
+}
+
+/** None where the folder cannot be read. */
+function namesIn(folder: string): string[] {
+  try {
+    return readdirSync(folder);
+  } catch {
+    return [];
   }
 }

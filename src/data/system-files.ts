@@ -11,9 +11,14 @@ export function isSystemFile(name: string): boolean {
   return name.startsWith(".") || NAMES.has(name.toLowerCase()) || name === "RECYCLER";
 }
 
-/** Whether a file of this name is; a class may be called `mp4` or `a~`. */
+/** Whether a file of this name is; a class may be called `tmp` or `a~`. */
 export function isCompanion(name: string): boolean {
   return COMPANIONS.test(name) || /^~\$/.test(name);
+}
+
+/** Whether a file of this name is a film: cameras put some beside a photograph, and people think that they are trained on. */
+export function isFilm(name: string): boolean {
+  return /\.(mov|mp4|m4v|avi|3gp|mts|lrv|mkv|webm|wmv)$/i.test(name);
 }
 
 /** In lower case. */
@@ -47,8 +52,6 @@ const NAMES: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * Edits, films and previews that cameras put beside a photograph, what editors and downloads leave of a file, links of
- * Windows.
+ * Edits and previews that cameras put beside a photograph, what editors and downloads leave of a file, links of Windows.
  */
-const COMPANIONS =
-  /(~|\.(aae|xmp|thm|lrv|mov|mp4|m4v|avi|3gp|mts|tmp|temp|part|crdownload|bak|swp|swo|lnk|url))$/i;
+const COMPANIONS = /(~|\.(aae|xmp|thm|tmp|temp|part|crdownload|bak|swp|swo|lnk|url))$/i;

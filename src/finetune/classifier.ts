@@ -61,7 +61,7 @@ export interface ClassifierOptions extends Omit<FeatureOptions, "samples" | "vie
   readonly sample: Sample;
   /** Whether every class counts as much as another, however many pictures it has. */
   readonly balanced: boolean;
-  /** Hears of views of pictures done, then that it is being solved. */
+  /** Hears of views of pictures done, then that it is being solved, and is. */
   readonly progress?: (what: "features" | "solving", done: number, total: number) => void;
 }
 
@@ -109,6 +109,7 @@ export async function solveClassifier(
   const chosen = held === undefined ? undefined : await choosePenalty(rows, held, pause);
   const penalty = chosen?.penalty ?? USUAL_PENALTY;
   const { solution, converged } = await solve(rows, penalty, { pause, most: iterationsFor(rows) });
+  progress?.("solving", 1, 1);
   return {
     ...fold(solution, scaling, classes),
     says: {

@@ -26,7 +26,10 @@ export function asCheckpointError(error: unknown, path: string): unknown {
   if (code === undefined || (isSystemError(error) && !isOfThePath(error))) return error;
   return new CheckpointError(
     {
-      what: code === "ENOENT" ? "there is no such file or folder" : `cannot be read (${code})`,
+      what:
+        code === "ENOENT" || code === "ENOTDIR"
+          ? "there is no such file or folder"
+          : `cannot be read (${code})`,
       where: path,
       ...untouched,
     },

@@ -85,6 +85,7 @@ export async function openRunData(
   );
   if (given.synthetic !== true) {
     remarks.notices.push(...classesWithout(sets.train, dataName(given), given.label_offset));
+    if (given.eval_dataset_size === undefined) remarks.notices.push(...unscored(sets, dataName(given)));
   }
   reportRemarks(remarks, [sets.train, sets.validation], report);
   return { ...sets, close: () => closeAll([sets.train, sets.validation]) };
@@ -127,6 +128,21 @@ export async function openRunPart(
   reportRemarks(remarks, [opened.set], report);
   if (eval_dataset_size === undefined) return opened;
   return { ...opened, set: spread(opened.set, eval_dataset_size, "--eval_dataset_size") };
+}
+
+/** Classes that are trained on and never scored, in words; of a set whose part is limited that is no news. */
+function unscored({ train, validation, scored }: Sets, where: string): string[] {
+  if (validation === undefined) return [];
+  const held = new Set(Array.from({ length: validation.size }, (_, sample) => validation.label(sample)));
+  const trained = new Set(Array.from({ length: train.size }, (_, sample) => train.label(sample)));
+  const missing = [...trained].filter((label) => !held.has(label)).sort((a, b) => a - b);
+  if (missing.length === 0) return [];
+  const named = missing.slice(0, NAMED).map((label) => train.classes[label] ?? String(label));
+  const list = named.join(", ") + (missing.length > NAMED ? ", ..." : "");
+  const why = scored?.by === "share" ? "; a class needs two pictures for that" : "";
+  return [
+    `${where}: of ${list} no picture is held out, so how well ${missing.length === 1 ? "it is" : "they are"} told is never scored${why}`,
+  ];
 }
 
 /** Labels that no picture to train on has, in words, and the option that counts them otherwise. */

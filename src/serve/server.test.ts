@@ -162,6 +162,9 @@ suite("a picture posted", () => {
       assert.equal(answer.status, status, answer.text);
       assert.match(errorOf(answer).what, what);
     }
+    // curl -d photo.jpg, where @photo.jpg was meant
+    const named = await ask(server, "/predict", { body: Buffer.from("photo.jpg") });
+    assert.match(errorOf(named).hint ?? "", /@ stands before a file's name: curl --data-binary @photo\.jpg/);
     assert.equal(predictor.calls.length, 0);
     assert.equal(await metric(server, "riffle_held_bytes"), 0);
     for (const query of ["?top=0", "?top=x", "?top=1&top=2", "?top=1e3", "?file=/etc/passwd"]) {

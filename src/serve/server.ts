@@ -166,7 +166,10 @@ class Serving {
       info = imageInfo(bytes, "the picture");
     } catch (error) {
       if (!(error instanceof DataError)) throw error;
-      throw new Refusal(isReadFormat(bytes) ? 422 : 415, error.problem);
+      // What curl sends where the @ before a file's name is forgotten.
+      const isName = bytes.length < 1024 && /\.\w{1,5}\s*$/.test(Buffer.from(bytes).toString("latin1"));
+      const hint = isName ? `With curl, @ stands before a file's name: ${CURL}` : error.problem.hint;
+      throw new Refusal(isReadFormat(bytes) ? 422 : 415, { ...error.problem, hint });
     }
     const pixels = info.width * info.height;
     if (pixels > this.#options.maxPixels) {
@@ -203,6 +206,8 @@ class Serving {
   }
 }
 
+const CURL = "curl --data-binary @photo.jpg";
+
 /** @throws Refusal for a body that holds the picture in something else. */
 function refuseWrapped({ headers }: IncomingMessage): void {
   const coding = headers["content-encoding"];
@@ -216,6 +221,6 @@ function refuseWrapped({ headers }: IncomingMessage): void {
   if (!type.startsWith("multipart/") && !type.startsWith("application/json")) return;
   throw new Refusal(415, {
     what: "the body is to be the picture's file itself, not a form or JSON that holds it",
-    hint: "curl --data-binary @photo.jpg, or fetch with the file as body",
+    hint: `${CURL}, or fetch with the file as body`,
   });
 }

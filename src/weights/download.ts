@@ -210,7 +210,7 @@ function unfetched(
       kept > 0
         ? `${kept} bytes of it are kept, and the same command goes on behind them`
         : "Nothing was kept, and nothing else was done",
-    hint: `Try again later; or fetch it otherwise: ${byHand(url, path)}`,
+    hint: `Try again later; give a file of weights that is here in its place (training takes it with --from FILE); or fetch it otherwise: ${byHand(url, path)}`,
   };
   return new ResourceError(problem, cause);
 }

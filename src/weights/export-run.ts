@@ -410,15 +410,20 @@ async function writeProven<T>(
 /** Never replaces what the user did not say may go, and never a folder. */
 async function refuseOccupied(output: string, { overwrite = false }: ExportOptions): Promise<void> {
   if (!(await exists(output))) return;
-  const isFile = (await stat(output)).isFile();
+  const found = await stat(output);
+  const isFile = found.isFile();
   if (isFile && overwrite) return;
+  const isFolder = found.isDirectory();
+  const kind = isFile ? "a file" : isFolder ? "a folder" : "something else";
   throw new UsageError({
-    what: isFile ? "there is a file of that name already" : "there is something of that name that is no file",
+    what: `there is ${kind} of that name already`,
     where: output,
     safe: "It was left as it is",
     hint: isFile
       ? "Replace it with --overwrite, or name another file with --output"
-      : "Name another with --output",
+      : isFolder
+        ? "Remove it or move it away, or name another with --output"
+        : "Name another with --output",
   });
 }
 

@@ -155,7 +155,7 @@ function missing({ name }: Published, path: string, url: string): CheckpointErro
     expected: "the file, as it is published",
     found: "nothing",
     safe: "Nothing was fetched or written",
-    hint: `Leave --offline out, or put the file there: ${byHand(url, path)}`,
+    hint: `Leave --offline out, give a file of weights that is here (training takes it with --from FILE), or put the file there: ${byHand(url, path)}`,
   });
 }
 

@@ -10,11 +10,13 @@
  */
 
 import { readdir, stat } from "node:fs/promises";
-import { basename, dirname, join } from "node:path";
+import { basename, dirname, join, sep } from "node:path";
 
 import { closing } from "../core/closing.js";
 import { exists } from "../core/durable.js";
 import { CheckpointError } from "../core/error.js";
+import { lettersOf, nearest } from "../core/nearest-name.js";
+import { isReadFormat, kindOf } from "../data/pictures/image-info.js";
 import { quoted } from "../formats/plain-name.js";
 import { openRegular, readFully } from "../formats/read-file.js";
 import { openSafetensors } from "../formats/safetensors.js";
@@ -35,6 +37,7 @@ import { asCheckpointError } from "../run/checkpoint-error.js";
 import { weightsFile } from "../run/checkpoint-tensors.js";
 import { readCheckpoint } from "../run/find-checkpoint.js";
 import { type ClassNames, namesInFolder, namesInMetadata, namesInPickle } from "./class-names.js";
+import { publishedNames } from "./published.js";
 import { readWeightMap, type WeightMap } from "./sharded.js";
 
 /** A file of weights while it is open. */
@@ -120,7 +123,7 @@ async function openFile(path: string, isThere: boolean, atEnd: AtEnd): Promise<W
   if (!isThere) {
     const prefix = bundlePrefix(path);
     if (await exists(`${prefix}.index`)) return ofBundle(path, await readBundle(prefix));
-    throw new CheckpointError({ what: "there is no such file or folder", where: path });
+    throw notThere(path);
   }
   if (basename(path) === weightsFile && (await exists(join(dirname(path), sumsFile)))) {
     return openOwn(path, atEnd);
@@ -132,13 +135,30 @@ async function openFile(path: string, isThere: boolean, atEnd: AtEnd): Promise<W
   }
   if (head[8] === OPENING_BRACE) return openTensors(path, path, atEnd);
   if (head[0] === OPENING_BRACE) return openSharded(path, path, atEnd);
+  const isPicture = isReadFormat(head);
   throw new CheckpointError({
-    what: "is no file of weights that is read",
+    what: isPicture ? "is a picture, not a run or weights" : "is no file of weights that is read",
     where: path,
     expected: "a PyTorch checkpoint, safetensors, a TensorFlow checkpoint, or a folder of one or of a run",
-    found: `a file that begins with the bytes ${head.subarray(0, 8).toString("hex") || "of nothing"}`,
+    found: isPicture
+      ? kindOf(head)
+      : `a file that begins with the bytes ${head.subarray(0, 8).toString("hex") || "of nothing"}`,
+    hint: BY_NAME,
   });
 }
+
+/** Whoever mistypes a name of weights is taken to mean a path. */
+function notThere(path: string): CheckpointError {
+  const typed = [basename(path), path.split(sep).slice(-2).join("/")];
+  const [near] = typed.flatMap((name) => nearest(lettersOf(name), publishedNames) ?? []);
+  return new CheckpointError({
+    what: "there is no such file or folder",
+    where: path,
+    hint: near === undefined ? BY_NAME : `Did you mean ${near.name}? ${BY_NAME}`,
+  });
+}
+
+const BY_NAME = `Give a run's folder, a file of weights, or a name: ${publishedNames.join(", ")}`;
 
 /** The first byte behind the length in a safetensors file, and of an index of several. */
 const OPENING_BRACE = 0x7b;

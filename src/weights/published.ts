@@ -43,7 +43,9 @@ const USUAL = published[1];
 /** How each is called, for people. */
 export const publishedNames: readonly string[] = [
   "imagenet",
-  ...Object.values(published).map(({ name }) => name),
+  ...Object.values(published)
+    .map(({ name }) => name)
+    .sort(),
 ];
 
 /** Whether that is a name, or would be one if torchvision had such weights; no path is meant then. */

@@ -92,7 +92,9 @@ suite("weights that are named", () => {
 
   test("are imagenet's unless others are named; a server without them is code 6, and nothing is left", async () => {
     const { asked } = await serve(404);
-    await refusedWith(6, /the weights could not be fetched.*found the server answered 404/, [photos]);
+    await refusedWith(6, /the weights could not be fetched.*found the server answered 404.*--from FILE/, [
+      photos,
+    ]);
     assert.deepEqual(asked, [`/models/${published[1].file}`]);
   });
 

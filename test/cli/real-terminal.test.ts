@@ -117,6 +117,7 @@ function normalised(text: string): string {
         .replace(/\d[\d.,]*/g, "#")
         .replace(/ {2,}/g, "  "),
     )
+    .replace(/^(Best +)[\d.]+ %(.*) epoch \d+$/gm, "$1# %$2 epoch #")
     .replace(/\bstep([ -])[\d,]+/g, "step$1#");
 }
 

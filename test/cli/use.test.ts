@@ -82,7 +82,10 @@ suite("weights by name", () => {
     for (const argv of [...Object.values(commands()), ["serve", name, "--port", "0"]]) {
       await assert.rejects(inProcess([...argv, "--offline"]), (error) => {
         assert.ok(error instanceof CheckpointError, `${argv[0]}: ${String(error)}`);
-        assert.match(error.problem.hint ?? "", /^Leave --offline out, or put the file there: curl /);
+        assert.match(
+          error.problem.hint ?? "",
+          /^Leave --offline out, give .* --from FILE\), or put the file there: curl /,
+        );
         assert.equal(error.problem.table, undefined, "runs near by are no answer to a name");
         return true;
       });

@@ -61,8 +61,6 @@ suite("files of systems, cameras and editors", () => {
     "a/desktop.ini",
     "a/Icon\r",
     "a/IMG_1.AAE",
-    "a/IMG_1.MOV",
-    "a/clip.mp4",
     "a/1.jpg~",
     "a/1.tmp",
     "a/.picasa.ini",
@@ -70,7 +68,7 @@ suite("files of systems, cameras and editors", () => {
   ];
 
   test("are passed over and counted in folders that are trained on, and notes among the pictures are named", async () => {
-    const root = copies("a/1.jpg", "a/notes.txt", "b/1.jpg", ...junk);
+    const root = copies("a/1.jpg", "a/notes.txt", "a/clip.mp4", "b/1.jpg", ...junk);
     const remarks = noRemarks();
     const { train, classes } = await openDatasets(root, { seed: 1, remarks });
     assert.deepEqual(classes, ["a", "b"]);
@@ -78,7 +76,11 @@ suite("files of systems, cameras and editors", () => {
       [train.name(0), train.name(1), train.size],
       [join(root, "a/1.jpg"), join(root, "b/1.jpg"), 2],
     );
-    assert.deepEqual(remarks, { system: junk.length, others: [join(root, "a/notes.txt")], notices: [] });
+    assert.deepEqual(remarks, {
+      system: junk.length,
+      others: [join(root, "a/clip.mp4"), join(root, "a/notes.txt")],
+      notices: [],
+    });
   });
 
   test("are passed over and counted in folders that are predicted, which links may lead back to", () => {

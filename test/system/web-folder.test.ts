@@ -115,7 +115,7 @@ function apart(a: readonly number[], b: readonly number[] = []): number {
 
 suite("the folder of riffle export --format web", () => {
   test("holds what the page needs and nothing of other machines; the next command shows it", async () => {
-    assert.match(said.stdout, /^Saved +a page, [\d.]+ MB$/m);
+    assert.match(said.stdout, /^Saved +'a page', [\d.]+ MB$/m);
     const [outside = ""] = readdirSync(join(run, "best"));
     assert.notEqual(outside, "");
     const [, next = ""] = /^Next +(node .*)$/m.exec(said.stdout) ?? [];
@@ -150,7 +150,10 @@ suite("the folder of riffle export --format web", () => {
   });
 
   test("is made whole or not at all, and never in the place of another", async () => {
-    await assert.rejects(exportRun(run, { format: "web", output: web, overwrite: true }), /no file/);
+    await assert.rejects(
+      exportRun(run, { format: "web", output: web, overwrite: true }),
+      /is a folder.*Remove it/,
+    );
     await assert.rejects(
       exportRun(run, { format: "web", output: join(folder, "x"), input: "pixels" }),
       /--input/,

@@ -5,9 +5,10 @@
  * one order are useless with the other.
  */
 
-import { readFileSync, statSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { basename, join } from "node:path";
 
+import { statIfThere } from "../../core/durable.js";
 import { DataError } from "../../core/error.js";
 import { type MatValue, parseMat } from "../../formats/mat.js";
 import { linesOf, plainText } from "../../formats/plain-text.js";
@@ -121,7 +122,7 @@ interface Found {
 
 async function findFiles(path: string): Promise<Map<string, Found>> {
   const found = new Map<string, Found>();
-  const status = statSync(path, { throwIfNoEntry: false });
+  const status = statIfThere(path);
   if (status === undefined) throw DataError.at(path, "there is no such devkit");
   if (!status.isDirectory()) {
     const isOurs = (name: string) => [META, GROUND_TRUTH].includes(basename(name));
@@ -136,7 +137,7 @@ async function findFiles(path: string): Promise<Map<string, Found>> {
   }
   for (const name of [META, GROUND_TRUTH]) {
     for (const where of [join(path, "data", name), join(path, name)]) {
-      const file = statSync(where, { throwIfNoEntry: false });
+      const file = statIfThere(where);
       if (file === undefined || found.has(name)) continue;
       if (!file.isFile() || file.size > MAX_BYTES) {
         throw DataError.at(where, "no file of a devkit", {
