@@ -21,6 +21,7 @@ figure { margin: 0; } .chart figcaption { font-weight: 600; } .key { margin: 0; 
 svg { width: 100%; height: auto; display: block; } svg text { fill: var(--ink); font: 12px system-ui, sans-serif; }
 .grid { stroke: var(--line); fill: none; } .line { fill: none; stroke-width: 2; stroke-linejoin: round; } path.training, path.rate { stroke: var(--training); } path.validation { stroke: var(--validation); }
 circle.training, circle.rate { fill: var(--training); } circle.validation { fill: var(--validation); }
+.beyond.training { fill: var(--training); } .beyond.validation { fill: var(--validation); } svg text.beyond { fill: var(--soft); }
 circle.best { fill: none; stroke: var(--validation); stroke-width: 2; } .says { position: fixed; z-index: 1; max-width: min(34rem, 92vw); padding: 0.35rem 0.6rem; border: 1px solid var(--line); border-radius: 4px; background: var(--card); font-size: 13px; white-space: pre-line; overflow-wrap: anywhere; pointer-events: none; box-shadow: 0 2px 8px #0003; }
 .strip rect { fill: transparent; } .strip path { stroke: none; } .strip:hover path { stroke: var(--soft); stroke-dasharray: 3 3; }
 .bar { fill: var(--training); fill-opacity: 0.75; } .ideal { stroke: var(--soft); stroke-dasharray: 4 4; fill: none; } .gap { stroke: var(--validation); stroke-width: 2; }

@@ -90,12 +90,16 @@ function commands({ history: { start }, folder, model }: ReportContent): string 
 
 function curves(history: History): string[] {
   const { steps, evaluations } = history;
-  if (steps.length === 0 && evaluations.length === 0) return [];
+  // A single evaluation is no course: the scores say it.
+  if (steps.length === 0 && evaluations.length < 2) return [];
   const { charts, stretch } = runCharts(history);
+  const every = Number(history.start?.settings["log_steps"] ?? 1);
   const how =
     stretch > 1
       ? ` Each place of the training's curves is the mean of up to ${many(stretch, "reported step")}.`
-      : "";
+      : every > 1
+        ? ` Of the training's steps the log has one in ${whole(every)}; --log_steps 1 keeps all.`
+        : "";
   return [
     `<h2>Curves</h2><p class="soft">Training is scored on the varied pictures of its own steps, validation on whole sets as predictions see them.${how}</p>`,
     `<div class="charts">${charts.map(chartSvg).join("\n")}</div>`,

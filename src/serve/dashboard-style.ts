@@ -23,7 +23,7 @@ progress { display: block; width: 100%; height: 0.6rem; margin: 0.6rem 0; accent
 .toggle.training { --run: var(--training); } .toggle.validation { --run: var(--validation); } .toggle.kind { --run: var(--soft); } .toggle.kind.validation::before { border-radius: 50%; } .toggle.kind.training::before { height: 3px; vertical-align: 0.2rem; }
 .toggle[aria-pressed=false] { color: var(--soft); text-decoration: line-through; } .toggle[aria-pressed=false]::before { background: none; box-shadow: inset 0 0 0 2px var(--run); }
 ${[1, 2, 3, 4, 5, 6, 7, 8].map((id) => `.run-${id} { --run: var(--run-${id}); }`).join(" ")}
-path.run, circle.best.run { stroke: var(--run); } circle.run:not(.best) { fill: var(--run); } path.run.training { stroke-width: 1.3; stroke-opacity: 0.6; }
+path.run, circle.best.run { stroke: var(--run); } .beyond.run { fill: var(--run); } circle.run:not(.best) { fill: var(--run); } path.run.training { stroke-width: 1.3; stroke-opacity: 0.6; }
 tr.chosen td { font-weight: 600; background: var(--card); }
 th[scope=row] { max-width: none; font-weight: 400; white-space: nowrap; } td.name { min-width: 9.5rem; }
 @media (max-width: 40rem) {
