@@ -5,6 +5,7 @@
 
 import { plain, short } from "./figures.js";
 import { html } from "./markup.js";
+import { spikesAbove } from "./spikes.js";
 
 /** A series has no more: more would be pixels. */
 export const MOST_POINTS = 240;
@@ -33,9 +34,13 @@ export interface Chart {
   readonly xLabel: string;
   /** Where the x axis begins; 0 when absent. */
   readonly xFrom?: number;
+  /** Where it ends; at the last point when absent. */
+  readonly xTo?: number;
   readonly xText?: (value: number) => string;
   /** The y axis begins at 0, and ends at 1 where it is of shares. */
   readonly isShare?: boolean;
+  /** The y axis ends below the spikes, which have marks at its end. */
+  readonly cutsSpikes?: boolean;
   readonly yText?: (value: number) => string;
   /** Whether it names its series; true unless told. */
   readonly hasKey?: boolean;
@@ -48,19 +53,14 @@ const HEIGHT = 240;
 const MARGIN = { left: 50, right: 18, top: 14, bottom: 40 } as const;
 
 export function chartSvg(chart: Chart): string {
-  const { title, series, xLabel, xFrom = 0, xText = (x) => plain(x) } = chart;
-  const { isShare = false, yText = short, hasKey = true, grain = 1 } = chart;
+  const { title, series, xLabel, xFrom = 0, xTo, xText = (x) => plain(x) } = chart;
+  const { isShare = false, cutsSpikes = false, yText = short, hasKey = true, grain = 1 } = chart;
   const points = series.flatMap(({ points }) => points);
-  const x = axis(
-    points.map(({ x }) => x),
-    [MARGIN.left, WIDTH - MARGIN.right],
-    [xFrom, undefined],
-  );
-  const y = axis(
-    points.map(({ y }) => y),
-    [HEIGHT - MARGIN.bottom, MARGIN.top],
-    [0, isShare ? 1 : undefined],
-  );
+  const highest = largest(points.map(({ y }) => y));
+  const spikes = cutsSpikes ? spikesAbove(series.map(({ points }) => points.map(({ y }) => y))) : undefined;
+  const x = axis([MARGIN.left, WIDTH - MARGIN.right], xFrom, xTo ?? largest(points.map(({ x }) => x)));
+  const y = axis([HEIGHT - MARGIN.bottom, MARGIN.top], 0, isShare ? 1 : (spikes ?? highest), !isShare);
+  const isBeyond = (value: number): boolean => value > y.last;
   const grid = [
     ...x.ticks.map(
       (value) =>
@@ -76,17 +76,24 @@ export function chartSvg(chart: Chart): string {
     .filter(({ points }) => points.length > 0)
     .map(({ kind, run, points }) => {
       const looks = run === undefined ? kind : `${kind} run run-${run}`;
-      const path = points.map(({ x: px, y: py }) => `${place(x.at(px))} ${place(y.at(py))}`).join("L");
+      const yAt = (value: number): number => y.at(Math.min(value, y.last));
+      const path = points.map(({ x: px, y: py }) => `${place(x.at(px))} ${place(yAt(py))}`).join("L");
       const isMarked = kind === "validation" || points.length === 1;
       const marks = isMarked
         ? points.map(({ x: px, y: py, isBest }) => {
             const circle = (more: string, radius: number): string =>
-              `<circle class="${looks}${more}" cx="${place(x.at(px))}" cy="${place(y.at(py))}" r="${radius}"/>`;
+              `<circle class="${looks}${more}" cx="${place(x.at(px))}" cy="${place(yAt(py))}" r="${radius}"/>`;
             return circle("", 3) + (isBest === true ? circle(" best", 6.5) : "");
           })
         : [];
-      return `<path class="line ${looks}" d="M${path}"/>${marks.join("")}`;
+      const beyond = points
+        .filter(({ y: py }) => isBeyond(py))
+        .map(({ x: px }) => `<path class="beyond ${looks}" d="M${place(x.at(px))} ${MARGIN.top}l5 9h-10z"/>`);
+      return `<path class="line ${looks}" d="M${path}"/>${marks.join("")}${beyond.join("")}`;
     });
+  const cut = isBeyond(highest)
+    ? `<text class="beyond" x="${WIDTH - MARGIN.right}" y="${MARGIN.top - 4}" text-anchor="end">▲ beyond the axis, up to ${html(yText(highest))}</text>\n`
+    : "";
   const names = series
     .filter(({ points }) => points.length > 0)
     .map(({ name, kind }) => `<span class="${kind}">${html(name)}</span>`);
@@ -95,7 +102,7 @@ export function chartSvg(chart: Chart): string {
 <svg viewBox="0 0 ${WIDTH} ${HEIGHT}" role="img" aria-label="${html(title)}">
 ${grid.join("\n")}
 ${drawn.join("\n")}
-${strips(series, x, grain).join("\n")}
+${cut}${strips(series, x, grain).join("\n")}
 <text x="${(MARGIN.left + WIDTH - MARGIN.right) / 2}" y="${HEIGHT - 4}" text-anchor="middle">${html(xLabel)}</text>
 </svg></figure>`;
 }
@@ -142,23 +149,24 @@ function strips(series: readonly Series[], x: Axis, grain: number): string[] {
 /** From numbers to places in the picture. */
 interface Axis {
   readonly ticks: readonly number[];
+  /** The number at its end. */
+  readonly last: number;
   at(value: number): number;
 }
 
-/** @param fixed where it begins and ends, whatever the values are */
-function axis(
-  values: readonly number[],
-  [begin, end]: readonly [number, number],
-  [least, most]: readonly [number | undefined, number | undefined],
-): Axis {
-  const low = least ?? values.reduce((a, b) => Math.min(a, b), Infinity);
-  const found = most ?? values.reduce((a, b) => Math.max(a, b), -Infinity);
-  const high = found > low && Number.isFinite(found) ? found : low + 1;
-  const step = tickStep(high - low);
-  const top = most ?? high;
-  const ticks: number[] = [];
-  for (let i = 0; low + i * step <= top * (1 + 1e-9); i++) ticks.push(low + i * step);
-  return { ticks, at: (value) => begin + ((end - begin) * (value - low)) / (top - low) };
+/** From `low` to `high`, or with `toTick` to the tick from there on. */
+function axis([begin, end]: readonly [number, number], low: number, high: number, toTick = false): Axis {
+  const range = high > low && Number.isFinite(high) ? high - low : 1;
+  const step = tickStep(range);
+  // A hair less than whole is whole.
+  const steps = range / step;
+  const last = low + (toTick ? Math.ceil(steps - 1e-9) * step : range);
+  const ticks = Array.from({ length: Math.floor((last - low) / step + 1e-9) + 1 }, (_, i) => low + i * step);
+  return { ticks, last, at: (value) => begin + ((end - begin) * (value - low)) / (last - low) };
+}
+
+function largest(values: readonly number[]): number {
+  return values.reduce((a, b) => Math.max(a, b), -Infinity);
 }
 
 /** 1, 2 or 5 times a power of ten, so that there are three to eight ticks. */

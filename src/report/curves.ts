@@ -1,12 +1,13 @@
 /** Curves of a run, or of several one over the other: which there are, and from how many points. */
 
 import { type Chart, MOST_POINTS, type Series, thinned } from "./chart.js";
+import { everyRate, type RatePoint } from "./every-rate.js";
 import { percent, plain, whole } from "./figures.js";
 import { meanOf } from "./growing-curve.js";
 import { bestOf, type EvaluationPoint, type History, type StepPoint } from "./history.js";
 
-/** What is drawn of a run. */
-type Course = Pick<History, "steps" | "evaluations">;
+/** What is drawn of a run; with its beginning the rates of all steps, not those of its log alone. */
+type Course = Pick<History, "steps" | "evaluations"> & Partial<Pick<History, "start" | "end">>;
 
 /** One of several runs. */
 export interface DrawnRun extends Course {
@@ -51,14 +52,18 @@ interface Drawn {
   readonly training: readonly StepPoint[];
   /** Shorter stretches: of what does not jump. */
   readonly steady: readonly StepPoint[];
+  readonly rates: readonly RatePoint[];
   readonly evaluations: readonly EvaluationPoint[];
   readonly of: Pick<DrawnRun, "name" | "run"> | undefined;
 }
 
 function drawn(course: Course, most = MOST_POINTS, of?: DrawnRun): Drawn {
+  const { steps, start = null, end = null } = course;
+  const steady = thinned(steps, most, meanOf);
   return {
     training: trainingPoints(course, most),
-    steady: thinned(course.steps, most, meanOf),
+    steady,
+    rates: everyRate({ steps, start, end }, most) ?? steady,
     evaluations: course.evaluations,
     of,
   };
@@ -77,10 +82,10 @@ function courseCharts(runs: readonly Drawn[], hidden: ReadonlySet<string> = new 
       ...(isShown("training") ? [seriesOf(run, "training", run.training, value, text)] : []),
       ...(isShown("validation") ? [seriesOf(run, "validation", run.evaluations, value, text)] : []),
     ]);
-  return withPoints([
+  return withPoints(runs, [
     {
       title: "Loss (cross-entropy)",
-      xLabel,
+      cutsSpikes: true,
       series: scored(
         ({ loss }) => loss,
         (y) => `loss ${plain(y)}`,
@@ -88,7 +93,6 @@ function courseCharts(runs: readonly Drawn[], hidden: ReadonlySet<string> = new 
     },
     {
       title: "Top-1",
-      xLabel,
       series: scored(
         ({ top1 }) => top1,
         (y) => `top-1 ${percent(y)}`,
@@ -98,12 +102,11 @@ function courseCharts(runs: readonly Drawn[], hidden: ReadonlySet<string> = new 
     },
     {
       title: "Learning rate",
-      xLabel,
       series: runs.map((run) =>
         seriesOf(
           run,
           "rate",
-          run.steady,
+          run.rates,
           ({ rate }) => rate,
           (y) => `rate ${plain(y)}`,
         ),
@@ -113,10 +116,9 @@ function courseCharts(runs: readonly Drawn[], hidden: ReadonlySet<string> = new 
 }
 
 function paceCharts(runs: readonly Drawn[]): Chart[] {
-  return withPoints([
+  return withPoints(runs, [
     {
       title: "Pictures a second",
-      xLabel,
       series: runs.map((run) =>
         seriesOf(
           run,
@@ -131,16 +133,19 @@ function paceCharts(runs: readonly Drawn[]): Chart[] {
   ]);
 }
 
-function withPoints(charts: readonly Chart[]): Chart[] {
-  return charts.filter(({ series }) => series.some(({ points }) => points.length > 0));
+/** Those that have points, over the same epochs. */
+function withPoints(runs: readonly Drawn[], charts: readonly Omit<Chart, "xLabel" | "xTo">[]): Chart[] {
+  const ends = runs.flatMap(({ steady, evaluations }) => [steady.at(-1)?.epoch, evaluations.at(-1)?.epoch]);
+  const xTo = ends.reduce<number>((last, epoch) => Math.max(last, epoch ?? 0), 0);
+  return charts
+    .filter(({ series }) => series.some(({ points }) => points.length > 0))
+    .map((chart) => ({ ...chart, xLabel: "epoch", xTo }));
 }
-
-const xLabel = "epoch";
 
 /** A value in words. */
 type Text = (value: number) => string;
 
-function seriesOf<P extends StepPoint | EvaluationPoint>(
+function seriesOf<P extends RatePoint | EvaluationPoint>(
   { of }: Drawn,
   kind: Series["kind"],
   points: readonly P[],

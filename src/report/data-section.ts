@@ -12,7 +12,7 @@ import {
 import { className, type Evaluated, type ShownPicture } from "./content.js";
 import { SURE } from "./examination.js";
 import { many, percent, whole } from "./figures.js";
-import { html } from "./markup.js";
+import { fileLabel, html } from "./markup.js";
 
 /** Rows of labels that the network contradicts. */
 const LABELS_LISTED = 12;
@@ -103,20 +103,20 @@ function copyPicture({ part, name, className, thumbnail }: CheckedPicture): stri
     thumbnail === undefined
       ? "not shown"
       : `<img src="${thumbnail}" alt="${html(className)}" loading="lazy" />`;
-  return `<figure><div class="frame">${image}</div><figcaption>${html(className)}<small>${part}</small><small title="${html(name)}">${html(shortName(name))}</small></figcaption></figure>`;
+  return `<figure><div class="frame">${image}</div><figcaption>${html(className)}<small>${part}</small><small>${fileLabel(name)}</small></figcaption></figure>`;
 }
 
 function labelTable({ mistakes, examination, start: { model } }: Evaluated): string[] {
   const contradicted = mistakes.filter(({ confidence }) => confidence >= SURE).slice(0, LABELS_LISTED);
   if (contradicted.length === 0) return [];
   const row = ({ name, actual, named, confidence }: ShownPicture): string =>
-    `<tr><td class="name">${html(name)}</td><td class="name">${html(className(model, actual))}</td><td class="name">${html(className(model, named))}</td><td>${percent(confidence)}</td></tr>`;
+    `<tr><td class="name">${fileLabel(name)}</td>${wordCell("labelled", html(className(model, actual)))}${wordCell("named", html(className(model, named)))}<td data-label="probability">${percent(confidence)}</td></tr>`;
   const listed =
     examination.sureWrong > contradicted.length
       ? `<p class="soft">The first ${contradicted.length} of ${whole(examination.sureWrong)}.</p>`
       : "";
   return [
-    `<h3>Labels that the network contradicts</h3>${listed}<div class="wide"><table><thead><tr><th class="name">picture</th><th class="name">labelled</th><th class="name">named</th><th>probability</th></tr></thead><tbody>${contradicted.map(row).join("\n")}</tbody></table></div>`,
+    `<h3>Labels that the network contradicts</h3>${listed}<div class="wide"><table class="cards"><thead><tr><th class="name">picture</th><th class="word">labelled</th><th class="word">named</th><th>probability</th></tr></thead><tbody>${contradicted.map(row).join("\n")}</tbody></table></div>`,
   ];
 }
 
@@ -124,15 +124,14 @@ function oddTable(odd: readonly OddPictures[]): string {
   const rows = odd.flatMap(({ what, pictures }) =>
     pictures.map(
       ({ name, part, className, width, height }) =>
-        `<tr><td class="name">${what}</td><td class="name">${html(name)}</td><td class="name">${html(className)}</td><td class="name">${part}</td><td>${width} x ${height}</td></tr>`,
+        `<tr><td class="name">${fileLabel(name)}</td>${wordCell("why", what)}${wordCell("class", html(className))}${wordCell("part", part)}<td data-label="pixels">${width} x ${height}</td></tr>`,
     ),
   );
   const isCut = odd.some(({ count }) => count > ODD_LISTED);
-  return `<h3>Pictures with little to see</h3>${isCut ? `<p class="soft">The first ${ODD_LISTED} of a kind.</p>` : ""}<div class="wide"><table><thead><tr><th class="name">why</th><th class="name">picture</th><th class="name">class</th><th class="name">part</th><th>pixels</th></tr></thead><tbody>${rows.join("\n")}</tbody></table></div>`;
+  return `<h3>Pictures with little to see</h3>${isCut ? `<p class="soft">The first ${ODD_LISTED} of a kind.</p>` : ""}<div class="wide"><table class="cards"><thead><tr><th class="name">picture</th><th class="word">why</th><th class="word">class</th><th class="word">part</th><th>pixels</th></tr></thead><tbody>${rows.join("\n")}</tbody></table></div>`;
 }
 
-/** The end of a long path says more than its beginning. */
-export function shortName(name: string): string {
-  const parts = name.split("/");
-  return parts.length > 2 ? parts.slice(-2).join("/") : name;
+/** On a narrow screen, where a row is a card, the label stands before the words. */
+function wordCell(label: string, words: string): string {
+  return `<td class="word" data-label="${label}"><span>${words}</span></td>`;
 }

@@ -194,6 +194,27 @@ suite("the page of a report", () => {
     assert.match(many, /<td class="name">c0<\/td><td class="name">c1<\/td><td>2<\/td><td>100.0 %<\/td>/);
   });
 
+  test("names pictures by the end of their paths, whose last letters are never cut off", () => {
+    const { evaluated } = content(["a", "b"]);
+    const name = "/far/away/val/bees/1519368889_4270261ee3.jpg";
+    const [judged] = evaluated?.mistakes ?? [];
+    assert.ok(evaluated && judged);
+    const mistakes = [{ ...judged, name, confidence: 0.95 }];
+    const page = reportPage({ ...content(["a", "b"]), evaluated: { ...evaluated, mistakes } });
+    const label = `<span class="file" title="${name}"><span>bees/1519368889_42702</span><span>61ee3.jpg</span></span>`;
+    assert.equal(page.split(label).length - 1, 2, "under the picture, and where its label is contradicted");
+  });
+
+  test("lists only those bins of confidence that hold pictures", () => {
+    const [, rows = ""] =
+      /<h2>Calibration[^]*?<tbody>([^]*?)<\/tbody>/.exec(reportPage(content(["a", "b"]))) ?? [];
+    // e^2 / (e^2 + 1) of all.
+    assert.match(
+      rows,
+      /^<tr><td>86\.7 % to 93\.3 %<\/td><td>4<\/td><td>88\.1 %<\/td><td>50\.0 %<\/td><\/tr>$/,
+    );
+  });
+
   test("says which pictures the scores are of, and that they chose the weights", () => {
     const made = content(["a", "b"]);
     assert.match(reportPage(made), /Of 4 pictures that were held out of training, after step 4\./);

@@ -23,12 +23,12 @@ import {
   type ShownPicture,
 } from "./content.js";
 import { runCharts } from "./curves.js";
-import { dataSection, shortName } from "./data-section.js";
+import { dataSection } from "./data-section.js";
 import { interval, many, percent, plain, whole } from "./figures.js";
 import type { History } from "./history.js";
 import type { LayerProfile } from "./layer-profile.js";
 import { lookFigures, lookWords } from "./look-figures.js";
-import { html } from "./markup.js";
+import { fileLabel, html } from "./markup.js";
 import { SCRIPT, STYLE } from "./page-style.js";
 import { repeatCommand } from "./repeat-command.js";
 import { MOST_BYTES } from "./thumbnails.js";
@@ -90,12 +90,16 @@ function commands({ history: { start }, folder, model }: ReportContent): string 
 
 function curves(history: History): string[] {
   const { steps, evaluations } = history;
-  if (steps.length === 0 && evaluations.length === 0) return [];
+  // A single evaluation is no course: the scores say it.
+  if (steps.length === 0 && evaluations.length < 2) return [];
   const { charts, stretch } = runCharts(history);
+  const every = Number(history.start?.settings["log_steps"] ?? 1);
   const how =
     stretch > 1
       ? ` Each place of the training's curves is the mean of up to ${many(stretch, "reported step")}.`
-      : "";
+      : every > 1
+        ? ` Of the training's steps the log has one in ${whole(every)}; --log_steps 1 keeps all.`
+        : "";
   return [
     `<h2>Curves</h2><p class="soft">Training is scored on the varied pictures of its own steps, validation on whole sets as predictions see them.${how}</p>`,
     `<div class="charts">${charts.map(chartSvg).join("\n")}</div>`,
@@ -167,7 +171,7 @@ function confusedPairs({ examination: { confusion }, start: { model } }: Evaluat
   const table =
     pairs.length === 0
       ? "<p>No class was taken for another.</p>"
-      : `<table><thead><tr><th class="name">of class</th><th class="name">taken for</th><th>pictures</th><th>of the class</th></tr></thead><tbody>${rows.join("\n")}</tbody></table>`;
+      : `<div class="wide"><table><thead><tr><th class="name">of class</th><th class="name">taken for</th><th>pictures</th><th>of the class</th></tr></thead><tbody>${rows.join("\n")}</tbody></table></div>`;
   return `<h2>Most confused classes</h2><p class="soft">A matrix of ${whole(confusion.classes)} classes cannot be read; these are its ${pairs.length} largest entries beside the diagonal.</p>${table}`;
 }
 
@@ -219,13 +223,15 @@ function reliability(bins: readonly CalibrationBin[], error: number): string {
         `<rect ${place} y="${EDGE.top}" height="${y(0) - EDGE.top}" fill="transparent"/></g>`,
     ];
   });
-  const rows = bins.map(
+  const filled = bins.filter(({ pictures }) => pictures > 0);
+  const empty = filled.length < bins.length ? " Bins without a picture are left out of the table." : "";
+  const rows = filled.map(
     ({ from, to, pictures, confidence, accuracy }) =>
       `<tr><td>${percent(from)} to ${percent(to)}</td><td>${whole(pictures)}</td><td>${percent(confidence)}</td><td>${percent(accuracy)}</td></tr>`,
   );
   return `<h2>Calibration</h2>
 <p class="soft">Does a network that is 80 % sure get 80 % right? Its confidence is the probability of the class it names, put into ${BINS} bins of equal width, each with its upper end.
-The expected calibration error, ${html(plain(error, 3))}, is the mean over pictures of the distance between a bin's share of right answers and its mean confidence (Guo et al. 2017). With few pictures in a bin it is mostly chance.</p>
+The expected calibration error, ${html(plain(error, 3))}, is the mean over pictures of the distance between a bin's share of right answers and its mean confidence (Guo et al. 2017). With few pictures in a bin it is mostly chance.${empty}</p>
 <div class="charts"><figure class="chart"><svg viewBox="0 0 ${SIDE} ${SIDE}" style="max-width:25rem" role="img" aria-label="Reliability: confidence against the share of right answers">
 ${ticks.join("\n")}
 ${bars.join("\n")}
@@ -279,7 +285,7 @@ function card(
   const other = isRight
     ? `right; then ${named(model, second)} ${percent(runnerUp)}`
     : `is ${named(model, actual)} ${percent(own)}`;
-  return `<figure><div class="frame">${image}</div><figcaption>${said}<br />${other}<small title="${html(name)}">${html(shortName(name))}</small></figcaption>${look === undefined ? "" : lookFigures(sample, look, model)}</figure>`;
+  return `<figure><div class="frame">${image}</div><figcaption>${said}<br />${other}<small>${fileLabel(name)}</small></figcaption>${look === undefined ? "" : lookFigures(sample, look, model)}</figure>`;
 }
 
 function timePerLayer({ first_step, last_step, seconds, layers }: LayerProfile): string {

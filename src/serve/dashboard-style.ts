@@ -23,15 +23,12 @@ progress { display: block; width: 100%; height: 0.6rem; margin: 0.6rem 0; accent
 .toggle.training { --run: var(--training); } .toggle.validation { --run: var(--validation); } .toggle.kind { --run: var(--soft); } .toggle.kind.validation::before { border-radius: 50%; } .toggle.kind.training::before { height: 3px; vertical-align: 0.2rem; }
 .toggle[aria-pressed=false] { color: var(--soft); text-decoration: line-through; } .toggle[aria-pressed=false]::before { background: none; box-shadow: inset 0 0 0 2px var(--run); }
 ${[1, 2, 3, 4, 5, 6, 7, 8].map((id) => `.run-${id} { --run: var(--run-${id}); }`).join(" ")}
-path.run, circle.best.run { stroke: var(--run); } circle.run:not(.best) { fill: var(--run); } path.run.training { stroke-width: 1.3; stroke-opacity: 0.6; }
+path.run, circle.best.run { stroke: var(--run); } .beyond.run { fill: var(--run); } circle.run:not(.best) { fill: var(--run); } path.run.training { stroke-width: 1.3; stroke-opacity: 0.6; }
 tr.chosen td { font-weight: 600; background: var(--card); }
 th[scope=row] { max-width: none; font-weight: 400; white-space: nowrap; } td.name { min-width: 9.5rem; }
 @media (max-width: 40rem) {
   body { margin: 1rem auto; padding: 0 0.7rem; }
-  .cards, .cards tbody { display: block; } .cards thead { display: none; }
-  .cards tr { display: grid; grid-template-columns: 1fr 1fr; gap: 0.1rem 1rem; padding: 0.6rem 0; border-bottom: 1px solid var(--line); }
-  .cards td { display: flex; justify-content: space-between; gap: 0.6rem; padding: 0; border: 0; text-align: right; } .cards td::before { content: attr(data-label); color: var(--soft); }
-  .cards td.name { grid-column: 1 / -1; text-align: left; max-width: none; justify-content: start; align-items: center; } .cards td.name::before { content: none; } .cards td progress { flex: 1; margin: 0; }
+  .cards td progress { flex: 1; margin: 0; }
 }
 @media print {
   :root { --run-1: #0b63c4; --run-2: #b3470b; --run-3: #1a7f4b; --run-4: #8a3fb5; --run-5: #b3261e; --run-6: #0a7683; --run-7: #7d6600; --run-8: #b92f82; }

@@ -17,7 +17,7 @@ import { atEpochs } from "../settings/resolve-settings.js";
 import { stepsLeft, trainingSize } from "./growth.js";
 import type { Plan } from "./plan.js";
 import type { Prepared } from "./prepare.js";
-import { runLength, type RunLength, scheduleOf, learningRate } from "./schedule.js";
+import { runLength, type RunLength, scheduleOf, learningRate } from "../settings/schedule.js";
 import { tryOut } from "./trial.js";
 
 /** What was measured. */

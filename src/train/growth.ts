@@ -7,7 +7,7 @@
  */
 
 import type { Settings } from "../settings/settings.js";
-import type { RunLength } from "./schedule.js";
+import type { RunLength } from "../settings/schedule.js";
 
 type GrowthSettings = Pick<Settings, "image_size" | "grow_from" | "grow_epochs" | "max_epochs">;
 

@@ -5,7 +5,7 @@
 
 import type { Settings } from "../settings/settings.js";
 import { stepsBeforeGrowth } from "./growth.js";
-import type { RunLength } from "./schedule.js";
+import type { RunLength } from "../settings/schedule.js";
 
 type LoopSettings = Pick<
   Settings,

@@ -33,7 +33,7 @@ import type { Measured } from "./budget.js";
 import { foresee } from "./foresee.js";
 import { emptyState, fillState, programsOf } from "./prepare.js";
 import { refuseUnreadable, type Unreadable } from "./refuse-unreadable.js";
-import { type RunLength, runLength } from "./schedule.js";
+import { type RunLength, runLength } from "../settings/schedule.js";
 import { checkDrawn, type RememberedSplit, rememberedSplit } from "../run/split-record.js";
 import {
   dataName,

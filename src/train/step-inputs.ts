@@ -14,7 +14,7 @@ import { dropoutMask } from "./dropout.js";
 import { longestLoop } from "./loop.js";
 import type { Plan } from "./plan.js";
 import { batchesAhead, type Prepared } from "./prepare.js";
-import { averageDecay } from "./schedule.js";
+import { averageDecay } from "../settings/schedule.js";
 
 export class StepInputs {
   /** [classes]: what the loss of a picture is multiplied by; absent where all weigh alike. */

@@ -56,7 +56,7 @@ import { type Prepared, prepare, ranksEvent } from "./prepare.js";
 import { Overflows, type ShardInput } from "./overflow.js";
 import { Profiler } from "./profiler.js";
 import { Saver } from "./saver.js";
-import { learningRate, type Schedule, scheduleOf } from "./schedule.js";
+import { learningRate, type Schedule, scheduleOf } from "../settings/schedule.js";
 import { StepClock } from "./step-clock.js";
 import { StepInputs } from "./step-inputs.js";
 import { TensorDump } from "./tensor-dump.js";

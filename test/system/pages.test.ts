@@ -143,6 +143,8 @@ suite("the report in a browser", () => {
   test("is as wide as a telephone, dark or on paper where the reader is", browser.needed, async () => {
     const dark = await browser.open(address(), { scheme: "dark", width: 400 });
     assert.ok(await fits(dark));
+    const cut = `[...document.querySelectorAll(".wide")].filter((each) => each.scrollWidth > each.clientWidth).length`;
+    assert.equal(await dark.page.evaluate(cut), 0, "no table has columns beyond the edge");
     const paper = (): Promise<unknown> =>
       dark.page.evaluate("getComputedStyle(document.body).backgroundColor");
     assert.equal(await paper(), "rgb(21, 24, 28)");

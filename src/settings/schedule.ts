@@ -6,8 +6,8 @@
  */
 
 import { stepsPerEpoch } from "../data/epoch.js";
-import type { ResolvedSettings } from "../settings/resolve-settings.js";
-import type { Settings } from "../settings/settings.js";
+import type { ResolvedSettings } from "./resolve-settings.js";
+import type { Settings } from "./settings.js";
 
 /** Numbers of steps. */
 export interface RunLength {
