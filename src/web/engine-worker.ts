@@ -29,6 +29,9 @@ async function answer(asked: EngineStart | Blob): Promise<WorkerAnswer> {
 }
 
 async function start({ preprocessing, ...files }: EngineStart): Promise<Float32Array> {
+  if (!("DecompressionStream" in globalThis && "OffscreenCanvas" in globalThis)) {
+    throw new Error("This browser is too old for the page: it needs one of 2023 or newer.");
+  }
   network = { engine: await openEngine(files), preprocessing };
   return new Float32Array();
 }

@@ -11,7 +11,7 @@
  *       engine-worker.js engine.js riffle.wasm          Riffle's engine (web-engine.ts)
  *       model.safetensors program.json                  and the network for it
  *     or, with `--runtime onnx`,
- *       onnxruntime/                                    ONNX Runtime, copied from its package (web-runtime.ts)
+ *       onnxruntime/                                    ONNX Runtime, copied from its package (web-onnx.ts)
  *       model.onnx                                      and the network for it
  */
 
@@ -28,7 +28,7 @@ import type { PageClasses } from "../web/likeliest.js";
 import type { PagePreprocessing } from "../web/pixels.js";
 import { preprocessingOf } from "./export-metadata.js";
 import { engineFile, pageProgram } from "./web-engine.js";
-import { webRuntimeFiles } from "./web-runtime.js";
+import { onnxRuntimeFiles } from "./web-onnx.js";
 
 /** What runs the network in the page: Riffle's engine, or ONNX Runtime. */
 export const webRuntimes = ["riffle", "onnx"] as const;
@@ -62,7 +62,7 @@ const runtimes: Readonly<Record<WebRuntimeName, RuntimeParts>> = {
     model: "model.onnx",
     modules: { "runtime.js": "onnx-runtime.js" },
     files: () => {
-      const files = webRuntimeFiles();
+      const files = onnxRuntimeFiles();
       return () => files;
     },
   },
