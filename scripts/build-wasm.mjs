@@ -43,7 +43,7 @@ const flags = [
 const kernels = {
   source: "kernels/table.cc",
   object: "kernels.o",
-  flags: ["-O3", ...kernelDefines({ name: "wasm", lanes: 4, table: "KernelsBaseline" })],
+  flags: ["-Os", ...kernelDefines({ name: "wasm", lanes: 4, table: "KernelsBaseline" })],
 };
 /** What records reading and decoding by libuv's threads, of which there are none. */
 const leftOut = new Set(["runtime/picture_jobs.cc"]);

@@ -17,7 +17,7 @@ class Arena {
 
  private:
   float* data_ = nullptr;
-  size_t bytes_ = 0;
+  [[maybe_unused]] size_t bytes_ = 0;
 };
 
 }  // namespace riffle

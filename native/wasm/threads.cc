@@ -17,7 +17,7 @@ void* crew_of;
 
 enum Stage { kNotBegun, kAtWork, kEnded };
 std::atomic<int> stage{kNotBegun};
-std::atomic<int> at_work{0};
+std::atomic<int> at_work{0}, arrived{0};
 
 void Leave() { at_work.fetch_sub(1); }
 
@@ -45,6 +45,7 @@ using namespace riffle;
 
 RIFFLE_EXPORT("work") void Work(int thread) {
   at_work.fetch_add(1);
+  arrived.fetch_add(1);
   while (stage.load() == kNotBegun) __builtin_wasm_memory_atomic_wait32(reinterpret_cast<int*>(&stage), kNotBegun, -1);
   if (stage.load() == kAtWork) crew_work(crew_of, thread);
   Leave();
@@ -55,3 +56,6 @@ RIFFLE_EXPORT("fail") void Fail() {
   if (stage.load() == kAtWork) crew_fail(crew_of);
   Leave();
 }
+
+// How many have ever been at work: those that JavaScript started and are not among them may still come.
+RIFFLE_EXPORT("arrived") int Arrived() { return arrived.load(); }

@@ -138,7 +138,7 @@ function engineOf(host: WasmHost): Engine {
       await host.breathe();
       instance.exports.measurePeak(host.isShared ? threads : 1);
       const [gflops = 0, copyGigabytes = 0] = instance.answer(2);
-      instance.endThreads();
+      instance.close();
       return [gflops, copyGigabytes];
     },
   };

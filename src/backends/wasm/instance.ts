@@ -40,7 +40,9 @@ export interface Exports {
   release(place: number): void;
   work(thread: number): void;
   fail(): void;
+  arrived(): number;
   endThreads(): void;
+  used(): number;
   answer(): number;
   createRun(words: number, count: number, threads: number, team: number): void;
   stateArray(which: number): number;
@@ -96,7 +98,7 @@ export class Instance {
   /** @throws MemoryError where there is no memory to be had. */
   constructor(host: WasmHost) {
     this.#host = host;
-    this.memory = memoryFor(host.isShared);
+    this.memory = spareOf(host) ?? memoryFor(host.isShared);
     this.exports = instantiate(host.module, this.memory, performance.timeOrigin);
     this.exports._initialize();
   }
@@ -111,7 +113,18 @@ export class Instance {
     }
   }
 
-  endThreads(): void {
+  /** Ends the threads. What no thread can come back to is kept for the next instance: a memory goes when the garbage collectors of
+   * all workers have seen that nobody has it, which can take long, and is as large as ever until then. */
+  close(): void {
+    this.exports.endThreads();
+    for (const end of this.#threads) end();
+    if (this.exports.arrived() < this.#threads.length) return;
+    new Uint8Array(this.memory.buffer, 0, this.exports.used()).fill(0);
+    keepSpare(this.#host, this.memory);
+  }
+
+  /** After an error inside, of which the memory is not known any more. */
+  drop(): void {
     this.exports.endThreads();
     for (const end of this.#threads) end();
   }
@@ -176,6 +189,20 @@ function instantiate(module: WasmModule, memory: WasmMemory, origin: number): Ex
     },
   };
   return new WebAssembly.Instance(module, { env: { memory }, riffle }).exports as unknown as Exports;
+}
+
+/** Zeroed memories that nobody uses, the largest last; no more than runs that are commonly open at a time. */
+const spares = new WeakMap<WasmHost, WasmMemory[]>();
+const MOST_SPARES = 4;
+
+function spareOf(host: WasmHost): WasmMemory | undefined {
+  return spares.get(host)?.pop();
+}
+
+function keepSpare(host: WasmHost, memory: WasmMemory): void {
+  const kept = [...(spares.get(host) ?? []), memory];
+  kept.sort((a, b) => a.buffer.byteLength - b.buffer.byteLength);
+  spares.set(host, kept.slice(-MOST_SPARES));
 }
 
 /** As much as may be asked for; only what is used is taken from the system. */

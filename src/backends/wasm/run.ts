@@ -86,8 +86,8 @@ export class WasmRun implements Run {
   }
 
   close(): void {
-    this.#idle();
-    this.#drop();
+    this.#idle().close();
+    this.#forget();
   }
 
   state(): Float32Array[] {
@@ -255,16 +255,15 @@ export class WasmRun implements Run {
       await this.#host.breathe();
       return result;
     } catch (error) {
-      this.#drop();
+      this.#instance?.drop();
+      this.#forget();
       throw error;
     } finally {
       this.#isBusy = false;
     }
   }
 
-  /** Ends the threads; the memory goes when nothing looks at it any more. */
-  #drop(): void {
-    this.#instance?.endThreads();
+  #forget(): void {
     this.#instance = undefined;
     this.#places.clear();
   }
