@@ -6,6 +6,7 @@ import { shortPath } from "../core/printable.js";
 import { UsageError } from "../core/error.js";
 import { exportFormats, type ExportResult, exportedWeights, exportRun } from "../weights/export-run.js";
 import { onnxInputs } from "../weights/network-to-onnx.js";
+import { webRuntimes } from "../weights/web-folder.js";
 import { choice, type CliCommand, type Invocation, wholeNumber, wrongValue } from "./command.js";
 import { bytes, count, shellWord } from "./format.js";
 import { whileOpening } from "./opened-weights.js";
@@ -49,6 +50,13 @@ export const exportCommand: CliCommand = {
         default: "normalised, as exports from PyTorch do",
       },
     },
+    Page: {
+      runtime: {
+        value: `<${webRuntimes.join("|")}>`,
+        help: "what runs the network in the browser: Riffle's engine, or ONNX Runtime (npm install onnxruntime-web@1)",
+        default: "riffle",
+      },
+    },
     Run: {
       threads: {
         value: "<n>",
@@ -81,6 +89,7 @@ async function exportFile(invocation: Invocation, terminal: Terminal): Promise<n
   }
   const weights = choice(invocation, "weights", exportedWeights);
   const input = choice(invocation, "input", onnxInputs);
+  const runtime = choice(invocation, "runtime", webRuntimes);
   const output = invocation.own.get("output");
   const progress = startProgress(terminal);
   const result = await exportRun(run, {
@@ -92,6 +101,7 @@ async function exportFile(invocation: Invocation, terminal: Terminal): Promise<n
     ...(typeof output === "string" ? { output } : {}),
     ...(weights === undefined ? {} : { weights }),
     ...(input === undefined ? {} : { input }),
+    ...(runtime === undefined ? {} : { runtime }),
   }).finally(() => progress.end());
   terminal.emit({ event: "export", ...result });
   for (const what of result.passed_over) terminal.warn(`passed over ${what}; exporting ${result.checkpoint}`);

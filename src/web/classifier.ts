@@ -7,17 +7,9 @@
  * The browser decodes pictures; everything from there on is what `riffle predict` does.
  */
 
-import { decode } from "./decode.js";
 import { likeliest, type PageClasses, type PageGuess } from "./likeliest.js";
-import { networkInput, type Preprocessing } from "./preprocess.js";
+import type { PagePreprocessing } from "./pixels.js";
 import { openRuntime } from "./runtime.js";
-import { storedPicture, upright } from "./upright.js";
-
-/** What preprocessing.json holds besides. */
-export interface PagePreprocessing extends Preprocessing {
-  /** "apply": pictures are first turned as their EXIF says that the camera was held. */
-  readonly exif_orientation: "apply" | "ignore";
-}
 
 export interface Classifier {
   /** For people. */
@@ -34,18 +26,13 @@ export interface Classifier {
 
 /** Loads the network. @throws Error in words for people */
 export async function openClassifier(): Promise<Classifier> {
-  const [preprocessing, names, runtime] = await Promise.all([
-    loadJson<PagePreprocessing>("preprocessing.json"),
+  const [names, runtime] = await Promise.all([
     loadJson<PageClasses>("classes.json"),
-    openRuntime(loadBytes),
+    loadJson<PagePreprocessing>("preprocessing.json").then((rule) => openRuntime(loadBytes, rule)),
   ]);
   let last: Promise<unknown> = Promise.resolve();
   const logits = (picture: Blob): Promise<Float32Array> => {
-    const answer = last
-      .catch(() => undefined)
-      .then(async () => {
-        return runtime.run(await inputOf(picture, preprocessing), preprocessing.crop);
-      });
+    const answer = last.catch(() => undefined).then(() => runtime.run(picture));
     last = answer;
     return answer;
   };
@@ -56,26 +43,19 @@ export async function openClassifier(): Promise<Classifier> {
   };
 }
 
-/**
- * The network's input for a picture's file: [1, 3, crop, crop].
- *
- * @throws Error in words for people
- */
-export async function inputOf(picture: Blob, preprocessing: PagePreprocessing): Promise<Float32Array> {
-  const { file, orientation } = storedPicture(new Uint8Array(await picture.arrayBuffer()));
-  const pixels = await decode(file);
-  const turned = preprocessing.exif_orientation === "apply" ? upright(pixels, orientation) : pixels;
-  return networkInput({ ...turned, channels: 4 }, preprocessing);
-}
-
 async function loadJson<T>(name: string): Promise<T> {
   return JSON.parse(new TextDecoder().decode(await loadBytes(name))) as T;
 }
 
 /** A file beside this one. */
 async function loadBytes(name: string): Promise<ArrayBuffer> {
-  const response = await fetch(new URL(name, import.meta.url)).catch(() => undefined);
-  if (response?.ok === true) return response.arrayBuffer();
-  const why = response === undefined ? "the server does not answer" : `the server says ${response.status}`;
+  let why = "the server does not answer";
+  try {
+    const response = await fetch(new URL(name, import.meta.url));
+    why = response.ok ? "the server broke off" : `the server says ${response.status}`;
+    if (response.ok) return await response.arrayBuffer();
+  } catch {
+    // Said below.
+  }
   throw new Error(`${name} was not loaded: ${why}; is the folder there whole?`);
 }

@@ -28,7 +28,7 @@ import { inputInWords, metadataOf } from "./export-metadata.js";
 import { networkToOnnx, type OnnxInput } from "./network-to-onnx.js";
 import { publishedNamed } from "./published.js";
 import { exportTfCheckpoint, tfStateOf } from "./export-tf-checkpoint.js";
-import { writeWebFolder } from "./web-folder.js";
+import { type WebRuntimeName, writeWebFolder } from "./web-folder.js";
 import { importTfCheckpoint } from "./tf-checkpoint.js";
 import { type NamesOf, refuseUnknown } from "../core/nearest-name.js";
 
@@ -55,6 +55,8 @@ export interface ExportOptions {
   readonly keepBatchNorm?: boolean;
   /** ONNX: what the graph takes; "normalised" when absent. */
   readonly input?: OnnxInput;
+  /** For the web: what runs the network there; "riffle" when absent. */
+  readonly runtime?: WebRuntimeName;
   readonly overwrite?: boolean;
   /** Weights that are named are only taken from where they were kept. */
   readonly offline?: boolean | undefined;
@@ -68,6 +70,7 @@ const exportOptions: NamesOf<ExportOptions> = {
   weights: true,
   keepBatchNorm: true,
   input: true,
+  runtime: true,
   overwrite: true,
   offline: true,
   report: true,
@@ -131,8 +134,13 @@ function exportFile(
 ): Promise<{ bytes: number; check: TensorCheck }> {
   if (format === "onnx") return exportOnnx(source, output, options);
   if (format !== "web") return exportSafetensors(source, output, format, options);
-  const { checkpoint, network } = source;
-  return writeWebFolder(output, checkpoint.state, network, (path) => exportOnnx(source, path, options));
+  const { checkpoint, network, program } = source;
+  const { runtime = "riffle" } = options;
+  return writeWebFolder(output, { state: checkpoint.state, network, program }, runtime, (path) =>
+    runtime === "onnx"
+      ? exportOnnx(source, path, options)
+      : exportSafetensors(source, path, "safetensors", options),
+  );
 }
 
 /** A checkpoint's network, and the one set of weights that is exported. */
@@ -195,7 +203,7 @@ interface Asked {
 /** Options that the checkpoint or the format cannot obey. */
 function refuseUnfit(
   checkpoint: Checkpoint,
-  { format, weights, keepBatchNorm, input }: Omit<ExportOptions, "weights"> & Asked,
+  { format, weights, keepBatchNorm, input, runtime }: Omit<ExportOptions, "weights"> & Asked,
 ): void {
   const { state, path } = checkpoint;
   const refuse = (what: string, where: string, expected: string, found: string, hint?: string): never => {
@@ -210,6 +218,9 @@ function refuseUnfit(
       "--format onnx",
       format,
     );
+  }
+  if (format !== "web" && runtime !== undefined) {
+    refuse("only a page has something that runs its network", "option --runtime", "--format web", format);
   }
   if (format === "safetensors-torchvision" && state.model.variant !== "torchvision") {
     refuse(

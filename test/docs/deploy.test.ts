@@ -36,14 +36,16 @@ before(async () => {
   writeFileSync(join(folder, "photo.png"), photo as Buffer);
   const [result] = await predict(join(folder, "runs", "a"), [join(folder, "photo.png")]);
   expected = (result as Prediction).top;
-  const [command = ""] = (blocks("sh")[1] ?? "").split("\n");
-  const [npx, name, ...argv] = command.split(" ");
-  assert.deepEqual([npx, name, argv[0]], ["npx", "riffle-vision", "export"]);
-  const { status, stderr } = spawnSync(process.execPath, [program, ...argv], {
-    cwd: folder,
-    encoding: "utf8",
-  });
-  assert.equal(status, 0, stderr);
+  for (const block of [blocks("sh")[1] ?? "", blocks("sh")[2] ?? ""]) {
+    const [command = ""] = block.split("\n");
+    const [npx, name, ...argv] = command.split(" ");
+    assert.deepEqual([npx, name, argv[0]], ["npx", "riffle-vision", "export"]);
+    const { status, stderr } = spawnSync(process.execPath, [program, ...argv], {
+      cwd: folder,
+      encoding: "utf8",
+    });
+    assert.equal(status, 0, stderr);
+  }
 });
 
 /** What a program prints: `0.512345 name` on each line. */
@@ -135,8 +137,9 @@ suite("docs/deploy.md", () => {
           "Python has no onnxruntime, numpy and Pillow (set RIFFLE_PYTHON to one that has)",
         );
       const run = await untrainedRun(join(folder, pipeline), pipeline);
-      rmSync(join(folder, "web"), { recursive: true });
-      await exportRun(run, { format: "web", output: join(folder, "web") });
+      const output = join(folder, "onnx-web");
+      rmSync(output, { recursive: true });
+      await exportRun(run, { format: "web", runtime: "onnx", output });
       const [result] = await predict(run, [join(folder, "photo.png")]);
       writeFileSync(join(folder, "classify.py"), blocks("python")[0] ?? "");
       assertPredicted(printed(python, "classify.py"), (result as Prediction).top);

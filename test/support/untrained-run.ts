@@ -15,15 +15,16 @@ import { saveCheckpoint } from "../../src/run/checkpoint.js";
 
 export const insects = ["ant", "bee", "beetle", "fly", "moth", "wasp"] as const;
 
-/** Writes `folder`/best, of a 0.5x network that knows {@link insects} at 64 pixels; returns the folder. */
+/** Writes `folder`/best, of a 0.5x network that knows {@link insects} at 64 pixels unless told otherwise; returns the folder. */
 export async function untrainedRun(
   folder: string,
   pipeline: ModelDescription["pipeline"] = "torchvision",
+  { names = insects, size = 64 }: { readonly names?: readonly string[]; readonly size?: number } = {},
 ): Promise<string> {
   const variant = "torchvision";
-  const classes = insects.length;
+  const classes = names.length;
   const network = shuffleNetV2({ variant, width: 0.5, classes });
-  const program = compile(network, { batch: 1, imageSize: 64, mode: "infer" });
+  const program = compile(network, { batch: 1, imageSize: size, mode: "infer" });
   mkdirSync(folder, { recursive: true });
   await saveCheckpoint(
     folder,
@@ -33,8 +34,15 @@ export async function untrainedRun(
     {
       ...{ step: 1, steps_per_epoch: 1, evaluated_step: -1, scores: null, best: null },
       model: {
-        ...{ variant, width: 0.5, classes, image_size: 64, eval_resize: 73, pipeline },
-        ...{ class_names: [...insects], exif_orientation: "apply" },
+        ...{
+          variant,
+          width: 0.5,
+          classes,
+          image_size: size,
+          eval_resize: Math.round(size / 0.875),
+          pipeline,
+        },
+        ...{ class_names: [...names], exif_orientation: "apply" },
       },
       settings: { average_decay: 0 },
       origins: {},

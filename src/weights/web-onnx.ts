@@ -1,5 +1,5 @@
 /**
- * The files that `runtime.js` (src/web/runtime.ts) runs a network with in the browser: ONNX Runtime's WebAssembly, from its package, which
+ * The files that a page of `--runtime onnx` runs a network with (src/web/onnx-runtime.ts): ONNX Runtime's WebAssembly, from its package, which
  * is not installed with this one (docs/adr/0016).
  */
 
@@ -15,12 +15,16 @@ import { ResourceError } from "../core/error.js";
  *
  * @throws ResourceError where the package is missing, or does not have them.
  */
-export function webRuntimeFiles(): Record<string, string | Uint8Array> {
+export function onnxRuntimeFiles(): Record<string, string | Uint8Array> {
   let dist: string;
   try {
     dist = dirname(createRequire(import.meta.url).resolve("onnxruntime-web"));
   } catch (error) {
-    throw absent("the page runs the network by ONNX Runtime, whose package is not installed", {}, error);
+    throw absent(
+      "the package of ONNX Runtime, which is to run the network in the page, is not installed",
+      {},
+      error,
+    );
   }
   const read = (name: string): Uint8Array => {
     const file = join(dist, name);
@@ -42,7 +46,10 @@ export function webRuntimeFiles(): Record<string, string | Uint8Array> {
 function absent(what: string, more: { expected?: string; found?: string }, cause?: unknown): ResourceError {
   const where = "package onnxruntime-web";
   const safe = "Nothing was written";
-  return new ResourceError({ what, where, ...more, safe, hint: "npm install onnxruntime-web@1" }, cause);
+  return new ResourceError(
+    { what, where, ...more, safe, hint: "npm install onnxruntime-web@1, or leave out --runtime onnx" },
+    cause,
+  );
 }
 
 /** Its package has none; this is github.com/microsoft/onnxruntime's. */
