@@ -18,12 +18,17 @@ import { fileLabel, html } from "./markup.js";
 const LABELS_LISTED = 12;
 
 /** Sentences for page and card: what was found, plainly, and what was not looked for. */
-export function dataSentences({ data, examination, scores }: Evaluated): string[] {
+export function dataSentences({ data, examination, scores, start }: Evaluated): string[] {
   const { sure, sureWrong } = examination;
+  const surely = `that the network named with at least ${percent(SURE, 0)}`;
   const contradicted =
-    sureWrong === 0
-      ? `Of ${many(sure, "picture")} that the network named with at least ${percent(SURE, 0)}, none is labelled otherwise.`
-      : `Of ${many(sure, "picture")} that the network named with at least ${percent(SURE, 0)}, ${whole(sureWrong)} ${sureWrong === 1 ? "is" : "are"} labelled otherwise: wrong labels, or its gravest mistakes.`;
+    (sure === 1 ? `The one picture ${surely} ` : `Of ${many(sure, "picture")} ${surely}, `) +
+    (sureWrong === 0
+      ? `${sure === 1 ? "is not" : "none is"} labelled otherwise.`
+      : `${sure === 1 ? "" : `${whole(sureWrong)} `}${sureWrong === 1 ? "is" : "are"} labelled otherwise: wrong labels, or its gravest mistakes.`) +
+    (start.part === "train"
+      ? ""
+      : " Labels of pictures that were trained on are not looked at: the network has learnt them, right or wrong.");
   if (typeof data === "string") return [`Copies were not looked for: ${data}.`, contradicted];
   return [
     ...copySentences(data, examination.wrongSamples, scores),
@@ -37,10 +42,11 @@ function copySentences(
   wrong: ReadonlySet<number>,
   { images }: Evaluated["scores"],
 ): string[] {
+  const together = scored === 1 ? "" : " with each other";
   const compared =
     trained === null
-      ? `${many(scored, "scored picture")} compared with each other${problem === undefined ? "" : ", but not with those that were trained on, which could not be read"}.`
-      : `${many(scored, "scored picture")} compared with each other and with ${many(trained, "picture")} that ${trained === 1 ? "was" : "were"} trained on.`;
+      ? `${many(scored, "scored picture")} compared${together}${problem === undefined ? "" : ", but not with those that were trained on, which could not be read"}.`
+      : `${many(scored, "scored picture")} compared${together}${together === "" ? "" : " and"} with ${many(trained, "picture")} that ${trained === 1 ? "was" : "were"} trained on.`;
   const groups =
     counts.groups === 0
       ? "No two look alike."
