@@ -20,21 +20,32 @@ const LABELS_LISTED = 12;
 /** Sentences for page and card: what was found, plainly, and what was not looked for. */
 export function dataSentences({ data, examination, scores, start }: Evaluated): string[] {
   const { sure, sureWrong } = examination;
-  const surely = `that the network named with at least ${percent(SURE, 0)}`;
-  const contradicted =
-    (sure === 1 ? `The one picture ${surely} ` : `Of ${many(sure, "picture")} ${surely}, `) +
-    (sureWrong === 0
-      ? `${sure === 1 ? "is not" : "none is"} labelled otherwise.`
-      : `${sure === 1 ? "" : `${whole(sureWrong)} `}${sureWrong === 1 ? "is" : "are"} labelled otherwise: wrong labels, or its gravest mistakes.`) +
-    (start.part === "train"
+  const trained =
+    start.part === "train"
       ? ""
-      : " Labels of pictures that were trained on are not looked at: the network has learnt them, right or wrong.");
+      : " Labels of pictures that were trained on are not looked at: the network has learnt them, right or wrong.";
+  const contradicted = sureSentence(sure, sureWrong) + trained;
   if (typeof data === "string") return [`Copies were not looked for: ${data}.`, contradicted];
   return [
     ...copySentences(data, examination.wrongSamples, scores),
     ...data.odd.map(oddSentence),
     contradicted,
   ];
+}
+
+/** @param wrong of the `sure` pictures, those that are labelled otherwise */
+function sureSentence(sure: number, wrong: number): string {
+  const bound = `with at least ${percent(SURE, 0)}`;
+  if (sure === 0) return `The network named no picture ${bound}.`;
+  const of = sure === 1 ? "The one picture" : `Of ${many(sure, "picture")}`;
+  const how = wrong === 0 ? "" : ": wrong labels, or its gravest mistakes";
+  const count =
+    sure === 1
+      ? wrong === 0
+        ? "is not"
+        : "is"
+      : `${wrong === 0 ? "none" : whole(wrong)} ${wrong > 1 ? "are" : "is"}`;
+  return `${of} that the network named ${bound}${sure === 1 ? "" : ","} ${count} labelled otherwise${how}.`;
 }
 
 function copySentences(

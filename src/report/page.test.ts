@@ -302,8 +302,13 @@ suite("the page and the card", () => {
     assert.match(one, /The only picture that was named wrong\./);
     assert.match(one, /The one picture that the network named with at least 90 % is labelled otherwise/);
     examination.add(1, 1, Float32Array.of(5, 0));
+    assert.match(reportPage(made), /The network named no picture with at least 90 %\./);
     const two = reportPage({ ...made, evaluated: { ...evaluated, examination, mistakes } });
     assert.match(two, /Of 2 pictures named wrong the 1 of which/);
+    assert.match(
+      two,
+      /Of 2 pictures that the network named with at least 90 %, 2 are labelled otherwise: wrong/,
+    );
   });
 
   test("say of a classifier that was solved alone that no step was made", () => {
