@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 
-import { balancedAccuracy, Confusion, majorityShare } from "./confusion.js";
+import { balancedAccuracy, Confusion, majority } from "./confusion.js";
 
 /** Four of class 0, one of them taken for 2; two of class 1, both taken for 0; none of class 2; one that named nothing. */
 function small(): Confusion {
@@ -45,8 +45,12 @@ suite("confusion", () => {
 
   test("the mean recall is of classes that have pictures", () => {
     assert.equal(balancedAccuracy(small().allScores()), (3 / 4 + 0) / 2);
-    assert.equal(majorityShare(small().allScores()), 4 / 7);
+    assert.deepEqual(majority(small().allScores()), { output: 0, share: 4 / 7 });
     assert.equal(balancedAccuracy(new Confusion(3).allScores()), null);
+    assert.equal(majority(new Confusion(3).allScores()), undefined);
+    const alike = new Confusion(2);
+    for (const actual of [0, 1]) alike.add(actual, 0);
+    assert.deepEqual(majority(alike.allScores()), { output: undefined, share: 1 / 2 });
   });
 
   test("the pairs confused most come first, the diagonal never", () => {

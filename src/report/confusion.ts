@@ -96,13 +96,15 @@ export function balancedAccuracy(scores: readonly ClassScores[]): number | null 
   );
 }
 
-/** What naming the most frequent class every time would reach. */
-export function majorityShare(scores: readonly ClassScores[]): number | null {
+/** The class with most pictures, none where several have as many, and what naming it every time would reach; undefined without pictures. */
+export function majority(
+  scores: readonly ClassScores[],
+): { readonly output: number | undefined; readonly share: number } | undefined {
   const pictures = scores.reduce((sum, { support }) => sum + support, 0);
-  return share(
-    scores.reduce((most, { support }) => Math.max(most, support), 0),
-    pictures,
-  );
+  const most = scores.reduce((most, { support }) => Math.max(most, support), 0);
+  if (pictures === 0) return undefined;
+  const [first, ...others] = scores.filter(({ support }) => support === most);
+  return { output: others.length > 0 ? undefined : first?.output, share: most / pictures };
 }
 
 function share(part: number, whole: number): number | null {

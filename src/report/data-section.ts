@@ -18,12 +18,13 @@ import { fileLabel, html } from "./markup.js";
 const LABELS_LISTED = 12;
 
 /** Sentences for page and card: what was found, plainly, and what was not looked for. */
-export function dataSentences({ data, examination, scores }: Evaluated): string[] {
+export function dataSentences({ data, examination, scores, start }: Evaluated): string[] {
   const { sure, sureWrong } = examination;
-  const contradicted =
-    sureWrong === 0
-      ? `Of ${many(sure, "picture")} that the network named with at least ${percent(SURE, 0)}, none is labelled otherwise.`
-      : `Of ${many(sure, "picture")} that the network named with at least ${percent(SURE, 0)}, ${whole(sureWrong)} ${sureWrong === 1 ? "is" : "are"} labelled otherwise: wrong labels, or its gravest mistakes.`;
+  const trained =
+    start.part === "train"
+      ? ""
+      : " Labels of pictures that were trained on are not looked at: the network has learnt them, right or wrong.";
+  const contradicted = sureSentence(sure, sureWrong) + trained;
   if (typeof data === "string") return [`Copies were not looked for: ${data}.`, contradicted];
   return [
     ...copySentences(data, examination.wrongSamples, scores),
@@ -32,15 +33,31 @@ export function dataSentences({ data, examination, scores }: Evaluated): string[
   ];
 }
 
+/** @param wrong of the `sure` pictures, those that are labelled otherwise */
+function sureSentence(sure: number, wrong: number): string {
+  const bound = `with at least ${percent(SURE, 0)}`;
+  if (sure === 0) return `The network named no picture ${bound}.`;
+  const of = sure === 1 ? "The one picture" : `Of ${many(sure, "picture")}`;
+  const how = wrong === 0 ? "" : ": wrong labels, or its gravest mistakes";
+  const count =
+    sure === 1
+      ? wrong === 0
+        ? "is not"
+        : "is"
+      : `${wrong === 0 ? "none" : whole(wrong)} ${wrong > 1 ? "are" : "is"}`;
+  return `${of} that the network named ${bound}${sure === 1 ? "" : ","} ${count} labelled otherwise${how}.`;
+}
+
 function copySentences(
   { scored, trained, problem, leaked, counts }: DataCheck,
   wrong: ReadonlySet<number>,
   { images }: Evaluated["scores"],
 ): string[] {
+  const together = scored === 1 ? "" : " with each other";
   const compared =
     trained === null
-      ? `${many(scored, "scored picture")} compared with each other${problem === undefined ? "" : ", but not with those that were trained on, which could not be read"}.`
-      : `${many(scored, "scored picture")} compared with each other and with ${many(trained, "picture")} that ${trained === 1 ? "was" : "were"} trained on.`;
+      ? `${many(scored, "scored picture")} compared${together}${problem === undefined ? "" : ", but not with those that were trained on, which could not be read"}.`
+      : `${many(scored, "scored picture")} compared${together}${together === "" ? "" : " and"} with ${many(trained, "picture")} that ${trained === 1 ? "was" : "were"} trained on.`;
   const groups =
     counts.groups === 0
       ? "No two look alike."

@@ -5,15 +5,18 @@
  */
 
 import { shellWord, shortPath } from "../core/printable.js";
-import { balancedAccuracy, majorityShare } from "./confusion.js";
+import { balancedAccuracy, majority } from "./confusion.js";
 import {
   aboutRows,
   caution,
   className,
   type Evaluated,
+  majorityWords,
   type ReportContent,
   runName,
   scoredWords,
+  unscoredWords,
+  weightsWords,
 } from "./content.js";
 import { dataSentences } from "./data-section.js";
 import { interval, many, percent, plain, whole } from "./figures.js";
@@ -69,18 +72,22 @@ function scoreLines(evaluated: Evaluated, history: History): string[] {
   const classes = examination.confusion.allScores();
   const [low, high] = interval(scores.top1, scores.images);
   const error = examination.calibration.expectedError();
-  const warned = caution(evaluated, history);
+  const warned = [caution(evaluated, history) ?? [], unscoredWords(evaluated, classes) ?? []].flat();
+  const usual = majority(classes);
   const rows = [
     ["top-1", `${percent(scores.top1)} (95 % interval ${percent(low)} to ${percent(high)})`],
     ...(start.model.classes > 5 ? [["top-5", percent(scores.top5)]] : []),
     ["loss (cross-entropy)", plain(scores.loss)],
     ["mean recall of the classes", percent(balancedAccuracy(classes))],
-    ["the most frequent class alone", percent(majorityShare(classes))],
+    ...(usual === undefined
+      ? []
+      : [[majorityWords(evaluated, usual.output, markdown), percent(usual.share)]]),
     ...(error === null ? [] : [["expected calibration error, 15 bins", plain(error, 3)]]),
   ];
-  const scored = classes.filter(({ support }) => support > 0);
+  // Of few classes all stand there, one without pictures last.
+  const scored = classes.length <= CLASSES_LISTED ? classes : classes.filter(({ support }) => support > 0);
   const listed = scored
-    .toSorted((a, b) => (a.recall ?? 0) - (b.recall ?? 0) || a.output - b.output)
+    .toSorted((a, b) => (a.recall ?? 2) - (b.recall ?? 2) || a.output - b.output)
     .slice(0, CLASSES_LISTED);
   const weakest =
     listed.length < scored.length
@@ -89,7 +96,7 @@ function scoreLines(evaluated: Evaluated, history: History): string[] {
   return [
     "## Scores",
     "",
-    `Of ${markdown(scoredWords(evaluated))}, after step ${whole(start.step)}.${warned === undefined ? "" : ` ${markdown(warned)}`}`,
+    `Of ${markdown(scoredWords(evaluated))}, ${weightsWords(evaluated, history)}.${warned.map((sentence) => ` ${markdown(sentence)}`).join("")}`,
     "",
     "| | |",
     "| --- | --- |",

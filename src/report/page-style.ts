@@ -12,7 +12,7 @@ p { max-width: 46rem; } .soft, figcaption small { color: var(--soft); } .remark 
 code, pre { font: 13px/1.5 ui-monospace, monospace; } pre { background: var(--card); padding: 0.6rem 0.8rem; border-radius: 4px; white-space: pre-wrap; overflow-wrap: anywhere; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.15rem 1.2rem; margin: 1rem 0; } dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
 @media (max-width: 40rem) { dl { display: block; } dd { margin-bottom: 0.4rem; } }
-.figures { display: flex; flex-wrap: wrap; gap: 0.8rem; margin: 0.8rem 0; } .figures div { background: var(--card); border-radius: 6px; padding: 0.6rem 1rem; }
+.figures { display: flex; flex-wrap: wrap; gap: 0.8rem; margin: 0.8rem 0; } .figures div { max-width: 22rem; overflow-wrap: anywhere; background: var(--card); border-radius: 6px; padding: 0.6rem 1rem; }
 .figures b { display: block; font-size: 1.35rem; font-variant-numeric: tabular-nums; } .figures span { color: var(--soft); font-size: 13px; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); gap: 1.2rem; }
 .single { max-width: 34rem; }

@@ -6,7 +6,7 @@ import { SaxesParser } from "saxes";
 
 import { printable } from "../core/printable.js";
 import { EXPLAINED_LAYERS } from "../inference/explain.js";
-import type { ReportContent } from "./content.js";
+import { type ReportContent, unscoredWords } from "./content.js";
 import type { CheckedPicture } from "./data-check.js";
 import { Examination } from "./examination.js";
 import type { PictureLook } from "./looks.js";
@@ -225,6 +225,7 @@ suite("the page of a report", () => {
     const page = reportPage({ ...made, evaluated: trained });
     assert.match(page, /4 pictures that the network was trained on, as --split train asked/);
     assert.match(page, /no measure of a network/);
+    assert.doesNotMatch(page, /are not looked at/);
   });
 
   test("without scores says why, and has no section of them", () => {
@@ -256,6 +257,87 @@ suite("the page and the card", () => {
     );
   });
 
+  test("name a class of which nothing was scored, and the class whose naming alone would score as well", () => {
+    const made = content(["ants", "bees", "wasps"]);
+    const { evaluated } = made;
+    assert.ok(evaluated);
+    const examination = new Examination(3);
+    for (const [sample, output] of [1, 1, 2].entries())
+      examination.add(sample, output, Float32Array.of(0, 2, 0));
+    const without = { ...made, evaluated: { ...evaluated, examination } };
+    for (const text of [reportPage(without), modelCard(without)]) {
+      assert.match(
+        text,
+        /No picture of ants was held out, so nothing here says how well that class is recognised\./,
+      );
+      assert.match(text, /top-1 of naming bees, the most frequent class, every time/);
+    }
+    assert.match(modelCard(without), /^\| ants \| - \| - \| 0 \|$/m);
+    assert.doesNotMatch(reportPage(made) + modelCard(made), /how well/);
+    const many = Array.from({ length: 9 }, (_, output) => ({
+      ...new Examination(9).confusion.scoresOf(output),
+    }));
+    const { start } = evaluated;
+    const model = { ...start.model, class_names: [..."abcdefghi"] };
+    const words = (scores: typeof many): string | undefined =>
+      unscoredWords({ ...evaluated, start: { ...start, part: "test", model } }, scores);
+    assert.match(
+      words(many) ?? "",
+      /^No picture of 9 of 9 classes is among these \(a, b, c, d, e and 4 more\), so/,
+    );
+    assert.match(words(many.slice(0, 2)) ?? "", /2 of 2 classes is among these \(a and b\), so/);
+  });
+
+  test("speak of one picture as of one, and of all mistakes where all are shown", () => {
+    const made = content(["a", "b"]);
+    const { evaluated } = made;
+    assert.ok(evaluated);
+    assert.match(reportPage(made), /All 2 pictures that were named wrong, those first of which/);
+    const examination = new Examination(2);
+    examination.add(0, 1, Float32Array.of(5, 0));
+    const mistakes = evaluated.mistakes.slice(0, 1);
+    const scores = { ...evaluated.scores, images: 1 };
+    const one = reportPage({ ...made, evaluated: { ...evaluated, examination, scores, mistakes } });
+    assert.match(one, /Of 1 picture that was held out of training,/);
+    assert.match(one, /The only picture that was named wrong\./);
+    assert.match(one, /The one picture that the network named with at least 90 % is labelled otherwise/);
+    examination.add(1, 1, Float32Array.of(5, 0));
+    assert.match(reportPage(made), /The network named no picture with at least 90 %\./);
+    const two = reportPage({ ...made, evaluated: { ...evaluated, examination, mistakes } });
+    assert.match(two, /Of 2 pictures named wrong the 1 of which/);
+    assert.match(
+      two,
+      /Of 2 pictures that the network named with at least 90 %, 2 are labelled otherwise: wrong/,
+    );
+  });
+
+  test("say of a classifier that was solved alone that no step was made", () => {
+    const made = content(["a", "b"]);
+    const { evaluated, history } = made;
+    const { start } = history;
+    assert.ok(evaluated && start);
+    const solved = { pictures: 8, views: 4, features: 10 };
+    const end = { event: "end", step: 0, epoch: 0, images_per_second: 0 } as const;
+    const frozen = {
+      ...made,
+      history: { ...history, start: { ...start, solved, steps: 0, parameters: 5000 }, steps: [], end },
+      evaluated: { ...evaluated, start: { ...evaluated.start, step: 0 } },
+    };
+    const card = modelCard(frozen);
+    assert.match(
+      card,
+      /\| Training \| no steps: the classifier was solved on 8 pictures x 4 views, all other/,
+    );
+    assert.match(card, /\| Trained numbers \| 22 of 5,000: the classifier's \|/);
+    assert.match(card, /\| Recipe \| .*: the classifier alone, seed /);
+    assert.match(card, /held out of training, by the classifier that was solved\./);
+    assert.doesNotMatch(card, /0 steps|step 0|a second/);
+    assert.match(
+      modelCard({ ...made, history: { ...history, start: { ...start, solved, epochs: 1 } } }),
+      /1 epoch of 2 steps.*\n.*\| Training \| not at its end: 2 of 4 steps, from a classifier solved on 8 pictures x 4 views \|/,
+    );
+  });
+
   test("say what was found in the data, and what the score is without what was trained on as well", () => {
     const made = content(["a", "b"]);
     const said = [
@@ -264,6 +346,7 @@ suite("the page and the card", () => {
       // Of the 4, those of sample 0 and 3 are wrong, and 0 was trained on.
       /1 scored picture looks like one that was trained on, so it says little of new pictures; top-1 of the other 3 is 66\.7 %\./,
       /20 pictures are nearly black\./,
+      /Labels of pictures that were trained on are not looked at/,
     ];
     for (const text of [reportPage(made), modelCard(made)])
       for (const words of said) assert.match(text, words);

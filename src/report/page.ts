@@ -11,16 +11,19 @@ import { createHash } from "node:crypto";
 import { shellWord } from "../core/printable.js";
 import { BINS, type CalibrationBin } from "./calibration.js";
 import { chartSvg } from "./chart.js";
-import { balancedAccuracy, type ClassScores, majorityShare } from "./confusion.js";
+import { balancedAccuracy, type ClassScores, majority } from "./confusion.js";
 import {
   aboutRows,
   caution,
   className,
   type Evaluated,
+  majorityWords,
   type ReportContent,
   runName,
   scoredWords,
   type ShownPicture,
+  unscoredWords,
+  weightsWords,
 } from "./content.js";
 import { runCharts } from "./curves.js";
 import { dataSection } from "./data-section.js";
@@ -112,19 +115,22 @@ function scores(evaluated: Evaluated, history: History): string[] {
   const classes = confusion.allScores();
   const [low, high] = interval(scores.top1, scores.images);
   const error = calibration.expectedError();
+  const usual = majority(classes);
   const figures: [value: string, label: string][] = [
     [percent(scores.top1), `top-1, 95 % interval ${percent(low)} to ${percent(high)}`],
     ...(start.model.classes > 5 ? [[percent(scores.top5), "top-5"] as [string, string]] : []),
     [plain(scores.loss), "loss (cross-entropy)"],
     [percent(balancedAccuracy(classes)), "mean recall of the classes"],
-    [percent(majorityShare(classes)), "the most frequent class alone"],
+    ...(usual === undefined
+      ? []
+      : [[percent(usual.share), majorityWords(evaluated, usual.output)] as [string, string]]),
     ...(error === null ? [] : [[plain(error, 3), "expected calibration error"] as [string, string]]),
   ];
-  const warned = caution(evaluated, history);
+  const warned = [caution(evaluated, history) ?? [], unscoredWords(evaluated, classes) ?? []].flat();
   return [
     "<h2>Scores</h2>",
-    `<p>Of ${html(scoredWords(evaluated))}, after step ${whole(start.step)}.</p>`,
-    ...(warned === undefined ? [] : [`<p class="remark">${html(warned)}</p>`]),
+    `<p>Of ${html(scoredWords(evaluated))}, ${weightsWords(evaluated, history)}.</p>`,
+    ...warned.map((sentence) => `<p class="remark">${html(sentence)}</p>`),
     ...(notFinite === 0
       ? []
       : [
@@ -176,7 +182,10 @@ function confusedPairs({ examination: { confusion }, start: { model } }: Evaluat
 }
 
 function classTable({ start: { model } }: Evaluated, scores: readonly ClassScores[]): string {
-  const seen = scores.filter(({ support, named }) => support > 0 || named > 0);
+  const seen =
+    scores.length <= MOST_IN_MATRIX
+      ? scores
+      : scores.filter(({ support, named }) => support > 0 || named > 0);
   const listed = seen.slice(0, MOST_CLASSES);
   const cell = (value: number | null): string => `<td data-value="${value ?? ""}">${percent(value)}</td>`;
   const counted = (value: number): string => `<td data-value="${value}">${whole(value)}</td>`;
@@ -257,7 +266,7 @@ function pictures(evaluated: Evaluated): string[] {
       ? "<h2>Worst mistakes</h2><p>None: every picture was named right.</p>"
       : section(
           "Worst mistakes",
-          `Of ${many(examination.wrong, "picture")} named wrong the ${mistakes.length} of which the network was surest. A wrong label in the data looks like this, too.`,
+          `${mistakeWords(examination.wrong, mistakes.length)} A wrong label in the data looks like this, too.`,
           mistakes,
         ),
     ...(unsure.length === 0
@@ -270,6 +279,14 @@ function pictures(evaluated: Evaluated): string[] {
           ),
         ]),
   ];
+}
+
+function mistakeWords(wrong: number, shown: number): string {
+  if (wrong > shown)
+    return `Of ${many(wrong, "picture")} named wrong the ${shown} of which the network was surest.`;
+  return wrong === 1
+    ? "The only picture that was named wrong."
+    : `All ${shown} pictures that were named wrong, those first of which the network was surest.`;
 }
 
 function card(

@@ -4,6 +4,11 @@ import { shellWord } from "../core/printable.js";
 import { settingNames, settings as table } from "../settings/settings.js";
 import type { RunStart } from "./history.js";
 
+/** Settings of the recipe by which finetune trains from weights: `train` with them does the same. */
+function isFinetune({ recipe, init_from, synthetic }: RunStart["settings"]): boolean {
+  return recipe === "fine-tune" && init_from !== undefined && synthetic !== true;
+}
+
 /** Settings that say where a run lies or how it goes on, not what it is. */
 const NOT_REPEATED: ReadonlySet<string> = new Set(["log_dir", "resume", "rank_size"]);
 
@@ -17,17 +22,21 @@ export function repeatCommand(
   shown: (path: string) => string = (path) => path,
 ): string {
   const launch = ranks === null || ranks.size === 1 ? "" : `launch --ranks ${ranks.size} -- `;
+  const finetune = isFinetune(settings);
   const given = settingNames.flatMap((name) => {
     const value = settings[name];
     // How many shards there are decides the bits, and may have been decided by the number of processes.
     const isGiven = origins[name] === "given" || (name === "shards" && launch !== "");
     if (!isGiven || value === undefined || NOT_REPEATED.has(name)) return [];
     const text = table[name].type === "path" ? shown(String(value)) : String(value);
-    return [`--${name}${text.startsWith("-") ? "=" : " "}${shellWord(text)}`];
+    if (finetune && name === "data_dir" && !text.startsWith("-")) return [shellWord(text)];
+    return [
+      `--${finetune && name === "init_from" ? "from" : name}${text.startsWith("-") ? "=" : " "}${shellWord(text)}`,
+    ];
   });
   return [
     "npx riffle-vision",
-    `${launch}train`,
+    `${launch}${finetune ? "finetune" : "train"}`,
     ...given,
     `--log_dir ${shellWord(shown(`${folder}-again`))}`,
   ].join(" ");

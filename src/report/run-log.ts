@@ -69,6 +69,12 @@ const startSchema = z.object({
   ranks: z.object({ size: z.number(), machines: z.number(), library: z.string() }).nullable(),
   settings: z.record(z.string(), scalar),
   origins: z.record(z.string(), z.string()),
+  /** The classifier, solved on views of the training pictures before the first step. */
+  solved: z
+    .object({ pictures: z.number(), views: z.number(), features: z.number() })
+    .nullable()
+    .optional()
+    .catch(null),
   resumed: z.object({ checkpoint: z.string(), step: z.number() }).nullable(),
 });
 
