@@ -65,7 +65,7 @@ export function trainOn(
     stepSeconds: () => run.stepSeconds(),
     close: () => run.close(),
     // Made when it is asked for: looking needs the addon, running does not.
-    get inspect() {
+    get inspect(): Inspection {
       const inspect = inspectionOf(run);
       return {
         ...inspect,
