@@ -68,7 +68,8 @@ suite("an explanation of a drawn picture", () => {
     const places = activation.values.length;
     const mean = activation.values.reduce((sum, value) => sum + value, 0) / places;
     const bias = tensorByRule("fc.bias", [10], seed)[3] as number;
-    assert.ok(Math.abs(mean + bias - (logits[3] as number)) < 1e-5);
+    // Sums in f32: 2.4e-5 by SSE2, less by wider registers.
+    assert.ok(Math.abs(mean + bias - (logits[3] as number)) < 5e-5);
     compare(
       "conv5",
       gradCam.conv5.values,
@@ -110,7 +111,8 @@ test(
       for (const layer of EXPLAINED_LAYERS) {
         const shares = new Uint16Array(buffer(expected.gradCam[layer]));
         const map = Float32Array.from(shares, (share) => (share / 65535) * expected.most[layer]);
-        compare(`${file}, ${layer}`, found.gradCam[layer].values, map);
+        // Behind many ReLUs: 4e-3 of the largest by SSE2, in stage 2.
+        compare(`${file}, ${layer}`, found.gradCam[layer].values, map, 6e-3);
       }
     }
     explainer.close();
