@@ -13,7 +13,7 @@ import { benchData, type DataBenchResult, dataBenchSettings } from "../measure/b
 import { precisionWords } from "../settings/precision.js";
 import { programDefaults, programSettings } from "../measure/workload.js";
 import { choice, type CliCommand, type Invocation, wholeNumber } from "./command.js";
-import { count, percent, rate } from "./format.js";
+import { count, percent, rate, several } from "./format.js";
 import { startProgress } from "./progress.js";
 import { preparing, titled } from "./report-run.js";
 import type { Terminal } from "./terminal.js";
@@ -148,5 +148,5 @@ function printDataResult(result: DataBenchResult, terminal: Terminal): void {
     `${result.cpu_ms_per_image.toFixed(2)} ms of processor time an image; main thread busy ${percent(result.main_thread_share)}; ` +
       `reading is ${percent(result.read_share)} of a picture; peak memory ${count(result.peak_memory_mb)} MB`,
   );
-  if (result.bad_images > 0) terminal.print(`${count(result.bad_images)} pictures did not decode`);
+  if (result.bad_images > 0) terminal.print(`${several(result.bad_images, "picture")} did not decode`);
 }

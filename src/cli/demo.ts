@@ -20,7 +20,7 @@ import { rateAt } from "../settings/resolve-settings.js";
 import type { GivenSettings, SettingName } from "../settings/settings.js";
 import { train } from "../train/trainer.js";
 import type { CliCommand, Invocation } from "./command.js";
-import { count, duration, percent, shellWord } from "./format.js";
+import { count, duration, percent, several, shellWord } from "./format.js";
 import { startProgress } from "./progress.js";
 import { reportRun, titled } from "./report-run.js";
 import { listenForStop } from "./stop.js";
@@ -96,7 +96,7 @@ async function demo({ settings }: Invocation, terminal: Terminal): Promise<numbe
       terminal.print(
         titled(
           "Result",
-          `top-1 ${percent(scores.top1)}, loss ${scores.loss.toFixed(3)} on ${count(scores.images)} pictures`,
+          `top-1 ${percent(scores.top1)}, loss ${scores.loss.toFixed(3)} on ${several(scores.images, "picture")}`,
         ),
       );
       terminal.emit({ event: "evaluated", ...scores });

@@ -8,7 +8,7 @@ import type { PreparingEvent } from "../run/events.js";
 import { evaluationLine, passedOverText } from "../run/plain-lines.js";
 import { type GivenSettings, settingsOf } from "../settings/settings.js";
 import type { CliCommand } from "./command.js";
-import { count, percent } from "./format.js";
+import { percent, several } from "./format.js";
 import { isOfRunsOwn, RunReport } from "../report/write-report.js";
 import { startProgress } from "./progress.js";
 import { publishedNamed } from "../weights/published.js";
@@ -73,7 +73,7 @@ export const evaluateCommand: CliCommand = {
           terminal.note(
             titled(
               "Data",
-              `${shortPath(event.data_dir)}, ${count(event.images)} pictures: ${PARTS[event.part]} · ${orientationWords(event.model.exif_orientation)}`,
+              `${shortPath(event.data_dir)}, ${several(event.images, "picture")}: ${PARTS[event.part]} · ${orientationWords(event.model.exif_orientation)}`,
             ),
           );
           for (const line of unusedLines(event.unused)) terminal.note(line);
@@ -94,7 +94,7 @@ export const evaluateCommand: CliCommand = {
       const scores = await evaluate(run, settings, report, undefined, runReport);
       progress.end();
       terminal.print(
-        `${count(scores.images)} pictures  loss ${scores.loss.toFixed(4)}  ` +
+        `${several(scores.images, "picture")}  loss ${scores.loss.toFixed(4)}  ` +
           `top-1 ${percent(scores.top1, 2)}${saysTop5(classes) ? `  top-5 ${percent(scores.top5, 2)}` : ""}`,
       );
       // Who evaluates by the documented command line looks for its words.

@@ -14,6 +14,11 @@ export function count(value: number, digits = 0): string {
   return value.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 }
 
+/** "1 picture", "2,400 pictures". */
+export function several(number: number, noun: string): string {
+  return `${count(number)} ${noun}${number === 1 ? "" : "s"}`;
+}
+
 /** 0.9891 -> "98.9 %". */
 export function percent(fraction: number, digits = 1): string {
   return `${(100 * fraction).toFixed(digits)} %`;

@@ -1,7 +1,7 @@
 /** What every command that uses a network says of its weights: while they are opened, and which they are. */
 
 import { tuningText } from "../backends/autotune.js";
-import { shortPath } from "../core/printable.js";
+import { shellWord, shortPath } from "../core/printable.js";
 import type { OpeningEvent, Predictor } from "../inference/predict.js";
 import { originLines, type WeightsOrigin } from "../weights/find-network.js";
 import { count } from "./format.js";
@@ -58,10 +58,10 @@ export function openedLines({
 }): string[] {
   if (origin === undefined) {
     const after = step === undefined ? "" : `, after step ${count(step)}`;
-    return [titled("Weights", `${shortPath(checkpoint)}${after}`)];
+    return [titled("Weights", `${shellWord(shortPath(checkpoint))}${after}`)];
   }
   const { published } = origin;
   const which =
-    published === undefined ? [titled("Weights", shortPath(checkpoint))] : weightsLines(published);
+    published === undefined ? [titled("Weights", shellWord(shortPath(checkpoint)))] : weightsLines(published);
   return [...which, ...originLines(origin, model).map((line) => titled("", line))];
 }

@@ -10,7 +10,7 @@ import { type InputPlan, planRanks, type RankPlan } from "../measure/plan-ranks.
 import { programDefaults, programSettings } from "../measure/workload.js";
 import { settings as table } from "../settings/settings.js";
 import { type CliCommand, type Invocation, wholeNumber, wrongValue } from "./command.js";
-import { bytes, count, percent, rate, shellWord } from "./format.js";
+import { bytes, count, percent, rate, several, shellWord } from "./format.js";
 import { startProgress } from "./progress.js";
 import { titled } from "./report-run.js";
 import type { Terminal } from "./terminal.js";
@@ -223,11 +223,6 @@ function assumptions(plan: RankPlan): string[] {
         ]
       : []),
   ];
-}
-
-/** "1 rank", "2 ranks". */
-function several(number: number, noun: string): string {
-  return `${count(number)} ${noun}${number === 1 ? "" : "s"}`;
 }
 
 function inputLines({ bandwidth_gbit, rows }: RankPlan, input: InputPlan): string[] {

@@ -10,7 +10,8 @@ import { join } from "node:path";
 import type { OrientationRule } from "../data/pictures/orientation.js";
 import { tuningText } from "../backends/autotune.js";
 import { rebuild } from "../core/addon.js";
-import { shortPath } from "../core/printable.js";
+import { RiffleError } from "../core/error.js";
+import { shellWord, shortPath } from "../core/printable.js";
 import { evaluationSide } from "../data/pictures/augment.js";
 import { jpegDecoder } from "../data/pictures/render.js";
 import { shuffleNetV2 } from "../models/shufflenet-v2.js";
@@ -42,7 +43,7 @@ import { rateAt, type ResolvedSettings } from "../settings/resolve-settings.js";
 import { precisionWords } from "../settings/precision.js";
 import type { Settings } from "../settings/settings.js";
 import type { SolvedClassifier } from "../run/checkpoint-state.js";
-import { bytes, count, millions, percent, rate } from "./format.js";
+import { bytes, count, millions, percent, rate, several } from "./format.js";
 import { Place } from "./place.js";
 import { type ProgressState, startProgress } from "./progress.js";
 import type { Terminal } from "./terminal.js";
@@ -269,7 +270,7 @@ export function recordLines(records: RecordsEvent | null): string[] {
   const parts = [
     `${count(shards)} shard${shards === 1 ? "" : "s"}`,
     ...(bad_records > 0 ? [`${count(bad_records)} damaged or lost records left out`] : []),
-    index === null ? "index in memory" : `index ${shortPath(index)}`,
+    index === null ? "index in memory" : `index ${shellWord(shortPath(index))}`,
   ];
   return [titled("Records", parts.join(" · "))];
 }
@@ -303,7 +304,7 @@ function heading(event: StartEvent): string[] {
     ...(s.mixup > 0 ? [`mixup ${s.mixup}`] : []),
     ...(event.class_weights === null ? [] : [weightWords(event.class_weights)]),
     ...(s.average_decay > 0 ? [`averages ${s.average_decay}`] : []),
-    `${s.max_epochs} epoch${s.max_epochs === 1 ? "" : "s"}${s.budget === undefined ? "" : fitWords(s.budget, event)}`,
+    `${several(s.max_epochs, "epoch")}${s.budget === undefined ? "" : fitWords(s.budget, event)}`,
     ...(s.grow_from === undefined
       ? []
       : [`${s.grow_epochs ?? s.max_epochs / 2} of them at ${s.grow_from} px`]),
@@ -319,7 +320,7 @@ function heading(event: StartEvent): string[] {
     ),
     titled(
       "Data",
-      `${count(event.train_images)} pictures, ${count(event.validation_images)} for validation · ` +
+      `${several(event.train_images, "picture")}, ${count(event.validation_images)} for validation · ` +
         `${s.augment === "none" ? "not varied" : `varied as ${s.augment} does`}, ` +
         `evaluated on the central ${s.image_size} of ${s.eval_resize ?? evaluationSide(s.image_size, s.eval_crop)} px · ` +
         orientationWords(s.exif_orientation),
@@ -342,14 +343,14 @@ function heading(event: StartEvent): string[] {
       : [
           titled(
             "Resuming",
-            `${shortPath(event.resumed.checkpoint)}, after step ${count(event.resumed.step)}`,
+            `${shellWord(shortPath(event.resumed.checkpoint))}, after step ${count(event.resumed.step)}`,
           ),
           ...(event.resumed.step < event.steps
             ? []
             : [
                 titled(
                   "Complete",
-                  `all ${count(event.steps)} steps were trained before; nothing is left to train`,
+                  `${event.steps === 1 ? "its one step was" : `all ${count(event.steps)} steps were`} trained before; nothing is left to train`,
                 ),
               ]),
         ]),
@@ -372,12 +373,12 @@ export function solvedLines(
   { pictures, views, features, penalty, held_out, converged }: SolvedClassifier,
   { freeze, class_weights }: Pick<Settings, "freeze" | "class_weights">,
 ): string[] {
-  const each = `${count(pictures)} pictures x ${views} view${views === 1 ? "" : "s"}`;
+  const each = `${several(pictures, "picture")} in ${several(views, "view")}${views === 1 ? "" : " each"}`;
   const weighed = class_weights === "balanced" ? ", all classes alike" : "";
   const right =
     held_out === null
       ? ""
-      : ` · ${percent(held_out.top1)} of ${count(held_out.pictures)} of them right when held out of it`;
+      : ` · ${percent(held_out.top1)} of ${count(held_out.pictures)} of them named right by classifiers solved without them`;
   const early = converged === false ? " (its iterations ended before the minimum was met)" : "";
   return [
     titled(
@@ -391,7 +392,8 @@ export function solvedLines(
 /** What is scored where it is not the data's own validation part, and what is not used at all. */
 function scoredLines({ scored, settings, run }: StartEvent): string[] {
   if (scored === null) return [];
-  const kept = settings["do_checkpoint"] === false ? "" : ` · named in ${shortPath(join(run, "split.json"))}`;
+  const kept =
+    settings["do_checkpoint"] === false ? "" : ` · named in ${shellWord(shortPath(join(run, "split.json")))}`;
   const held = {
     validation: [],
     given: [],
@@ -447,7 +449,7 @@ function rateOf(
 /** A cache is another data set than the pictures themselves, so it is said. */
 function cacheLines(cache: Settings["cache"] | undefined, folder: string | null): string[] {
   if (cache === undefined || cache === "none") return [];
-  const where = folder === null ? "in memory" : `in ${shortPath(folder)}`;
+  const where = folder === null ? "in memory" : `in ${shellWord(shortPath(folder))}`;
   return [titled("Cache", `${cache} pictures ${where} · trained on in place of the originals`)];
 }
 

@@ -4,7 +4,7 @@ import { shortPath } from "../core/printable.js";
 import type { EvaluateEvent } from "../inference/evaluate.js";
 import { writeReport, type WrittenReport } from "../report/write-report.js";
 import type { CliCommand } from "./command.js";
-import { count, shellWord } from "./format.js";
+import { several, shellWord } from "./format.js";
 import { startProgress } from "./progress.js";
 import { reporting, titled } from "./report-run.js";
 import { listenForStop } from "./stop.js";
@@ -90,7 +90,7 @@ export function tellReport({ failure, warnings, ...event }: WrittenReport, termi
     terminal.warn(what);
   }
   terminal.emit(event);
-  const of = event.scored === 0 ? "without scores" : `scores of ${count(event.scored)} pictures`;
+  const of = event.scored === 0 ? "without scores" : `scores of ${several(event.scored, "picture")}`;
   terminal.print(titled("Report", `${shellWord(shortPath(event.path))} · ${of}`));
   if (event.card !== null) terminal.print(titled("Card", shellWord(shortPath(event.card))));
 }

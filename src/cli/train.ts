@@ -6,7 +6,7 @@ import { COLUMNS } from "../run/profile/roofline-page.js";
 import { type GivenSettings, settingsOf } from "../settings/settings.js";
 import { train, type TrainResult } from "../train/trainer.js";
 import type { CliCommand } from "./command.js";
-import { count, percent, shellWord } from "./format.js";
+import { count, percent, several, shellWord } from "./format.js";
 import { trainWords } from "./rank-process.js";
 import { reportRun, shortEpoch, titled } from "./report-run.js";
 import { listenForStop } from "./stop.js";
@@ -112,9 +112,13 @@ function printResult(result: TrainResult, start: StartEvent | undefined, termina
 /** How good the weights are that the run keeps; its last evaluation may have been of others. */
 function printBest({ best, scores }: TrainResult, start: StartEvent | undefined, terminal: Terminal): void {
   if (best === null || scores === null || start === undefined) return;
-  const pictures = `${count(scores.images)} held-out picture${scores.images === 1 ? "" : "s"}`;
-  const epoch = shortEpoch(best.step / start.steps_per_epoch);
-  terminal.print(titled("Best", `${percent(best.top1)} of ${pictures}, after epoch ${epoch}`));
+  const pictures = several(scores.images, "held-out picture");
+  // A classifier that was solved may be the best before a step is made.
+  const when =
+    best.step === 0
+      ? "before the first step"
+      : `after epoch ${shortEpoch(best.step / start.steps_per_epoch)}`;
+  terminal.print(titled("Best", `${percent(best.top1)} of ${pictures}, ${when}`));
 }
 
 export function printReport({ report }: Pick<TrainResult, "report">, terminal: Terminal): void {

@@ -4,7 +4,7 @@ import { MOST_COPIES, verifyData, type VerifiedPart, type VerifyReport } from ".
 import type { DataProblem, PicturePlace } from "../prepare/verify-parts.js";
 import { parseKeys } from "../data/records/record-keys.js";
 import type { CliCommand, Invocation } from "./command.js";
-import { bytes, count, duration, percent, rate } from "./format.js";
+import { bytes, count, duration, percent, rate, several } from "./format.js";
 import { startProgress } from "./progress.js";
 import { listenForStop } from "./stop.js";
 import type { Terminal } from "./terminal.js";
@@ -84,7 +84,7 @@ function print(report: VerifyReport, terminal: Terminal): void {
   const paint = total > 0 ? red : stopped ? yellow : green;
   terminal.print(
     paint(verdict),
-    ` in ${count(looked)} pictures${stopped ? " looked at before it was stopped" : ""} · ${duration(seconds)}`,
+    ` in ${several(looked, "picture")}${stopped ? " looked at before it was stopped" : ""} · ${duration(seconds)}`,
   );
 }
 

@@ -93,8 +93,14 @@ suite("a folder of data", () => {
 
   test("warns of a class of which nothing is held out", async () => {
     const settings = "--width 0.5 --image_size 32 --max_epochs 1 --batch_size 2 --report false".split(" ");
-    const told = (await outcomeOf(["train", join(photos, "train"), "--log_dir", "few", ...settings])).stderr;
-    assert.match(told, /warning: .*train: of ants no picture is held out, so .* never scored/);
+    const { stderr, stdout } = await outcomeOf([
+      ...["train", join(photos, "train"), "--log_dir", "few pictures"],
+      ...settings,
+    ]);
+    assert.match(stderr, /warning: .*train: of ants no picture is held out, so .* never scored/);
+    assert.match(stderr, /, 1 epoch$/m);
+    assert.match(stdout, /^Best +[\d.]+ % of 1 held-out picture, after epoch 1$/m);
+    assert.match(stdout, /^Saved +'few pictures\/best' · log 'few pictures\/events\.jsonl'$/m);
   });
 });
 
