@@ -10,7 +10,6 @@ import { join } from "node:path";
 import type { OrientationRule } from "../data/pictures/orientation.js";
 import { tuningText } from "../backends/autotune.js";
 import { rebuild } from "../core/addon.js";
-import { RiffleError } from "../core/error.js";
 import { shellWord, shortPath } from "../core/printable.js";
 import { evaluationSide } from "../data/pictures/augment.js";
 import { jpegDecoder } from "../data/pictures/render.js";
