@@ -3,6 +3,8 @@
 // RowTile: kRows rows of a packed matrix times kVecs vectors of columns, accumulated over the depth in
 // registers: kRows * kVecs accumulators. Per step of the depth kVecs loads and kRows broadcasts feed
 // kRows * kVecs multiply-adds: 8 loads for 12 with 16 registers (6 x 2), 14 for 24 with 32 (12 x 2).
+// In WebAssembly it is 4 x 2: V8 has 15 registers to give on x86-64, 6 x 2 with its loads and a product needs 16, and a step of
+// training took a quarter longer.
 //
 // DotTile: kDotRows rows against four rows along contiguous memory, lanes summed at the end: 9 loads for 12
 // multiply-adds (3 x 4, one column from memory), 10 for 24 (6 x 4).
@@ -15,6 +17,9 @@ namespace riffle::RIFFLE_ISA {
 #if RIFFLE_LANES == 16
 constexpr int kRows = 12;
 constexpr int kDotRows = 6;
+#elif defined(__wasm__)
+constexpr int kRows = 4;
+constexpr int kDotRows = 2;
 #else
 constexpr int kRows = 6;
 constexpr int kDotRows = 3;

@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { suite, test } from "node:test";
 import { gzipSync } from "node:zlib";
 
@@ -295,6 +295,25 @@ test("a profile shows what each thread does", async () => {
     }
   }
   run.close();
+});
+
+test("what a page would load needs no Node", () => {
+  const seen = new Set<string>();
+  const outside: string[] = [];
+  const visit = (file: string): void => {
+    if (seen.has(file)) return;
+    seen.add(file);
+    const text = readFileSync(file, "utf8");
+    for (const [, specifier = ""] of text.matchAll(/^(?:import|export) (?!type )[^;]*?from "([^"]+)"/gms)) {
+      if (specifier.startsWith(".")) visit(resolve(dirname(file), specifier.replace(/js$/, "ts")));
+      else outside.push(`${file}: ${specifier}`);
+    }
+    const code = text.replace(/\/\*[^]*?\*\/|\/\/.*/g, "");
+    if (/\bprocess\.|\bBuffer\./.test(code)) outside.push(`${file}: Node's globals`);
+  };
+  visit(join(repository, "src", "backends", "wasm", "index.ts"));
+  assert.ok(seen.size > 10);
+  assert.deepEqual(outside, []);
 });
 
 suite("the file in the repository", () => {

@@ -389,7 +389,11 @@ const rows: { readonly [K in SettingName]: () => Promise<void> } = {
     await shows({ loss_scale: "fixed", loss_scale_value: 1024 }, ({ events }) => scalesOf(events), [1024, 1024, 1024])(); // prettier-ignore
     await refused({ loss_scale: "none", loss_scale_value: 1024 })();
   },
-  backend: shows({ backend: "wasm" }, ({ start }) => start.machine.isa, "wasm"),
+  backend: shows(
+    { backend: "wasm", precision_mode: "must_keep_origin_dtype" },
+    ({ start }) => start.machine.isa,
+    "wasm",
+  ),
   // It changes no result, but how many threads there are.
   threads: async () => {
     const { threads, run } = await observe({ threads: 1 });

@@ -58,7 +58,7 @@ function admit(program: Program, threads: number): void {
       where: "option --precision_mode",
       expected: "must_keep_origin_dtype",
       found: "bf16",
-      hint: "Leave it out, or use the native engine: --backend native",
+      hint: "Use --precision_mode must_keep_origin_dtype, or the native engine: --backend native",
     });
   }
   const bytesOf = (batch: number): number =>
