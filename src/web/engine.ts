@@ -70,13 +70,18 @@ export async function openEngine(files: EngineFiles): Promise<Engine> {
   const { image_size, classes } = program;
   const pixelsPlace = exports.allocate(3 * image_size ** 2);
   const logitsPlace = exports.allocate(4 * classes);
+  let isBroken = false;
   return {
     infer: (pixels) => {
+      if (isBroken) throw new Error("The engine failed at an earlier picture. Load the page again");
       if (pixels.length !== 3 * image_size ** 2) {
         throw new Error(`pictures of ${image_size} x ${image_size} x 3 bytes are expected`);
       }
       put(pixels, pixelsPlace);
+      // Nothing is unwound when a call throws.
+      isBroken = true;
       exports.infer(pixelsPlace, 1, logitsPlace);
+      isBroken = false;
       return new Float32Array(memory.buffer, logitsPlace, classes).slice();
     },
   };
@@ -146,7 +151,9 @@ interface Instance {
 
 async function instantiate(wasm: ArrayBuffer): Promise<Instance> {
   const { WebAssembly } = globalThis as unknown as { readonly WebAssembly: typeof Namespace };
-  const module = await WebAssembly.compile(new Uint8Array(wasm));
+  const module = await WebAssembly.compile(new Uint8Array(wasm)).catch((error: Error) => {
+    throw new Error(`riffle.wasm is refused by this browser: ${error.message}`);
+  });
   const memory = memoryIn(WebAssembly);
   const riffle = {
     now: () => performance.now() * 1e6,

@@ -76,6 +76,34 @@ suite("the files of the engine of an exported page", () => {
   let files: EngineFiles;
   before(() => (files = filesOf(programOf("torchvision", 64))));
 
+  test("give an engine that is not used again after it failed", async (context) => {
+    const { WebAssembly } = globalThis as unknown as {
+      WebAssembly: { Instance: new (...args: unknown[]) => { exports: object } };
+    };
+    const { Instance } = WebAssembly;
+    context.after(() => (WebAssembly.Instance = Instance));
+    let fails = true;
+    WebAssembly.Instance = class {
+      readonly exports: object;
+      constructor(...args: unknown[]) {
+        const infer = (): void => {
+          if (fails) throw new Error("no more memory");
+        };
+        this.exports = { ...new Instance(...args).exports, infer };
+      }
+    };
+    const { infer } = await openEngine(files);
+    assert.throws(() => infer(new Uint8Array(3 * 64 * 64)), /no more memory/);
+    fails = false;
+    assert.throws(() => infer(new Uint8Array(3 * 64 * 64)), /failed at an earlier picture/);
+  });
+
+  test("are refused where the engine's is damaged", async () => {
+    const wasm = files.wasm.slice(0);
+    new Uint8Array(wasm)[20] = 255;
+    await assert.rejects(openEngine({ ...files, wasm }), /riffle\.wasm is refused by this browser: /);
+  });
+
   for (const [part, name] of [
     ["wasm", "riffle.wasm"],
     ["weights", "model.safetensors"],

@@ -3,7 +3,15 @@
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { after, before, suite, test } from "node:test";
@@ -78,6 +86,14 @@ async function said({ stdout }: ChildProcess, pattern: RegExp): Promise<RegExpEx
 }
 
 suite("docs/deploy.md", () => {
+  test("names every file of the page's folder", () => {
+    const names = readdirSync(join(folder, "web"));
+    assert.deepEqual(
+      names.filter((name) => !page.includes(`\`${name}\``)),
+      [],
+    );
+  });
+
   test("has a program for Node that works", () => {
     // Inside the package, so that "riffle-vision" means this package.
     const script = join(dirname(fileURLToPath(import.meta.url)), "deploy-example.js");
