@@ -142,10 +142,10 @@ suite("progress", () => {
 
   test("is ended before whatever else is printed, by whom ever", () => {
     for (const [name, print] of Object.entries({
-      note: ({ note }) => note("Network"),
-      warn: ({ warn }) => warn("Network"),
+      note: (terminal) => terminal.note("Network"),
+      warn: (terminal) => terminal.warn("Network"),
       print: (terminal) => terminal.print("Network"),
-      interrupt: ({ interrupt }) => interrupt("Network"),
+      interrupt: (terminal) => terminal.interrupt("Network"),
     } satisfies Record<string, (terminal: Terminal) => void>)) {
       const { terminal, text } = screen();
       const drawn = startProgress(terminal);

@@ -104,8 +104,8 @@ function bar(terminal: Terminal): Progress {
       current.update(state.done, state);
       if (state.done >= state.total) end();
     },
-    note: terminal.note,
-    warn: terminal.warn,
+    note: (...line) => terminal.note(...line),
+    warn: (what) => terminal.warn(what),
     end,
   };
 }
