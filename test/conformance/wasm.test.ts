@@ -280,6 +280,16 @@ test("a step that is asked to stop ends a loop, between two steps", async () => 
   run.close();
 });
 
+test("a thread that fails ends the run with an error, not with silence", async () => {
+  const host = nodeHost();
+  // Without a stack the first call is a trap.
+  const failing = wasmBackend({ ...host, startThread: (start) => host.startThread({ ...start, stack: 0 }) });
+  const program = programOf("train", { imageSize: 33, batch: 2 });
+  const run = await opened(failing, program, { threads: 2 });
+  await assert.rejects(steps(run, program, 0, 200), /a thread of the engine failed/);
+  await assert.rejects(run.readState(), /the run is closed/);
+});
+
 test("a profile shows what each thread does", async () => {
   const program = programOf("train");
   const run = await opened(wasm, program, { threads: 2 });
