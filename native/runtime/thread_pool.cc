@@ -73,9 +73,9 @@ void ThreadPool::Start(long tasks, Call call, const void* body) {
     sleepers_.Wake();
     TakeTasks(0);
     const int64_t idle = profile_ ? SteadyNow() : 0;
-    for (int spins = 0; spins < kSpins && unfinished_.load(std::memory_order_acquire) != 0; ++spins) Pause();
+    for (int spins = 0; spins < kSpins && unfinished_.load(std::memory_order_acquire) > 0; ++spins) Pause();
     // Somebody else has the other cores: sleep rather than burn this one.
-    for (long left; (left = unfinished_.load(std::memory_order_acquire)) != 0;) AwaitChange(unfinished_, left);
+    for (long left; (left = unfinished_.load(std::memory_order_acquire)) > 0;) AwaitChange(unfinished_, left);
     if (profile_) profile_->Waited(idle);
     error_.Rethrow();
   }
