@@ -20,12 +20,15 @@ import type {
 import { stateArrays } from "../../src/backends/engine/engine.js";
 import { nativeBackend } from "../../src/backends/native/index.js";
 import { wasmBackend } from "../../src/backends/wasm/index.js";
-import { unshared } from "../../src/backends/wasm/instance.js";
 import { nodeHost, nodeWasmBackend } from "../../src/backends/wasm/node.js";
 import { isBuilt } from "../../src/core/addon.js";
 import { ResourceError, UsageError } from "../../src/core/error.js";
+import { wasmPictures } from "../../src/core/wasm-file.js";
 import { Draws, streams } from "../../src/core/random.js";
+import { unshared } from "../../src/core/wasm-module.js";
 import { WebAssembly } from "../../src/core/web-assembly.js";
+import { asItIs } from "../../src/data/pictures/augment.js";
+import { renderInto } from "../../src/data/pictures/render.js";
 import { initialise, initialStatistics } from "../../src/models/initialise.js";
 import { shuffleNetV2 } from "../../src/models/shufflenet-v2.js";
 import type { VariantName } from "../../src/models/variants.js";
@@ -297,6 +300,43 @@ test("a profile shows what each thread does", async () => {
   run.close();
 });
 
+test(
+  "pictures are resized to the bytes of the addon, and sums are CRC-32C",
+  { skip: !isBuilt() },
+  async () => {
+    const pictures = wasmPictures();
+    const draws = new Draws(1, streams.draw, 0, 0);
+    const plain = { ...asItIs(9), size: 9, shift: [0.1, 0, -0.2] as const, flip: true };
+    for (const channels of [1, 3] as const) {
+      const [width, height] = [31, 17];
+      const data = Uint8Array.from({ length: width * height * channels }, () => draws.below(256));
+      for (const filter of ["tensorflow", "pillow", "pillow-bytes"] as const) {
+        const box = { x: 3, y: 2, width: 27, height: 14 };
+        const transform = {
+          ...plain,
+          filter,
+          box,
+          resized: { width: 12, height: 11 },
+          window: { x: 2, y: 1 },
+        };
+        const [out, expected] = [new Uint8Array(9 * 9 * 3), new Uint8Array(9 * 9 * 3)];
+        pictures.resize(transform, data, [width, height, channels], out);
+        await renderInto(
+          { kind: "pixels", data, width, height, channels },
+          "x",
+          () => transform,
+          expected,
+          0,
+        );
+        assert.deepEqual(out, expected, `${filter}, ${channels} channels`);
+      }
+    }
+    // RFC 3720, B.4.
+    assert.equal(pictures.crc32c(Buffer.from("123456789")), 0xe3069283);
+    assert.equal(pictures.crc32c(Buffer.from("6789"), pictures.crc32c(Buffer.from("12345"))), 0xe3069283);
+  },
+);
+
 test("what a page would load needs no Node", () => {
   const seen = new Set<string>();
   const outside: string[] = [];
@@ -312,6 +352,7 @@ test("what a page would load needs no Node", () => {
     if (/\bprocess\.|\bBuffer\./.test(code)) outside.push(`${file}: Node's globals`);
   };
   visit(join(repository, "src", "backends", "wasm", "index.ts"));
+  visit(join(repository, "src", "core", "wasm-module.ts"));
   assert.ok(seen.size > 10);
   assert.deepEqual(outside, []);
 });

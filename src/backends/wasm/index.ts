@@ -6,12 +6,13 @@
  */
 
 import { ResourceError, UsageError } from "../../core/error.js";
+import { MemoryError } from "../../core/wasm-module.js";
 import { planMemory } from "../../program/plan-memory.js";
 import type { Program } from "../../program/program.js";
 import type { Backend, Machine } from "../backend.js";
 import type { Engine, Run } from "../engine/engine.js";
 import { engineBackend, plan } from "../engine/runs.js";
-import { Instance, MemoryError, MOST_BYTES, type WasmHost } from "./instance.js";
+import { Instance, MOST_BYTES, type WasmHost } from "./instance.js";
 import { WasmRun } from "./run.js";
 
 /** What the kernels and the library need besides a program's own bytes, of each thread. */

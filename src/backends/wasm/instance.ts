@@ -5,7 +5,8 @@
  * Nothing here needs Node or a page.
  */
 
-import { WebAssembly, type WasmGlobal, type WasmMemory, type WasmModule } from "../../core/web-assembly.js";
+import { instantiate as instantiateWasm, memoryFor, MOST_MEMORY } from "../../core/wasm-module.js";
+import type { WasmGlobal, WasmMemory, WasmModule } from "../../core/web-assembly.js";
 
 /** What differs between Node and a browser. */
 export interface WasmHost {
@@ -72,22 +73,10 @@ export interface Exports {
   measurePeak(threads: number): void;
 }
 
-const PAGE = 65536;
-/** What 32 bits can name but the last page, as the module was linked (scripts/build-wasm.mjs). */
-const MOST_PAGES = 65535;
-/** Below this nothing is worth trying. */
-const FEWEST_PAGES = 1024;
-/** The module's own beginning: its stack and constants (1 MiB and some kilobytes). */
-const FIRST_PAGES = 32;
 const STACK_BYTES = 2 ** 20;
 
 /** Bytes that a run may take, what is copied in and out left aside. */
-export const MOST_BYTES = MOST_PAGES * PAGE - 128 * 2 ** 20;
-
-/** An engine's memory that could not grow, or not be had at all; src/core/error.ts knows the code. */
-export class MemoryError extends Error {
-  readonly code = "RIFFLE_MEMORY";
-}
+export const MOST_BYTES = MOST_MEMORY - 128 * 2 ** 20;
 
 export class Instance {
   readonly exports: Exports;
@@ -176,21 +165,6 @@ export function work({ module, memory, thread, stack, origin }: ThreadStart): vo
   }
 }
 
-function instantiate(module: WasmModule, memory: WasmMemory, origin: number): Exports {
-  const ahead = performance.timeOrigin - origin;
-  const riffle = {
-    now: () => (ahead + performance.now()) * 1e6,
-    refuse(place: number, length: number): never {
-      // A copy: what is shared is not decoded.
-      throw new TypeError(new TextDecoder().decode(new Uint8Array(memory.buffer, place, length).slice()));
-    },
-    failForMemory(): never {
-      throw new MemoryError("the engine's memory cannot grow");
-    },
-  };
-  return new WebAssembly.Instance(module, { env: { memory }, riffle }).exports as unknown as Exports;
-}
-
 /** Zeroed memories that nobody uses, the largest last; no more than runs that are commonly open at a time. */
 const spares = new WeakMap<WasmHost, WasmMemory[]>();
 const MOST_SPARES = 4;
@@ -205,55 +179,6 @@ function keepSpare(host: WasmHost, memory: WasmMemory): void {
   spares.set(host, kept.slice(-MOST_SPARES));
 }
 
-/** As much as may be asked for; only what is used is taken from the system. */
-function memoryFor(shared: boolean): WasmMemory {
-  for (let maximum = MOST_PAGES; maximum >= FEWEST_PAGES; maximum = Math.floor(maximum / 2)) {
-    try {
-      return new WebAssembly.Memory({ initial: FIRST_PAGES, maximum, shared });
-    } catch (error) {
-      if (!(error instanceof RangeError)) throw error;
-    }
-  }
-  throw new MemoryError("there is no memory for the engine");
-}
-
-/**
- * The module for a memory that is not shared, for pages that may not have one: the same code, whose one import of a memory says
- * whether it is shared by a bit (WebAssembly core specification, binary format, limits).
- */
-export function unshared(module: Uint8Array): Uint8Array<ArrayBuffer> {
-  const bytes = Uint8Array.from(module);
-  bytes[sharedFlagOf(bytes)] = 1;
-  return bytes;
-}
-
-/** Where the flags of the imported memory's limits are. */
-function sharedFlagOf(bytes: Uint8Array): number {
-  let at = 8;
-  const number = (): number => {
-    let value = 0;
-    for (let shift = 0; ; shift += 7) {
-      const byte = bytes[at++] ?? 0;
-      value |= (byte & 127) << shift;
-      if (byte < 128) return value;
-    }
-  };
-  const skip = (length: number): void => void (at += length);
-  while (at < bytes.length) {
-    const section = number();
-    const length = number();
-    if (section !== 2) {
-      skip(length);
-      continue;
-    }
-    for (let imports = number(); imports > 0; imports--) {
-      skip(number());
-      skip(number());
-      const kind = number();
-      if (kind === 2) return at;
-      // A function's type; there are no tables and globals.
-      number();
-    }
-  }
-  throw new TypeError("the module imports no memory");
+function instantiate(module: WasmModule, memory: WasmMemory, origin: number): Exports {
+  return instantiateWasm(module, memory, origin) as unknown as Exports;
 }

@@ -1,19 +1,14 @@
 /**
- * What the engine in WebAssembly needs of Node: its file, cores, and workers for threads.
+ * What the engine in WebAssembly needs of Node: cores and workers for threads.
  */
 
-import { readFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { Worker } from "node:worker_threads";
 
-import { ResourceError } from "../../core/error.js";
-import { WebAssembly, type WasmModule } from "../../core/web-assembly.js";
+import { wasmModule } from "../../core/wasm-file.js";
 import type { Backend } from "../backend.js";
 import { wasmBackend } from "./index.js";
 import type { ThreadStart, WasmHost } from "./instance.js";
-
-/** From dist/src/backends/wasm. */
-const FILE = new URL("../../../../native/wasm/riffle.wasm", import.meta.url);
 
 let loaded: Backend | undefined;
 
@@ -25,28 +20,12 @@ export function nodeWasmBackend(): Backend {
 
 export function nodeHost(): WasmHost {
   return {
-    module: compile(),
+    module: wasmModule(),
     isShared: true,
     cores: availableParallelism(),
     startThread,
     breathe: () => new Promise((resolve) => setImmediate(resolve)),
   };
-}
-
-function compile(): WasmModule {
-  try {
-    return new WebAssembly.Module(readFileSync(FILE));
-  } catch (error) {
-    throw new ResourceError(
-      {
-        what: "the engine in WebAssembly does not load",
-        where: FILE.pathname,
-        found: error instanceof Error ? (error.message.split("\n")[0] ?? "") : String(error),
-        hint: "Install riffle-vision again",
-      },
-      error,
-    );
-  }
 }
 
 /** Workers that have nothing to do: to start one takes longer than a step of a small network. */
