@@ -7,8 +7,8 @@ import { readFileSync } from "node:fs";
 import { deflateSync } from "node:zlib";
 
 import { encodeProgram } from "../backends/engine/encode.js";
-import { unshared } from "../backends/wasm/instance.js";
 import { ResourceError } from "../core/error.js";
+import { unshared } from "../core/wasm-module.js";
 import { type Scheme, tensorsOf } from "../models/tensor-names.js";
 import type { Program } from "../program/program.js";
 import { type PackedWords, type PageProgram, WORDS_BACK } from "../web/engine.js";

@@ -234,6 +234,12 @@ suite("the exported page", () => {
       await page.locator("#results ol").nth(3).waitFor();
       await visit.screenshot("web-camera");
       await page.click("#stop");
+
+      const broken = { name: "broken.jpg", mimeType: "image/jpeg", buffer: Buffer.from("no picture") };
+      await page.setInputFiles("#files", broken);
+      await page.locator("#results").getByText("this browser cannot read it as a picture").waitFor();
+      await page.setInputFiles("#files", writePictures(folder, pictures.slice(0, 1)));
+      await page.locator("#results ol").nth(4).waitFor();
       assert.deepEqual([foreign, problems], [[], []]);
     },
   );
