@@ -521,7 +521,7 @@ for (const family of families) {
         for (const rank of [0, 1]) {
           const log = readFileSync(join(`${run}.ranks`, `rank-${rank}.log`), "utf8");
           assert.match(log, new RegExp(`^rank ${rank} of 2, pid \\d+, host \\S+, 20\\d\\d-.*Z\\nNetwork `));
-          assert.match(log, /^epoch 3\/3 .*\nvalidation .*\nSaved /m);
+          assert.match(log, /^epoch 3\/3 .*\nvalidation .*\nBest .*\nSaved /m);
         }
         assert.ok(existsSync(join(run, "best")));
       });
