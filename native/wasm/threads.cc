@@ -18,6 +18,7 @@ void* crew_of;
 enum Stage { kNotBegun, kAtWork, kEnded };
 std::atomic<int> stage{kNotBegun};
 std::atomic<int> at_work{0}, arrived{0};
+int came = 0;  // of those that arrived, before the pool's end waited for them
 
 void Leave() { at_work.fetch_sub(1); }
 
@@ -36,6 +37,8 @@ void Crew::Start(int threads, Work work, Fail fail, void* of) {
 void Crew::Join() {
   if (size_ == 0) return;
   stage.store(kEnded);
+  // Read before the wait: who is counted here is at work or has been, so none of them is when nobody is.
+  came = arrived.load();
   while (at_work.load() > 0) Pause();
 }
 
@@ -57,5 +60,5 @@ RIFFLE_EXPORT("fail") void Fail() {
   Leave();
 }
 
-// How many have ever been at work: those that JavaScript started and are not among them may still come.
-RIFFLE_EXPORT("arrived") int Arrived() { return arrived.load(); }
+// Once the pool has ended, how many have come and gone: those that JavaScript started and are not among them may still come.
+RIFFLE_EXPORT("arrived") int Arrived() { return came; }

@@ -14,6 +14,11 @@ import { UsageError } from "../core/error.js";
 export const backendNames = ["native", "wasm", "reference"] as const;
 export type BackendName = (typeof backendNames)[number];
 
+/** Whether the usual engine is the slower one, which nobody asked for, because the native one is not built. */
+export function isSlow(asked?: BackendName): boolean {
+  return asked === undefined && environment("RIFFLE_BACKEND") === undefined && !isBuilt();
+}
+
 /** By name; only the one that runs is loaded. */
 const backends: Readonly<Record<BackendName, () => Promise<Backend>>> = {
   native: async () => (await import("./native/index.js")).nativeBackend,
@@ -23,7 +28,7 @@ const backends: Readonly<Record<BackendName, () => Promise<Backend>>> = {
 
 /** @throws UsageError for a name in RIFFLE_BACKEND that there is not; ResourceError for an engine that does not load. */
 export async function chooseBackend(asked?: BackendName): Promise<Backend> {
-  const wanted = asked ?? environment("RIFFLE_BACKEND") ?? (isBuilt() ? "native" : "wasm");
+  const wanted = asked ?? environment("RIFFLE_BACKEND") ?? (isSlow() ? "wasm" : "native");
   const name = backendNames.find((each) => each === wanted);
   if (name !== undefined) return backends[name]();
   throw new UsageError({

@@ -11,6 +11,8 @@ import { join } from "node:path";
 
 import { Command, CommanderError, Option } from "commander";
 
+import { isSlow } from "../backends/registry.js";
+import { rebuild } from "../core/addon.js";
 import { RIFFLE } from "../core/call.js";
 import { UsageError } from "../core/error.js";
 import { atHome } from "../core/home.js";
@@ -146,6 +148,9 @@ export function buildParser(
         for (const what of invocation.remarks) {
           terminal.emit({ event: "warning", what });
           terminal.warn(what);
+        }
+        if (spec.settings?.includes("backend") && isSlow(invocation.settings.backend)) {
+          terminal.note(`Engine    WebAssembly: the native one is not built, which is faster: ${rebuild}`);
         }
         try {
           ended(await spec.run(invocation, terminal));

@@ -9,7 +9,6 @@ import { join } from "node:path";
 
 import type { OrientationRule } from "../data/pictures/orientation.js";
 import { tuningText } from "../backends/autotune.js";
-import { rebuild } from "../core/addon.js";
 import { shellWord, shortPath } from "../core/printable.js";
 import { evaluationSide } from "../data/pictures/augment.js";
 import { jpegDecoder } from "../data/pictures/render.js";
@@ -333,7 +332,6 @@ function heading(event: StartEvent): string[] {
         ? []
         : [titled("Shards", shardWords(s))]),
     titled("Machine", `${machineLine(event)} · ${precisionWords(s.precision_mode)}${scaling(s)}`),
-    ...engineLines(event.backend, s.backend),
     titled("Recipe", `${event.recipe}: ${(stepless ? ["the classifier alone"] : learning).join(", ")}`),
     ...(solved === null ? [] : solvedLines(solved, s)),
     ...event.notes.map((note, i) => titled(i === 0 ? "Note" : "", note)),
@@ -461,15 +459,4 @@ function scaling(settings: Settings): string {
 function machineLine({ backend, machine: { isa, threads } }: StartEvent): string {
   if (backend === "reference") return "reference engine";
   return `${threads} thread${threads === 1 ? "" : "s"} · ${isa} · decoder ${jpegDecoder()}`;
-}
-
-/** Whoever did not ask for the slow engine hears of the fast one. */
-function engineLines(backend: string, asked: string | undefined): string[] {
-  if (backend !== "wasm" || asked !== undefined) return [];
-  return [
-    titled(
-      "Engine",
-      `WebAssembly: the native one is not built, which is two to three times as fast: ${rebuild}`,
-    ),
-  ];
 }
