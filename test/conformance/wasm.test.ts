@@ -290,6 +290,15 @@ test("a thread that fails ends the run with an error, not with silence", async (
   await assert.rejects(run.readState(), /the run is closed/);
 });
 
+test("the machine's peak is measured by threads that have worked before", async () => {
+  const program = programOf("train", { imageSize: 33, batch: 2 });
+  const run = await opened(wasm, program, { threads: 2 });
+  await steps(run, program, 0, 4);
+  run.close();
+  const { gflops, copyGigabytes } = await wasm.peak({ threads: 2 }, "f32");
+  assert.ok(gflops > 0.1 && copyGigabytes > 0.01);
+});
+
 test("a profile shows what each thread does", async () => {
   const program = programOf("train");
   const run = await opened(wasm, program, { threads: 2 });
