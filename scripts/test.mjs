@@ -46,8 +46,7 @@ process.chdir(root);
 process.env["NODE_OPTIONS"] = `${process.env["NODE_OPTIONS"] ?? ""} --enable-source-maps`.trim();
 
 const counts = { pass: 0, fail: 0, cancelled: 0, skipped: 0, todo: 0 };
-// One more than there are cores: tests of servers, signals and ranks wait for a good part of their time.
-const events = run({ files, concurrency: availableParallelism() + 1, timeout: 15 * 60_000 });
+const events = run({ files, concurrency: availableParallelism(), timeout: 15 * 60_000 });
 events.on("test:diagnostic", ({ message, nesting }) => {
   const [, name, count] = /^(\w+) (\d+)$/.exec(message) ?? [];
   if (nesting === 0 && name !== undefined && name in counts) counts[name] = Number(count);
