@@ -117,7 +117,7 @@ async function compile(options) {
     });
     if (stderr.trim()) console.error(stderr);
   } catch (error) {
-    console.error(error.stderr ?? error.message);
+    console.error(error.stderr || error.message);
     process.exit(1);
   }
 }
