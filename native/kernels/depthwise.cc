@@ -260,45 +260,58 @@ constexpr long kStagedAhead = 32 * 32;
 }  // namespace
 
 template <class T>
-void DepthwiseForwardTask(const DepthwiseForward<T>& p, long plane, float* scratch) {
+void DepthwiseForwardTask(const DepthwiseForward<T>& p, long begin, long end, float* scratch) {
   [[maybe_unused]] const Arithmetic<T> arithmetic;
   const Window w = p.window;  // a copy: for all the compiler knows, stores to planes could change the other
   const Stage stage = StageOf(w);
   const long one = StageFloats(stage), pitch = stage.pitch;
   const long in_pixels = static_cast<long>(w.in_h) * w.in_w, out_pixels = static_cast<long>(w.out_h) * w.out_w;
-  const Normalised<T> source(p.x[plane]);
-  Vec tap[9];
-  for (int t = 0; t < 9; ++t) tap[t] = Set(p.weights[plane * 9 + t]);
 
+  // Images one after another, those of the next plane behind those of one.
+  const long images = (end - begin) * p.images;
   const int stages = w.stride == 1 ? 1 : 4;
-  const int ahead = p.images > 1 && in_pixels <= kStagedAhead ? 1 : 0;
+  const int ahead = images > 1 && in_pixels <= kStagedAhead ? 1 : 0;
+  // Once: what is staged over it later leaves the zeros around it.
   Clear(scratch, (1 + ahead) * stages * one);
   float* const base = scratch + kGuard;
   float* flat = scratch + 2 * stages * one;
-
-  for (int n = -ahead, begin = 0; n < p.images; ++n) {
-    const int staged = n + ahead;
-    if (staged < p.images) {
-      float* const in = base + (staged & ahead) * stages * one;
-      if (w.stride == 1) {
-        StageRows(source, staged * in_pixels, w.in_h, w.in_w, pitch, in + pitch + 1);
-      } else {
-        float* const parity[2][2] = {{in, in + one}, {in + 2 * one, in + 3 * one}};
-        StageParities(source, staged * in_pixels, w, stage, parity);
-      }
-    }
-    if (n < 0) continue;
-    const float* in = base + (n & ahead) * stages * one;
-    T* z = p.z[plane] + n * out_pixels;
+  const auto stage_image = [&](long plane, int n, long turn) {
+    const Normalised<T> source(p.x[plane]);
+    float* const in = base + (turn & ahead) * stages * one;
     if (w.stride == 1) {
-      PutImage(TapsStride1{in, pitch, tap}, w, pitch, flat, z);
+      StageRows(source, n * in_pixels, w.in_h, w.in_w, pitch, in + pitch + 1);
     } else {
-      const TapsStride2 taps{in, in + one, in + 2 * one, in + 3 * one, pitch, tap};
-      PutImage(taps, w, pitch, flat, z);
+      float* const parity[2][2] = {{in, in + one}, {in + 2 * one, in + 3 * one}};
+      StageParities(source, n * in_pixels, w, stage, parity);
     }
-    if (p.sums && EndsGroup(n, p.images, p.group)) {
-      PutSumsOf(p.z[plane] + begin * out_pixels, (n + 1 - begin) * out_pixels, p.sums + 2 * GroupOf(plane, n, p.images, p.group));
-      begin = n + 1;
+  };
+
+  long turn = 0;
+  if (ahead) stage_image(begin, 0, 0);
+  for (long plane = begin; plane < end; ++plane) {
+    Vec tap[9];
+    for (int t = 0; t < 9; ++t) tap[t] = Set(p.weights[plane * 9 + t]);
+    for (int n = 0, first = 0; n < p.images; ++n, ++turn) {
+      if (!ahead) {
+        stage_image(plane, n, turn);
+      } else if (n + 1 < p.images) {
+        stage_image(plane, n + 1, turn + 1);
+      } else if (plane + 1 < end) {
+        stage_image(plane + 1, 0, turn + 1);
+      }
+      const float* in = base + (turn & ahead) * stages * one;
+      T* z = p.z[plane] + n * out_pixels;
+      if (w.stride == 1) {
+        PutImage(TapsStride1{in, pitch, tap}, w, pitch, flat, z);
+      } else {
+        const TapsStride2 taps{in, in + one, in + 2 * one, in + 3 * one, pitch, tap};
+        PutImage(taps, w, pitch, flat, z);
+      }
+      if (p.sums && EndsGroup(n, p.images, p.group)) {
+        PutSumsOf(p.z[plane] + first * out_pixels, (n + 1 - first) * out_pixels,
+                  p.sums + 2 * GroupOf(plane, n, p.images, p.group));
+        first = n + 1;
+      }
     }
   }
 }

@@ -84,7 +84,7 @@ struct Window {
   int pad_top, pad_left;
 };
 
-// Depthwise 3x3 convolution of one plane (a task is a plane): z = W * y per image.
+// Depthwise 3x3 convolution, plane by plane (a task is neighbouring planes): z = W * y per image.
 template <class T>
 struct DepthwiseForward {
   int images;
@@ -219,7 +219,7 @@ struct PlaneKernels {
   void (*pointwise_backward)(const PointwiseBackward<T>&, long task, float* scratch);
   size_t (*pointwise_backward_scratch)(int inputs, int outputs, long block_columns);
 
-  void (*depthwise_forward)(const DepthwiseForward<T>&, long task, float* scratch);
+  void (*depthwise_forward)(const DepthwiseForward<T>&, long begin, long end, float* scratch);
   void (*depthwise_backward)(const DepthwiseBackward<T>&, long task, float* scratch);
 
   void (*stem_forward)(const StemForward<T>&, long task, float* scratch);

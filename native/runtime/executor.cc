@@ -75,6 +75,7 @@ void Executor::ApplyUpdate(const UpdateSettings& update, const double* statistic
 void Executor::Prepare() {
   PackAll();
   ws_.norm.NormaliseByMoving(weights_.statistics, weights_.parameters, static_cast<int>(program().planes.size()));
+  ws_.ForgetInputs();
 }
 
 void Executor::Infer(const uint8_t* images, int count, float* logits) {
@@ -145,6 +146,7 @@ StepResult Executor::RunTime(int time, const uint8_t* images, const Targets& tar
 void Executor::RunStep(int index, bool backward, const uint8_t* images) {
   if (program().steps[index].kind == StepKind::kStem && !images) Refuse("the stem wants images");
   const Lent lent(ws_, images, nullptr);
+  ws_.ForgetInputs();
   layers_[index]->Pack(weights_.parameters, backward);
   if (backward) {
     layers_[index]->Backward(weights_);

@@ -5,7 +5,7 @@
 namespace riffle {
 
 Workspace::Workspace(ProgramInfo program, const KernelTable& kernels, int threads)
-    : program(std::move(program)), kernels(kernels), pool(threads), norm(this->program) {
+    : program(std::move(program)), kernels(kernels), pool(threads), norm(this->program), tables_(this->program.steps.size(), this->program.steps.size()) {
   const ProgramInfo& p = this->program;
   logits.assign(static_cast<size_t>(p.batch) * p.classes, 0);
   if (p.training) dlogits.assign(logits.size(), 0);

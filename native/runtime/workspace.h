@@ -83,18 +83,24 @@ class Workspace {
     return std::any_of(step.inputs.begin(), step.inputs.end(), [this](int i) { return HasGradient(i); });
   }
 
-  // A step's planes as kernels want them; until the next call.
+  // A step's planes as kernels want them; until the next call. Those of a program that does not train are made once: with a
+  // single picture making them took as long as a layer, and all threads but one waited for it.
   template <class T>
   const InputPlane<T>* Inputs(const StepInfo& step) {
-    std::vector<InputPlane<T>>& out = Of<T>().inputs;
+    std::vector<InputPlane<T>>& out = Of<T>().inputs[IndexOf(step)];
+    if (!program.training && !out.empty()) return out.data();
     out.clear();
     for (int i : step.inputs) out.push_back({plane<T>(i, false), norm.scale(i), norm.shift(i), program.planes[i].relu});
     return out.data();
   }
+  // The scale or shift of a plane has changed.
+  void ForgetInputs() {
+    std::apply([](auto&... of) { (..., std::ranges::for_each(of.inputs, [](auto& inputs) { inputs.clear(); })); }, tables_);
+  }
   template <class T>
   T* const* Outputs(const StepInfo& step) {
-    std::vector<T*>& out = Of<T>().outputs;
-    out.clear();
+    std::vector<T*>& out = Of<T>().outputs[IndexOf(step)];
+    if (!out.empty()) return out.data();
     for (int i = step.first; i < step.first + step.count; ++i) out.push_back(plane<T>(i, false));
     return out.data();
   }
@@ -133,8 +139,9 @@ class Workspace {
   size_t scratch_floats_ = 0;
   template <class T>
   struct Tables {
-    std::vector<InputPlane<T>> inputs;
-    std::vector<T*> outputs;
+    explicit Tables(size_t steps) : inputs(steps), outputs(steps) {}
+    std::vector<std::vector<InputPlane<T>>> inputs;  // of each step
+    std::vector<std::vector<T*>> outputs;
     std::vector<OutputGradient<T>> output_gradients;
     std::vector<InputGradient<T>> input_gradients;
   };
@@ -142,6 +149,7 @@ class Workspace {
   Tables<T>& Of() {
     return std::get<Tables<T>>(tables_);
   }
+  size_t IndexOf(const StepInfo& step) const { return &step - program.steps.data(); }
 
   std::tuple<Tables<float>, Tables<Bf16>> tables_;
 };

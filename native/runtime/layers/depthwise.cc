@@ -33,8 +33,7 @@ class Depthwise : public Layer {
                                    .group = images_per_sum_,
                                    .sums = sums};
     ws_.pool.Run(runs_, [&](long t, int thread) {
-      for (long i = t * s_.count / runs_; i < (t + 1) * s_.count / runs_; ++i)
-        ws_.planes<T>().depthwise_forward(work, i, ws_.scratch(thread));
+      ws_.planes<T>().depthwise_forward(work, t * s_.count / runs_, (t + 1) * s_.count / runs_, ws_.scratch(thread));
     });
     if (!sums) return;
     for (int i = 0; i < s_.count; ++i) {
