@@ -17,7 +17,7 @@ class Depthwise : public Layer {
     // One where a plane is worth fetching a task for, some where it is a microsecond.
     constexpr long kWorthATask = 8192;  // values
     const long values = static_cast<long>(ws_.program.batch) * s_.window.out_h * s_.window.out_w;
-    runs_ = s_.cut.runs ? s_.cut.runs : values >= kWorthATask ? s_.count : RunsOf(std::max(1, s_.count / 16));
+    runs_ = s_.cut.runs ? s_.cut.runs : values >= kWorthATask ? s_.count : RunsOf(std::max(1, s_.count / 8));
     needs.Scratch(ws_.kernels.depthwise_scratch(s_.window));
     needs.Partials(2L * s_.count * ws_.program.batch);
     needs.Filters(9L * s_.count * ws_.program.batch);
