@@ -367,11 +367,12 @@ function fitWords(budget: string, { measured }: StartEvent): string {
 
 /** The two steps of fine-tuning, where the first is made before the run's own. */
 export function solvedLines(
-  { pictures, views, features, penalty, held_out, converged }: SolvedClassifier,
+  { pictures, views, features, space, penalty, held_out, converged }: SolvedClassifier,
   { freeze, class_weights }: Pick<Settings, "freeze" | "class_weights">,
 ): string[] {
   const each = `${several(pictures, "picture")} in ${several(views, "view")}${views === 1 ? "" : " each"}`;
   const weighed = class_weights === "balanced" ? ", all classes alike" : "";
+  const seen = space === "earlier_outputs" ? " as the weights' own classifier sees them" : "";
   const right =
     held_out === null
       ? ""
@@ -380,7 +381,7 @@ export function solvedLines(
   return [
     titled(
       "Step 1",
-      `classifier solved on ${each}, ${count(features)} features of the frozen network${weighed}, penalty ${penalty}${early}${right}`,
+      `classifier solved on ${each}, ${count(features)} features of the frozen network${seen}${weighed}, penalty ${penalty}${early}${right}`,
     ),
     titled("Step 2", freeze ? "none: all other layers stay frozen" : "all layers, from there"),
   ];

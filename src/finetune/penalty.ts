@@ -33,12 +33,14 @@ export interface Chosen {
   readonly right: number;
   /** How many those are. */
   readonly scored: number;
+  /** Their mean cross-entropy, as rows count. */
+  readonly loss: number;
 }
 
 /** @param pause before every iteration; ends the work by throwing */
 export async function choosePenalty(rows: Rows, held: Held, pause: () => Promise<void>): Promise<Chosen> {
   const solutions: (Solution | undefined)[] = Array.from({ length: held.used }, () => undefined);
-  let best: (Chosen & { readonly loss: number }) | undefined;
+  let best: Chosen | undefined;
   for (const penalty of PENALTIES) {
     let [loss, weight, right, scored] = [0, 0, 0, 0];
     for (let fold = 0; fold < held.used; fold++) {
@@ -62,6 +64,5 @@ export async function choosePenalty(rows: Rows, held: Held, pause: () => Promise
     if (best !== undefined && loss / weight >= best.loss) break;
     best = { penalty, right: right / scored, scored, loss: loss / weight };
   }
-  const { penalty, right, scored } = best as Chosen;
-  return { penalty, right, scored };
+  return best as Chosen;
 }

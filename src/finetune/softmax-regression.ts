@@ -168,7 +168,13 @@ function descent(gradient: Float64Array, pairs: readonly Pair[]): Float64Array {
 }
 
 /** In four sums, which a processor adds at the same time. */
-function rowTimes(x: Float32Array, xBegin: number, w: Float64Array, wBegin: number, length: number): number {
+export function rowTimes(
+  x: Float32Array,
+  xBegin: number,
+  w: Float64Array,
+  wBegin: number,
+  length: number,
+): number {
   let [a, b, c, d] = [0, 0, 0, 0];
   const fours = length - (length % 4);
   for (let i = 0; i < fours; i += 4) {
@@ -181,7 +187,7 @@ function rowTimes(x: Float32Array, xBegin: number, w: Float64Array, wBegin: numb
   return a + b + (c + d);
 }
 
-function addRow(
+export function addRow(
   out: Float64Array,
   outBegin: number,
   times: number,

@@ -81,6 +81,8 @@ export interface SolvedClassifier {
   readonly views: number;
   /** Of each view: numbers that the classifier is given. */
   readonly features: number;
+  /** Where it was solved: on the features, or on what the classifier that the weights came with makes of them; features where absent. */
+  readonly space?: "features" | "earlier_outputs" | undefined;
   readonly penalty: number;
   /** Pictures of the training part that classifiers of other pictures were tried on, and the share that was right; null for none. */
   readonly held_out: { readonly pictures: number; readonly top1: number } | null;
@@ -218,6 +220,7 @@ const stateSchema: z.ZodType<CheckpointState> = z.strictObject({
       pictures: z.int().positive(),
       views: z.int().positive(),
       features: z.int().positive(),
+      space: z.enum(["features", "earlier_outputs"]).optional(),
       penalty: z.number(),
       held_out: z.strictObject({ pictures: z.int().positive(), top1: z.number() }).nullable(),
       converged: z.boolean().optional(),

@@ -20,6 +20,7 @@ import { featureProgram, featuresOf, LAST_MAP } from "../finetune/features.js";
 import { measureStatistics, type MeasureOptions, statisticsFit } from "../finetune/moving-statistics.js";
 import { badImageLimit } from "../run/run-data.js";
 import { augmentationOf } from "../settings/augmentation.js";
+import { earlierClassifier } from "../weights/earlier-classifier.js";
 import { isClassifier } from "../weights/match.js";
 import { storageOf } from "../settings/precision.js";
 import { initialise, initialStatistics } from "../models/initialise.js";
@@ -222,6 +223,7 @@ async function beginning(
             resize,
             sample: solves,
             balanced: settings.class_weights === "balanced",
+            earlier: await earlierOf(plan, program),
             progress: tellingOf(report),
           });
     return {
@@ -250,6 +252,12 @@ async function beginning(
       },
     }),
   };
+}
+
+/** The classifier of the weights that it begins with. */
+function earlierOf({ settings, model }: Plan, program: Program): Promise<Float32Array | undefined> {
+  const path = weightsPath(settings.init_from as string);
+  return earlierClassifier(path, model.variant, program.steps.at(-1)?.inputs.length ?? 0);
 }
 
 /** How far work is that begins now. */

@@ -115,7 +115,7 @@ function follow(from: readonly number[], own: Float32Array, drawn: Float32Array,
 export function settingsOfWeights(path: string, wanted: VariantName | undefined): Promise<SettingsOfWeights> {
   return useWeights(path, (file) => {
     const recognised = orUndefined(() =>
-      recognise(file, { variant: wanted, weights: file.isOwn ? "raw" : "average" }),
+      recognise(file, { variant: wanted, weights: file.isOwn ? "raw" : undefined }),
     );
     if (recognised === undefined) return Promise.resolve({});
     const { variant, width } = recognised;
