@@ -225,7 +225,9 @@ function giveUp({ message, output }) {
   writeFileSync(reasonFile, `${message}\n`);
   const again = /[\\/]node_modules[\\/]/.test(root) ? "npm rebuild riffle-vision" : "npm run build:native";
   console.error(`riffle: the native engine was not built: ${message}`);
-  console.error("  All but training with several ranks works without it; training and inference are slower.");
+  console.error(
+    "  All but mixed precision and training with several ranks works without it; training and inference are slower.",
+  );
   if (!isWindows)
     console.error(`  For the fast one install a C++20 compiler, then ${again}:\n  ${compilers}`);
 }

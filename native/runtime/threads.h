@@ -33,14 +33,14 @@ inline void Pause() {
 
 static_assert(sizeof(std::atomic<long>) == 4 && sizeof(std::atomic<int>) == 4, "what the memory waits for has 32 bits");
 
-// Waiting looks again after so many nanoseconds: in Node 20 a thread was seen to sleep on though what it waited for had changed
-// and been notified of (the main thread, while another worked long; why is not known).
-constexpr int64_t kMillisecond = 1000000;
-constexpr int64_t kLookAgain = 10 * kMillisecond;
-
-inline void AwaitChange(std::atomic<long>& value, long seen) {
-  __builtin_wasm_memory_atomic_wait32(reinterpret_cast<int*>(&value), static_cast<int>(seen), kMillisecond);
+// A function of its own, which needs nothing after the wait: as V8 11.3 (Node 20) compiles at first, before it optimises, one of the
+// locals of the function that waits is 0 afterwards, such as a worker's number or the place that is waited on.
+template <class T>
+[[gnu::noinline]] void Wait(std::atomic<T>& value, T seen) {
+  __builtin_wasm_memory_atomic_wait32(reinterpret_cast<int*>(&value), static_cast<int>(seen), -1);
 }
+
+inline void AwaitChange(std::atomic<long>& value, long seen) { Wait(value, seen); }
 inline void NotifyOne(std::atomic<long>& value) { __builtin_wasm_memory_atomic_notify(reinterpret_cast<int*>(&value), 1); }
 
 class Sleepers {
@@ -51,7 +51,7 @@ class Sleepers {
     for (;;) {
       const int seen = calls_.load();
       if (ready()) break;
-      __builtin_wasm_memory_atomic_wait32(reinterpret_cast<int*>(&calls_), seen, kLookAgain);
+      Wait(calls_, seen);
     }
     count_.fetch_sub(1);
   }

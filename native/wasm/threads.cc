@@ -49,7 +49,7 @@ using namespace riffle;
 RIFFLE_EXPORT("work") void Work(int thread) {
   at_work.fetch_add(1);
   arrived.fetch_add(1);
-  while (stage.load() == kNotBegun) __builtin_wasm_memory_atomic_wait32(reinterpret_cast<int*>(&stage), kNotBegun, kLookAgain);
+  while (stage.load() == kNotBegun) Wait(stage, static_cast<int>(kNotBegun));
   if (stage.load() == kAtWork) crew_work(crew_of, thread);
   Leave();
 }

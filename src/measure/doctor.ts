@@ -8,6 +8,7 @@ import { availableParallelism } from "node:os";
 import { type KeptTuning, keptTunings } from "../backends/autotune.js";
 import type { Machine } from "../backends/backend.js";
 import { nativeBackend } from "../backends/native/index.js";
+import { nodeWasmBackend } from "../backends/wasm/node.js";
 import { RiffleError, UsageError } from "../core/error.js";
 import { crc32c } from "../formats/crc32c.js";
 import { decodingThreads, jpegDecoder } from "../data/pictures/render.js";
@@ -29,7 +30,7 @@ export interface DoctorReport {
   /** Whether nothing is missing. */
   readonly ok: boolean;
   readonly findings: readonly Finding[];
-  /** What `--autotune` has kept; empty without an engine. */
+  /** What `--autotune` has kept, as the engine sees it that runs where none is named; empty without one. */
   readonly tunings: readonly KeptTuning[];
 }
 
@@ -41,7 +42,7 @@ export function doctor(): DoctorReport {
 
 function tunings(): KeptTuning[] {
   try {
-    return keptTunings(nativeBackend);
+    return keptTunings(isBuilt() ? nativeBackend : nodeWasmBackend());
   } catch (error) {
     // No engine, or none as RIFFLE_ISA wants it, which the findings say.
     if (error instanceof RiffleError) return [];
@@ -58,7 +59,7 @@ function withoutAddon(): Finding[] {
       name: "engine",
       found: `WebAssembly, for the native one is not built${reason === undefined ? "" : `: ${reason}`}`,
       verdict: "slow",
-      advice: `The native one is up to three times as fast, and several ranks need it. ${howToBuild}`,
+      advice: `The native one is up to three times as fast, and mixed precision and several ranks need it. ${howToBuild}`,
     },
     { name: "threads", found: `${threads}`, verdict: threads > 1 ? "good" : "slow", advice: "" },
     { name: "JPEG decoder", found: sharpFound(), verdict: "slow", advice: "" },

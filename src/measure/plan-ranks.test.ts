@@ -6,6 +6,7 @@ import { suite, test } from "node:test";
 
 import { ResourceError, UsageError } from "../core/error.js";
 import { drawFolder } from "../prepare/draw/draw-folder.js";
+import { needsNative } from "../../test/support/native.js";
 import { type PlanOptions, planRanks } from "./plan-ranks.js";
 import { measureRank } from "./rank-times.js";
 
@@ -107,7 +108,7 @@ suite("planRanks", () => {
 });
 
 suite("measureRank", () => {
-  test("says what kept a neighbour from working", async (context) => {
+  test("says what kept a neighbour from working", needsNative(), async (context) => {
     const before = process.env["RIFFLE_ISA"];
     context.after(() => {
       if (before === undefined) delete process.env["RIFFLE_ISA"];

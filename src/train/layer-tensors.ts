@@ -10,7 +10,7 @@
  *                weight.gradient, ...         of the layer's parameters
  */
 
-import type { TrainingArrays, TrainingRun, WalkTime } from "../backends/backend.js";
+import type { TrainingRun, WalkTime } from "../backends/backend.js";
 import type { Parameter, Plane, Program, Step } from "../program/program.js";
 import { outputsOf } from "../program/program.js";
 
@@ -23,12 +23,13 @@ export interface LayerTensor extends Pick<WalkTime, "direction"> {
   readonly read: () => Float32Array;
 }
 
-export function tensorsAt(
+/** What the layer left that has just run; asked for at that time of the walk. */
+export async function tensorsAt(
   { step: index, direction }: WalkTime,
-  run: Pick<TrainingRun, "planes" | "logits">,
+  run: Pick<TrainingRun, "planes" | "logits" | "readState">,
   program: Program,
-  { parameters, gradients }: Pick<TrainingArrays, "parameters" | "gradients">,
-): LayerTensor[] {
+): Promise<LayerTensor[]> {
+  const { parameters, gradients } = await run.readState();
   const step = program.steps[index] as Step;
   const layer = step.name;
   const own = parametersOf(program, step);

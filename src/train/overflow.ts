@@ -100,14 +100,13 @@ export class Overflows {
 
   async #walk(shard: number, scale: number, { batch, loss }: ShardInput): Promise<ShardReport> {
     const { run, program } = this.prepared;
-    const state = await run.readState();
     const tensors: SeenTensor[] = [];
     let [cross_entropy, decay_loss] = ["", ""];
     const last = program.steps.length - 1;
-    await run.walk(batch, loss, scale, (time, { crossEntropy, decayLoss }) => {
+    await run.walk(batch, loss, scale, async (time, { crossEntropy, decayLoss }) => {
       if (time.direction === "forward" && time.step === last)
         [cross_entropy, decay_loss] = [String(crossEntropy), String(decayLoss)];
-      for (const { read, ...tensor } of tensorsAt(time, run, program, state))
+      for (const { read, ...tensor } of await tensorsAt(time, run, program))
         tensors.push({ ...tensor, ...statisticsOf(read()) });
     });
     return { shard, cross_entropy, decay_loss, tensors };

@@ -94,7 +94,6 @@ export class TensorDump {
   /** @returns how many arrays there are */
   async #fill(folder: string, step: number, { batch, loss }: ShardInput): Promise<number> {
     const { run, program, network } = this.#prepared;
-    const state = await run.readState();
     const tensors: DumpedTensor[] = [];
     // What cannot be written does not stop the walk, in which other ranks may take part.
     const problems: unknown[] = [];
@@ -120,7 +119,7 @@ export class TensorDump {
     if (loss.dropoutMask !== undefined)
       await write("dropout", [count, loss.dropoutMask.length / count], loss.dropoutMask);
     await run.walk(batch, loss, 1, async (time) => {
-      for (const { layer, tensor, shape, read } of tensorsAt(time, run, program, state)) {
+      for (const { layer, tensor, shape, read } of await tensorsAt(time, run, program)) {
         if (tensor === "z" || tensor === "g") continue; // each as large as y
         await write(`${layer}.${tensor}`, shape, read());
       }

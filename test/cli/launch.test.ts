@@ -9,6 +9,7 @@ import { before, suite, test } from "node:test";
 import { drawFolder } from "../../src/prepare/draw/draw-folder.js";
 import { scratch } from "../support/tiny-run.js";
 import { needsMpi } from "../support/mpi.js";
+import { optionsInFull } from "../support/native.js";
 import { repository as root } from "../support/paths.js";
 
 const program = join(root, "dist", "src", "cli", "main.js");
@@ -19,6 +20,7 @@ const small = [
   "--batch_size=8",
   "--log_steps=2",
   "--iterations_per_loop=1",
+  ...optionsInFull,
 ];
 
 interface Outcome {
@@ -214,7 +216,7 @@ suite("train_full_1p.sh", () => {
     const cwd = join(folder, "profiled");
     mkdirSync(cwd);
     const options = ["--data_path", "../data", "--max_train_steps", "3", "--profiling", "--width=0.5"];
-    const sizes = ["--image_size=32", "--batch_size=8"];
+    const sizes = ["--image_size=32", "--batch_size=8", ...optionsInFull];
     const { stdout } = script("train_full_1p", [...options, ...sizes], { cwd });
     assert.equal(stdout.match(/^loss = .*, step = \d+ \([\d.]+ sec\)$/gm)?.length, 3);
     assert.match(stdout, /^profile of steps 1 to 3: [\d.]+ ms a step/m);
@@ -343,7 +345,7 @@ test("train_full_1p.sh ends with its figures on photographs of ten classes", { s
   mkdirSync(cwd);
   const options = ["--data_path=../imagenette", "--train_dataset_size=640", "--eval_dataset_size=200"];
   const sizes = ["--max_epochs=1", "--batch_size=32", "--width=0.5", "--image_size=64", "--recipe=small-set"];
-  const outcome = script("train_full_1p", [...options, ...sizes], { cwd });
+  const outcome = script("train_full_1p", [...options, ...sizes, ...optionsInFull], { cwd });
   assert.equal(outcome.status, 0, outcome.stderr);
   const { fps, accuracy } = finalBlock(outcome);
   assert.ok(fps > 0 && Number(accuracy) > 0.05, outcome.stdout);

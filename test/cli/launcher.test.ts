@@ -141,7 +141,7 @@ suite("with a launcher that is made up", () => {
     });
     const { code, stdout, stderr } = await launch(path).ended;
     assert.deepEqual([code, stdout], [0, '{"event":"end"}\n']);
-    const [first = "", ...rest] = stderr.split("\n");
+    const [first = "", ...rest] = stderr.replace(/^Engine .*\n/gm, "").split("\n");
     assert.match(first, /^Launch +2 ranks by \S+mpirun \(Open MPI 4\.1\.4\), .* logs made-up-\d+\.ranks\/$/);
     assert.deepEqual(rest, ["epoch 1", ""]);
     const [folderOfLogs = ""] = /made-up-\d+\.ranks/.exec(first) ?? [];

@@ -23,6 +23,7 @@ import { before, suite, test } from "node:test";
 import { allCommands } from "../../src/cli/riffle.js";
 import { drawFolder } from "../../src/prepare/draw/draw-folder.js";
 import { type Outcome, outcomeOf } from "../support/in-process.js";
+import { optionsInFull } from "../support/native.js";
 import { program } from "../support/paths.js";
 import { scratch } from "../support/tiny-run.js";
 
@@ -68,7 +69,14 @@ const rows: Readonly<Record<string, Row>> = {
   },
   report: { argv: () => ["report", run], leaves: () => join(run, "report.html") },
   launch: {
-    argv: () => ["launch", "train_performance_1p", "--data_path", join(folder, "records"), ...small],
+    argv: () => [
+      "launch",
+      "train_performance_1p",
+      "--data_path",
+      join(folder, "records"),
+      ...small,
+      ...optionsInFull,
+    ],
     leaves: () => join(folder, "output", "0", "ckpt", "step-1", "weights.safetensors"),
   },
   "show-data": {
@@ -358,6 +366,7 @@ suite("launch", { skip: !existsSync("/dev/full") }, () => {
       "--data_path",
       join(folder, "records"),
       ...small,
+      ...optionsInFull,
     ];
     const child = spawn(process.execPath, argv, { cwd: own, env: { ...process.env, JOB_ID: "7" } });
     const log = join(own, "output", "0", "train_0.log");

@@ -105,10 +105,11 @@ async function screenOf(
 
 /**
  * The machine, and how fast and well it learns: of a line of progress what stands before top-1, without time left and bar, its
- * numbers and those of steps as #.
+ * numbers and those of steps as #. What is said of an engine that is not built is left out.
  */
 function normalised(text: string): string {
   return stripVTControlCharacters(text)
+    .replace(/^Engine +.*(?:\n {10}.*)*\n/gm, "")
     .replace(/^(Machine +).*(?:\n {10}.*)*$/gm, "$1#")
     .replace(/^(?:left .*? {2})?((?:epoch|validation).*)$/gm, (_, line: string) =>
       line

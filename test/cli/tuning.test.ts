@@ -6,6 +6,7 @@ import { existsSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { suite, test } from "node:test";
 
+import { optionsInFull } from "../support/native.js";
 import { repository } from "../support/paths.js";
 import { scratch, writeTinySet } from "../support/tiny-run.js";
 
@@ -89,6 +90,7 @@ suite("--autotune", () => {
       "--batch_size=8",
       "--max_epochs=0.5",
       "--recipe=original",
+      ...optionsInFull,
     ];
     const trained = ["usual", "tuned"].map((run) => {
       const more = run === "tuned" ? ["--autotune"] : [];

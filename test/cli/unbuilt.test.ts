@@ -77,7 +77,7 @@ while [ "$1" != -o ]; do shift; done
     assert.equal(
       stderr,
       "riffle: the native engine was not built: no C++20 compiler was found (tried c++, g++, clang++)\n" +
-        "  All but training with several ranks works without it; training and inference are slower.\n" +
+        "  All but mixed precision and training with several ranks works without it; training and inference are slower.\n" +
         "  For the fast one install a C++20 compiler, then npm run build:native:\n" +
         "  sudo apt-get install g++ (Debian, Ubuntu), sudo dnf install gcc-c++ (Fedora), apk add g++ (Alpine), " +
         "xcode-select --install (macOS)\n",

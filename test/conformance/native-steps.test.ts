@@ -11,44 +11,25 @@
 import assert from "node:assert/strict";
 import { after, suite, test } from "node:test";
 
-import type { BackendOptions, Batch, LossSettings, TrainingArrays } from "../../src/backends/backend.js";
+import type { BackendOptions, LossSettings, TrainingArrays } from "../../src/backends/backend.js";
 import { engine } from "../../src/backends/native/engine.js";
 import { nativeBackend } from "../../src/backends/native/index.js";
 import { referenceBackend } from "../../src/backends/reference/reference.js";
 import { Draws, streams } from "../../src/core/random.js";
-import type { Padding } from "../../src/models/layers.js";
-import { channelsOf, normalised } from "../../src/models/layers.js";
 import { compile } from "../../src/program/compile.js";
 import type { Program, Step, Storage } from "../../src/program/program.js";
+import {
+  awkwardCases,
+  type AwkwardCase,
+  awkwardNetwork,
+  awkwardParameters,
+  frozenIn,
+  nameOf,
+  randomBatch,
+} from "../support/awkward-steps.js";
 import { assertClose } from "../support/compare.js";
-import { stateInDoubles, tinyNetwork } from "../support/tiny-network.js";
+import { stateInDoubles } from "../support/tiny-network.js";
 import { type MirroredRun, tables, trainOn } from "../support/run.js";
-
-interface Case {
-  readonly batch: number;
-  readonly image: number;
-  readonly stem: number;
-  /** Channels of the three pointwise convolutions. */
-  readonly channels: readonly [number, number, number];
-  readonly classes: number;
-  readonly padding: Padding;
-}
-
-// Stem outputs of 1x1 to 57x57 pixels; channels around the register tiles (6 x 16, 12 x 32; 3 x 4, 6 x 4) and
-// the widths of the real networks; odd and even sizes under stride 2; column counts off every vector width.
-const cases: readonly Case[] = [
-  { batch: 2, image: 4, stem: 1, channels: [1, 1, 1], classes: 2, padding: "same" },
-  { batch: 3, image: 9, stem: 2, channels: [3, 5, 7], classes: 3, padding: "same" },
-  { batch: 2, image: 13, stem: 5, channels: [6, 12, 13], classes: 7, padding: "one" },
-  { batch: 1, image: 28, stem: 8, channels: [7, 4, 11], classes: 10, padding: "one" },
-  { batch: 5, image: 29, stem: 24, channels: [24, 24, 29], classes: 10, padding: "same" },
-  { batch: 2, image: 57, stem: 24, channels: [58, 24, 116], classes: 10, padding: "one" },
-  { batch: 2, image: 64, stem: 31, channels: [33, 61, 48], classes: 11, padding: "same" },
-  { batch: 8, image: 36, stem: 32, channels: [17, 96, 232], classes: 100, padding: "same" },
-  { batch: 1, image: 112, stem: 24, channels: [24, 58, 58], classes: 5, padding: "same" },
-  { batch: 2, image: 226, stem: 3, channels: [2, 9, 4], classes: 5, padding: "one" },
-  { batch: 13, image: 20, stem: 4, channels: [88, 122, 31], classes: 1000, padding: "same" },
-];
 
 const loss: LossSettings = { labelSmoothing: 0.1, weightDecay: 1e-3 };
 const EPSILON = 2 ** -23;
@@ -74,8 +55,8 @@ for (const [i, { isa, storage, products }] of ways.entries()) {
   const isEnd = i === 0 || i === ways.length - 1;
   const how = { storage, products: products as BackendOptions["products"] };
   suite(`kernels on ${isa}, ${storage}${products === undefined ? "" : `, ${products}`}`, () => {
-    for (const c of cases) {
-      const name = `batch ${c.batch}, ${c.image} px, channels ${c.stem}/${c.channels.join("/")}, padding ${c.padding}`;
+    for (const c of awkwardCases) {
+      const name = nameOf(c);
       test(`${name}: every step gives what its f64 twin gives`, async () => {
         process.env["RIFFLE_ISA"] = isa;
         await compareSteps(c, how);
@@ -84,9 +65,7 @@ for (const [i, { isa, storage, products }] of ways.entries()) {
         process.env["RIFFLE_ISA"] = isa;
         for (const batch of [1, 3]) await compareInference(c, batch, how);
       });
-      // A map read by frozen steps and by such as train; a step with inputs of both; the classifier alone. With two values
-      // a plane that nothing normalised, a variance is all cancellation.
-      for (const through of c.image === 4 || !isEnd ? [] : ["first", "halved", "third"]) {
+      for (const through of isEnd ? frozenIn(c) : []) {
         test(`${name}, frozen through "${through}": every step gives what its f64 twin gives`, async () => {
           process.env["RIFFLE_ISA"] = isa;
           await compareSteps(c, how, through);
@@ -97,8 +76,8 @@ for (const [i, { isa, storage, products }] of ways.entries()) {
 }
 
 /** Inference cuts its work differently: few columns, rows of one block shared out. */
-async function compareInference(c: Case, batch: number, { storage, products }: How): Promise<void> {
-  const program = compile(network(c), { batch, imageSize: c.image, mode: "infer", storage });
+async function compareInference(c: AwkwardCase, batch: number, { storage, products }: How): Promise<void> {
+  const program = compile(awkwardNetwork(c), { batch, imageSize: c.image, mode: "infer", storage });
   const draws = new Draws(8, streams.initialise, batch, c.image);
   const parameters = Float32Array.from({ length: program.parameterCount }, () => 0.4 * draws.normal());
   const statistics = Float32Array.from({ length: 2 * program.planes.length }, () => draws.uniform(0.5, 1.5));
@@ -118,16 +97,18 @@ async function compareInference(c: Case, batch: number, { storage, products }: H
   }
 }
 
-async function compareSteps(c: Case, { storage, products }: How, through?: string): Promise<void> {
+async function compareSteps(c: AwkwardCase, { storage, products }: How, through?: string): Promise<void> {
   const freeze = through === undefined ? undefined : { through };
-  const program = compile(network(c), { batch: c.batch, imageSize: c.image, mode: "train", freeze, storage });
+  const program = compile(awkwardNetwork(c), {
+    batch: c.batch,
+    imageSize: c.image,
+    mode: "train",
+    freeze,
+    storage,
+  });
   const place = PLACE[storage];
   const draws = new Draws(7, streams.initialise, c.batch, c.image);
-  const parameters = Float32Array.from({ length: program.parameterCount }, () => 0.4 * draws.normal());
-  for (const { gamma } of program.planes) {
-    // Both signs of gamma: pooling turns round with the sign.
-    parameters[gamma] = (draws.uniform() < 0.3 ? -1 : 1) * draws.uniform(0.5, 1.5);
-  }
+  const parameters = awkwardParameters(program, draws);
   const batch = randomBatch(program, draws);
   const exact = stateInDoubles(program, parameters);
   const state = stateInFloats(program, parameters);
@@ -250,29 +231,6 @@ async function compareSteps(c: Case, { storage, products }: How, through?: strin
 interface How {
   readonly storage: Storage;
   readonly products: BackendOptions["products"];
-}
-
-function network(c: Case) {
-  return tinyNetwork({ padding: c.padding, classes: c.classes, stem: c.stem }, (net) => {
-    const [first, second, third] = c.channels;
-    net.pointwise("first", "pool1", first);
-    net.depthwise("flat", normalised("first"), 1, false);
-    net.pointwise("second", normalised("flat"), second);
-    net.depthwise("halved", normalised("second"), 2, true);
-    // A second reader of "second": its gradients are added to.
-    net.depthwise("side", normalised("second"), 2, false);
-    net.arrange("both", [
-      ...channelsOf(normalised("halved"), second),
-      ...channelsOf(normalised("side"), second),
-    ]);
-    net.pointwise("third", "both", third);
-  });
-}
-
-function randomBatch(program: Program, draws: Draws): Batch {
-  const images = new Uint8Array(program.batch * program.imageSize ** 2 * 3);
-  for (let i = 0; i < images.length; i++) images[i] = draws.below(256);
-  return { images, labels: Int32Array.from({ length: program.batch }, () => draws.below(program.classes)) };
 }
 
 function stateInFloats(program: Program, parameters: Float32Array): TrainingArrays {

@@ -28,6 +28,7 @@ import {
 } from "../../src/settings/settings.js";
 import { scratch, trainAndWatch, writeTinySet } from "../support/tiny-run.js";
 import { heldJpeg } from "../support/exif.js";
+import { inFull, needsNative, optionsInFull } from "../support/native.js";
 import { repository as root } from "../support/paths.js";
 
 const program = join(root, "dist", "src", "cli", "main.js");
@@ -56,6 +57,7 @@ const base: GivenSettings = {
   iterations_per_loop: 1,
   save_summary_steps: 0,
   report: false,
+  ...inFull,
 };
 
 interface Observed {
@@ -452,7 +454,9 @@ function scalesOf(events: readonly TrainEvent[]): (number | null)[] {
 }
 
 suite("every parameter does something that shows", () => {
-  for (const name of settingNames) test(name, rows[name]);
+  // What another engine does, and what it has to do with bf16.
+  const ofNative = new Set<SettingName>(["backend", "precision_mode", "loss_scale", "loss_scale_value"]);
+  for (const name of settingNames) test(name, ofNative.has(name) ? needsNative() : {}, rows[name]);
 });
 
 /** The published table's names, then those of the original's train.py. */
@@ -472,37 +476,54 @@ suite("the documented command line", () => {
     });
   }
 
-  test("trains and evaluates by its mode, without the name of a command, under the original's names", () => {
-    const run = join(folder, "by-mode");
-    const riffle = (...argv: string[]) =>
-      spawnSync(process.execPath, [program, ...argv], { cwd: folder, encoding: "utf8" });
-    const trained = riffle(
-      ...["--mode=train", "--data_dir", tinySet, `--model_dir=${run}`, "--num-epochs=0.5", "--width=0.5"],
-      ...["--image_size=32", "--train_batch_size=8", "--initial_learning_rate=0.05", "--max_train_step=2"],
-      ...["--synthetic=False", "--precision_mode=allow_mix_precision"],
-    );
-    assert.equal(trained.status, 0, trained.stderr);
-    assert.match(
-      trained.stderr,
-      /^Machine .* · mixed \(bf16 maps, f32 sums and weights\) · loss scale dynamic from 4294967296$/m,
-    );
-    assert.match(trained.stderr, /^Recipe +documented: /m);
-    assert.ok(existsSync(join(run, "step-2")) && !existsSync(join(run, "best")));
-    for (const command of [["--mode", "evaluate"], ["train", "--mode=evaluate"], ["evaluate"]]) {
-      const evaluated = riffle(...command, "--checkpoint-dir", run, "--data_dir", tinySet, "--batch_size=5");
-      assert.equal(evaluated.status, 0, evaluated.stderr);
-      assert.match(evaluated.stdout, /accuracy = [\d.]+, top5_accuracy = [\d.]+, global_step = 2, loss = /);
-    }
-    const both = riffle("evaluate", run, "--checkpoint_dir", run);
-    assert.equal(both.status, 2);
-    assert.match(both.stderr, /two answers/);
-  });
+  test(
+    "trains and evaluates by its mode, without the name of a command, under the original's names",
+    needsNative(),
+    () => {
+      const run = join(folder, "by-mode");
+      const riffle = (...argv: string[]) =>
+        spawnSync(process.execPath, [program, ...argv], { cwd: folder, encoding: "utf8" });
+      const trained = riffle(
+        ...["--mode=train", "--data_dir", tinySet, `--model_dir=${run}`, "--num-epochs=0.5", "--width=0.5"],
+        ...["--image_size=32", "--train_batch_size=8", "--initial_learning_rate=0.05", "--max_train_step=2"],
+        ...["--synthetic=False", "--precision_mode=allow_mix_precision"],
+      );
+      assert.equal(trained.status, 0, trained.stderr);
+      assert.match(
+        trained.stderr,
+        /^Machine .* · mixed \(bf16 maps, f32 sums and weights\) · loss scale dynamic from 4294967296$/m,
+      );
+      assert.match(trained.stderr, /^Recipe +documented: /m);
+      assert.ok(existsSync(join(run, "step-2")) && !existsSync(join(run, "best")));
+      for (const command of [["--mode", "evaluate"], ["train", "--mode=evaluate"], ["evaluate"]]) {
+        const evaluated = riffle(
+          ...command,
+          "--checkpoint-dir",
+          run,
+          "--data_dir",
+          tinySet,
+          "--batch_size=5",
+        );
+        assert.equal(evaluated.status, 0, evaluated.stderr);
+        assert.match(evaluated.stdout, /accuracy = [\d.]+, top5_accuracy = [\d.]+, global_step = 2, loss = /);
+      }
+      const both = riffle("evaluate", run, "--checkpoint_dir", run);
+      assert.equal(both.status, 2);
+      assert.match(both.stderr, /two answers/);
+    },
+  );
 });
 
 suite("a command line without a command", () => {
   /** The recipe in the head of a run of one step. */
   function recipeOf(name: string, ...argv: string[]): string | undefined {
-    const sizes = ["--width=0.5", "--image_size=32", "--batch_size=8", "--max_train_steps=1"];
+    const sizes = [
+      "--width=0.5",
+      "--image_size=32",
+      "--batch_size=8",
+      "--max_train_steps=1",
+      ...optionsInFull,
+    ];
     const data = ["--data_dir", tinySet, "--log_dir", join(folder, name)];
     const { stderr } = spawnSync(process.execPath, [program, ...argv, ...data, ...sizes], {
       cwd: folder,

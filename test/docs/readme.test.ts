@@ -53,6 +53,7 @@ suite("the README's example", () => {
         root,
       ).options,
       noEmit: true,
+      incremental: false,
       rootDir: root,
     };
     const problems = ts.getPreEmitDiagnostics(ts.createProgram([file, otherFile], options));

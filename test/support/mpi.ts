@@ -4,6 +4,7 @@ import { spawn } from "node:child_process";
 import { join } from "node:path";
 
 import { findMpi, type MpiFamily, type MpiLauncher } from "../../src/distributed/find-mpi.js";
+import { needsNative } from "./native.js";
 import { repository } from "./paths.js";
 
 export const program = join(repository, "dist", "src", "cli", "main.js");
@@ -14,10 +15,10 @@ export const launchers = { openmpi: found("openmpi"), mpich: found("mpich") } as
 export type Family = MpiFamily;
 export const families: readonly Family[] = ["openmpi", "mpich"];
 
-/** Options for node:test. */
+/** Options for node:test: several ranks need the native engine as well. */
 export function needsMpi(...wanted: readonly Family[]): { skip: false | string } {
   const missing = wanted.filter((family) => launchers[family] === undefined);
-  return { skip: missing.length === 0 ? false : `no ${missing.join(", no ")} is installed` };
+  return needsNative(missing.length === 0 || `no ${missing.join(", no ")} is installed`);
 }
 
 export interface Ended {

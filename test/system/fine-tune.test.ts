@@ -17,6 +17,7 @@ import { openCheckpoint, saveCheckpoint } from "../../src/run/checkpoint.js";
 import { loadTraining } from "../../src/run/checkpoint-tensors.js";
 import type { StartEvent, TrainEvent } from "../../src/run/events.js";
 import { train } from "../../src/train/trainer.js";
+import { optionsInFull } from "../support/native.js";
 import { repository } from "../support/paths.js";
 import { scratch, tinySettings, trainAndWatch, trainedBits, writeTinySet } from "../support/tiny-run.js";
 
@@ -118,7 +119,8 @@ suite("the header", () => {
   });
 
   test("warns where a published rate is kept at another batch", () => {
-    const { stderr } = riffle(["--batch_size", "8", "--recipe", "original", "--log_dir", "kept"]);
+    const original = ["--recipe", "original", ...optionsInFull];
+    const { stderr } = riffle(["--batch_size", "8", ...original, "--log_dir", "kept"]);
     assert.match(stderr, /warning: recipe original keeps its published rate 0\.0625.*--lr 0\.00390625/);
     assert.match(stderr, /rate 0\.0625 linear/);
   });

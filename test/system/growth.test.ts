@@ -10,6 +10,7 @@ import type { TrainEvent } from "../../src/run/events.js";
 import type { GivenSettings } from "../../src/settings/settings.js";
 import { train } from "../../src/train/trainer.js";
 import { needsMpi, startRanks } from "../support/mpi.js";
+import { needsNative } from "../support/native.js";
 import { scratch, steps, stepsPerEpoch, tinySettings, trainAndWatch, trainedBits, writeTinySet } from "../support/tiny-run.js"; // prettier-ignore
 
 const folder = scratch();
@@ -66,7 +67,7 @@ suite("a run whose pictures grow", () => {
     assert.equal(bitsOf("loops"), bitsOf("straight"));
   });
 
-  test("keeps the loss scale that it had found", async () => {
+  test("keeps the loss scale that it had found", needsNative(), async () => {
     const mixed: GivenSettings = { precision_mode: "allow_mix_precision", loss_scale_value: 3e38 };
     const { events } = await trainAndWatch(growing("mixed", mixed));
     const scales = events.flatMap((e) => (e.event === "step" ? [e.loss_scale ?? 0] : []));

@@ -11,6 +11,7 @@ import type { StartEvent, StepEvent, TrainEvent } from "../../src/run/events.js"
 import type { GivenSettings } from "../../src/settings/settings.js";
 import { type Plan, planRun } from "../../src/train/plan.js";
 import { train } from "../../src/train/trainer.js";
+import { optionsInFull } from "../support/native.js";
 import { repository } from "../support/paths.js";
 import { scratch, tinySettings, trainAndWatch, trainedBits, writeTinySet } from "../support/tiny-run.js";
 
@@ -136,7 +137,7 @@ suite("the header", () => {
   });
 
   test("says what became of rates that are kept", () => {
-    const said = header("--shards", "4", "--batch_size", "4", "--recipe", "original");
+    const said = header("--shards", "4", "--batch_size", "4", "--recipe", "original", ...optionsInFull);
     assert.match(said, /rate 0\.25 = 4 shards of 0\.0625 at batch 128, linear to 0\.000004, /);
     assert.match(said, /warning: .* 0\.0625 for each of 4 shards.*--lr 0\.0078125/);
   });

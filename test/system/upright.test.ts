@@ -20,6 +20,7 @@ import { drawFolder } from "../../src/prepare/draw/draw-folder.js";
 import { exportRun } from "../../src/weights/export-run.js";
 import type { GivenSettings } from "../../src/settings/settings.js";
 import { heldJpeg } from "../support/exif.js";
+import { inFull } from "../support/native.js";
 import { pixelsOf } from "../support/picture-pixels.js";
 import { storedPath } from "../support/shared.js";
 import { scratch, tinySettings, trainAndWatch, writeTinySet } from "../support/tiny-run.js";
@@ -104,7 +105,7 @@ suite("how the camera was held", () => {
 
   test("is ignored by the recipes of ImageNet and by checkpoints that do not say, which go on as they began", async () => {
     const old = join(folder, "old");
-    const given = { ...short, data_dir: photos, log_dir: old, max_epochs: 2 };
+    const given = { ...short, data_dir: photos, log_dir: old, max_epochs: 2, ...inFull };
     await trainAndWatch({ ...given, recipe: "original", max_train_steps: 2 });
     assert.equal(stateIn(join(old, "step-2")).model.exif_orientation, "ignore");
     for (const name of ["step-2", "best"]) {

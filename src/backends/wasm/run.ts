@@ -64,6 +64,10 @@ export class WasmRun implements Run {
   #instance: Instance | undefined;
   #isBusy = false;
   #isLoaded = false;
+  /** After an error inside, which closed it. */
+  #isLost = false;
+  /** Of a step's shards the one that comes next, and how many there are. */
+  #shard = { index: 0, count: 1 };
   /** Where what is handed over again and again lies. */
   readonly #places = new Map<string, { readonly place: number; readonly bytes: number }>();
 
@@ -86,6 +90,8 @@ export class WasmRun implements Run {
   }
 
   close(): void {
+    // Whoever closes what failed has that error to tell, not another.
+    if (this.#isLost) return;
     this.#idle().close();
     this.#forget();
   }
@@ -130,11 +136,15 @@ export class WasmRun implements Run {
       throw new TypeError("an update for each whole step is expected");
     }
     for (const batch of batches) this.#check(batch);
+    if (first !== 0 && (first !== this.#shard.index || count !== this.#shard.count)) {
+      throw new TypeError("shards of a step come in their order");
+    }
     const rows: StepNumbers[] = [];
     let applied = 0;
     for (const [i, batch] of batches.entries()) {
       const index = (first + i) % count;
       const isWhole = index + 1 === count;
+      this.#shard = { index: isWhole ? 0 : index + 1, count };
       const numbers = await this.#turn((instance) => {
         const places = this.#batch(instance, batch);
         const lossAt = this.#keep(instance, "loss", loss);
@@ -257,6 +267,7 @@ export class WasmRun implements Run {
     } catch (error) {
       this.#instance?.drop();
       this.#forget();
+      this.#isLost = true;
       throw error;
     } finally {
       this.#isBusy = false;

@@ -11,7 +11,7 @@ import type { NpyArray } from "../../formats/npy.js";
 import { openNpz } from "../../formats/npz.js";
 import { asItIs, channelShift, evaluationDecodings, evaluationTransform, type Transform } from "./augment.js";
 import { imageInfo } from "./image-info.js";
-import { type Decoder, jpegDecoder, type Pixels, renderInto, type Picture } from "./render.js";
+import { type Decoder, jpegDecoder, type Pixels, renderInto, type Picture, sharpProblem } from "./render.js";
 import { resizeReference } from "../../../test/support/resize-reference.js";
 
 /** Pixels that differ everywhere, the same in every run. */
@@ -485,6 +485,11 @@ function cut(pixels: ArrayLike<number>, width: number, x: number, y: number, siz
     return pixels[(row * width + x) * 3 + (at % (size * 3))] as number;
   });
 }
+
+test("of a JPEG that sharp only warns of, without its words, it is said that it is damaged", () => {
+  const error = new Error("Warning treated as error due to failOn setting");
+  assert.match(sharpProblem(error, "x.jpg").message, /x\.jpg: does not decode: it is damaged/);
+});
 
 /** The pictures of the reference's three shards, in order. */
 function recordedJpegs(): Uint8Array[] {

@@ -356,7 +356,9 @@ export function sharpPixels({ data, width, height, channels }: Pixels): Sharp {
 export function sharpProblem(error: unknown, where: string): Error {
   const reason = error instanceof Error ? error.message.replaceAll("\n", "; ") : String(error);
   if (/out of memory|unable to allocate|cannot allocate/i.test(reason)) return noMemory(where, error);
-  return DataError.at(where, `does not decode: ${reason}`, {}, error);
+  // Where another picture is decoded at the time, sharp's words are of its own option.
+  const words = /warning treated as error/i.test(reason) ? "it is damaged" : reason;
+  return DataError.at(where, `does not decode: ${words}`, {}, error);
 }
 
 /** The part of a picture that is decoded, as it is stored, in reduced pixels. */
