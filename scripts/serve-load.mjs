@@ -9,6 +9,7 @@
  * peer       node:http, sharp and onnxruntime-node at their defaults: the same pictures, network and answers, a picture a run;
  * peer-batch as peer, what waits sharing a run. PEER/node_modules holds both packages (npm install onnxruntime-node sharp)
  *
+ * `--threads 1` leaves the engine that many, in all of ours alike, so that decoding, HTTP and the client have the other cores.
  * The client costs processor time that a client elsewhere would not; what each process took is stated. Pictures are JPEGs: drawn, or
  * of `--pictures FOLDER`. Prints a line a contestant and, at the end, medians; `--output` keeps every round, a JSON object a line.
  */
@@ -36,6 +37,7 @@ const { values, positionals } = parseArgs({
     pictures: { type: "string" },
     peer: { type: "string" },
     only: { type: "string" },
+    threads: { type: "string", default: "" },
     serve: { type: "string", default: "" },
     output: { type: "string" },
   },
@@ -45,6 +47,8 @@ const dist = join(here, "..", "..", "dist", "src");
 const program = join(dist, "cli", "main.js");
 const connections = Number(values.connections);
 const batch = Number(values.batch);
+const threads = values.threads === "" ? undefined : Number(values.threads);
+const threadsGiven = threads === undefined ? [] : ["--threads", values.threads];
 /** Of the load before what counts. */
 const WARM_UP = 2;
 
@@ -62,7 +66,7 @@ async function compare() {
     const contestants = {
       engine: () => asked(["engine"]),
       predictor: () => asked(["predictor", run, pictures]),
-      serve: () => served([program, "serve", run, "--port", "0", "--json", "--batch_size", values.batch, ...words(values.serve)], pictures), // prettier-ignore
+      serve: () => served([program, "serve", run, "--port", "0", "--json", "--batch_size", values.batch, ...threadsGiven, ...words(values.serve)], pictures), // prettier-ignore
       ...(values.peer === undefined
         ? {}
         : {
@@ -120,7 +124,12 @@ async function makeRun(folder) {
 /** `riffle bench infer`, for about as long as the others are asked. */
 async function engine() {
   const { bench } = await import(join(dist, "index.js"));
-  const given = { width: Number(values.width), num_classes: Number(values.classes), batch_size: batch };
+  const given = {
+    width: Number(values.width),
+    num_classes: Number(values.classes),
+    batch_size: batch,
+    threads,
+  };
   const probe = await bench("infer", { ...given, steps: 10 });
   const steps = Math.ceil((Number(values.seconds) * probe.images_per_second.median) / batch);
   let used;
@@ -171,10 +180,9 @@ async function served(argv, pictures) {
 }
 
 function start(argv) {
-  const options = ["rounds", "seconds", "connections", "batch", "width", "classes"].flatMap((name) => [
-    `--${name}`,
-    values[name],
-  ]);
+  const options = ["rounds", "seconds", "connections", "batch", "width", "classes", "threads"].flatMap(
+    (name) => [`--${name}`, values[name]],
+  );
   const isOurs = argv[0] === here;
   return spawn(process.execPath, [...argv, ...(isOurs ? options : [])], {
     stdio: ["ignore", "pipe", "pipe"],
@@ -267,7 +275,7 @@ function answerOn(socket) {
 /** As many calls of `predictOne` in flight as there would be connections. */
 async function predictor(run, folder) {
   const { openPredictor } = await import(join(dist, "index.js"));
-  const opened = await openPredictor(run, { eval_batch_size: batch });
+  const opened = await openPredictor(run, { eval_batch_size: batch, threads });
   const pictures = picturesIn(folder);
   const taken = [];
   let [isCounting, isOver, next] = [false, false, 0];
