@@ -1,0 +1,86 @@
+/**
+ * riffle-vision/browser: train, evaluate and use image classifiers in a page, with nothing sent anywhere.
+ *
+ *     import { train } from "riffle-vision/browser";
+ *
+ *     const { run } = await train({ name: "leaves", pictures: [{ picture: file, label: "oak" }, …], onEvent: console.log });
+ *     const [seen] = await run.predict([another]);
+ *
+ * A worker does all the work; the page only hears of it. Runs are kept in the browser's own files (OPFS) of this origin until they are removed.
+ * Every failure that is not a bug is a `RiffleError`, whose `problem` says what, where, expected, found, and what is safe (docs/browser.md).
+ */
+
+import { UsageError } from "../core/error.js";
+import type { LabelledPicture, Picture } from "./picture.js";
+import type { Evaluation, PictureRefusal, Prediction, PredictOptions } from "./prediction.js";
+import type { Run, RunSummary } from "./run.js";
+import type { TrainOptions, TrainResult } from "./training.js";
+
+export type * from "./events.js";
+export type * from "./picture.js";
+export type * from "./prediction.js";
+export type * from "./run.js";
+export type * from "./training.js";
+export {
+  CheckpointError,
+  DataError,
+  DivergedError,
+  FormatError,
+  type Problem,
+  ResourceError,
+  RiffleError,
+  ShapeError,
+  UsageError,
+} from "../core/error.js";
+
+/**
+ * Trains a network and keeps it as a run.
+ *
+ * @throws RiffleError; what was said to be saved stays
+ */
+export function train(options: TrainOptions): Promise<TrainResult> {
+  return Promise.reject(new UsageError({ what: "not there yet", found: options.name }));
+}
+
+/** The runs that this origin keeps, the newest first. One that cannot be read is left out. */
+export function listRuns(): Promise<RunSummary[]> {
+  return Promise.resolve([]);
+}
+
+/** @throws UsageError where there is no run of this name */
+export function openRun(name: string): Promise<Run> {
+  return Promise.reject(new UsageError({ what: "there is no such run", found: name }));
+}
+
+/**
+ * Takes in a run that was exported, here or elsewhere, under its own name or the one given.
+ *
+ * @throws CheckpointError where the file is no such run, or damaged; then nothing is kept
+ */
+export function importRun(file: Blob, name?: string): Promise<Run> {
+  return Promise.reject(new UsageError({ what: "not there yet", found: name ?? String(file.size) }));
+}
+
+/** `(await openRun(name)).predict(…)` for who asks once. */
+export async function predict(
+  name: string,
+  pictures: readonly Picture[],
+  options: PredictOptions = {},
+): Promise<(Prediction | PictureRefusal)[]> {
+  const run = await openRun(name);
+  try {
+    return await run.predict(pictures, options);
+  } finally {
+    run.close();
+  }
+}
+
+/** `(await openRun(name)).evaluate(…)` for who asks once. */
+export async function evaluate(name: string, pictures: readonly LabelledPicture[]): Promise<Evaluation> {
+  const run = await openRun(name);
+  try {
+    return await run.evaluate(pictures);
+  } finally {
+    run.close();
+  }
+}
