@@ -126,22 +126,32 @@ test(
     const context = page.context();
     let at = page;
     let said = 0;
+    let pause = 0;
     await context.exposeFunction("hear", (step: number) => (said = step));
-    for (const [round, pause] of [0, 1, 30].entries()) {
-      const closes = ask(
+    await context.exposeFunction("leave", () => setTimeout(() => void at.close(), pause));
+    // The last one is left as soon as it has heard of a save.
+    for (const [when, milliseconds] of [
+      ["evaluation", 0],
+      ["evaluation", 40],
+      ["saved", 0],
+    ] as const) {
+      pause = milliseconds;
+      const isFirst = at === page;
+      const closed = at.waitForEvent("close");
+      // Each time best weights are found all is saved; the page is left while that goes on.
+      const training = ask(
         at,
         `const onEvent = ({ event, step }) => {
-         if (event === "saved") hear(step);
-         // Each time best weights are found, files are written; the page is closed as soon as this is heard.
-         if (event === "evaluation") setTimeout(() => window.close(), ${pause});
-       };
-       const held = (await files(9, 40, 99));
-       const pictures = await files(24, 40);
-       if (${round} === 0) await riffle.train({ name: "tab", pictures, validation: held, imageSize: 32, batchSize: 4, epochs: 30, learningRate: 0.01, onEvent });
-       else await (await riffle.openRun("tab")).resume({ onEvent });`,
-      ).catch(() => undefined);
-      await Promise.race([closes, at.waitForEvent("close")]);
-      if (!at.isClosed()) await at.close();
+           if (event === "saved") hear(step);
+           if (event === "${when}" && step > 0) leave();
+         };
+         const validation = await files(9, 40, 99);
+         const options = { validation, imageSize: 32, batchSize: 4, epochs: 60, learningRate: 0.01, onEvent };
+         if (${isFirst}) await riffle.train({ name: "tab", pictures: await files(24, 40), ...options });
+         else await (await riffle.openRun("tab")).resume({ onEvent });`,
+      );
+      await assert.rejects(training, /closed/);
+      await closed;
       at = await context.newPage();
       await at.goto(address);
       await at.waitForFunction("window.isReady");
