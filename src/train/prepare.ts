@@ -15,13 +15,17 @@ import type { LoadedNetwork } from "../inference/evaluate.js";
 import { decodingMemoryOf, DEFAULT_PREFETCH } from "../data/loader.js";
 import { evaluationDecodings } from "../data/pictures/augment.js";
 import { onFirst } from "../distributed/duties.js";
-import { evenly, type NewClassifier, place, solveClassifier, solvingMemory } from "../finetune/classifier.js";
-import { featureProgram, featuresOf, LAST_MAP } from "../finetune/features.js";
-import { measureStatistics, type MeasureOptions, statisticsFit } from "../finetune/moving-statistics.js";
+import { solveClassifier } from "../finetune/classifier.js";
+import { evenly, type NewClassifier, place, solvingMemory } from "../finetune/new-classifier.js";
+import { featuresOf } from "../finetune/features.js";
+import { featureProgram, LAST_MAP } from "../finetune/feature-views.js";
+import { measureStatistics, type MeasureOptions } from "../finetune/moving-statistics.js";
+import { statisticsFit } from "../finetune/statistics-fit.js";
 import { badImageLimit } from "../run/run-data.js";
 import { augmentationOf } from "../settings/augmentation.js";
 import { earlierClassifier } from "../weights/earlier-classifier.js";
 import { isClassifier } from "../weights/match.js";
+import { useWeights } from "../weights/open.js";
 import { storageOf } from "../settings/precision.js";
 import { initialise, initialStatistics } from "../models/initialise.js";
 import type { Network } from "../models/layers.js";
@@ -30,7 +34,7 @@ import { compile } from "../program/compile.js";
 import type { Program } from "../program/program.js";
 import type { PreparingEvent, RanksEvent } from "../run/events.js";
 import type { CheckpointState, ModelDescription, SolvedClassifier } from "../run/checkpoint-state.js";
-import { loadTraining } from "../run/checkpoint-tensors.js";
+import { loadTraining } from "../run/load-checkpoint.js";
 import { tunedFor, type TuningMessage } from "../run/tuning.js";
 import { initialiseFrom } from "../weights/initialise-from.js";
 import { weightsPath } from "../weights/named-weights.js";
@@ -256,8 +260,9 @@ async function beginning(
 
 /** The classifier of the weights that it begins with. */
 function earlierOf({ settings, model }: Plan, program: Program): Promise<Float32Array | undefined> {
+  const features = program.steps.at(-1)?.inputs.length ?? 0;
   const path = weightsPath(settings.init_from as string);
-  return earlierClassifier(path, model.variant, program.steps.at(-1)?.inputs.length ?? 0);
+  return useWeights(path, (file) => earlierClassifier(file, model.variant, features));
 }
 
 /** How far work is that begins now. */

@@ -10,6 +10,7 @@ import { scratch } from "../../test/support/tiny-run.js";
 import { earlierClassifier } from "./earlier-classifier.js";
 import { layoutOf } from "./fill.js";
 import { settingsOfWeights } from "./initialise-from.js";
+import { useWeights } from "./open.js";
 
 const folder = scratch();
 
@@ -33,21 +34,22 @@ function written(
   return { path, classifier: parameters.slice(offset, offset + size) };
 }
 
+function earlierIn(path: string, variant: Variant, features: number): Promise<Float32Array | undefined> {
+  return useWeights(path, (file) => earlierClassifier(file, variant, features));
+}
+
 suite("the weights of others", () => {
   for (const variant of ["torchvision", "tensorflow", "megvii"] as const) {
     test(`in ${variant}'s names: their classifier, as our features lie, and their width`, async () => {
       const { path, classifier } = written(variant);
-      assert.deepEqual(await earlierClassifier(path, variant, 1024), classifier);
-      assert.equal(await earlierClassifier(path, variant, 2048), undefined);
+      assert.deepEqual(await earlierIn(path, variant, 1024), classifier);
+      assert.equal(await earlierIn(path, variant, 2048), undefined);
       const { width, variant: own } = await settingsOfWeights(path, undefined);
       assert.deepEqual([width, own], [0.5, variant]);
     });
   }
 
   test("without a classifier have none to begin with", async () => {
-    assert.equal(
-      await earlierClassifier(written("torchvision", /^fc\./).path, "torchvision", 1024),
-      undefined,
-    );
+    assert.equal(await earlierIn(written("torchvision", /^fc\./).path, "torchvision", 1024), undefined);
   });
 });

@@ -22,6 +22,7 @@ const rooms = [
   "report",
   "finetune",
   "train",
+  "browser",
   "measure",
   "serve",
   "cli",

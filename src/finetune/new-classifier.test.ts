@@ -2,8 +2,11 @@ import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 
 import { Draws, streams } from "../core/random.js";
-import { type NewClassifier, solveFeatures } from "./classifier.js";
-import type { Features } from "./features.js";
+import { shuffleNetV2 } from "../models/shufflenet-v2.js";
+import { compile } from "../program/compile.js";
+import type { Program } from "../program/program.js";
+import type { Features } from "./feature-views.js";
+import { newClassifier, type NewClassifier } from "./new-classifier.js";
 
 const features = 200;
 const classes = 4;
@@ -31,9 +34,15 @@ function found(seed: number): Features {
   return { features, values, labels, samples: Uint32Array.from(labels.keys()), plain: rows };
 }
 
+/** One whose classifier has biases, or none. */
+function programOf(biased: boolean): Program {
+  const network = shuffleNetV2({ variant: biased ? "torchvision" : "megvii", width: 0.5, classes });
+  return compile(network, { batch: 1, imageSize: 32, mode: "infer" });
+}
+
 function solved(earlier?: Float32Array, biased = true): Promise<NewClassifier> {
   const pause = (): Promise<void> => Promise.resolve();
-  return solveFeatures(found(2), { classes, biased, balanced: false, earlier, pause });
+  return newClassifier(found(2), programOf(biased), { balanced: false, views: 1, earlier, pause });
 }
 
 /** Share of other pictures that are named right. */
