@@ -10,7 +10,7 @@
 
 import { execFile, execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -76,6 +76,8 @@ try {
     process.exitCode = isSame ? 0 : 1;
   } else {
     copyFileSync(wasm, committed);
+    // The linker makes it a program, of a mode that differs from a clone's, and the package with it.
+    chmodSync(committed, 0o644);
     writeFileSync(join(native, "wasm", "riffle.json"), `${JSON.stringify(made, null, 2)}\n`);
     console.log(`riffle: native/wasm/riffle.wasm built with ${made.compiler}`);
   }
