@@ -57,7 +57,8 @@ export { importAsRun, type ImportedRun } from "./train/import-tf-run.js";
 export { exportTfCheckpoint } from "./weights/export-tf-checkpoint.js";
 export { drawFolder, type DrawProgress, type DrawSettings } from "./prepare/draw/draw-folder.js";
 export { type ObjectClass, objectClasses } from "./prepare/draw/classes.js";
-export { openSafetensors, type SafetensorsFile, type TensorEntry } from "./formats/safetensors.js";
+export { type SafetensorsFile, type TensorEntry } from "./formats/safetensors.js";
+export { openSafetensors } from "./formats/safetensors-file.js";
 export {
   CheckpointError,
   DataError,

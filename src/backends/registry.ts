@@ -10,9 +10,7 @@ import type { Backend } from "./backend.js";
 import { isBuilt } from "../core/addon.js";
 import { environment } from "../core/environment.js";
 import { UsageError } from "../core/error.js";
-
-export const backendNames = ["native", "wasm", "reference"] as const;
-export type BackendName = (typeof backendNames)[number];
+import { type BackendName, backendNames } from "./names.js";
 
 /** Whether the usual engine is the slower one, which nobody asked for, because the native one is not built. */
 export function isSlow(asked?: BackendName): boolean {

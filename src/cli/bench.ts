@@ -7,7 +7,7 @@
 
 import { tuningText } from "../backends/autotune.js";
 import { UsageError } from "../core/error.js";
-import { shortPath } from "../core/printable.js";
+import { shortPath } from "../core/short-path.js";
 import { bench, type BenchResult } from "../measure/bench.js";
 import { benchData, type DataBenchResult, dataBenchSettings } from "../measure/bench-data.js";
 import { precisionWords } from "../settings/precision.js";

@@ -5,7 +5,7 @@ import { resolve } from "node:path";
 
 import { closing } from "../core/closing.js";
 import { CheckpointError, errorCode, RiffleError, UsageError } from "../core/error.js";
-import { shortPath } from "../core/printable.js";
+import { shortPath } from "../core/short-path.js";
 import { MOST_RUNS, startDashboard } from "../serve/dashboard.js";
 import type { Listening, RunningServer } from "../serve/route-server.js";
 import type { CliCommand, Invocation } from "./command.js";

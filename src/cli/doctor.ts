@@ -3,7 +3,7 @@
  */
 
 import { keptTuningText } from "../backends/autotune.js";
-import { shortPath } from "../core/printable.js";
+import { shortPath } from "../core/short-path.js";
 import { doctor } from "../measure/doctor.js";
 import type { CliCommand } from "./command.js";
 

@@ -1,7 +1,7 @@
 /** `riffle evaluate`: loss, top-1 and top-5 on a whole validation set. */
 
 import { tuningText } from "../backends/autotune.js";
-import { shortPath } from "../core/printable.js";
+import { shortPath } from "../core/short-path.js";
 import { CheckpointError, RiffleError, UsageError } from "../core/error.js";
 import { evaluate, type EvaluateEvent } from "../inference/evaluate.js";
 import type { PreparingEvent } from "../run/events.js";

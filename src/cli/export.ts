@@ -2,7 +2,7 @@
 
 import { join } from "node:path";
 
-import { shortPath } from "../core/printable.js";
+import { shortPath } from "../core/short-path.js";
 import { UsageError } from "../core/error.js";
 import { exportFormats, type ExportResult, exportedWeights, exportRun } from "../weights/export-run.js";
 import { onnxInputs } from "../weights/network-to-onnx.js";

@@ -5,7 +5,7 @@ import { dirname, resolve } from "node:path";
 import { RIFFLE } from "../core/call.js";
 import { makeFolder, probeFolder } from "../core/durable.js";
 import { UsageError } from "../core/error.js";
-import { shortPath } from "../core/printable.js";
+import { shortPath } from "../core/short-path.js";
 import { plain } from "../report/figures.js";
 import { mayReplace, replaceOwn } from "../report/own-file.js";
 import { ratePage } from "../report/rate-page.js";

@@ -7,6 +7,7 @@ import { readdirSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { basename, join, parse } from "node:path";
 
+import { chooseBackend } from "../backends/registry.js";
 import { makeFolder, replaceFile } from "../core/durable.js";
 import { errorCode, isOfThePath, UsageError } from "../core/error.js";
 import { type Dataset, upright } from "../data/dataset.js";
@@ -58,7 +59,9 @@ export class Heatmaps {
   ): Promise<Heatmaps> {
     const { weights } = await findNetwork(run, { variant: settings.variant });
     await makeFolder(folder);
-    return new Heatmaps(folder, await Explainer.open(model, weights, settings), model);
+    const { threads } = settings;
+    const backend = await chooseBackend(settings.backend);
+    return new Heatmaps(folder, await Explainer.open(model, weights, { threads, backend }), model);
   }
 
   get count(): number {

@@ -5,7 +5,8 @@ import { join, resolve } from "node:path";
 
 import { statIfThere } from "../core/durable.js";
 import { RiffleError } from "../core/error.js";
-import { printable, shellWord, shortPath } from "../core/printable.js";
+import { printable, shellWord } from "../core/printable.js";
+import { shortPath } from "../core/short-path.js";
 
 /** Folders below the working directory that are looked into, the nearest first. */
 const MOST_FOLDERS = 400;

@@ -10,7 +10,8 @@ import { fileURLToPath } from "node:url";
 
 import { childEnvironment, environment, variablesSet } from "../core/environment.js";
 import { type Problem, RiffleError } from "../core/error.js";
-import { shellWord, shortPath } from "../core/printable.js";
+import { shellWord } from "../core/printable.js";
+import { shortPath } from "../core/short-path.js";
 import type { MpiLauncher } from "../distributed/find-mpi.js";
 import { mpichMachinefile, openMpiHostfile, type Placement } from "../distributed/host-list.js";
 import { coresOfRank, launchArguments, type RankPlaces } from "../distributed/launch-command.js";

@@ -19,7 +19,8 @@ import { join, resolve } from "node:path";
 
 import { environment, type EnvironmentVariable } from "../core/environment.js";
 import { DataError, ResourceError, RiffleError, UsageError } from "../core/error.js";
-import { printable, shortPath } from "../core/printable.js";
+import { printable } from "../core/printable.js";
+import { shortPath } from "../core/short-path.js";
 import { findMpi } from "../distributed/find-mpi.js";
 import { type Placement, placementOfTable } from "../distributed/host-list.js";
 import { rankOfEnvironment } from "../distributed/rank-environment.js";

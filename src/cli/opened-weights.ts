@@ -1,7 +1,8 @@
 /** What every command that uses a network says of its weights: while they are opened, and which they are. */
 
 import { tuningText } from "../backends/autotune.js";
-import { shellWord, shortPath } from "../core/printable.js";
+import { shellWord } from "../core/printable.js";
+import { shortPath } from "../core/short-path.js";
 import type { OpeningEvent, Predictor } from "../inference/predict.js";
 import { originLines, type WeightsOrigin } from "../weights/find-network.js";
 import { count } from "./format.js";

@@ -3,7 +3,8 @@
 import { RIFFLE } from "../core/call.js";
 import { statIfThere } from "../core/durable.js";
 import { UsageError } from "../core/error.js";
-import { shellWord, shortPath } from "../core/printable.js";
+import { shellWord } from "../core/printable.js";
+import { shortPath } from "../core/short-path.js";
 import { isReadFormat } from "../data/pictures/image-info.js";
 import { openRegular, readFully } from "../formats/read-file.js";
 import { openPredictor } from "../inference/predict.js";

@@ -6,7 +6,7 @@ import { stringify } from "csv-stringify/sync";
 
 import { makeFolder, probeFolder, replaceFile, statIfThere } from "../core/durable.js";
 import { UsageError } from "../core/error.js";
-import { shortPath } from "../core/printable.js";
+import { shortPath } from "../core/short-path.js";
 import type { Prediction, Refused } from "../inference/predict.js";
 import type { Invocation } from "./command.js";
 import { jsonLine, shellWord } from "./format.js";

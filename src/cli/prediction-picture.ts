@@ -8,7 +8,7 @@ import type { Picture } from "../data/pictures/render.js";
 import type { Prediction, Predictor, Refused } from "../inference/predict.js";
 import { type Card, MOST_CARDS, predictionSheet } from "../prepare/prediction-sheet.js";
 import { shownClass } from "../prepare/imagenet/challenge-classes.js";
-import { shortPath } from "../core/printable.js";
+import { shortPath } from "../core/short-path.js";
 import { count, percent } from "./format.js";
 
 /** A result under the prediction's own name, and the name that is shown. */

@@ -7,7 +7,8 @@
  */
 
 import { asRiffleError, type Problem, RiffleError } from "../core/error.js";
-import { printable, shortPath } from "../core/printable.js";
+import { printable } from "../core/printable.js";
+import { shortPath } from "../core/short-path.js";
 import { count } from "./format.js";
 import type { Terminal } from "./terminal.js";
 

@@ -9,7 +9,8 @@ import { join } from "node:path";
 
 import type { OrientationRule } from "../data/pictures/orientation.js";
 import { tuningText } from "../backends/autotune.js";
-import { shellWord, shortPath } from "../core/printable.js";
+import { shellWord } from "../core/printable.js";
+import { shortPath } from "../core/short-path.js";
 import { evaluationSide } from "../data/pictures/augment.js";
 import { jpegDecoder } from "../data/pictures/render.js";
 import { shuffleNetV2 } from "../models/shufflenet-v2.js";

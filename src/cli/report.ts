@@ -1,6 +1,6 @@
 /** `riffle report`: a run as a page and a model card: curves, scores by class, calibration, the worst mistakes. */
 
-import { shortPath } from "../core/printable.js";
+import { shortPath } from "../core/short-path.js";
 import type { EvaluateEvent } from "../inference/evaluate.js";
 import { writeReport, type WrittenReport } from "../report/write-report.js";
 import type { CliCommand } from "./command.js";

@@ -4,7 +4,7 @@ import { readFile, stat } from "node:fs/promises";
 import { dirname, extname, join, resolve } from "node:path";
 
 import { exists, makeFolder, probeFolder, replaceFile } from "../core/durable.js";
-import { shortPath } from "../core/printable.js";
+import { shortPath } from "../core/short-path.js";
 import { errorCode, UsageError } from "../core/error.js";
 import {
   SHEET_MARK,

@@ -1,6 +1,6 @@
 /** `riffle train`: trains a network on a folder of pictures, or goes on with a run. */
 
-import { shortPath } from "../core/printable.js";
+import { shortPath } from "../core/short-path.js";
 import type { ProfileEvent, StartEvent, TrainEvent } from "../run/events.js";
 import { COLUMNS } from "../run/profile/roofline-page.js";
 import { type GivenSettings, settingsOf } from "../settings/settings.js";

@@ -2,8 +2,6 @@
  * Names as they may be printed and pasted: a file or a class may be called anything, and a terminal acts upon some of it.
  */
 
-import { relative } from "node:path";
-
 /** Control characters and the marks that reverse the direction of text, written as \uXXXX. */
 export function printable(text: string): string {
   return text.replace(
@@ -18,16 +16,10 @@ export function shellWord(word: string): string {
   if (/^[\w@%+=:,./-]+$/.test(word)) return word;
   if (printable(word) === word) return `'${word.replaceAll("'", `'\\''`)}'`;
   // What cannot be printed, as bytes that bash, zsh and ksh read back.
-  const bytes = [...Buffer.from(word)].map((byte) =>
+  const bytes = [...new TextEncoder().encode(word)].map((byte) =>
     byte >= 0x20 && byte < 0x7f && byte !== 0x27 && byte !== 0x5c
       ? String.fromCharCode(byte)
       : `\\${byte.toString(8).padStart(3, "0")}`,
   );
   return `$'${bytes.join("")}'`;
-}
-
-/** A path as one would type it here. */
-export function shortPath(path: string): string {
-  const short = relative(process.cwd(), path);
-  return short === "" ? "." : short.startsWith("..") ? path : short;
 }

@@ -11,7 +11,8 @@ import { basename, dirname, join, resolve, sep } from "node:path";
 
 import { DataError } from "../core/error.js";
 import { byName, lookalikes } from "../core/name-forms.js";
-import { shellWord, shortPath } from "../core/printable.js";
+import { shellWord } from "../core/printable.js";
+import { shortPath } from "../core/short-path.js";
 import { checkedSample, type Dataset, type PictureFile, unknownClass } from "./dataset.js";
 import { isOwnOutput, isPictureName } from "./own-output.js";
 import {

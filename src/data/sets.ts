@@ -11,7 +11,8 @@ import { basename, dirname, join } from "node:path";
 
 import { DataError, errorCode, UsageError } from "../core/error.js";
 import { lettersOf, nearest } from "../core/nearest-name.js";
-import { shellWord, shortPath } from "../core/printable.js";
+import { shellWord } from "../core/printable.js";
+import { shortPath } from "../core/short-path.js";
 import { type Dataset, type PictureFile, relabelled, subset } from "./dataset.js";
 import { isTrainPart, layoutOf, type Place } from "./folder-layout.js";
 import {

@@ -11,7 +11,7 @@ const LONGEST = 1024;
 
 /** Whether a name can be printed as it is. */
 export function isPlainName(name: string): boolean {
-  return name !== "" && Buffer.byteLength(name) <= LONGEST && name.search(steering) < 0;
+  return name !== "" && new TextEncoder().encode(name).length <= LONGEST && name.search(steering) < 0;
 }
 
 /** Names that other readers, in languages or libraries that use objects for maps, would stumble over. */

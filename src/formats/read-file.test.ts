@@ -9,7 +9,7 @@ import { FormatError } from "../core/error.js";
 import { readNpyObject } from "./npy-object.js";
 import { openNpz } from "./npz.js";
 import { openRegular, readFully, readWhole } from "./read-file.js";
-import { openSafetensors } from "./safetensors.js";
+import { openSafetensors } from "./safetensors-file.js";
 import { openFile } from "./tar.js";
 import { readBundle } from "./tf-bundle.js";
 import { RecordReader } from "./tfrecord.js";

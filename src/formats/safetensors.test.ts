@@ -7,7 +7,8 @@ import { after, before, suite, test } from "node:test";
 import fc from "fast-check";
 
 import { FormatError } from "../core/error.js";
-import { encodeSafetensors, openSafetensors, parseSafetensorsHeader } from "./safetensors.js";
+import { encodeSafetensors, parseSafetensorsHeader } from "./safetensors.js";
+import { openSafetensors } from "./safetensors-file.js";
 
 let folder = "";
 before(async () => {

@@ -13,12 +13,9 @@
  * Source: github.com/huggingface/safetensors, README "Format" and safetensors/src/tensor.rs.
  */
 
-import type { FileHandle } from "node:fs/promises";
-
 import { FormatError } from "../core/error.js";
 import { bfloat16ToFloat, float16ToFloat } from "./half.js";
 import { isObjectProperty, isPlainName, quoted } from "./plain-name.js";
-import { openRegular, readFully } from "./read-file.js";
 import { utf8Of } from "./utf8.js";
 
 /** Bytes of one element; types of less than a byte lie packed. */
@@ -56,7 +53,7 @@ export interface TensorEntry {
   readonly end: number;
 }
 
-interface SafetensorsHeader {
+export interface SafetensorsHeader {
   readonly metadata: ReadonlyMap<string, string>;
   readonly tensors: ReadonlyMap<string, TensorEntry>;
 }
@@ -74,6 +71,8 @@ export interface Float32Tensor {
   readonly shape: readonly number[];
   readonly data: Float32Array;
 }
+
+const SPACE = 0x20;
 
 /** A network of this family needs 60 KB; a header above this is an attack or a mistake. */
 const maxHeaderBytes = 16 * 2 ** 20;
@@ -102,34 +101,14 @@ export function encodeSafetensors(
     );
     begin = end;
   }
-  const json = Buffer.from(`{${fields.join(",")}}`, "utf8");
-  const header = Buffer.alloc(8 + Math.ceil(json.length / 8) * 8, " ");
-  header.writeBigUInt64LE(BigInt(header.length - 8), 0);
-  json.copy(header, 8);
+  const json = new TextEncoder().encode(`{${fields.join(",")}}`);
+  const header = new Uint8Array(8 + Math.ceil(json.length / 8) * 8).fill(SPACE);
+  new DataView(header.buffer).setBigUint64(0, BigInt(header.length - 8), true);
+  header.set(json, 8);
   return [
     header,
     ...tensors.map(({ data }) => new Uint8Array(data.buffer, data.byteOffset, data.byteLength)),
   ];
-}
-
-/**
- * Opens a file and reads its header.
- *
- * @throws FormatError with the offset of the first byte that is wrong.
- */
-export async function openSafetensors(path: string): Promise<SafetensorsFile> {
-  const { file, size } = await openRegular(path);
-  try {
-    const header = await readHeader(file, size, path);
-    return {
-      ...header,
-      readFloat32: (name) => readFloat32(file, path, header, name),
-      close: () => file.close(),
-    };
-  } catch (error) {
-    await file.close();
-    throw error;
-  }
 }
 
 /**
@@ -168,46 +147,56 @@ export function parseSafetensorsHeader(
   return { metadata, tensors };
 }
 
-async function readHeader(file: FileHandle, size: number, path: string): Promise<SafetensorsHeader> {
-  if (size < 8) {
-    throw new FormatError(path, 0, "is no safetensors file", {
+/** The length of the header of a file of `fileBytes` bytes, by its first 8. @throws FormatError */
+export function headerLength(prefix: Uint8Array, fileBytes: number, where: string): number {
+  if (fileBytes < 8) {
+    throw new FormatError(where, 0, "is no safetensors file", {
       expected: "at least 8 bytes",
-      found: `${size}`,
+      found: `${fileBytes}`,
     });
   }
-  const prefix = Buffer.alloc(8);
-  await readFully(file, prefix, 0, path);
-  const length = prefix.readBigUInt64LE(0);
-  const limit = Math.min(size - 8, maxHeaderBytes);
+  const length = new DataView(prefix.buffer, prefix.byteOffset, 8).getBigUint64(0, true);
+  const limit = Math.min(fileBytes - 8, maxHeaderBytes);
   if (length > BigInt(limit)) {
-    throw new FormatError(path, 0, "the header's length is wrong, or the file is cut short", {
-      expected: `at most ${limit} bytes of header in a file of ${size}`,
+    throw new FormatError(where, 0, "the header's length is wrong, or the file is cut short", {
+      expected: `at most ${limit} bytes of header in a file of ${fileBytes}`,
       found: `${length}`,
     });
   }
-  const bytes = new Uint8Array(Number(length));
-  await readFully(file, bytes, 8, path);
-  return parseSafetensorsHeader(bytes, size, path);
+  return Number(length);
 }
 
-async function readFloat32(
-  file: FileHandle,
-  path: string,
-  header: SafetensorsHeader,
+/** A tensor of F16, BF16, F32 or F64 that is to be read as f32, and how its bytes become that. @throws FormatError for other types */
+export function floatEntry(
+  { tensors }: SafetensorsHeader,
   name: string,
-): Promise<Float32Array> {
-  const entry = header.tensors.get(name);
-  if (entry === undefined) throw new FormatError(path, 8, `has no tensor ${quoted(name)}`);
+  where: string,
+): { readonly entry: TensorEntry; readonly widen: (bytes: ArrayBuffer) => Float32Array } {
+  const entry = tensors.get(name);
+  if (entry === undefined) throw new FormatError(where, 8, `has no tensor ${quoted(name)}`);
   const widen = floats.get(entry.dtype);
   if (widen === undefined) {
-    throw new FormatError(path, entry.begin, `tensor ${quoted(name)} has another type`, {
+    throw new FormatError(where, entry.begin, `tensor ${quoted(name)} has another type`, {
       expected: [...floats.keys()].join(", "),
       found: entry.dtype,
     });
   }
-  const bytes = new Uint8Array(entry.end - entry.begin);
-  await readFully(file, bytes, entry.begin, path);
-  return widen(bytes.buffer);
+  return { entry, widen };
+}
+
+/** A file whose bytes are all in memory. @throws FormatError with the offset of the first byte that is wrong. */
+export function readSafetensors(bytes: Uint8Array, where: string): SafetensorsFile {
+  const length = headerLength(bytes.subarray(0, 8), bytes.length, where);
+  const header = parseSafetensorsHeader(bytes.subarray(8, 8 + length), bytes.length, where);
+  return {
+    ...header,
+    // A promise also of what throws.
+    readFloat32: async (name) => {
+      const { entry, widen } = floatEntry(header, name, where);
+      return Promise.resolve(widen(bytes.slice(entry.begin, entry.end).buffer));
+    },
+    close: () => Promise.resolve(),
+  };
 }
 
 /** Types that are read, each as f32: halves exactly, doubles rounded to the nearest. */
@@ -359,7 +348,7 @@ class HeaderScanner {
 
   /** `at` counts UTF-16 units of the header; the reported offset is that of the byte. */
   fail(what: string, at: number): never {
-    const offset = 8 + Buffer.byteLength(this.#text.slice(0, at), "utf8");
+    const offset = 8 + new TextEncoder().encode(this.#text.slice(0, at)).length;
     throw new FormatError(this.#where, offset, what);
   }
 

@@ -18,7 +18,6 @@
  */
 
 import type { Backend, TrainingRun, Weights } from "../backends/backend.js";
-import { type BackendName, chooseBackend } from "../backends/registry.js";
 import { UsageError } from "../core/error.js";
 import { probedWeights, probeOf, withProbes } from "../models/probes.js";
 import { shuffleNetV2 } from "../models/shufflenet-v2.js";
@@ -57,13 +56,7 @@ export class Explainer {
       image_size,
     }: Pick<ModelDescription, "variant" | "width" | "classes" | "image_size">,
     weights: Weights,
-    {
-      threads = 0,
-      backend,
-    }: {
-      readonly threads?: number | undefined;
-      readonly backend?: Backend | BackendName | undefined;
-    } = {},
+    { backend, threads = 0 }: { readonly backend: Backend; readonly threads?: number | undefined },
   ): Promise<Explainer> {
     const network = shuffleNetV2({ variant, width, classes });
     const shape = { batch: 1, imageSize: image_size } as const;
@@ -76,8 +69,7 @@ export class Explainer {
       freeze: { through: EXPLAINED_LAYERS[0] },
       keep: EXPLAINED_LAYERS,
     });
-    const engine = typeof backend === "object" ? backend : await chooseBackend(backend);
-    const run = engine.train(program, { threads });
+    const run = backend.train(program, { threads });
     try {
       await run.writeState(probedWeights(weights, table, program));
     } catch (error) {

@@ -6,7 +6,8 @@
  */
 
 import type { TuningReport } from "../backends/autotune.js";
-import { type BackendName, chooseBackend } from "../backends/registry.js";
+import { chooseBackend } from "../backends/registry.js";
+import { type BackendName } from "../backends/names.js";
 import { UsageError } from "../core/error.js";
 import { costsOf } from "../program/costs.js";
 import type { Program } from "../program/program.js";

@@ -3,7 +3,7 @@
  * each step takes on this machine.
  */
 
-import type { BackendName } from "../backends/registry.js";
+import type { BackendName } from "../backends/names.js";
 import { describe, type StepRow, totals } from "../program/print.js";
 import { readCall } from "../settings/read-settings.js";
 import {

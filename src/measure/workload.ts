@@ -4,7 +4,8 @@
  */
 
 import type { BackendOptions } from "../backends/backend.js";
-import { type BackendName, chooseBackend } from "../backends/registry.js";
+import { chooseBackend } from "../backends/registry.js";
+import { type BackendName } from "../backends/names.js";
 import { makeUp, openWorkload as openProgram, type Workload } from "../backends/workload.js";
 import { shuffleNetV2 } from "../models/shufflenet-v2.js";
 import { variants } from "../models/variants.js";

@@ -3,7 +3,8 @@
  * picture's own. The maps lie in the page as pictures of some hundred bytes each, over one small gray picture.
  */
 
-import type { BackendName } from "../backends/registry.js";
+import type { BackendName } from "../backends/names.js";
+import { chooseBackend } from "../backends/registry.js";
 import type { Weights } from "../backends/backend.js";
 import { closing } from "../core/closing.js";
 import { DataError } from "../core/error.js";
@@ -63,7 +64,10 @@ export function looksOf(
   return closing(async (atEnd) => {
     const looks = new Map<number, PictureLook>();
     if (shown.length === 0) return looks;
-    const explainer = await Explainer.open(model, weights, { threads, backend });
+    const explainer = await Explainer.open(model, weights, {
+      threads,
+      backend: await chooseBackend(backend),
+    });
     atEnd(() => explainer.close());
     const seenSet = model.exif_orientation === "apply" ? upright(set) : set;
     let bytes = 0;

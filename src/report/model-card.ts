@@ -4,7 +4,8 @@
  * It is made to be passed on, so its paths are those from the folder that it was made in, not a user's whole ones.
  */
 
-import { shellWord, shortPath } from "../core/printable.js";
+import { shellWord } from "../core/printable.js";
+import { shortPath } from "../core/short-path.js";
 import { balancedAccuracy, majority } from "./confusion.js";
 import {
   aboutRows,

@@ -10,7 +10,8 @@ import { basename, dirname, join, resolve } from "node:path";
 
 import { exists } from "../core/durable.js";
 import { CheckpointError, isOfThePath, RiffleError, UsageError } from "../core/error.js";
-import { shellWord, shortPath } from "../core/printable.js";
+import { shellWord } from "../core/printable.js";
+import { shortPath } from "../core/short-path.js";
 import { riffleVersion } from "../core/version.js";
 import { evaluate, type EvaluateEvent, type Examiner, type ScoredSet } from "../inference/evaluate.js";
 import { listSteps, sumsFile } from "../run/checkpoint.js";

@@ -5,16 +5,13 @@
  * `averages/NAME`. A tensor of another shape, one that is not finite, or a variance below 0 is refused by name.
  */
 
-import { join } from "node:path";
-
 import type { TrainingState, Weights } from "../backends/backend.js";
-import { closing } from "../core/closing.js";
 import { CheckpointError } from "../core/error.js";
-import { encodeSafetensors, type Float32Tensor, openSafetensors } from "../formats/safetensors.js";
+import { encodeSafetensors, type Float32Tensor, type SafetensorsFile } from "../formats/safetensors.js";
 import type { ParameterTable } from "../models/initialise.js";
 import { tensorsOf } from "../models/tensor-names.js";
-import { asCheckpointError, untouched } from "./checkpoint-error.js";
-import type { Checkpoint, ModelDescription } from "./checkpoint-state.js";
+import { untouched } from "./checkpoint-error.js";
+import type { CheckpointState, ModelDescription } from "./checkpoint-state.js";
 
 export const weightsFile = "weights.safetensors";
 
@@ -24,8 +21,9 @@ export type Saved =
   | { readonly kind: "weights"; readonly weights: Weights };
 
 /** All of training, as it was saved, into the arrays given. @throws CheckpointError when the network is another. */
-export async function loadTraining(
-  checkpoint: Checkpoint,
+export async function readTraining(
+  file: SafetensorsFile,
+  where: string,
   layout: ParameterTable,
   state: TrainingState = {
     parameters: new Float32Array(layout.parameterCount),
@@ -34,23 +32,26 @@ export async function loadTraining(
     averages: new Float32Array(layout.parameterCount),
   },
 ): Promise<TrainingState> {
-  const slots = slotsOf(layout, { kind: "training", state });
-  await fill(join(checkpoint.path, weightsFile), slots);
+  await fill(file, where, slotsOf(layout, { kind: "training", state }));
   return state;
 }
 
 /** The weights to use a network with: the averages where they were kept. @throws CheckpointError */
-export async function loadWeights(checkpoint: Checkpoint, layout: ParameterTable): Promise<Weights> {
+export async function readWeights(
+  file: SafetensorsFile,
+  where: string,
+  { kind, settings }: Pick<CheckpointState, "kind" | "settings">,
+  layout: ParameterTable,
+): Promise<Weights> {
   const weights = {
     parameters: new Float32Array(layout.parameterCount),
     statistics: new Float32Array(2 * layout.planes.length),
   };
-  const averaged =
-    checkpoint.state.kind === "training" && Number(checkpoint.state.settings["average_decay"]) > 0;
+  const averaged = kind === "training" && Number(settings["average_decay"]) > 0;
   const slots = slotsOf(layout, { kind: "weights", weights }).map((slot) =>
     averaged && !isStatistic(slot.name) ? { ...slot, name: `averages/${slot.name}` } : slot,
   );
-  await fill(join(checkpoint.path, weightsFile), slots);
+  await fill(file, where, slots);
   return weights;
 }
 
@@ -105,23 +106,15 @@ function metadataOf(model: ModelDescription): Map<string, string> {
 }
 
 /** Reads every slot from the file. */
-async function fill(path: string, slots: readonly Float32Tensor[]): Promise<void> {
-  try {
-    await closing(async (atEnd) => {
-      const file = await openSafetensors(path);
-      atEnd(() => file.close());
-      for (const { name, shape, data } of slots) {
-        const entry = file.tensors.get(name);
-        if (entry === undefined || !sameShape(entry.shape, shape)) {
-          throw otherNetwork(path, name, shape, entry?.shape);
-        }
-        data.set(await file.readFloat32(name));
-        if (!data.every(Number.isFinite)) throw notFinite(path, name, data);
-        if (name.endsWith(".moving_variance")) refuseNegative(path, name, data);
-      }
-    });
-  } catch (error) {
-    throw asCheckpointError(error, path);
+async function fill(file: SafetensorsFile, path: string, slots: readonly Float32Tensor[]): Promise<void> {
+  for (const { name, shape, data } of slots) {
+    const entry = file.tensors.get(name);
+    if (entry === undefined || !sameShape(entry.shape, shape)) {
+      throw otherNetwork(path, name, shape, entry?.shape);
+    }
+    data.set(await file.readFloat32(name));
+    if (!data.every(Number.isFinite)) throw notFinite(path, name, data);
+    if (name.endsWith(".moving_variance")) refuseNegative(path, name, data);
   }
 }
 

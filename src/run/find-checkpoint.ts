@@ -23,7 +23,8 @@ import {
 } from "./checkpoint.js";
 import { asCheckpointError, untouched } from "./checkpoint-error.js";
 import { type Checkpoint, stateFile } from "./checkpoint-state.js";
-import { loadWeights, weightsFile } from "./checkpoint-tensors.js";
+import { weightsFile } from "./checkpoint-tensors.js";
+import { loadWeights } from "./load-checkpoint.js";
 
 /** A checkpoint passed over, and why. */
 export interface Damaged {

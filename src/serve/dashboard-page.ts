@@ -7,7 +7,8 @@
  */
 
 import { RIFFLE } from "../core/call.js";
-import { printable, shellWord, shortPath } from "../core/printable.js";
+import { printable, shellWord } from "../core/printable.js";
+import { shortPath } from "../core/short-path.js";
 import { chartSvg } from "../report/chart.js";
 import { aboutRows } from "../report/content.js";
 import { comparedCharts, liveCharts } from "../report/curves.js";

@@ -10,7 +10,7 @@
 import { createHash } from "node:crypto";
 import { sep } from "node:path";
 
-import { shortPath } from "../core/printable.js";
+import { shortPath } from "../core/short-path.js";
 import { dashboardContent, dashboardPage, KINDS, type View } from "./dashboard-page.js";
 import { css, script } from "./dashboard-style.js";
 import { Refusal } from "./refusal.js";

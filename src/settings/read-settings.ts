@@ -6,7 +6,8 @@
 
 import { UsageError } from "../core/error.js";
 import { unknownSetting } from "../core/nearest-name.js";
-import { accepts, expectation, fromText, type Setting } from "./setting-kinds.js";
+import { accepts, expectation, type Setting } from "./setting-kinds.js";
+import { fromText } from "./setting-text.js";
 import { whatIsMeant } from "./unknown-name.js";
 import { type GivenSettings, type SettingName, settingNames, type Settings, settings } from "./settings.js";
 

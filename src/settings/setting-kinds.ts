@@ -1,8 +1,6 @@
 /**
- * The kinds of settings: what a row of the table (settings.ts) says, what a text stands for, and what is accepted.
+ * The kinds of settings: what a row of the table (settings.ts) says, and what is accepted.
  */
-
-import { atHome } from "../core/home.js";
 
 /** The headings under which help lists the settings, in this order. */
 export const groups = ["data", "pictures", "network", "learning", "run", "ranks"] as const;
@@ -82,27 +80,6 @@ function ofType<T>(type: Setting<T>["type"], row: Row<T>): Ungrouped<T> {
   return { ...USUAL, ...row, type } as Ungrouped<T>;
 }
 
-/** The typed value a text stands for; the text itself where it stands for none, for `accepts` to refuse. */
-export function fromText(setting: Setting<unknown>, text: string): unknown {
-  switch (setting.type) {
-    case "integer":
-    case "number":
-      return decimal(text) ?? text;
-    case "boolean":
-      if (/^(true|yes|on|1)$/i.test(text)) return true;
-      return /^(false|no|off|0)$/i.test(text) ? false : text;
-    case "choice": {
-      // Widths are written 1.0, 1 and 1.0x alike.
-      const value = decimal(text.replace(/x$/i, ""));
-      return typeof setting.choices?.[0] === "number" ? (value ?? text) : text;
-    }
-    case "path":
-      return atHome(text);
-    case "text":
-      return text;
-  }
-}
-
 /** Whether a value is one of the setting's: of its type, in its range, one of its choices. */
 export function accepts(setting: Setting<unknown>, value: unknown): boolean {
   switch (setting.type) {
@@ -139,9 +116,4 @@ export function expectation(setting: Setting<unknown>): string {
         ? ` of at least ${minimum}`
         : ` from ${minimum} to ${maximum}`;
   return `a ${type === "integer" ? "whole number" : "number"}${range}${unit === undefined ? "" : ` (${unit})`}`;
-}
-
-/** Decimal notation only: Number("") is 0 and Number("0x10") is 16, which nobody means. */
-function decimal(text: string): number | undefined {
-  return /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text) ? Number(text) : undefined;
 }

@@ -6,7 +6,7 @@
  * What a recipe fills in stands in recipe.ts; the defaults here hold where no recipe says otherwise.
  */
 
-import { backendNames } from "../backends/registry.js";
+import { backendNames } from "../backends/names.js";
 import { usualEvaluationCrop } from "../data/pictures/augment.js";
 import { orientationRules } from "../data/pictures/orientation.js";
 import { splits } from "../data/split-names.js";

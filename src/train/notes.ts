@@ -3,7 +3,8 @@
  * be better, as a command.
  */
 
-import { shellWord, shortPath } from "../core/printable.js";
+import { shellWord } from "../core/printable.js";
+import { shortPath } from "../core/short-path.js";
 import { settingNames, settings as table } from "../settings/settings.js";
 import { published } from "../weights/published.js";
 import type { Plan } from "./plan.js";

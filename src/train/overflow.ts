@@ -13,7 +13,7 @@ import { join } from "node:path";
 import type { Batch, LossSettings } from "../backends/backend.js";
 import { exists, makeFolder, replaceFile } from "../core/durable.js";
 import { asRiffleError, RiffleError } from "../core/error.js";
-import { shortPath } from "../core/printable.js";
+import { shortPath } from "../core/short-path.js";
 import { everybodys } from "../distributed/duties.js";
 import type { Journal } from "../run/journal.js";
 import { parametersOf, tensorsAt, type LayerTensor } from "./layer-tensors.js";

@@ -29,7 +29,7 @@ import { compile } from "../program/compile.js";
 import type { Program } from "../program/program.js";
 import type { PreparingEvent, RanksEvent } from "../run/events.js";
 import type { CheckpointState, ModelDescription, SolvedClassifier } from "../run/checkpoint-state.js";
-import { loadTraining } from "../run/checkpoint-tensors.js";
+import { loadTraining } from "../run/load-checkpoint.js";
 import { tunedFor, type TuningMessage } from "../run/tuning.js";
 import { initialiseFrom } from "../weights/initialise-from.js";
 import { weightsPath } from "../weights/named-weights.js";

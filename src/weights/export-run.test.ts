@@ -7,7 +7,7 @@ import { after, before, suite, test } from "node:test";
 import { readOnnx } from "../../test/support/onnx-reader.js";
 import type { TrainingState } from "../backends/backend.js";
 import { UsageError } from "../core/error.js";
-import { openSafetensors } from "../formats/safetensors.js";
+import { openSafetensors } from "../formats/safetensors-file.js";
 import { initialise, initialStatistics } from "../models/initialise.js";
 import { shuffleNetV2 } from "../models/shufflenet-v2.js";
 import type { VariantName } from "../models/variants.js";

@@ -8,7 +8,7 @@ import { asResourceError, makeFolder } from "../core/durable.js";
 import { UsageError } from "../core/error.js";
 import type { ParameterTable } from "../models/initialise.js";
 import type { Checkpoint } from "../run/checkpoint-state.js";
-import { loadTraining, loadWeights } from "../run/checkpoint-tensors.js";
+import { loadTraining, loadWeights } from "../run/load-checkpoint.js";
 import { layoutOf } from "./fill.js";
 import { type TfState, writeTfCheckpoint, type WriteTfOptions } from "./tf-checkpoint.js";
 

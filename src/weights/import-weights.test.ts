@@ -9,7 +9,7 @@ import { encodeSafetensors } from "../formats/safetensors.js";
 import { initialStatistics } from "../models/initialise.js";
 import { type VariantName, variantNames, type Width, widths } from "../models/variants.js";
 import { exportWeights, type FlatWeights, type Scheme } from "../models/tensor-names.js";
-import { loadWeights } from "../run/checkpoint-tensors.js";
+import { loadWeights } from "../run/load-checkpoint.js";
 import { findCheckpoint } from "../run/find-checkpoint.js";
 import { layoutOf } from "./fill.js";
 import { importWeights, writeImportedFile, writeImportedRun } from "./import-weights.js";

@@ -19,7 +19,7 @@ import { lettersOf, nearest } from "../core/nearest-name.js";
 import { isReadFormat, kindOf } from "../data/pictures/image-info.js";
 import { quoted } from "../formats/plain-name.js";
 import { openRegular, readFully } from "../formats/read-file.js";
-import { openSafetensors } from "../formats/safetensors.js";
+import { openSafetensors } from "../formats/safetensors-file.js";
 import { TABLE_MAGIC } from "../formats/sstable.js";
 import { bundlePrefix, readBundle, type TensorBundle } from "../formats/tf-bundle.js";
 import { latestCheckpoint, prefixesIn } from "../formats/tf-checkpoint-state.js";

@@ -14,7 +14,7 @@ import { shuffleNetV2 } from "../../src/models/shufflenet-v2.js";
 import type { Width } from "../../src/models/variants.js";
 import { compile } from "../../src/program/compile.js";
 import { openCheckpoint, saveCheckpoint } from "../../src/run/checkpoint.js";
-import { loadTraining } from "../../src/run/checkpoint-tensors.js";
+import { loadTraining } from "../../src/run/load-checkpoint.js";
 import { importTfCheckpoint, tfTensors, writeTfCheckpoint } from "../../src/weights/tf-checkpoint.js";
 import { train } from "../../src/train/trainer.js";
 import { fastBackend } from "../support/fast-backend.js";

@@ -14,7 +14,7 @@ import { shuffleNetV2 } from "../../src/models/shufflenet-v2.js";
 import { drawFolder } from "../../src/prepare/draw/draw-folder.js";
 import { compile } from "../../src/program/compile.js";
 import { openCheckpoint, saveCheckpoint } from "../../src/run/checkpoint.js";
-import { loadTraining } from "../../src/run/checkpoint-tensors.js";
+import { loadTraining } from "../../src/run/load-checkpoint.js";
 import type { StartEvent, TrainEvent } from "../../src/run/events.js";
 import { train } from "../../src/train/trainer.js";
 import { repository } from "../support/paths.js";

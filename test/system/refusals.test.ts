@@ -7,7 +7,8 @@ import { join } from "node:path";
 import { suite, test } from "node:test";
 
 import { DivergedError, ResourceError, RiffleError, UsageError } from "../../src/core/error.js";
-import { encodeSafetensors, openSafetensors } from "../../src/formats/safetensors.js";
+import { encodeSafetensors } from "../../src/formats/safetensors.js";
+import { openSafetensors } from "../../src/formats/safetensors-file.js";
 import type { TrainEvent } from "../../src/run/events.js";
 import { train } from "../../src/train/trainer.js";
 import { hashes, scratch, steps, tinySettings, trainAndWatch, writeTinySet } from "../support/tiny-run.js";

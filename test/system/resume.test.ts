@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { before, suite, test } from "node:test";
 
 import { CheckpointError, UsageError } from "../../src/core/error.js";
-import { openSafetensors } from "../../src/formats/safetensors.js";
+import { openSafetensors } from "../../src/formats/safetensors-file.js";
 import type { TrainEvent } from "../../src/run/events.js";
 import type { GivenSettings } from "../../src/settings/settings.js";
 import { train } from "../../src/train/trainer.js";

@@ -8,7 +8,7 @@ import { suite, test } from "node:test";
 import { shuffleNetV2 } from "../../src/models/shufflenet-v2.js";
 import { compile } from "../../src/program/compile.js";
 import { openCheckpoint, saveCheckpoint } from "../../src/run/checkpoint.js";
-import { loadTraining } from "../../src/run/checkpoint-tensors.js";
+import { loadTraining } from "../../src/run/load-checkpoint.js";
 import type { EvaluationEvent, TrainEvent } from "../../src/run/events.js";
 import { findResumable } from "../../src/run/find-checkpoint.js";
 import { scratch, stepsPerEpoch, tinySettings, trainAndWatch, writeTinySet } from "../support/tiny-run.js";

@@ -15,7 +15,7 @@ import { rateAt } from "../../src/settings/resolve-settings.js";
 import { solvedLines } from "../../src/cli/report-run.js";
 import { drawFolder } from "../../src/prepare/draw/draw-folder.js";
 import { openCheckpoint } from "../../src/run/checkpoint.js";
-import { loadTraining } from "../../src/run/checkpoint-tensors.js";
+import { loadTraining } from "../../src/run/load-checkpoint.js";
 import { shuffleNetV2 } from "../../src/models/shufflenet-v2.js";
 import { compile } from "../../src/program/compile.js";
 import type { HeadStep } from "../../src/program/program.js";

@@ -13,7 +13,7 @@ import { unzipSync, zipSync } from "fflate";
 import sharp from "sharp";
 
 import { CheckpointError } from "../../src/core/error.js";
-import { openSafetensors } from "../../src/formats/safetensors.js";
+import { openSafetensors } from "../../src/formats/safetensors-file.js";
 import { evaluate } from "../../src/inference/evaluate.js";
 import { openPredictor } from "../../src/inference/predict.js";
 import { drawFolder } from "../../src/prepare/draw/draw-folder.js";
