@@ -1,7 +1,7 @@
 /** The classes and their pictures: named, added, taken away. */
 
 import { cameraIsOn, onCamera, takePicture } from "./camera.js";
-import { attempt, breath, button, count, element, make, say } from "./dom.js";
+import { attempt, button, count, element, make, say } from "./dom.js";
 import { drawShape, shapes } from "./drawn.js";
 import { chosen, filesIn } from "./dropped.js";
 
@@ -15,13 +15,17 @@ import { chosen, filesIn } from "./dropped.js";
  * @property {HTMLElement} card
  * @property {HTMLInputElement} input its name
  * @property {Picture[]} pictures
- * @property {() => void} show
+ * @property {HTMLUListElement} list of the newest pictures
+ * @property {() => void} show shows how many there are, and the newest
  */
 
 /** @type {ClassCard[]} */
 const cards = [];
 /** Names of pictures, each with what it is; those removed, too, so that names stay theirs. @type {Map<string, Picture>} */
 const byName = new Map();
+
+/** Of pictures that are or were shown. @type {WeakMap<Picture, HTMLLIElement>} */
+const thumbs = new WeakMap();
 
 const MOST_THUMBS = 40;
 const THUMB = 104;
@@ -64,6 +68,11 @@ export function labelledPictures() {
 /** A square of the picture of this name, where it is one of the page's. @param {string} name */
 export function thumbOf(name) {
   return byName.get(name)?.thumb;
+}
+
+/** The picture of this name, where it is one of the page's. @param {string} name */
+export function fileOf(name) {
+  return byName.get(name)?.file;
 }
 
 export const hasPictures = () => cards.some(({ pictures }) => pictures.length > 0);
@@ -109,12 +118,17 @@ function addClass(name = "") {
   const made = {
     card,
     input,
+    list,
     pictures: [],
     show() {
       total.textContent = count(made.pictures.length, "picture");
-      const shown = made.pictures.slice(-MOST_THUMBS).reverse();
-      list.replaceChildren(...shown.map((picture) => thumb(made, picture)));
-      element("clear").hidden = cards.length === 0;
+      // What is shown already stays, so that adding many costs little.
+      const newest = made.pictures.slice(-MOST_THUMBS).reverse();
+      for (const [i, picture] of newest.entries()) {
+        const there = thumbs.get(picture) ?? thumb(made, picture);
+        if (list.children[i] !== there) list.insertBefore(there, list.children[i] ?? null);
+      }
+      while (list.children.length > newest.length) list.lastElementChild?.remove();
     },
   };
   const remove = button("Remove", () => removeClass(made));
@@ -137,6 +151,7 @@ function addClass(name = "") {
   });
   cards.push(made);
   element("classes").append(card);
+  element("clear").hidden = false;
   made.show();
   return made;
 }
@@ -176,6 +191,7 @@ function thumb(made, picture) {
   remove.setAttribute("aria-label", `Remove ${picture.name}`);
   remove.title = `Remove ${picture.name}`;
   item.append(canvas, remove);
+  thumbs.set(picture, item);
   return item;
 }
 
@@ -239,7 +255,7 @@ function holder(made) {
   }
   // Whoever cannot hold it, such as a screen reader, takes one.
   hold.addEventListener("click", ({ detail }) => {
-    if (detail === 0) void attempt("show-problem", start).then(stop, stop);
+    if (detail === 0) void attempt("show-problem", start);
     stop();
   });
   hold.addEventListener("contextmenu", (event) => event.preventDefault());
@@ -345,8 +361,9 @@ function named(name) {
 }
 
 async function draw() {
-  const made = shapes.map(named);
-  for (let i = 0; i < DRAWN; i++) {
+  const made = shapes.map((shape) => cards.find(({ input }) => input.value === shape) ?? named(shape));
+  const first = Math.max(...made.map(({ pictures }) => pictures.length));
+  for (let i = first; i < first + DRAWN; i++) {
     for (const [j, shape] of shapes.entries()) {
       await addPicture(
         /** @type {ClassCard} */ (made[j]),
@@ -354,8 +371,7 @@ async function draw() {
         `${shape} ${i + 1}.png`,
       );
     }
-    if (i % 10 === 9) for (const card of made) card.show();
-    await breath();
+    for (const card of made) card.show();
   }
 }
 

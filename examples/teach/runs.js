@@ -50,6 +50,7 @@ function card(run) {
     again.disabled = isTraining();
     row.append(named(again, "Go on with", name));
   }
+  row.append(make("span", "quiet", "Download"));
   for (const [title, format, ending] of DOWNLOADS) {
     const press = button(title, () => download(name, format, ending), PROBLEMS);
     row.append(named(press, `Download ${title} of`, name));

@@ -1,8 +1,9 @@
 /** Training as one sees it: what is asked for, how far it is, what it takes pictures for, stop and go on. */
 
-import { labelledPictures, picturesAreKept, takesDrops, thumbOf } from "./classes.js";
+import { labelledPictures, picturesAreKept, takesDrops } from "./classes.js";
 import { Curves } from "./curve.js";
 import { attempt, count, duration, element, inWords, make, percent, say } from "./dom.js";
+import { clearExamples, showExamples, startExamples } from "./examples.js";
 import { onRun, openedRun, useRun } from "./open-run.js";
 import { listRuns, train } from "./riffle.js";
 
@@ -115,7 +116,7 @@ function hear(event) {
     case "evaluation":
       now.evaluation = event;
       curves.evaluation(event);
-      showExamples(event.examples);
+      showExamples(shownRun, event.examples);
       break;
     case "saved":
       now.saved = event.step;
@@ -144,8 +145,7 @@ function plan(event) {
   const { run, classes, network, imageSize, batchSize, steps, stepsDone, epochs, threads, isolated } = event;
   if (event.begins !== "resumed" || run !== shownRun) {
     curves.begin(epochs);
-    element("examples").replaceChildren();
-    element("examples-title").hidden = true;
+    clearExamples();
   }
   shownRun = run;
   now.epochs = epochs;
@@ -191,30 +191,6 @@ function show() {
     }),
   );
   curves.show();
-}
-
-/** @param {readonly import("riffle-vision/browser").Example[]} examples */
-function showExamples(examples) {
-  element("examples-title").hidden = examples.length === 0;
-  element("examples").replaceChildren(
-    ...examples.map(({ name, label, guess, probability }) => {
-      const card = make("article");
-      const canvas = make("canvas");
-      const thumb = thumbOf(name);
-      canvas.width = canvas.height = thumb?.width ?? 1;
-      if (thumb !== undefined) canvas.getContext("2d")?.drawImage(thumb, 0, 0);
-      const text = make("div");
-      const isRight = guess === label;
-      const mark = isRight ? "✓" : "✗";
-      text.append(
-        make("div", isRight ? "right" : "wrong", `${mark} ${guess} ${Math.round(100 * probability)} %`),
-      );
-      if (!isRight) text.append(make("div", "quiet", `is ${label}`));
-      card.append(canvas, text);
-      card.title = name;
-      return card;
-    }),
-  );
 }
 
 /** @param {string} text */
@@ -264,6 +240,7 @@ export function startTraining(onEnd) {
     takeWeights(/** @type {HTMLInputElement} */ (event.target).files?.[0]);
   });
   takesDrops(element("weights"), async (transfer) => takeWeights(transfer.files[0]));
+  startExamples();
   onRun(showButtons);
   addEventListener("beforeunload", (event) => {
     if (isTraining()) event.preventDefault();
