@@ -10,7 +10,8 @@
  * Every failure that is not a bug is a `RiffleError`, whose `problem` says what, where, expected, found, and what is safe (docs/browser.md).
  */
 
-import { UsageError } from "../core/error.js";
+import { packLabelled } from "./given-picture.js";
+import { once, resultOf, runOf } from "./page-run.js";
 import type { LabelledPicture, Picture } from "./picture.js";
 import type { Evaluation, PictureRefusal, Prediction, PredictOptions } from "./prediction.js";
 import type { Run, RunSummary } from "./run.js";
@@ -38,18 +39,34 @@ export {
  *
  * @throws RiffleError; what was said to be saved stays
  */
-export function train(options: TrainOptions): Promise<TrainResult> {
-  return Promise.reject(new UsageError({ what: "not there yet", found: options.name }));
+export async function train({
+  signal,
+  onEvent,
+  pictures,
+  validation,
+  ...asked
+}: TrainOptions): Promise<TrainResult> {
+  const given = await packLabelled(pictures);
+  const scored = validation === undefined ? undefined : await packLabelled(validation);
+  const moved = [...given.moved, ...(scored?.moved ?? [])];
+  const trained = await once((worker) =>
+    worker.call(
+      "train",
+      { ...asked, pictures: given.given, validation: scored?.given },
+      { signal, onEvent, moved },
+    ),
+  );
+  return resultOf(trained);
 }
 
 /** The runs that this origin keeps, the newest first. One that cannot be read is left out. */
 export function listRuns(): Promise<RunSummary[]> {
-  return Promise.resolve([]);
+  return once((worker) => worker.call("list", {}));
 }
 
 /** @throws UsageError where there is no run of this name */
-export function openRun(name: string): Promise<Run> {
-  return Promise.reject(new UsageError({ what: "there is no such run", found: name }));
+export async function openRun(name: string): Promise<Run> {
+  return runOf(await once((worker) => worker.call("summary", { name })));
 }
 
 /**
@@ -57,8 +74,8 @@ export function openRun(name: string): Promise<Run> {
  *
  * @throws CheckpointError where the file is no such run, or damaged; then nothing is kept
  */
-export function importRun(file: Blob, name?: string): Promise<Run> {
-  return Promise.reject(new UsageError({ what: "not there yet", found: name ?? String(file.size) }));
+export async function importRun(file: Blob, name?: string): Promise<Run> {
+  return runOf(await once((worker) => worker.call("importRun", { file, name })));
 }
 
 /** `(await openRun(name)).predict(…)` for who asks once. */

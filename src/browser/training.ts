@@ -7,7 +7,7 @@ import type { Run } from "./run.js";
 
 /** How a training is carried out; nothing here changes a bit of what comes of it. */
 export interface Conduct {
-  /** Of the engine: as many as the machine has cores, but one for the page; always 1 where the page is not cross-origin isolated. */
+  /** Of the engine: as many as the machine has cores, of more than two all but one; always 1 where the page is not cross-origin isolated. */
   readonly threads?: number | undefined;
   /** When it aborts, the step in progress ends, all is saved, and `stopped` is true. */
   readonly signal?: AbortSignal | undefined;

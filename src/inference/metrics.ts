@@ -46,7 +46,10 @@ export class ScoreKeeper {
 
   /** For other processes: a loss of each picture, in 8 bytes, then a mark of each, in one. */
   bytes(): Uint8Array {
-    return Buffer.concat([new Uint8Array(this.#losses.buffer), this.#marks]);
+    const out = new Uint8Array(9 * this.#marks.length);
+    out.set(new Uint8Array(this.#losses.buffer));
+    out.set(this.#marks, 8 * this.#marks.length);
+    return out;
   }
 }
 

@@ -161,8 +161,9 @@ function jpegHeader(bytes: Uint8Array, view: DataView, where: string): Header {
       if (!only || frame.arithmetic) scans.end();
       if (only) {
         // The only scan. In coded data FF is followed by 00 or a restart marker, so FF D9 can only be the end.
-        const all = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-        if (all.lastIndexOf("\xff\xd9", undefined, "latin1") < at) {
+        let last = bytes.lastIndexOf(END_OF_IMAGE);
+        while (last > at && bytes[last - 1] !== 0xff) last = bytes.lastIndexOf(END_OF_IMAGE, last - 1);
+        if (last - 1 < at) {
           throw DataError.at(where, cutShort(bytes, "inside scan 1", "JPEG"));
         }
         return headerOf(frame, 0);

@@ -127,7 +127,7 @@ function exifOfJpeg(bytes: Uint8Array): Uint8Array | undefined {
     const content = bytes.subarray(start, end);
     if (marker === APP1 && startsWith(content, MARK)) parts.push(content.subarray(MARK.length));
   }
-  return parts.length > 1 ? Buffer.concat(parts) : parts[0];
+  return parts.length > 1 ? Uint8Array.from(parts.flatMap((part) => [...part])) : parts[0];
 }
 
 /** A chunk: length, name, content, CRC. */

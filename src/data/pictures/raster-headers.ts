@@ -62,9 +62,7 @@ function webpHeader(bytes: Uint8Array, view: DataView): RasterHeader | string {
 function gifHeader(bytes: Uint8Array, view: DataView): RasterHeader | string {
   if (bytes.length < 14) return cutShort(bytes, "inside its header", "GIF");
   // An animation says how often it repeats in front of its first frame.
-  const more = Buffer.from(bytes.buffer, bytes.byteOffset, Math.min(bytes.length, 4096)).includes(
-    "NETSCAPE2.0",
-  );
+  const more = placeOf("NETSCAPE2.0", bytes.subarray(0, 4096)) >= 0;
   return { width: view.getUint16(6, true), height: view.getUint16(8, true), shortest: 0, more };
 }
 
@@ -102,16 +100,16 @@ function tiffHeader(bytes: Uint8Array, view: DataView): RasterHeader | string {
 const AVIF_HEAD = 2 ** 16;
 
 function avifHeader(bytes: Uint8Array, view: DataView): RasterHeader | string {
-  const head = Buffer.from(bytes.buffer, bytes.byteOffset, Math.min(bytes.length, AVIF_HEAD));
+  const head = bytes.subarray(0, AVIF_HEAD);
   // Of several, thumbnails and alpha among them, the largest is the picture.
   let size: Size = { width: 0, height: 0 };
-  for (let at = head.indexOf("ispe"); at >= 0 && at + 16 <= head.length; at = head.indexOf("ispe", at + 4)) {
+  for (let at = placeOf("ispe", head); at >= 0 && at + 16 <= head.length; at = placeOf("ispe", head, at + 4)) {
     const [width, height] = [view.getUint32(at + 8), view.getUint32(at + 12)];
     if (width * height > size.width * size.height) size = { width, height };
   }
   if (size.width === 0) return "an AVIF without a picture in it";
   // Its decoder turns it by this box: quarters of a turn (ISO/IEC 23008-12 6.5.10).
-  const turn = head.indexOf("irot");
+  const turn = placeOf("irot", head);
   if (turn >= 0 && ((head[turn + 4] ?? 0) & 1) === 1) size = { width: size.height, height: size.width };
   return { ...size, shortest: 0, more: startsWith(bytes, "avis", 8) };
 }
@@ -119,6 +117,13 @@ function avifHeader(bytes: Uint8Array, view: DataView): RasterHeader | string {
 export function cutShort(bytes: Uint8Array, place: string, format: string): string {
   const count = String(bytes.length).replace(/\B(?=(\d{3})+$)/g, ",");
   return `not a whole ${format}: it ends after ${count} bytes, ${place}`;
+}
+
+/** Where a text begins, from `at` on; -1 where it is not. */
+function placeOf(text: string, bytes: Uint8Array, at = 0): number {
+  for (let place = at; place + text.length <= bytes.length; place++)
+    if (startsWith(bytes, text, place)) return place;
+  return -1;
 }
 
 export function startsWith(bytes: Uint8Array, text: string, at = 0): boolean {

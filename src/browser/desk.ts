@@ -1,0 +1,440 @@
+/** What the worker does when it is asked, a method for each call of wire.ts. */
+
+import type { TrainingState, Weights } from "../backends/backend.js";
+import { CheckpointError, DataError, ResourceError, RiffleError, UsageError } from "../core/error.js";
+import { readSafetensors } from "../formats/safetensors.js";
+import { initialise, initialStatistics } from "../models/initialise.js";
+import type { ParameterTable } from "../models/initialise.js";
+import { asCheckpointError } from "../run/checkpoint-error.js";
+import { encodeTensors, readTraining, readWeights } from "../run/checkpoint-tensors.js";
+import { layoutOf } from "../weights/fill.js";
+import { decodePicture } from "./decoded-picture.js";
+import { openEngine, type PageEngine } from "./engine.js";
+import type { BrowserEvent, PlanEvent } from "./events.js";
+import type { Given } from "./given-picture.js";
+import { classesOf, keepPictures, type KeptSet } from "./kept-pictures.js";
+import { outputOf, PageNetwork, scored } from "./network.js";
+import { pngOf } from "./png.js";
+import type { Evaluation, Heat, PictureRefusal, Prediction } from "./prediction.js";
+import type { KeptPicture, RunSummary } from "./run.js";
+import { parsePictures, type RunRecord } from "./run-record.js";
+import { allRecords, bytesLeft, RunFolder } from "./run-store.js";
+import type { Rgb } from "./seen-picture.js";
+import { planTraining, refuseOptions, sizesOf } from "./training-plan.js";
+import { PageTraining, trainedNetwork, trainingProgram } from "./training-run.js";
+import type { Calls, GivenLabelled, Trained } from "./wire.js";
+
+type Told = (event: BrowserEvent) => void;
+
+export class Desk {
+  #engine: Promise<PageEngine> | undefined;
+  /** The network that was asked last, and of which file. */
+  #asked: { readonly file: string; readonly network: PageNetwork } | undefined;
+
+  async train(asked: Calls["train"]["asked"], told: Told, signal: AbortSignal): Promise<Trained> {
+    const { name, pictures, validation, from } = asked;
+    refuseOptions(asked, from !== undefined);
+    const classes = classesOf(pictures, validation ?? [], asked.classes);
+    const folder = await RunFolder.at(name);
+    return folder.alone(async () => {
+      await refuseExisting(folder, asked.replace === true);
+      const engine = await this.#open(asked.threads);
+      const { sizes } = withSizes(planTraining(asked, classes, pictures.length, undefined));
+      const preparation = {
+        pictures,
+        validation,
+        classes,
+        sizes,
+        seed: asked.seed ?? 0,
+        report: told,
+        signal,
+      };
+      const set = await orStopped(signal, () => keepPictures(engine.pictures, preparation));
+      const trainImages = set.entries.filter(({ heldOut }) => !heldOut).length;
+      const plan = planTraining(asked, classes, trainImages, undefined);
+      const { settings, origins, model, length } = plan;
+      const program = trainingProgram({ model, settings });
+      const state: TrainingState = {
+        parameters: initialise(program, { version: settings.version, seed: settings.seed }),
+        statistics: initialStatistics(program),
+        momentum: new Float32Array(program.parameterCount),
+        averages: new Float32Array(program.parameterCount),
+      };
+      state.averages.set(state.parameters);
+      const made = await folder.made();
+      const stem = Date.now().toString(36);
+      const files = await writeFirst(
+        made,
+        stem,
+        set,
+        encodeTensors(program, { kind: "training", state }, model),
+      );
+      const record: RunRecord = {
+        format: "riffle-browser-run",
+        version: 1,
+        name,
+        created: Date.now(),
+        model,
+        settings,
+        origins,
+        steps: length.steps,
+        steps_per_epoch: length.stepsPerEpoch,
+        train_images: trainImages,
+        step: 0,
+        evaluated_step: -1,
+        scores: null,
+        best: null,
+        unimproved: 0,
+        files: { ...files, best: null },
+      };
+      await made.commit(record);
+      await made.prune(record);
+      told(await planEvent(record, set, engine, "drawn"));
+      told({ event: "saved", step: 0, best: null });
+      return train({ engine, folder: made, record, set, state, report: told, signal });
+    });
+  }
+
+  async resume(
+    { name, threads, steps }: Calls["resume"]["asked"],
+    told: Told,
+    signal: AbortSignal,
+  ): Promise<Trained> {
+    refuseOptions({ threads }, false);
+    const folder = await RunFolder.at(name);
+    return folder.alone(async () => {
+      const record = await folder.recordOf();
+      const set = await keptSet(folder, record);
+      const engine = await this.#open(threads);
+      const state = await trainingState(folder, record);
+      told(await planEvent(record, set, engine, "resumed"));
+      return train({ engine, folder, record, set, state, report: told, signal, most: steps });
+    });
+  }
+
+  async list(): Promise<RunSummary[]> {
+    return (await allRecords()).map(summaryOf);
+  }
+
+  async summary({ name }: Calls["summary"]["asked"]): Promise<RunSummary> {
+    return summaryOf(await (await RunFolder.at(name)).recordOf());
+  }
+
+  async predict({
+    name,
+    pictures,
+    options,
+  }: Calls["predict"]["asked"]): Promise<(Prediction | PictureRefusal)[]> {
+    const { top = 5, logits = false } = options;
+    if (!Number.isInteger(top) || top < 1) {
+      throw new UsageError({
+        what: "no such number of guesses",
+        where: "option top",
+        expected: "a whole number from 1",
+        found: String(top),
+      });
+    }
+    const { network } = await this.#ask(name);
+    return this.#each(pictures, async (some) => {
+      const found = await network.logits(some.map(({ rgb }) => rgb));
+      return some.map(({ name: picture, note }, i): Prediction => {
+        const row = found[i] as Float32Array;
+        return {
+          name: picture,
+          top: network.guesses(row, top),
+          ...(logits ? { logits: row } : {}),
+          ...(note === undefined ? {} : { note }),
+        };
+      });
+    });
+  }
+
+  async evaluate({ name, pictures }: Calls["evaluate"]["asked"]): Promise<Evaluation> {
+    const { network, record } = await this.#ask(name);
+    const { model } = record;
+    const labels = pictures.map(({ label }) => outputOf(label, model));
+    const rows = await this.#each(
+      pictures.map(({ picture }) => picture),
+      (some) => network.logits(some.map(({ rgb }) => rgb)),
+    );
+    const leftOut = rows.filter((row): row is PictureRefusal => !(row instanceof Float32Array));
+    const kept = rows.flatMap((row, i) =>
+      row instanceof Float32Array ? [{ row, label: labels[i] as number }] : [],
+    );
+    if (kept.length === 0) {
+      throw new DataError({
+        what: "there is nothing to score",
+        expected: "a picture at least that can be used",
+        found: `${leftOut.length} that cannot`,
+        files: leftOut.map(({ name: file, problem }) => ({ file, reason: problem.what })),
+      });
+    }
+    const scores = scored(
+      kept.map(({ row }) => row),
+      kept.map(({ label }) => label),
+      model.classes,
+    );
+    const confusion = Array.from({ length: model.classes }, () => new Array<number>(model.classes).fill(0));
+    for (const { row, label } of kept) {
+      const guess = network.guesses(row, 1)[0]?.index ?? 0;
+      const counts = confusion[label] as number[];
+      counts[guess] = (counts[guess] as number) + 1;
+    }
+    const { images, loss, top1, top5 } = scores;
+    return { images, loss, top1, top5, confusion, leftOut };
+  }
+
+  async explain({ name, picture, class: of }: Calls["explain"]["asked"]): Promise<Heat> {
+    const { network } = await this.#ask(name);
+    return network.explain(await decodePicture(picture), of);
+  }
+
+  async pictures({ name }: Calls["pictures"]["asked"]): Promise<KeptPicture[]> {
+    const folder = await RunFolder.at(name);
+    const { entries, pixels, classes } = await keptSet(folder, await folder.recordOf());
+    const kept: KeptPicture[] = [];
+    for (const [i, { name: picture, label, heldOut, width, height }] of entries.entries()) {
+      const file = await pngOf({ width, height, data: pixels[i] as Uint8Array });
+      kept.push({ name: picture, label: classes[label] ?? "", heldOut, file });
+    }
+    return kept;
+  }
+
+  async exportAs({ name, format }: Calls["exportAs"]["asked"]): Promise<Blob> {
+    void this.#ask(name);
+    return Promise.reject(new UsageError({ what: "not there yet", found: format }));
+  }
+
+  importRun({ file }: Calls["importRun"]["asked"]): Promise<RunSummary> {
+    return Promise.reject(new UsageError({ what: "not there yet", found: String(file.size) }));
+  }
+
+  async remove({ name }: Calls["remove"]["asked"]): Promise<undefined> {
+    const folder = await RunFolder.at(name);
+    await folder.alone(async () => {
+      await folder.recordOf();
+      await folder.remove();
+    });
+    return undefined;
+  }
+
+  #open(threads?: number): Promise<PageEngine> {
+    this.#engine ??= openEngine(threads);
+    return this.#engine;
+  }
+
+  /** The run's network for use: the best weights, or the last where nothing was scored. */
+  async #ask(name: string): Promise<{ readonly network: PageNetwork; readonly record: RunRecord }> {
+    const folder = await RunFolder.at(name);
+    // A training may replace the files between the record and them; what it names then is there.
+    for (let attempt = 1; ; attempt++) {
+      const record = await folder.recordOf();
+      const file = `${folder.key}/${(record.files.best ?? record.files.last).name}`;
+      if (this.#asked?.file === file) return { network: this.#asked.network, record };
+      try {
+        const weights = await usedWeights(folder, record);
+        const network = new PageNetwork(await this.#open(), record.model, weights);
+        this.#asked?.network.close();
+        this.#asked = { file, network };
+        return { network, record };
+      } catch (error) {
+        if (!(error instanceof CheckpointError) || attempt === ATTEMPTS) throw error;
+      }
+    }
+  }
+
+  /** Decodes so many at a time and has them answered; one that cannot be used is answered by its refusal. */
+  async #each<T>(
+    pictures: readonly Given[],
+    work: (
+      some: readonly { readonly name: string; readonly rgb: Rgb; readonly note?: string | undefined }[],
+    ) => Promise<readonly T[]>,
+  ): Promise<(T | PictureRefusal)[]> {
+    const answers: (T | PictureRefusal)[] = [];
+    for (let first = 0; first < pictures.length; first += AT_ONCE) {
+      const decoded: { index: number; name: string; rgb: Rgb; note?: string | undefined }[] = [];
+      for (const [i, picture] of pictures.slice(first, first + AT_ONCE).entries()) {
+        const index = first + i;
+        try {
+          const { note, ...rgb } = await decodePicture(picture);
+          decoded.push({ index, name: picture.name, rgb, note });
+        } catch (error) {
+          if (!(error instanceof RiffleError)) throw error;
+          answers[index] = { name: picture.name, index, problem: error.problem };
+        }
+      }
+      const found = decoded.length === 0 ? [] : await work(decoded);
+      decoded.forEach(({ index }, i) => (answers[index] = found[i] as T));
+    }
+    return answers;
+  }
+}
+
+const AT_ONCE = 16;
+const ATTEMPTS = 5;
+
+async function train(given: Parameters<typeof PageTraining.open>[0]): Promise<Trained> {
+  const training = await PageTraining.open(given);
+  try {
+    const { record, stopped, imagesPerSecond } = await training.train();
+    return { summary: summaryOf(record), step: record.step, stopped, best: record.best, imagesPerSecond };
+  } finally {
+    training.close();
+  }
+}
+
+function withSizes(plan: ReturnType<typeof planTraining>) {
+  return { plan, sizes: sizesOf(plan) };
+}
+
+async function refuseExisting(folder: RunFolder, mayReplace: boolean): Promise<void> {
+  const found = await folder.record().catch((error: unknown) => {
+    if (error instanceof CheckpointError && mayReplace) return undefined;
+    throw error;
+  });
+  if (found === undefined || mayReplace) return;
+  throw new UsageError({
+    what: "there is a run of this name already",
+    where: `run ${JSON.stringify(folder.name)}`,
+    found: `one that stands at step ${found.step} of ${found.steps}`,
+    safe: "It was left as it is",
+    hint: "Choose another name, go on with it (resume), or say replace: true",
+  });
+}
+
+/** A signal before anything is written ends it as a mistake of nobody's. */
+async function orStopped<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (!signal.aborted || error instanceof RiffleError) throw error;
+    throw new UsageError({
+      what: "it was stopped before the first step",
+      safe: "Nothing was trained or written",
+    });
+  }
+}
+
+/** Pictures and the state before the first step. @throws ResourceError where there is no room */
+async function writeFirst(folder: RunFolder, stem: string, set: KeptSet, tensors: readonly Uint8Array[]) {
+  const needed =
+    set.pixels.reduce((sum, { length }) => sum + length, 0) +
+    3 * tensors.reduce((sum, { length }) => sum + length, 0);
+  const left = await bytesLeft();
+  if (left !== undefined && needed > left) {
+    throw new ResourceError({
+      what: "the browser has no room left for the run",
+      expected: `${Math.ceil(needed / 2 ** 20)} MB`,
+      found: `${Math.floor(left / 2 ** 20)} MB`,
+      safe: "Nothing was trained; runs that are kept stay",
+      hint: "Remove runs that are not needed, or download them first; or take fewer pictures",
+    });
+  }
+  const index = new TextEncoder().encode(JSON.stringify(set.entries));
+  return {
+    pictures: {
+      pixels: await folder.write(`pictures-${stem}.bin`, set.pixels, false),
+      index: await folder.write(`pictures-${stem}.json`, [index]),
+    },
+    last: await folder.write(`last-0-${stem}.safetensors`, tensors),
+  };
+}
+
+/** @throws CheckpointError where they are damaged; UsageError where the run has none */
+async function keptSet(folder: RunFolder, record: RunRecord): Promise<KeptSet> {
+  const { pictures } = record.files;
+  if (pictures === undefined) {
+    throw new UsageError({
+      what: "the run came without its pictures, so it can be asked but not go on",
+      where: `run ${JSON.stringify(folder.name)}`,
+      hint: 'Train a new run from its weights: exportAs("safetensors"), then from',
+    });
+  }
+  const text = new TextDecoder().decode(await folder.read(pictures.index));
+  const entries = parsePictures(text, pictures.index.name, record.model.classes, pictures.pixels.bytes);
+  const all = await folder.read(pictures.pixels);
+  let at = 0;
+  const pixels = entries.map(({ width, height }) => all.subarray(at, (at += width * height * 3)));
+  return { classes: record.model.class_names, entries, pixels };
+}
+
+async function trainingState(folder: RunFolder, record: RunRecord): Promise<TrainingState> {
+  const { last } = record.files;
+  const program = trainingProgram(record);
+  return asCheckpoint(last.name, async () =>
+    readTraining(readSafetensors(await folder.read(last), last.name), last.name, program),
+  );
+}
+
+/** The best weights, else the last as they are used. */
+export async function usedWeights(folder: RunFolder, record: RunRecord): Promise<Weights> {
+  const { best, last } = record.files;
+  const file = best ?? last;
+  const layout = layoutFor(record);
+  const kind = best === null ? "training" : "weights";
+  const settings = record.settings as unknown as Record<string, string | number | boolean>;
+  return asCheckpoint(file.name, async () =>
+    readWeights(readSafetensors(await folder.read(file), file.name), file.name, { kind, settings }, layout),
+  );
+}
+
+export function layoutFor({ model: { variant, width, classes } }: RunRecord): ParameterTable {
+  return layoutOf(variant, width, classes);
+}
+
+async function asCheckpoint<T>(where: string, read: () => Promise<T>): Promise<T> {
+  try {
+    return await read();
+  } catch (error) {
+    throw asCheckpointError(error, where);
+  }
+}
+
+async function planEvent(
+  record: RunRecord,
+  { classes, entries }: KeptSet,
+  { threads, isolated }: PageEngine,
+  begins: PlanEvent["begins"],
+): Promise<PlanEvent> {
+  const { settings, model, files } = record;
+  return {
+    event: "plan",
+    run: record.name,
+    network: trainedNetwork(record).name,
+    classes: classes.map((name, label) => {
+      const own = entries.filter((entry) => entry.label === label);
+      const heldOut = own.filter((entry) => entry.heldOut).length;
+      return { name, train: own.length - heldOut, heldOut };
+    }),
+    imageSize: model.image_size,
+    batchSize: settings.batch_size as number,
+    steps: record.steps,
+    stepsDone: record.step,
+    epochs: settings.max_epochs as number,
+    threads,
+    isolated,
+    begins,
+    bytes: (files.pictures?.pixels.bytes ?? 0) + 3 * files.last.bytes,
+    bytesLeft: await bytesLeft(),
+  };
+}
+
+export function summaryOf(record: RunRecord): RunSummary {
+  const { name, created, model, step, steps, best, files } = record;
+  const { pixels, index } = files.pictures ?? {};
+  const all = [files.last, files.best, pixels, index];
+  return {
+    name,
+    created,
+    classes: model.class_names,
+    network: trainedNetwork(record).name,
+    imageSize: model.image_size,
+    step,
+    steps,
+    best,
+    resumable: step < steps && files.pictures !== undefined,
+    bytes: all.reduce((sum, file) => sum + (file?.bytes ?? 0), 0),
+  };
+}
+
+export type { GivenLabelled };
