@@ -407,10 +407,10 @@ async function planEvent(
       return { name, train: own.length - heldOut, heldOut };
     }),
     imageSize: model.image_size,
-    batchSize: settings.batch_size as number,
+    batchSize: settings.batch_size,
     steps: record.steps,
     stepsDone: record.step,
-    epochs: settings.max_epochs as number,
+    epochs: settings.max_epochs,
     threads,
     isolated,
     begins,

@@ -70,7 +70,7 @@ export function parseRecord(text: string, where: string): RunRecord {
       `${record.format} ${record.version}`,
     );
     checkModel(record.model);
-    checkSettings(record.settings as unknown as Record<string, unknown>);
+    checkSettings(record.settings);
     for (const key of ["step", "steps", "steps_per_epoch", "train_images", "unimproved"] as const)
       check(isCount(record[key]), `a whole number in ${key}`, record[key]);
     check(record.steps_per_epoch > 0, "steps_per_epoch above 0", record.steps_per_epoch);

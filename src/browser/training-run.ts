@@ -66,7 +66,7 @@ export function trainedNetwork({ model, settings }: Pick<RunRecord, "model" | "s
 export function trainingProgram(of: Pick<RunRecord, "model" | "settings">): Program {
   const { model, settings } = of;
   return compile(trainedNetwork(of), {
-    batch: settings.batch_size as number,
+    batch: settings.batch_size,
     imageSize: model.image_size,
     mode: "train",
     classifierRate: settings.classifier_rate,
@@ -109,7 +109,7 @@ export class PageTraining {
     this.#evaluation = evaluation;
     this.#trained = set.entries.filter(({ heldOut }) => !heldOut).length;
     this.#length = { stepsPerEpoch, steps, scheduled: scheduledOf(settings, stepsPerEpoch) };
-    this.#schedule = scheduleOf(settings as Settings & { lr: number }, this.#length);
+    this.#schedule = scheduleOf(settings, this.#length);
     this.#sampler = new Sampler({ size: this.#trained, seed: settings.seed, shuffle: settings.shuffle });
     this.#record = record;
     this.#standing = record;
@@ -221,7 +221,7 @@ export class PageTraining {
     const first = (step % stepsPerEpoch) * batch;
     const images = new Uint8Array(batch * imageSize * imageSize * 3);
     const labels = new Int32Array(batch);
-    const augmentation = augmentationOf({ ...settings, eval_resize: model.eval_resize } as Settings);
+    const augmentation = augmentationOf({ ...settings, eval_resize: model.eval_resize });
     for (let i = 0; i < batch; i++) {
       const sample = this.#sampler.sample(epoch, first + i);
       const { width, height, label } = entries[sample] as KeptSet["entries"][number];
@@ -415,5 +415,5 @@ export class PageTraining {
 const EVALUATED = 16;
 
 function scheduledOf(settings: Settings, stepsPerEpoch: number): number {
-  return Math.max(1, Math.floor((settings.max_epochs as number) * stepsPerEpoch));
+  return Math.max(1, Math.floor((settings.max_epochs) * stepsPerEpoch));
 }

@@ -5,7 +5,8 @@ import { BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
 
 import { decodeOnnx, floatsOf, integersOf } from "../../test/support/onnx-reader.js";
 import { FormatError } from "../core/error.js";
-import { encodeOnnx, floatTensor, integerTensor, type OnnxModel, readInitializers } from "./onnx.js";
+import { encodeOnnx, floatTensor, integerTensor, type OnnxModel } from "./onnx.js";
+import { readInitializers } from "./onnx-constants.js";
 
 /** One of everything: two nodes, every kind of attribute, constants of floats and whole numbers. */
 const sample: OnnxModel = {

@@ -1,5 +1,5 @@
 /**
- * Writes `.onnx`: one graph of operators with its constants, as protobuf; and finds the constants again in what was
+ * Writes `.onnx`: one graph of operators with its constants, as protobuf. onnx-constants.ts finds the constants again in what was
  * written, so that an export can be held against its file.
  *
  * Lengths are in bytes, shapes in elements; numbers of tensors lie row-major and little-endian.
@@ -7,10 +7,7 @@
  * Source: github.com/onnx/onnx @ v1.12.0, onnx/onnx.proto (field numbers) and docs/IR.md (rules of names).
  */
 
-import { BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
-
-import { FormatError } from "../core/error.js";
-import { type Fields, ProtobufWalker } from "./protobuf.js";
+import { ProtobufWriter } from "./protobuf-writer.js";
 
 export interface OnnxTensor {
   /** As safetensors calls them. */
@@ -59,7 +56,7 @@ export interface OnnxModel {
 }
 
 /** Numbers of the fields that are written, by message of onnx.proto. */
-const onnxFields = {
+export const onnxFields = {
   model: { irVersion: 1, producerName: 2, producerVersion: 3, graph: 7, opsetImport: 8, metadata: 14 },
   opset: { version: 2 },
   entry: { key: 1, value: 2 },
@@ -78,7 +75,7 @@ const onnxFields = {
 const attributeTypes = { float: 1, int: 2, ints: 7 } as const;
 
 /** TensorProto.DataType, and bytes of an element. */
-const dataTypes = { F32: { code: 1, bytes: 4 }, I64: { code: 7, bytes: 8 } } as const;
+export const dataTypes = { F32: { code: 1, bytes: 4 }, I64: { code: 7, bytes: 8 } } as const;
 
 /** protobuf's own limit on a message, and so on a model in one file. */
 const MAX_FILE_BYTES = 2 ** 31 - 1;
@@ -92,74 +89,23 @@ export function encodeOnnx(model: OnnxModel): Uint8Array[] {
   const { model: fields, entry, opset } = onnxFields;
   const graph = graphPieces(model.graph);
   const head = message((writer) => {
-    writer.tag(fields.irVersion, WireType.Varint).int64(model.irVersion);
-    writeText(writer, fields.producerName, model.producer.name);
-    writeText(writer, fields.producerVersion, model.producer.version);
-    writeMessage(writer, fields.opsetImport, (into) =>
-      into.tag(opset.version, WireType.Varint).int64(model.opset),
-    );
+    writer.integer(fields.irVersion, model.irVersion);
+    writer.text(fields.producerName, model.producer.name);
+    writer.text(fields.producerVersion, model.producer.version);
+    writer.message(fields.opsetImport, (into) => into.integer(opset.version, model.opset));
     for (const [key, value] of model.metadata) {
-      writeMessage(writer, fields.metadata, (into) => {
-        writeText(into, entry.key, key);
-        writeText(into, entry.value, value);
+      writer.message(fields.metadata, (into) => {
+        into.text(entry.key, key);
+        into.text(entry.value, value);
       });
     }
-    writer.tag(fields.graph, WireType.LengthDelimited).uint32(lengthOf(graph));
+    writer.length(fields.graph, lengthOf(graph));
   });
   const pieces = [head, ...graph];
   if (lengthOf(pieces) > MAX_FILE_BYTES) {
     throw new RangeError(`a model of ${lengthOf(pieces)} bytes: protobuf ends at ${MAX_FILE_BYTES}`);
   }
   return pieces;
-}
-
-/**
- * The constants of a model that was written here, by name; their bytes are views of the file's.
- *
- * @throws FormatError where it is not one of ours.
- */
-export function readInitializers(file: Uint8Array, where: string): Map<string, OnnxTensor> {
-  const walker = new ProtobufWalker(
-    file,
-    (what, at) => new FormatError(where, at, `no ONNX model of ours: ${what}`),
-  );
-  const { model, graph, tensor } = onnxFields;
-  const found = new Map<string, OnnxTensor>();
-  const others = (message: Readonly<Record<string, number>>): Fields =>
-    Object.fromEntries(Object.values(message).map((field) => [field, () => walker.skip("a field")]));
-  const readTensor = (): void => {
-    let name = "";
-    let dtype: OnnxTensor["dtype"] | undefined;
-    let bytes: Uint8Array = new Uint8Array(0);
-    const shape: number[] = [];
-    walker.message(
-      "a constant",
-      {
-        [tensor.dimension]: () => shape.push(walker.count("an axis")),
-        [tensor.dataType]: () => (dtype = dtypeOf(walker.count("a data type"))),
-        [tensor.name]: () => (name = walker.text("a name")),
-        [tensor.raw]: () => (bytes = walker.bytesOf("elements")),
-      },
-      [tensor.dimension],
-    );
-    if (dtype === undefined) return walker.fail("a constant of another type");
-    if (found.has(name)) walker.fail(`the constant ${JSON.stringify(name)} comes twice`);
-    found.set(name, { dtype, shape, bytes });
-  };
-  walker.whole(
-    "the model",
-    {
-      ...others(model),
-      [model.graph]: () =>
-        walker.message(
-          "the graph",
-          { ...others(graph), [graph.initializer]: readTensor },
-          Object.values(graph),
-        ),
-    },
-    [model.opsetImport, model.metadata],
-  );
-  return found;
 }
 
 export function floatTensor(shape: readonly number[], data: Float32Array): OnnxTensor {
@@ -172,56 +118,51 @@ export function integerTensor(values: readonly number[]): OnnxTensor {
   return { dtype: "I64", shape: [values.length], bytes };
 }
 
-function dtypeOf(code: number): OnnxTensor["dtype"] | undefined {
-  return (["F32", "I64"] as const).find((dtype) => dataTypes[dtype].code === code);
-}
-
 function graphPieces(graph: OnnxGraph): Uint8Array[] {
   const fields = onnxFields.graph;
   const pieces: Uint8Array[] = [];
   pieces.push(
     message((writer) => {
-      for (const node of graph.nodes) writeMessage(writer, fields.node, (into) => writeNode(into, node));
-      writeText(writer, fields.name, graph.name);
+      for (const node of graph.nodes) writer.message(fields.node, (into) => writeNode(into, node));
+      writer.text(fields.name, graph.name);
     }),
   );
   for (const [name, tensor] of graph.initializers) {
     const [head, data] = tensorPieces(name, tensor);
     const length = head.length + data.length;
     pieces.push(
-      message((writer) => writer.tag(fields.initializer, WireType.LengthDelimited).uint32(length)),
+      message((writer) => writer.length(fields.initializer, length)),
       head,
       data,
     );
   }
   pieces.push(
     message((writer) => {
-      for (const value of graph.inputs) writeMessage(writer, fields.input, (into) => writeValue(into, value));
-      for (const value of graph.outputs)
-        writeMessage(writer, fields.output, (into) => writeValue(into, value));
+      for (const value of graph.inputs) writer.message(fields.input, (into) => writeValue(into, value));
+      for (const value of graph.outputs) writer.message(fields.output, (into) => writeValue(into, value));
     }),
   );
   return pieces;
 }
 
-function writeNode(writer: BinaryWriter, node: OnnxNode): void {
+function writeNode(writer: ProtobufWriter, node: OnnxNode): void {
   const fields = onnxFields.node;
-  for (const name of node.inputs) writeText(writer, fields.input, name);
-  for (const name of node.outputs) writeText(writer, fields.output, name);
-  writeText(writer, fields.name, node.name);
-  writeText(writer, fields.operator, node.operator);
+  for (const name of node.inputs) writer.text(fields.input, name);
+  for (const name of node.outputs) writer.text(fields.output, name);
+  writer.text(fields.name, node.name);
+  writer.text(fields.operator, node.operator);
   for (const [name, attribute] of node.attributes) {
-    writeMessage(writer, fields.attribute, (into) => writeAttribute(into, name, attribute));
+    writer.message(fields.attribute, (into) => writeAttribute(into, name, attribute));
   }
 }
 
-function writeAttribute(writer: BinaryWriter, name: string, { kind, value }: OnnxAttribute): void {
+function writeAttribute(writer: ProtobufWriter, name: string, { kind, value }: OnnxAttribute): void {
   const fields = onnxFields.attribute;
-  writeText(writer, fields.name, name);
-  if (kind === "float") writer.tag(fields.float, WireType.Bit32).float(value);
-  else if (kind === "int") writer.tag(fields.int, WireType.Varint).int64(value);
-  else for (const one of value) writer.tag(fields.ints, WireType.Varint).int64(one);
-  writer.tag(fields.type, WireType.Varint).int32(attributeTypes[kind]);
+  writer.text(fields.name, name);
+  if (kind === "float") writer.float(fields.float, value);
+  else if (kind === "int") writer.integer(fields.int, value);
+  else for (const one of value) writer.integer(fields.ints, one);
+  writer.integer(fields.type, attributeTypes[kind]);
 }
 
 /** All but the elements, and the elements. */
@@ -234,25 +175,25 @@ function tensorPieces(
     throw new RangeError(`tensor ${name}: shape [${shape.join(", ")}] ${dtype} is not ${bytes.length} bytes`);
   }
   const head = message((writer) => {
-    for (const length of shape) writer.tag(fields.dimension, WireType.Varint).int64(length);
-    writer.tag(fields.dataType, WireType.Varint).int32(dataTypes[dtype].code);
-    writeText(writer, fields.name, name);
-    writer.tag(fields.raw, WireType.LengthDelimited).uint32(bytes.length);
+    for (const length of shape) writer.integer(fields.dimension, length);
+    writer.integer(fields.dataType, dataTypes[dtype].code);
+    writer.text(fields.name, name);
+    writer.length(fields.raw, bytes.length);
   });
   return [head, bytes];
 }
 
-function writeValue(writer: BinaryWriter, { name, shape }: OnnxValue): void {
+function writeValue(writer: ProtobufWriter, { name, shape }: OnnxValue): void {
   const fields = onnxFields;
-  writeText(writer, fields.value.name, name);
-  writeMessage(writer, fields.value.type, (type) => {
-    writeMessage(type, fields.type.tensor, (tensor) => {
-      tensor.tag(fields.tensorType.element, WireType.Varint).int32(dataTypes.F32.code);
-      writeMessage(tensor, fields.tensorType.shape, (into) => {
+  writer.text(fields.value.name, name);
+  writer.message(fields.value.type, (type) => {
+    type.message(fields.type.tensor, (tensor) => {
+      tensor.integer(fields.tensorType.element, dataTypes.F32.code);
+      tensor.message(fields.tensorType.shape, (into) => {
         for (const axis of shape) {
-          writeMessage(into, fields.shape.dimension, (dimension) => {
-            if (typeof axis === "string") writeText(dimension, fields.dimension.name, axis);
-            else dimension.tag(fields.dimension.value, WireType.Varint).int64(axis);
+          into.message(fields.shape.dimension, (dimension) => {
+            if (typeof axis === "string") dimension.text(fields.dimension.name, axis);
+            else dimension.integer(fields.dimension.value, axis);
           });
         }
       });
@@ -260,18 +201,8 @@ function writeValue(writer: BinaryWriter, { name, shape }: OnnxValue): void {
   });
 }
 
-function writeText(writer: BinaryWriter, field: number, text: string): void {
-  writer.tag(field, WireType.LengthDelimited).string(text);
-}
-
-function writeMessage(writer: BinaryWriter, field: number, write: (into: BinaryWriter) => void): void {
-  writer.tag(field, WireType.LengthDelimited).fork();
-  write(writer);
-  writer.join();
-}
-
-function message(write: (writer: BinaryWriter) => void): Uint8Array {
-  const writer = new BinaryWriter();
+function message(write: (writer: ProtobufWriter) => void): Uint8Array {
+  const writer = new ProtobufWriter();
   write(writer);
   return writer.finish();
 }

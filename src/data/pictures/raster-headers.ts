@@ -103,7 +103,11 @@ function avifHeader(bytes: Uint8Array, view: DataView): RasterHeader | string {
   const head = bytes.subarray(0, AVIF_HEAD);
   // Of several, thumbnails and alpha among them, the largest is the picture.
   let size: Size = { width: 0, height: 0 };
-  for (let at = placeOf("ispe", head); at >= 0 && at + 16 <= head.length; at = placeOf("ispe", head, at + 4)) {
+  for (
+    let at = placeOf("ispe", head);
+    at >= 0 && at + 16 <= head.length;
+    at = placeOf("ispe", head, at + 4)
+  ) {
     const [width, height] = [view.getUint32(at + 8), view.getUint32(at + 12)];
     if (width * height > size.width * size.height) size = { width, height };
   }
