@@ -29,7 +29,7 @@ const thumbs = new WeakMap();
 
 const MOST_THUMBS = 40;
 const THUMB = 104;
-const DRAWN = 60;
+const DRAWN = 100;
 /** Pictures a second while a button is held. */
 const HELD_PACE = 8;
 

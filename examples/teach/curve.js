@@ -11,121 +11,121 @@ const SMOOTHING = 0.15;
 /** @typedef {{ x: number, y: number }} Point x: epochs */
 
 export class Curves {
-  /** @type {Point[]} */ #loss = [];
-  /** @type {Point[]} */ #score = [];
-  #epochs = 1;
+  #loss = new Curve("loss", "Loss", "of the pictures it learns from", (y) => y.toFixed(2));
+  #score = new Curve("score", "Score", "of the pictures held out", (y) => `${Math.round(100 * y)} %`);
   #smooth = NaN;
-  #seen = 0;
-  #every = 1;
+  #highest = 0;
 
   /** @param {number} epochs in all */
   begin(epochs) {
-    [this.#loss, this.#score, this.#smooth, this.#seen, this.#every] = [[], [], NaN, 0, 1];
-    this.#epochs = epochs;
+    [this.#smooth, this.#highest] = [NaN, 0.1];
+    this.#loss.begin(epochs);
+    this.#score.begin(epochs);
+    element("curves").replaceChildren(this.#loss.figure, this.#score.figure);
   }
 
   /** @param {import("riffle-vision/browser").StepEvent} event */
-  step({ epoch, loss }) {
-    this.#smooth = Number.isNaN(this.#smooth) ? loss : this.#smooth + SMOOTHING * (loss - this.#smooth);
-    if (this.#seen++ % this.#every > 0) return;
-    this.#loss.push({ x: epoch, y: this.#smooth });
-    if (this.#loss.length <= MOST_POINTS) return;
-    this.#loss = this.#loss.filter((_, i) => i % 2 === 0);
-    this.#every *= 2;
+  step({ epoch, loss, decayLoss }) {
+    // What the weights' size adds says nothing of the pictures.
+    const own = loss - decayLoss;
+    this.#smooth = Number.isNaN(this.#smooth) ? own : this.#smooth + SMOOTHING * (own - this.#smooth);
+    this.#highest = Math.max(this.#highest, this.#smooth);
+    this.#loss.add({ x: epoch, y: this.#smooth });
   }
 
   /** @param {import("riffle-vision/browser").EvaluationEvent} event */
   evaluation({ epoch, top1 }) {
-    this.#score.push({ x: epoch, y: top1 });
+    this.#score.add({ x: epoch, y: top1 });
   }
 
   show() {
-    const highest = Math.max(...this.#loss.map(({ y }) => y), 0.1);
-    element("curves").replaceChildren(
-      figure(
-        "Loss",
-        "of the pictures it learns from",
-        this.#draw("loss", this.#loss, highest, (y) => y.toFixed(2)),
-      ),
-      figure(
-        "Score",
-        "of the pictures held out",
-        this.#draw("score", this.#score, 1, (y) => `${100 * y} %`),
-      ),
-    );
+    this.#loss.show(this.#highest);
+    this.#score.show(1);
   }
+}
+
+/** One of them; what is drawn once stays, so that showing it again costs little. */
+class Curve {
+  figure = make("figure");
+  #drawing = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img" });
+  #path;
+  #dot;
+  #end = text(WIDTH - RIGHT, HEIGHT - 6, "end");
+  /** @type {{ share: number, label: SVGElement }[]} */
+  #grid = [];
+  /** @type {Point[]} */
+  #points = [];
+  #epochs = 1;
+  #seen = 0;
+  #every = 1;
 
   /**
    * @param {"loss" | "score"} kind
-   * @param {Point[]} points
-   * @param {number} highest
+   * @param {string} title
+   * @param {string} more
    * @param {(y: number) => string} written
    */
-  #draw(kind, points, highest, written) {
-    const last = points.at(-1);
-    const said = last === undefined ? "nothing yet" : kind === "loss" ? last.y.toFixed(3) : percent(last.y);
-    const drawing = svg("svg", {
-      viewBox: `0 0 ${WIDTH} ${HEIGHT}`,
-      role: "img",
-      "aria-label": `${kind}, now ${said}`,
-    });
-    const x = (/** @type {number} */ epoch) => LEFT + ((WIDTH - LEFT - RIGHT) * epoch) / this.#epochs;
-    const y = (/** @type {number} */ value) => HEIGHT - BOTTOM - ((HEIGHT - TOP - BOTTOM) * value) / highest;
+  constructor(kind, title, more, written) {
+    this.kind = kind;
+    this.written = written;
+    const caption = make("figcaption", "", `${title} `);
+    caption.append(make("small", "quiet", more));
+    this.#path = svg("path", { class: `curve ${kind}` });
+    this.#dot = svg("circle", { class: `dot ${kind}`, r: 3.5 });
     for (const share of [0, 0.5, 1]) {
-      const at = y(share * highest);
-      drawing.append(
-        svg("line", { class: "grid", x1: LEFT, x2: WIDTH - RIGHT, y1: at, y2: at }),
-        label(LEFT - 6, at + 4, "end", written(share * highest)),
-      );
+      const y = HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * share;
+      const label = text(LEFT - 6, y + 4, "end");
+      this.#grid.push({ share, label });
+      this.#drawing.append(svg("line", { class: "grid", x1: LEFT, x2: WIDTH - RIGHT, y1: y, y2: y }), label);
     }
-    drawing.append(
-      label(LEFT, HEIGHT - 6, "middle", "0"),
-      label(WIDTH - RIGHT, HEIGHT - 6, "end", `${this.#epochs} times through`),
-      svg("path", { class: `curve ${kind}`, d: path(points.map((point) => [x(point.x), y(point.y)])) }),
-    );
-    if (last !== undefined) {
-      const dot = {
-        cx: x(last.x),
-        cy: y(last.y),
-        r: 3.5,
-        fill: `var(--${kind === "loss" ? "bar" : "score"})`,
-      };
-      drawing.append(svg("circle", dot));
-    }
-    return drawing;
+    const start = text(LEFT, HEIGHT - 6, "middle");
+    start.textContent = "0";
+    this.#drawing.append(start, this.#end, this.#path, this.#dot);
+    this.figure.append(caption, this.#drawing);
   }
-}
 
-/**
- * @param {string} title
- * @param {string} more
- * @param {SVGElement} drawing
- */
-function figure(title, more, drawing) {
-  const made = make("figure");
-  const caption = make("figcaption", "", `${title} `);
-  const small = make("small", "quiet", more);
-  small.style.fontWeight = "400";
-  caption.append(small);
-  made.append(caption, drawing);
-  return made;
-}
+  /** @param {number} epochs */
+  begin(epochs) {
+    [this.#points, this.#seen, this.#every, this.#epochs] = [[], 0, 1, epochs];
+    this.#end.textContent = `${epochs} times through`;
+    this.show(1);
+  }
 
-/** @param {number[][]} places */
-function path(places) {
-  return places.map(([x = 0, y = 0], i) => `${i === 0 ? "M" : "L"}${x.toFixed(1)} ${y.toFixed(1)}`).join("");
+  /** @param {Point} point */
+  add(point) {
+    if (this.#seen++ % this.#every > 0) return;
+    this.#points.push(point);
+    if (this.#points.length <= MOST_POINTS) return;
+    this.#points = this.#points.filter((_, i) => i % 2 === 0);
+    this.#every *= 2;
+  }
+
+  /** @param {number} highest of the axis */
+  show(highest) {
+    const places = this.#points.map(({ x, y }) => [
+      LEFT + ((WIDTH - LEFT - RIGHT) * x) / this.#epochs,
+      HEIGHT - BOTTOM - ((HEIGHT - TOP - BOTTOM) * y) / highest,
+    ]);
+    const line = places.map(([x = 0, y = 0], i) => `${i === 0 ? "M" : "L"}${x.toFixed(1)} ${y.toFixed(1)}`);
+    this.#path.setAttribute("d", line.join(""));
+    const [x, y] = places.at(-1) ?? [-9, -9];
+    this.#dot.setAttribute("cx", String(x));
+    this.#dot.setAttribute("cy", String(y));
+    for (const { share, label } of this.#grid) label.textContent = this.written(share * highest);
+    const last = this.#points.at(-1);
+    const said =
+      last === undefined ? "nothing yet" : this.kind === "loss" ? last.y.toFixed(3) : percent(last.y);
+    this.#drawing.setAttribute("aria-label", `${this.kind}, now ${said}`);
+  }
 }
 
 /**
  * @param {number} x
  * @param {number} y
  * @param {"middle" | "end"} anchor
- * @param {string} text
  */
-function label(x, y, anchor, text) {
-  const made = svg("text", { x, y, "text-anchor": anchor });
-  made.textContent = text;
-  return made;
+function text(x, y, anchor) {
+  return svg("text", { x, y, "text-anchor": anchor });
 }
 
 /**

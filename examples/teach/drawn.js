@@ -7,14 +7,14 @@ import { breath } from "./dom.js";
 
 const SIDE = 96;
 
-/** Outlines of radius 1 around (0, 0), y down. @type {Readonly<Record<string, (path: Path2D) => void>>} */
+/** Two kinds told by their outline, two by their pattern; of radius 1 around (0, 0), y down. @type {Readonly<Record<string, (path: Path2D) => void>>} */
 const SHAPES = {
-  cross: (path) => {
-    for (const [x, y, width, height] of /** @type {const} */ ([
-      [-1, -0.3, 2, 0.6],
-      [-0.3, -1, 0.6, 2],
-    ])) {
-      path.rect(x, y, width, height);
+  dots: (path) => {
+    for (let x = -0.8; x < 1; x += 0.4) {
+      for (let y = -0.8; y < 1; y += 0.4) {
+        path.moveTo(x + 0.13, y);
+        path.arc(x, y, 0.13, 0, 2 * Math.PI);
+      }
     }
   },
   ring: (path) => {
@@ -22,13 +22,15 @@ const SHAPES = {
     path.moveTo(0.55, 0);
     path.arc(0, 0, 0.55, 0, 2 * Math.PI, true);
   },
-  square: (path) => path.rect(-0.8, -0.8, 1.6, 1.6),
   star: (path) => {
     for (let i = 0; i < 10; i++) {
       const [angle, radius] = [(Math.PI * i) / 5, i % 2 === 0 ? 1 : 0.42];
       path.lineTo(radius * Math.sin(angle), -radius * Math.cos(angle));
     }
     path.closePath();
+  },
+  stripes: (path) => {
+    for (let y = -1; y < 1; y += 0.4) path.rect(-1, y, 2, 0.2);
   },
 };
 
@@ -48,17 +50,13 @@ export async function drawShape(shape, number) {
   const isDark = uniform(0, 1) < 0.5;
   context.fillStyle = colour(uniform, isDark ? uniform(8, 35) : uniform(65, 92));
   context.fillRect(0, 0, SIDE, SIDE);
-  const radius = SIDE * uniform(0.26, 0.4);
-  for (let i = 0; i < 5; i++) {
-    context.fillStyle = colour(uniform, uniform(20, 80));
-    context.fillRect(uniform(0, SIDE), uniform(0, SIDE), uniform(2, 9), uniform(2, 9));
-  }
+  context.fillStyle = colour(uniform, isDark ? uniform(62, 92) : uniform(8, 38));
+  const radius = SIDE * uniform(0.34, 0.46);
   context.translate(uniform(radius, SIDE - radius), uniform(radius, SIDE - radius));
   context.rotate(uniform(0, 2 * Math.PI));
   context.scale(radius, radius);
   const path = new Path2D();
   SHAPES[shape]?.(path);
-  context.fillStyle = colour(uniform, isDark ? uniform(62, 92) : uniform(8, 38));
   context.fill(path);
   const blob = await new Promise((/** @type {(blob: Blob | null) => void} */ resolve) =>
     canvas.toBlob(resolve, "image/png"),

@@ -10,7 +10,7 @@ import { listRuns, train } from "./riffle.js";
 /** @typedef {import("riffle-vision/browser").BrowserEvent} BrowserEvent */
 
 /** Milliseconds between two drawings. */
-const SHOW_EVERY = 200;
+const SHOW_EVERY = 300;
 const MOST_NOTES = 100;
 
 const curves = new Curves();
@@ -161,6 +161,19 @@ function plan(event) {
   element("progress").hidden = false;
 }
 
+/** Where each is written, by its title. @type {Map<string, HTMLElement>} */
+const figures = new Map();
+
+/** @param {string} title */
+function addFigure(title) {
+  const figure = make("div");
+  const text = make("dd");
+  figure.append(make("dt", "", title), text);
+  element("figures").append(figure);
+  figures.set(title, text);
+  return text;
+}
+
 /** @type {ReturnType<typeof setTimeout> | undefined} */
 let showing;
 
@@ -175,21 +188,18 @@ function show() {
   const bar = element("bar", "progress");
   if (step === undefined) return;
   [bar.max, bar.value] = [step.steps, step.step];
-  const figures = [
-    ["times through", `${step.epoch.toFixed(1)} of ${epochs}`],
-    ["time left", control === undefined ? "-" : duration(step.secondsLeft)],
-    ["pictures a second", step.imagesPerSecond.toFixed(step.imagesPerSecond < 100 ? 1 : 0)],
-    ["loss", step.loss.toFixed(3)],
-    ["score, held out", evaluation === undefined ? "-" : percent(evaluation.top1)],
-    ["saved up to step", saved === undefined ? "-" : String(saved)],
-  ];
-  element("figures").replaceChildren(
-    ...figures.map(([title, text]) => {
-      const figure = make("div");
-      figure.append(make("dt", "", title), make("dd", "", text));
-      return figure;
-    }),
-  );
+  const shown = {
+    "times through": `${step.epoch.toFixed(1)} of ${epochs}`,
+    "time left": control === undefined ? "-" : duration(step.secondsLeft),
+    "pictures a second": step.imagesPerSecond.toFixed(step.imagesPerSecond < 100 ? 1 : 0),
+    loss: (step.loss - step.decayLoss).toFixed(3),
+    "score, held out": evaluation === undefined ? "-" : percent(evaluation.top1),
+    "saved up to step": saved === undefined ? "-" : String(saved),
+  };
+  for (const [title, text] of Object.entries(shown)) {
+    const there = figures.get(title) ?? addFigure(title);
+    if (there.textContent !== text) there.textContent = text;
+  }
   curves.show();
 }
 
