@@ -1,6 +1,6 @@
 /**
- * Drawn pictures, for who wants to try the page and has none: shapes of any colour, size and angle on any ground, so that
- * nothing but the shape tells the classes apart. The same ones every time.
+ * Drawn pictures, for who wants to try the page and has none: shapes of any colour on any ground, a little turned and
+ * moved, so that nothing but the shape tells the classes apart. The same ones every time.
  */
 
 import { breath } from "./dom.js";
@@ -51,9 +51,9 @@ export async function drawShape(shape, number) {
   context.fillStyle = colour(uniform, isDark ? uniform(8, 35) : uniform(65, 92));
   context.fillRect(0, 0, SIDE, SIDE);
   context.fillStyle = colour(uniform, isDark ? uniform(62, 92) : uniform(8, 38));
-  const radius = SIDE * uniform(0.34, 0.46);
-  context.translate(uniform(radius, SIDE - radius), uniform(radius, SIDE - radius));
-  context.rotate(uniform(0, 2 * Math.PI));
+  const radius = SIDE * uniform(0.36, 0.46);
+  context.translate(SIDE * uniform(0.42, 0.58), SIDE * uniform(0.42, 0.58));
+  context.rotate(uniform(-0.5, 0.5));
   context.scale(radius, radius);
   const path = new Path2D();
   SHAPES[shape]?.(path);
