@@ -16,7 +16,7 @@
 
 import { FormatError } from "../core/error.js";
 import { quoted } from "./plain-name.js";
-import { utf8Of } from "./utf8.js";
+import { latin1Of, utf8Of } from "./utf8.js";
 
 /** Strings are text; Python 2's byte strings come as text too, a character a byte (encoding="latin1"). */
 export type PickleValue =
@@ -471,18 +471,13 @@ class Machine {
   }
 
   #latin1(length: number): string {
-    return this.#bufferOf(this.#take(length)).toString("latin1");
+    return latin1Of(this.#take(length));
   }
 
   #utf8(length: number): string {
     const text = utf8Of(this.#take(length));
     if (text === undefined) throw this.#error("holds text that is not UTF-8");
     return text;
-  }
-
-  /** The same memory as a Buffer. */
-  #bufferOf(bytes: Uint8Array): Buffer {
-    return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   }
 
   /** The text up to a newline, without it; for the instructions of protocol 0. */
@@ -526,7 +521,9 @@ class Machine {
     const bytes = this.#take(length);
     if (length > MAX_DIGITS) throw this.#error(`an integer of ${length} bytes`, `at most ${MAX_DIGITS}`);
     if (length === 0) return 0;
-    const hex = Buffer.from(bytes).reverse().toString("hex");
+    const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0"))
+      .reverse()
+      .join("");
     return narrow(BigInt.asIntN(8 * length, BigInt(`0x${hex}`)));
   }
 

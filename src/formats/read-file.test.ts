@@ -13,7 +13,7 @@ import { openSafetensors } from "./safetensors-file.js";
 import { openFile } from "./tar.js";
 import { readBundle } from "./tf-bundle.js";
 import { RecordReader } from "./tfrecord.js";
-import { openTorchCheckpoint } from "./torch-checkpoint.js";
+import { openTorchCheckpoint } from "./torch-checkpoint-file.js";
 
 const scratch = mkdtempSync(join(tmpdir(), "riffle-read-"));
 after(() => rmSync(scratch, { recursive: true, force: true }));

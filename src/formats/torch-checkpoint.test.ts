@@ -8,19 +8,23 @@ import { storedPath } from "../../test/support/shared.js";
 import { FormatError } from "../core/error.js";
 import { Call, Global, type PickleValue, Tuple } from "./pickle.js";
 import { writePickle } from "./pickle-writer.js";
-import { isUnzippedCheckpoint, openUnzippedCheckpoint, parseTorchCheckpoint } from "./torch-checkpoint.js";
+import { isUnzippedCheckpoint, openUnzippedCheckpoint } from "./torch-checkpoint-file.js";
+import { parseTorchCheckpoint } from "./torch-checkpoint.js";
 import type { TorchCheckpoint } from "./torch-tensors.js";
 
 function stored(name: string): Uint8Array {
   return readFileSync(storedPath("golden", "torch-checkpoints", name));
 }
 
-async function refuses(bytes: Uint8Array, words: RegExp): Promise<void> {
-  await assert.rejects(parseTorchCheckpoint(bytes, "test.pth"), (error: unknown) => {
-    assert.ok(error instanceof FormatError, String(error));
-    assert.match(error.message, words);
-    return true;
-  });
+function refuses(bytes: Uint8Array, words: RegExp): void {
+  assert.throws(
+    () => parseTorchCheckpoint(bytes, "test.pth"),
+    (error: unknown) => {
+      assert.ok(error instanceof FormatError, String(error));
+      assert.match(error.message, words);
+      return true;
+    },
+  );
 }
 
 function valuesOf({ tensors }: TorchCheckpoint, name: string): unknown {
@@ -31,8 +35,8 @@ function valuesOf({ tensors }: TorchCheckpoint, name: string): unknown {
 
 suite("what torch.save writes", () => {
   for (const file of ["everything.pth", "everything-legacy.pth"]) {
-    test(`${file}: every type, and views of shared storages`, async () => {
-      const checkpoint = await parseTorchCheckpoint(stored(file), file);
+    test(`${file}: every type, and views of shared storages`, () => {
+      const checkpoint = parseTorchCheckpoint(stored(file), file);
       assert.equal(checkpoint.container, file.includes("legacy") ? "legacy" : "zip");
       for (const type of ["float64", "float32", "float16", "bfloat16", "int32", "int16", "int8", "uint8"]) {
         assert.deepEqual(valuesOf(checkpoint, type), [type, [5], [0, 1, 2, 3, 4]]);
@@ -55,8 +59,8 @@ suite("what torch.save writes", () => {
     });
   }
 
-  test("tensors in nested dicts are named through them, and what else stands there is passed over", async () => {
-    const checkpoint = await parseTorchCheckpoint(stored("training.pth"), "training.pth");
+  test("tensors in nested dicts are named through them, and what else stands there is passed over", () => {
+    const checkpoint = parseTorchCheckpoint(stored("training.pth"), "training.pth");
     assert.deepEqual([...checkpoint.tensors.keys()], ["model.module.w", "optimizer.state.0.momentum_buffer"]);
   });
 
@@ -67,15 +71,15 @@ suite("what torch.save writes", () => {
     ["module.pth", "", "torch.nn.modules.linear.Linear"],
     ["quantised.pth", "q", "torch._utils._rebuild_qtensor"],
   ] as const) {
-    test(`${file} holds no tensor, but an object that is listed by its name`, async () => {
-      const checkpoint = await parseTorchCheckpoint(stored(file), file);
+    test(`${file} holds no tensor, but an object that is listed by its name`, () => {
+      const checkpoint = parseTorchCheckpoint(stored(file), file);
       assert.deepEqual([...checkpoint.tensors.keys()], []);
       assert.deepEqual([...checkpoint.objects], [[place, made]]);
     });
   }
 
-  test("a tensor of a type that is not read is listed, and refused when it is asked for", async () => {
-    const { tensors } = await parseTorchCheckpoint(stored("float8.pth"), "float8.pth");
+  test("a tensor of a type that is not read is listed, and refused when it is asked for", () => {
+    const { tensors } = parseTorchCheckpoint(stored("float8.pth"), "float8.pth");
     const tensor = tensors.get("w");
     assert.deepEqual([tensor?.dtype, tensor?.shape], ["float8_e5m2", [2]]);
     assert.throws(() => tensor?.read(), /tensor "w".*type that is not read.*found float8_e5m2/);
@@ -116,8 +120,8 @@ suite("as PyTorch reads them", () => {
       );
     }
   };
-  const read = async (name: string): Promise<TorchCheckpoint> => {
-    const checkpoint = await parseTorchCheckpoint(stored(name), name);
+  const read = (name: string): TorchCheckpoint => {
+    const checkpoint = parseTorchCheckpoint(stored(name), name);
     agrees(checkpoint, name);
     return checkpoint;
   };
@@ -227,8 +231,8 @@ function archive(
   return Buffer.from(zipSync(Object.fromEntries(members), { level: 0 }));
 }
 
-test("an archive made here is read, so that what follows is refused for its own reason", async () => {
-  const checkpoint = await parseTorchCheckpoint(archive(tensorPickle()), "test.pth");
+test("an archive made here is read, so that what follows is refused for its own reason", () => {
+  const checkpoint = parseTorchCheckpoint(archive(tensorPickle()), "test.pth");
   assert.deepEqual(valuesOf(checkpoint, "w"), ["float32", [4], [1, 2, 3, 4]]);
 });
 
@@ -255,7 +259,7 @@ suite("pickles that would do something", () => {
     });
   }
 
-  test("a tensor's class of somebody's own is not its elements", async () => {
+  test("a tensor's class of somebody's own is not its elements", () => {
     // _rebuild_from_type_v2(builder, class, arguments, attributes)
     const global = (module: string, name: string): Global => new Global(module, name);
     const call = new Call(
@@ -263,10 +267,7 @@ suite("pickles that would do something", () => {
       [global("torch._utils", "_rebuild_tensor_v2"), global("mine", "Tensor"), new Tuple([]), new Map()],
       undefined,
     );
-    const { tensors, objects } = await parseTorchCheckpoint(
-      archive(pickleOf(new Map([["w", call]]))),
-      "test.pth",
-    );
+    const { tensors, objects } = parseTorchCheckpoint(archive(pickleOf(new Map([["w", call]]))), "test.pth");
     assert.deepEqual([[...tensors], [...objects]], [[], [["w", "mine.Tensor"]]]);
   });
 
@@ -292,13 +293,13 @@ suite("pickles that would do something", () => {
     return refuses(archive(pickle), /sets an entry on a torch\._utils\._rebuild_tensor_v2 object/);
   });
 
-  test("a dict that holds itself, and one that holds another twice over, 20 times, are walked once", async () => {
-    await parseTorchCheckpoint(archive(Buffer.from("\x80\x02}q\0X\x01\0\0\0ah\0s.", "latin1")), "test.pth");
+  test("a dict that holds itself, and one that holds another twice over, 20 times, are walked once", () => {
+    parseTorchCheckpoint(archive(Buffer.from("\x80\x02}q\0X\x01\0\0\0ah\0s.", "latin1")), "test.pth");
     // d1 = {a: d0, b: d0}, d2 = {a: d1, b: d1}, ... : 2^20 paths to the innermost.
     let text = "\x80\x02}q\0";
     for (let i = 1; i <= 20; i++)
       text += `0}q${String.fromCharCode(i)}(K\x01h${String.fromCharCode(i - 1)}K\x02h${String.fromCharCode(i - 1)}u`;
-    await parseTorchCheckpoint(archive(Buffer.from(`${text}.`, "latin1")), "test.pth");
+    parseTorchCheckpoint(archive(Buffer.from(`${text}.`, "latin1")), "test.pth");
   });
 
   test("dicts a hundred thousand deep", () =>
@@ -307,8 +308,8 @@ suite("pickles that would do something", () => {
       /nested more than 32/,
     ));
 
-  test("a memo of 2^32 - 1 costs nothing", async () => {
-    await parseTorchCheckpoint(archive(Buffer.from("\x80\x02}r\xff\xff\xff\xff.", "latin1")), "test.pth");
+  test("a memo of 2^32 - 1 costs nothing", () => {
+    parseTorchCheckpoint(archive(Buffer.from("\x80\x02}r\xff\xff\xff\xff.", "latin1")), "test.pth");
   });
 
   test("names that are keys of every object, or would disturb a terminal", async () => {
@@ -322,7 +323,7 @@ suite("pickles that would do something", () => {
         pickle.subarray(9),
       ]);
     };
-    const checkpoint = await parseTorchCheckpoint(archive(named("__proto__")), "test.pth");
+    const checkpoint = parseTorchCheckpoint(archive(named("__proto__")), "test.pth");
     assert.deepEqual([...checkpoint.tensors.keys()], ["__proto__"]);
     assert.equal(({} as Record<string, unknown>)["w"], undefined);
     await refuses(archive(named("\x1b[31mred")), /name is empty, too long or not printable: "\\u001b/);
@@ -425,7 +426,7 @@ suite("zip files that lie", () => {
       /points to no local header/,
     ],
     ["a member past the end", patched((b) => (b.writeUInt32LE(1e9, directory + 20), b.writeUInt32LE(1e9, directory + 24))), /past the end|contradict/], // prettier-ignore
-    ["stored in two lengths", patched((b) => b.writeUInt32LE(9, directory + 24)), /size mismatch for stored file/], // prettier-ignore
+    ["stored in two lengths", patched((b) => b.writeUInt32LE(9, directory + 24)), /stored, yet \d+ bytes are said to be 9/], // prettier-ignore
     ["damaged data", patched((b) => (b[good.indexOf(Buffer.from(four))] = 9)), /damaged: wrong CRC-32/],
     [
       "another byte order",

@@ -16,13 +16,8 @@
  * Source: pytorch/pytorch, torch/serialization.py and caffe2/serialize/inline_container.cc.
  */
 
-import { readdir } from "node:fs/promises";
-import { join } from "node:path";
-
-import { exists } from "../core/durable.js";
 import { FormatError } from "../core/error.js";
 import { readPickle, type PickleValue } from "./pickle.js";
-import { readWhole } from "./read-file.js";
 import { StoredZip } from "./stored-zip.js";
 import {
   collect,
@@ -33,55 +28,27 @@ import {
   type Storages,
   type TorchCheckpoint,
 } from "./torch-tensors.js";
+import { latin1Of } from "./utf8.js";
 
-const MAX_FILE_BYTES = 2 ** 31;
 const LEGACY_MAGIC = 0x1950a86a20f9469cfc6cn;
 const LEGACY_TEXT = `L${LEGACY_MAGIC}L\n.`;
 const LEGACY_PROTOCOL = 1001;
-const PICKLE = "data.pkl";
+export const PICKLE = "data.pkl";
 
-/** Whether a file that begins so is one of {@link openTorchCheckpoint}'s; 265 bytes tell. */
+/** Whether a file that begins so is one of {@link parseTorchCheckpoint}'s; 265 bytes tell. */
 export function isTorchCheckpoint(head: Uint8Array): boolean {
   return isZip(head) || isPickle(head) || isTar(head);
 }
 
-/** @throws FormatError */
-export async function openTorchCheckpoint(path: string): Promise<TorchCheckpoint> {
-  return parseTorchCheckpoint(await readWhole(path, MAX_FILE_BYTES), path);
-}
-
-/** Whether a folder is what unpacking a zip of PyTorch's leaves. */
-export async function isUnzippedCheckpoint(folder: string): Promise<boolean> {
-  return (await exists(join(folder, PICKLE))) && (await exists(join(folder, "version")));
-}
-
-/** @throws FormatError */
-export async function openUnzippedCheckpoint(folder: string): Promise<TorchCheckpoint> {
-  const members = new Map<string, Uint8Array>();
-  let left = MAX_FILE_BYTES;
-  const read = async (name: string): Promise<void> => {
-    const content = await readWhole(join(folder, name), left);
-    members.set(name, content);
-    left -= content.length;
-  };
-  const storages = (await exists(join(folder, "data"))) ? await readdir(join(folder, "data")) : [];
-  const names = [PICKLE, "byteorder", ...storages.sort().map((name) => `data/${name}`)];
-  for (const name of names) if (await exists(join(folder, name))) await read(name);
-  return parseMembers({ name: "unzipped", content: (name) => members.get(name), begin: () => 0 }, folder, {
-    bytes: MAX_FILE_BYTES - left,
-    trailing: 0,
-  });
-}
-
 /** The checkpoint in `bytes`, which the tensors go on reading. @throws FormatError */
-export async function parseTorchCheckpoint(bytes: Uint8Array, where: string): Promise<TorchCheckpoint> {
+export function parseTorchCheckpoint(bytes: Uint8Array, where: string): TorchCheckpoint {
   if (isZip(bytes)) return parseZip(bytes, where);
   if (isPickle(bytes)) return parseLegacy(bytes, where);
   if (isTar(bytes)) {
     const hint = "Load it with a PyTorch of its time and save it again";
     throw new FormatError(where, 0, "the tar form of PyTorch before 0.2, which is not read", { hint });
   }
-  const found = `bytes ${Buffer.from(bytes.subarray(0, 8)).toString("hex")}`;
+  const found = `bytes ${Array.from(bytes.subarray(0, 8), (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
   throw new FormatError(where, 0, "is no PyTorch checkpoint", { expected: "a zip file or a pickle", found });
 }
 
@@ -91,16 +58,16 @@ function isZip(head: Uint8Array): boolean {
 
 /** A pickle of protocol 2 or later, or the magic number as protocols 0 and 1 write it. */
 function isPickle(head: Uint8Array): boolean {
-  const isText = Buffer.from(head.subarray(0, LEGACY_TEXT.length)).toString("latin1") === LEGACY_TEXT;
+  const isText = latin1Of(head.subarray(0, LEGACY_TEXT.length)) === LEGACY_TEXT;
   return isText || (head[0] === 0x80 && (head[1] as number) >= 2 && (head[1] as number) <= 5);
 }
 
 function isTar(head: Uint8Array): boolean {
-  return Buffer.from(head.subarray(257, 262)).toString("latin1") === "ustar";
+  return latin1Of(head.subarray(257, 262)) === "ustar";
 }
 
-async function parseZip(bytes: Uint8Array, where: string): Promise<TorchCheckpoint> {
-  const zip = await StoredZip.open(bytes, where, (name) => refuseScript(name, where));
+function parseZip(bytes: Uint8Array, where: string): TorchCheckpoint {
+  const zip = StoredZip.open(bytes, where, (name) => refuseScript(name, where));
   const pickles = zip.names.filter((name) => /^[^/]+\/data\.pkl$/.test(name));
   const [pickleName] = pickles;
   if (pickleName === undefined || pickles.length > 1) {
@@ -117,22 +84,22 @@ async function parseZip(bytes: Uint8Array, where: string): Promise<TorchCheckpoi
 }
 
 /** An archive's members by their names in it: of a zip, or of a folder. */
-interface Members {
+export interface Members {
   readonly name: "zip" | "unzipped";
   content(name: string): Uint8Array | undefined;
   /** Where a member begins in the file. */
   begin(name: string): number;
 }
 
-function parseMembers(
+export function parseMembers(
   members: Members,
   where: string,
   size: { readonly bytes: number; readonly trailing: number },
   folder = "",
 ): TorchCheckpoint {
   const order = members.content("byteorder");
-  if (order !== undefined && Buffer.from(order).toString("latin1").trim() !== "little") {
-    const found = JSON.stringify(Buffer.from(order.subarray(0, 16)).toString("latin1"));
+  if (order !== undefined && latin1Of(order).trim() !== "little") {
+    const found = JSON.stringify(latin1Of(order.subarray(0, 16)));
     throw new FormatError(where, 0, "another byte order than is read", { expected: "little", found });
   }
   const storages: Storages = (storage, tensor) => {

@@ -12,3 +12,12 @@ export function utf8Of(bytes: Uint8Array): string | undefined {
     return undefined;
   }
 }
+
+/** A character for each byte. */
+export function latin1Of(bytes: Uint8Array): string {
+  let text = "";
+  // A call takes so many arguments at most.
+  for (let at = 0; at < bytes.length; at += 8192)
+    text += String.fromCharCode(...bytes.subarray(at, at + 8192));
+  return text;
+}

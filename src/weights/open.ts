@@ -26,11 +26,11 @@ import { latestCheckpoint, prefixesIn } from "../formats/tf-checkpoint-state.js"
 import type { BundleTensor } from "../formats/tf-bundle-index.js";
 import { bfloat16ToFloat, float16ToFloat } from "../formats/half.js";
 import {
-  isTorchCheckpoint,
   isUnzippedCheckpoint,
   openTorchCheckpoint,
   openUnzippedCheckpoint,
-} from "../formats/torch-checkpoint.js";
+} from "../formats/torch-checkpoint-file.js";
+import { isTorchCheckpoint } from "../formats/torch-checkpoint.js";
 import type { TorchCheckpoint } from "../formats/torch-tensors.js";
 import { stepOf, sumsFile } from "../run/checkpoint.js";
 import { asCheckpointError } from "../run/checkpoint-error.js";

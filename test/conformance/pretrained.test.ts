@@ -11,7 +11,7 @@ import { suite, test } from "node:test";
 
 import { CheckpointError } from "../../src/core/error.js";
 import { importWeights, writeImportedFile, writeImportedRun } from "../../src/weights/import-weights.js";
-import { openTorchCheckpoint } from "../../src/formats/torch-checkpoint.js";
+import { openTorchCheckpoint } from "../../src/formats/torch-checkpoint-file.js";
 import { loadNetwork } from "../../src/inference/evaluate.js";
 import { useWeights } from "../../src/weights/open.js";
 import { predict } from "../../src/inference/predict.js";
