@@ -18,7 +18,9 @@ import { pngOf } from "./png.js";
 import type { Evaluation, Heat, PictureRefusal, Prediction } from "./prediction.js";
 import type { KeptPicture, RunSummary } from "./run.js";
 import { parsePictures, type RunRecord } from "./run-record.js";
-import { allRecords, bytesLeft, RunFolder } from "./run-store.js";
+import { onnxOf, safetensorsOf, zipOf } from "./run-export.js";
+import { nameFor, readRun } from "./run-import.js";
+import { allRecords, bytesLeft, joined, RunFolder } from "./run-store.js";
 import type { Rgb } from "./seen-picture.js";
 import { planTraining, refuseOptions, sizesOf } from "./training-plan.js";
 import { PageTraining, trainedNetwork, trainingProgram } from "./training-run.js";
@@ -201,12 +203,63 @@ export class Desk {
   }
 
   async exportAs({ name, format }: Calls["exportAs"]["asked"]): Promise<Blob> {
-    void this.#ask(name);
-    return Promise.reject(new UsageError({ what: "not there yet", found: format }));
+    const folder = await RunFolder.at(name);
+    return patiently(async () => {
+      const record = await folder.recordOf();
+      switch (format) {
+        case "safetensors":
+          return fileOf(safetensorsOf(record, await usedWeights(folder, record)));
+        case "onnx":
+          return fileOf(onnxOf(record, await usedWeights(folder, record)));
+        case "run": {
+          const set = record.files.pictures === undefined ? undefined : await keptSet(folder, record);
+          const best = record.files.best === null ? undefined : await usedWeights(folder, record);
+          return zipOf(record, await trainingState(folder, record), best, set);
+        }
+        default:
+          throw new UsageError({
+            what: "there is no such format",
+            where: "exportAs",
+            expected: "safetensors, onnx or run",
+            found: String(format),
+          });
+      }
+    });
   }
 
-  importRun({ file }: Calls["importRun"]["asked"]): Promise<RunSummary> {
-    return Promise.reject(new UsageError({ what: "not there yet", found: String(file.size) }));
+  async importRun({ file, name }: Calls["importRun"]["asked"]): Promise<RunSummary> {
+    const imported = await readRun(file);
+    const folder = await RunFolder.at(nameFor(name, imported));
+    return folder.alone(async () => {
+      await refuseExisting(folder, false);
+      const made = await folder.made();
+      try {
+        const { last, best, set } = imported;
+        const stem = Date.now().toString(36);
+        const { step } = imported.record;
+        const record: RunRecord = {
+          ...imported.record,
+          name: folder.name,
+          files: {
+            last: await made.write(`last-${step}-${stem}.safetensors`, [last]),
+            best:
+              best === undefined
+                ? null
+                : await made.write(`best-${imported.record.best?.step ?? 0}-${stem}.safetensors`, [best]),
+            ...(set === undefined ? {} : { pictures: await writePictures(made, stem, set) }),
+          },
+        };
+        // Whatever else the tensors may be: they are those of this network.
+        await trainingState(made, record);
+        await usedWeights(made, record);
+        if (set !== undefined) await keptSet(made, record);
+        await made.commit(record);
+        return summaryOf(record);
+      } catch (error) {
+        await made.remove();
+        throw error;
+      }
+    });
   }
 
   async remove({ name }: Calls["remove"]["asked"]): Promise<undefined> {
@@ -226,21 +279,16 @@ export class Desk {
   /** The run's network for use: the best weights, or the last where nothing was scored. */
   async #ask(name: string): Promise<{ readonly network: PageNetwork; readonly record: RunRecord }> {
     const folder = await RunFolder.at(name);
-    // A training may replace the files between the record and them; what it names then is there.
-    for (let attempt = 1; ; attempt++) {
+    return patiently(async () => {
       const record = await folder.recordOf();
       const file = `${folder.key}/${(record.files.best ?? record.files.last).name}`;
       if (this.#asked?.file === file) return { network: this.#asked.network, record };
-      try {
-        const weights = await usedWeights(folder, record);
-        const network = new PageNetwork(await this.#open(), record.model, weights);
-        this.#asked?.network.close();
-        this.#asked = { file, network };
-        return { network, record };
-      } catch (error) {
-        if (!(error instanceof CheckpointError) || attempt === ATTEMPTS) throw error;
-      }
-    }
+      const weights = await usedWeights(folder, record);
+      const network = new PageNetwork(await this.#open(), record.model, weights);
+      this.#asked?.network.close();
+      this.#asked = { file, network };
+      return { network, record };
+    });
   }
 
   /** Decodes so many at a time and has them answered; one that cannot be used is answered by its refusal. */
@@ -272,6 +320,17 @@ export class Desk {
 
 const AT_ONCE = 16;
 const ATTEMPTS = 5;
+
+/** A training may replace files of the run between its record and them: what the record names then is there. */
+async function patiently<T>(read: () => Promise<T>): Promise<T> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await read();
+    } catch (error) {
+      if (!(error instanceof CheckpointError) || attempt === ATTEMPTS) throw error;
+    }
+  }
+}
 
 async function train(given: Parameters<typeof PageTraining.open>[0]): Promise<Trained> {
   const training = await PageTraining.open(given);
@@ -330,14 +389,21 @@ async function writeFirst(folder: RunFolder, stem: string, set: KeptSet, tensors
       hint: "Remove runs that are not needed, or download them first; or take fewer pictures",
     });
   }
-  const index = new TextEncoder().encode(JSON.stringify(set.entries));
   return {
-    pictures: {
-      pixels: await folder.write(`pictures-${stem}.bin`, set.pixels, false),
-      index: await folder.write(`pictures-${stem}.json`, [index]),
-    },
+    pictures: await writePictures(folder, stem, set),
     last: await folder.write(`last-0-${stem}.safetensors`, tensors),
   };
+}
+
+async function writePictures(folder: RunFolder, stem: string, { pixels, entries }: KeptSet) {
+  return {
+    pixels: await folder.write(`pictures-${stem}.bin`, pixels, false),
+    index: await folder.write(`pictures-${stem}.json`, [new TextEncoder().encode(JSON.stringify(entries))]),
+  };
+}
+
+function fileOf(pieces: readonly Uint8Array[]): Blob {
+  return new Blob([joined(pieces)], { type: "application/octet-stream" });
 }
 
 /** @throws CheckpointError where they are damaged; UsageError where the run has none */

@@ -33,9 +33,9 @@ export interface KeptPicture {
 }
 
 /**
- * `"safetensors"`: the best weights with their classes, which `riffle import` and `riffle train --init_from` read. `"onnx"`: the same network, whose input is
- * bytes of [N, size, size, 3]. `"run"`: all of it with its pictures, a zip file; unpacked it is a folder that `riffle predict`, `evaluate` and
- * `train --resume` read.
+ * `"safetensors"`: the best weights with their classes, which `riffle import`, `predict` and `train --init_from` read. `"onnx"`: the
+ * same network, whose input is RGB of 0 to 255, [N, 3, size, size] in f32. `"run"`: all of it with its pictures, a zip file; unpacked
+ * it is a folder that `riffle predict`, `evaluate` and `train --resume` read.
  */
 export type ExportFormat = "safetensors" | "onnx" | "run";
 

@@ -416,5 +416,5 @@ export class PageTraining {
 const EVALUATED = 16;
 
 function scheduledOf(settings: Settings, stepsPerEpoch: number): number {
-  return Math.max(1, Math.floor((settings.max_epochs) * stepsPerEpoch));
+  return Math.max(1, Math.floor(settings.max_epochs * stepsPerEpoch));
 }

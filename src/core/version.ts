@@ -1,9 +1,5 @@
-/** Which Riffle this is. */
+/** Which Riffle this is, where no file can be asked: in a page. A test holds it to package.json. */
 
-import { readFileSync } from "node:fs";
-
-/** As package.json has it. */
 export function riffleVersion(): string {
-  const file = new URL("../../../package.json", import.meta.url);
-  return (JSON.parse(readFileSync(file, "utf8")) as { version: string }).version;
+  return "0.1.0";
 }

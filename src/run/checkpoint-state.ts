@@ -1,21 +1,15 @@
 /**
  * What a checkpoint says besides its tensors, in `state.json`: where the run stood, its network, settings, data, scores.
  *
- * It is read as nothing else than what this version writes, so a field that is not known is refused, not guessed.
+ * parse-state.ts reads it as nothing else than what this version writes, so a field that is not known is refused, not guessed.
  */
 
-import { join } from "node:path";
-
-import { z } from "zod";
-
 import type { LossScaleCounts } from "../backends/loss-scale.js";
-import { CheckpointError } from "../core/error.js";
-import { evaluationDecodings } from "../data/pictures/augment.js";
-import { type OrientationRule, orientationRules } from "../data/pictures/orientation.js";
+import type { evaluationDecodings } from "../data/pictures/augment.js";
+import type { OrientationRule } from "../data/pictures/orientation.js";
 import type { Content } from "../data/content.js";
 import type { PictureFile } from "../data/dataset.js";
-import { type VariantName, variantNames, type Width, widths } from "../models/variants.js";
-import { untouched } from "./checkpoint-error.js";
+import type { VariantName, Width } from "../models/variants.js";
 
 export const stateFile = "state.json";
 
@@ -37,7 +31,7 @@ export interface Best {
 }
 
 /** A key of `evaluationDecodings` in data/augment.ts. */
-type EvaluationPipeline = keyof typeof evaluationDecodings;
+export type EvaluationPipeline = keyof typeof evaluationDecodings;
 
 /** What makes a network: enough to build it and to feed it. */
 export interface ModelDescription {
@@ -141,100 +135,3 @@ export function unsaidOrientation(
 ): OrientationRule {
   return state === undefined || (state.step === 0 && state.data.fingerprint === "") ? "apply" : "ignore";
 }
-
-/** @throws CheckpointError naming what this version does not write. */
-export function parseState(json: Uint8Array, path: string): CheckpointState {
-  try {
-    return stateSchema.parse(JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(json)));
-  } catch (error) {
-    const found = error instanceof z.ZodError ? z.prettifyError(error).replaceAll("\n", "; ") : String(error);
-    throw new CheckpointError(
-      {
-        what: "is not a state that this version reads",
-        where: join(path, stateFile),
-        expected: "riffle-checkpoint version 1",
-        found,
-        ...untouched,
-      },
-      error,
-    );
-  }
-}
-
-const scoresSchema = z.strictObject({
-  images: z.int().nonnegative(),
-  // JSON has no NaN, and writes null for it.
-  loss: z
-    .number()
-    .nullable()
-    .transform((loss) => loss ?? NaN),
-  top1: z.number(),
-  top5: z.number(),
-});
-
-const stateSchema: z.ZodType<CheckpointState> = z.strictObject({
-  readme: z.string(),
-  format: z.literal("riffle-checkpoint"),
-  version: z.literal(1),
-  kind: z.enum(["training", "weights"]),
-  step: z.int().nonnegative(),
-  steps_per_epoch: z.int().positive(),
-  evaluated_step: z.int().min(-1),
-  scores: scoresSchema.nullable(),
-  best: z
-    .strictObject({ step: z.int().nonnegative(), top1: z.number(), loss: z.number().optional() })
-    .nullable(),
-  model: z.strictObject({
-    variant: z.enum(variantNames),
-    width: z.literal(widths),
-    classes: z.int().min(2),
-    image_size: z.int().min(32).max(4096),
-    eval_resize: z.int().min(32).max(8192),
-    pipeline: z.enum(Object.keys(evaluationDecodings) as EvaluationPipeline[]),
-    exif_orientation: z.enum(orientationRules).optional(),
-    class_names: z.array(z.string()),
-  }),
-  settings: z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])),
-  origins: z.record(z.string(), z.string()),
-  data: z.strictObject({
-    fingerprint: z.string(),
-    train_images: z.int().nonnegative(),
-    content: z.array(z.string().nullable()).optional(),
-  }),
-  bad_images: z
-    .array(
-      z.strictObject({ name: z.string(), bytes: z.int().nonnegative(), modified: z.number().optional() }),
-    )
-    .optional(),
-  split: z
-    .strictObject({
-      share: z.number().nullable(),
-      held_out: z.int().nonnegative(),
-      sha256: z.string().regex(/^[0-9a-f]{64}$/),
-    })
-    .optional(),
-  solved: z
-    .strictObject({
-      pictures: z.int().positive(),
-      views: z.int().positive(),
-      features: z.int().positive(),
-      penalty: z.number(),
-      held_out: z.strictObject({ pictures: z.int().positive(), top1: z.number() }).nullable(),
-      converged: z.boolean().optional(),
-    })
-    .optional(),
-  unimproved: z.int().nonnegative().optional(),
-  skipped: z.int().nonnegative().optional(),
-  loss_scale: z
-    .strictObject({
-      scale: z
-        .number()
-        .min(1)
-        .refine((scale) => scale === Math.fround(scale), "is no f32"),
-      good: z.int().min(0).max(999),
-      bad: z.int().min(0).max(1),
-      consecutive: z.int().nonnegative(),
-    })
-    .optional(),
-  bytes: z.record(z.string(), z.int().nonnegative()),
-});

@@ -18,8 +18,9 @@ import { exists, recoverFolders, removeFolder, replaceFolder } from "../core/dur
 import { CheckpointError, errorCode, UsageError } from "../core/error.js";
 import type { ParameterTable } from "../models/initialise.js";
 import { asCheckpointError, untouched } from "./checkpoint-error.js";
-import { type Checkpoint, type CheckpointState, parseState, stateFile } from "./checkpoint-state.js";
+import { type Checkpoint, type CheckpointState, stateFile } from "./checkpoint-state.js";
 import { encodeTensors, type Saved, weightsFile } from "./checkpoint-tensors.js";
+import { parseState } from "./parse-state.js";
 
 export const sumsFile = "SHA256SUMS";
 export const checkpointFiles = [weightsFile, stateFile, sumsFile] as const;

@@ -16,7 +16,7 @@ import type { OnnxInput } from "./network-to-onnx.js";
  * `exif_orientation`: "apply" where the picture is first turned as its EXIF says.
  */
 export function metadataOf(
-  { state }: Checkpoint,
+  { state }: Pick<Checkpoint, "state">,
   network: Network,
   weights: "average" | "raw",
 ): Map<string, string> {
