@@ -364,13 +364,13 @@ async function draw() {
   const made = shapes.map((shape) => cards.find(({ input }) => input.value === shape) ?? named(shape));
   const first = Math.max(...made.map(({ pictures }) => pictures.length));
   for (let i = first; i < first + DRAWN; i++) {
-    for (const [j, shape] of shapes.entries()) {
-      await addPicture(
-        /** @type {ClassCard} */ (made[j]),
-        await drawShape(shape, i),
-        `${shape} ${i + 1}.png`,
-      );
-    }
+    // At once, for the browser encodes pictures when it has nothing else to do.
+    await Promise.all(
+      shapes.map(async (shape, j) => {
+        const file = await drawShape(shape, i);
+        await addPicture(/** @type {ClassCard} */ (made[j]), file, file.name);
+      }),
+    );
     for (const card of made) card.show();
   }
 }
