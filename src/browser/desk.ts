@@ -1,13 +1,9 @@
 /** What the worker does when it is asked, a method for each call of wire.ts. */
 
-import type { TrainingState, Weights } from "../backends/backend.js";
-import { CheckpointError, DataError, ResourceError, RiffleError, UsageError } from "../core/error.js";
-import { readSafetensors } from "../formats/safetensors.js";
-import { initialise, initialStatistics } from "../models/initialise.js";
-import type { ParameterTable } from "../models/initialise.js";
-import { asCheckpointError } from "../run/checkpoint-error.js";
-import { encodeTensors, readTraining, readWeights } from "../run/checkpoint-tensors.js";
-import { layoutOf } from "../weights/fill.js";
+import type { TrainingState } from "../backends/backend.js";
+import { CheckpointError, DataError, RiffleError, UsageError } from "../core/error.js";
+import type { SolvedClassifier } from "../run/checkpoint-state.js";
+import { encodeTensors } from "../run/checkpoint-tensors.js";
 import { decodePicture } from "./decoded-picture.js";
 import { openEngine, type PageEngine } from "./engine.js";
 import type { BrowserEvent, PlanEvent } from "./events.js";
@@ -17,14 +13,16 @@ import { outputOf, PageNetwork, scored } from "./network.js";
 import { pngOf } from "./png.js";
 import type { Evaluation, Heat, PictureRefusal, Prediction } from "./prediction.js";
 import type { KeptPicture, RunSummary } from "./run.js";
-import { parsePictures, type RunRecord } from "./run-record.js";
+import { keptSet, summaryOf, trainingState, usedWeights, writeFirst, writePictures } from "./run-content.js";
+import type { RunRecord } from "./run-record.js";
 import { onnxOf, safetensorsOf, zipOf } from "./run-export.js";
 import { nameFor, readRun } from "./run-import.js";
 import { allRecords, bytesLeft, joined, RunFolder } from "./run-store.js";
 import type { Rgb } from "./seen-picture.js";
-import { planTraining, refuseOptions, sizesOf } from "./training-plan.js";
+import { beginFrom, drawnState, type GivenWeights, openWeights } from "./starting-weights.js";
+import { planTraining, refuseOptions, sizesOf, type TrainingPlan } from "./training-plan.js";
 import { PageTraining, trainedNetwork, trainingProgram } from "./training-run.js";
-import type { Calls, GivenLabelled, Trained } from "./wire.js";
+import type { Calls, Trained } from "./wire.js";
 
 type Told = (event: BrowserEvent) => void;
 
@@ -41,7 +39,8 @@ export class Desk {
     return folder.alone(async () => {
       await refuseExisting(folder, asked.replace === true);
       const engine = await this.#open(asked.threads);
-      const { sizes } = withSizes(planTraining(asked, classes, pictures.length, undefined));
+      const weights = from === undefined ? undefined : await openWeights(from);
+      const sizes = sizesOf(planTraining(asked, classes, pictures.length, weights));
       const preparation = {
         pictures,
         validation,
@@ -53,16 +52,11 @@ export class Desk {
       };
       const set = await orStopped(signal, () => keepPictures(engine.pictures, preparation));
       const trainImages = set.entries.filter(({ heldOut }) => !heldOut).length;
-      const plan = planTraining(asked, classes, trainImages, undefined);
+      const { plan, state, solved } = await orStopped(signal, () =>
+        begin(asked, weights, set, trainImages, engine, told, signal),
+      );
       const { settings, origins, model, length } = plan;
-      const program = trainingProgram({ model, settings });
-      const state: TrainingState = {
-        parameters: initialise(program, { version: settings.version, seed: settings.seed }),
-        statistics: initialStatistics(program),
-        momentum: new Float32Array(program.parameterCount),
-        averages: new Float32Array(program.parameterCount),
-      };
-      state.averages.set(state.parameters);
+      const program = trainingProgram(plan);
       const made = await folder.made();
       const stem = Date.now().toString(36);
       const files = await writeFirst(
@@ -82,6 +76,7 @@ export class Desk {
         steps: length.steps,
         steps_per_epoch: length.stepsPerEpoch,
         train_images: trainImages,
+        solved,
         step: 0,
         evaluated_step: -1,
         scores: null,
@@ -91,7 +86,7 @@ export class Desk {
       };
       await made.commit(record);
       await made.prune(record);
-      told(await planEvent(record, set, engine, "drawn"));
+      told(await planEvent(record, set, engine, weights === undefined ? "drawn" : "given"));
       told({ event: "saved", step: 0, best: null });
       return train({ engine, folder: made, record, set, state, report: told, signal });
     });
@@ -342,8 +337,26 @@ async function train(given: Parameters<typeof PageTraining.open>[0]): Promise<Tr
   }
 }
 
-function withSizes(plan: ReturnType<typeof planTraining>) {
-  return { plan, sizes: sizesOf(plan) };
+/** What is trained, and the state before the first step. */
+async function begin(
+  asked: Calls["train"]["asked"],
+  weights: GivenWeights | undefined,
+  set: KeptSet,
+  trainImages: number,
+  engine: PageEngine,
+  told: Told,
+  signal: AbortSignal,
+): Promise<{
+  readonly plan: TrainingPlan;
+  readonly state: TrainingState;
+  readonly solved: SolvedClassifier | undefined;
+}> {
+  const plan = planTraining(asked, set.classes, trainImages, weights);
+  if (weights === undefined)
+    return { plan, state: drawnState(trainingProgram(plan), plan), solved: undefined };
+  const { state, solved, drawsClassifier } = await beginFrom(weights, plan, set, engine, told, signal);
+  if (solved !== undefined) return { plan, state, solved };
+  return { plan: planTraining(asked, set.classes, trainImages, weights, drawsClassifier), state, solved };
 }
 
 async function refuseExisting(folder: RunFolder, mayReplace: boolean): Promise<void> {
@@ -374,86 +387,8 @@ async function orStopped<T>(signal: AbortSignal, work: () => Promise<T>): Promis
   }
 }
 
-/** Pictures and the state before the first step. @throws ResourceError where there is no room */
-async function writeFirst(folder: RunFolder, stem: string, set: KeptSet, tensors: readonly Uint8Array[]) {
-  const needed =
-    set.pixels.reduce((sum, { length }) => sum + length, 0) +
-    3 * tensors.reduce((sum, { length }) => sum + length, 0);
-  const left = await bytesLeft();
-  if (left !== undefined && needed > left) {
-    throw new ResourceError({
-      what: "the browser has no room left for the run",
-      expected: `${Math.ceil(needed / 2 ** 20)} MB`,
-      found: `${Math.floor(left / 2 ** 20)} MB`,
-      safe: "Nothing was trained; runs that are kept stay",
-      hint: "Remove runs that are not needed, or download them first; or take fewer pictures",
-    });
-  }
-  return {
-    pictures: await writePictures(folder, stem, set),
-    last: await folder.write(`last-0-${stem}.safetensors`, tensors),
-  };
-}
-
-async function writePictures(folder: RunFolder, stem: string, { pixels, entries }: KeptSet) {
-  return {
-    pixels: await folder.write(`pictures-${stem}.bin`, pixels, false),
-    index: await folder.write(`pictures-${stem}.json`, [new TextEncoder().encode(JSON.stringify(entries))]),
-  };
-}
-
 function fileOf(pieces: readonly Uint8Array[]): Blob {
   return new Blob([joined(pieces)], { type: "application/octet-stream" });
-}
-
-/** @throws CheckpointError where they are damaged; UsageError where the run has none */
-async function keptSet(folder: RunFolder, record: RunRecord): Promise<KeptSet> {
-  const { pictures } = record.files;
-  if (pictures === undefined) {
-    throw new UsageError({
-      what: "the run came without its pictures, so it can be asked but not go on",
-      where: `run ${JSON.stringify(folder.name)}`,
-      hint: 'Train a new run from its weights: exportAs("safetensors"), then from',
-    });
-  }
-  const text = new TextDecoder().decode(await folder.read(pictures.index));
-  const entries = parsePictures(text, pictures.index.name, record.model.classes, pictures.pixels.bytes);
-  const all = await folder.read(pictures.pixels);
-  let at = 0;
-  const pixels = entries.map(({ width, height }) => all.subarray(at, (at += width * height * 3)));
-  return { classes: record.model.class_names, entries, pixels };
-}
-
-async function trainingState(folder: RunFolder, record: RunRecord): Promise<TrainingState> {
-  const { last } = record.files;
-  const program = trainingProgram(record);
-  return asCheckpoint(last.name, async () =>
-    readTraining(readSafetensors(await folder.read(last), last.name), last.name, program),
-  );
-}
-
-/** The best weights, else the last as they are used. */
-export async function usedWeights(folder: RunFolder, record: RunRecord): Promise<Weights> {
-  const { best, last } = record.files;
-  const file = best ?? last;
-  const layout = layoutFor(record);
-  const kind = best === null ? "training" : "weights";
-  const settings = record.settings as unknown as Record<string, string | number | boolean>;
-  return asCheckpoint(file.name, async () =>
-    readWeights(readSafetensors(await folder.read(file), file.name), file.name, { kind, settings }, layout),
-  );
-}
-
-export function layoutFor({ model: { variant, width, classes } }: RunRecord): ParameterTable {
-  return layoutOf(variant, width, classes);
-}
-
-async function asCheckpoint<T>(where: string, read: () => Promise<T>): Promise<T> {
-  try {
-    return await read();
-  } catch (error) {
-    throw asCheckpointError(error, where);
-  }
 }
 
 async function planEvent(
@@ -484,23 +419,3 @@ async function planEvent(
     bytesLeft: await bytesLeft(),
   };
 }
-
-export function summaryOf(record: RunRecord): RunSummary {
-  const { name, created, model, step, steps, best, files } = record;
-  const { pixels, index } = files.pictures ?? {};
-  const all = [files.last, files.best, pixels, index];
-  return {
-    name,
-    created,
-    classes: model.class_names,
-    network: trainedNetwork(record).name,
-    imageSize: model.image_size,
-    step,
-    steps,
-    best,
-    resumable: step < steps && files.pictures !== undefined,
-    bytes: all.reduce((sum, file) => sum + (file?.bytes ?? 0), 0),
-  };
-}
-
-export type { GivenLabelled };

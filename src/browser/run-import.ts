@@ -124,7 +124,7 @@ function recordOf(state: CheckpointState, page: PageFile | undefined, where: str
   )
     return { ...checked, steps: checked.step };
   const length = runLength(
-    { ...checked.settings, shards: 1 } as Parameters<typeof runLength>[0],
+    { ...checked.settings, shards: 1 },
     checked.train_images,
     solved !== undefined,
   );

@@ -16,7 +16,8 @@ import { compile } from "../program/compile.js";
 import type { HeadStep } from "../program/program.js";
 import { fastBackend } from "../../test/support/fast-backend.js";
 import { scratch } from "../../test/support/tiny-run.js";
-import { featureProgram, type FeatureOptions, type Features, featuresOf } from "./features.js";
+import { type FeatureOptions, featuresOf } from "./features.js";
+import { featureProgram, type Features } from "./feature-views.js";
 
 const folder = scratch();
 const side = 32;

@@ -13,8 +13,10 @@ import { compile } from "../program/compile.js";
 import type { Program } from "../program/program.js";
 import { fastBackend } from "../../test/support/fast-backend.js";
 import { scratch } from "../../test/support/tiny-run.js";
-import { featureProgram, type Features, featuresOf } from "./features.js";
-import { measureStatistics, statisticsFit } from "./moving-statistics.js";
+import { featuresOf } from "./features.js";
+import { featureProgram, type Features } from "./feature-views.js";
+import { measureStatistics } from "./moving-statistics.js";
+import { statisticsFit } from "./statistics-fit.js";
 
 const folder = scratch();
 const side = 32;

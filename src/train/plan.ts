@@ -27,7 +27,7 @@ import {
 } from "../settings/resolve-settings.js";
 import { settingsOfWeights } from "../weights/initialise-from.js";
 import { provideWeights, settingsOfNamed } from "../weights/named-weights.js";
-import { type Sample, sampleOf } from "../finetune/classifier.js";
+import { type Sample, sampleOf } from "../finetune/new-classifier.js";
 import { compile } from "../program/compile.js";
 import type { Measured } from "./budget.js";
 import { foresee } from "./foresee.js";

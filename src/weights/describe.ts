@@ -10,7 +10,7 @@ import { challengeClasses } from "../prepare/imagenet/challenge-classes.js";
 import type { ModelDescription } from "../run/checkpoint-state.js";
 import type { ClassNames } from "./class-names.js";
 import { listOf, type Recognised } from "./match.js";
-import type { WeightsFile } from "./open.js";
+import type { WeightsFile } from "./weights-file.js";
 
 /** What the user says of a network; the rest is as the file has it, or as is usual. */
 export interface Said {

@@ -9,7 +9,7 @@ import { fillTensor, type FlatWeights, takeTensor, type WeightTensor } from "../
 import type { VariantName, Width } from "../models/variants.js";
 import { compile } from "../program/compile.js";
 import { notFinite, refuseNegative } from "../run/checkpoint-tensors.js";
-import type { WeightsEntry, WeightsFile } from "./open.js";
+import type { WeightsEntry, WeightsFile } from "./weights-file.js";
 
 /** The table of a network's tensors: the same for every batch and picture size. */
 export function layoutOf(variant: VariantName, width: Width, classes: number): ParameterTable {

@@ -10,7 +10,7 @@ import { CheckpointError } from "../core/error.js";
 import { shellWord } from "../core/printable.js";
 import type { Scheme, WeightTensor } from "../models/tensor-names.js";
 import type { Place } from "./place.js";
-import type { WeightsFile } from "./open.js";
+import type { WeightsFile } from "./weights-file.js";
 
 /** Names in the file; undefined where there is no such tensor. */
 export interface Head {

@@ -21,7 +21,8 @@ import { settings as table } from "../settings/settings.js";
 import { describe, type Said } from "./describe.js";
 import { fillFrom, fillOutputs, layoutOf } from "./fill.js";
 import { isClassifier, isHead, listOf, recognise, type Recognised, type WeightChoice } from "./match.js";
-import { useWeights, type WeightsFile } from "./open.js";
+import { useWeights } from "./open.js";
+import { type WeightsFile } from "./weights-file.js";
 import { type NamesOf, refuseUnknown } from "../core/nearest-name.js";
 
 export const classifierChoices = ["keep", "drop"] as const;

@@ -12,7 +12,7 @@ import { type Scheme, tensorsOf, type WeightTensor } from "../models/tensor-name
 import { sameShape } from "../run/checkpoint-tensors.js";
 import { layoutOf } from "./fill.js";
 import { brokenHead, type Head, headOf, missingWord, unfitHead } from "./head.js";
-import type { WeightsFile } from "./open.js";
+import type { WeightsFile } from "./weights-file.js";
 import { anchors, nameIn, type Place, placeOf, placesIn, shownPlace } from "./place.js";
 
 /** Moving averages of the weights where the file keeps them, or the weights as the last update left them. */

@@ -31,44 +31,21 @@ import {
   openUnzippedCheckpoint,
 } from "../formats/torch-checkpoint-file.js";
 import { isTorchCheckpoint } from "../formats/torch-checkpoint.js";
-import type { TorchCheckpoint } from "../formats/torch-tensors.js";
 import { stepOf, sumsFile } from "../run/checkpoint.js";
 import { asCheckpointError } from "../run/checkpoint-error.js";
 import { weightsFile } from "../run/checkpoint-tensors.js";
 import { readCheckpoint } from "../run/find-checkpoint.js";
-import { type ClassNames, namesInFolder, namesInMetadata, namesInPickle } from "./class-names.js";
+import { namesInFolder } from "./class-names-beside.js";
 import { publishedNames } from "./published.js";
 import { readWeightMap, type WeightMap } from "./sharded.js";
-
-/** A file of weights while it is open. */
-export interface WeightsFile {
-  readonly path: string;
-  /** What it is, in words: "PyTorch checkpoint (zip)". */
-  readonly form: string;
-  /** A checkpoint of ours, which holds weights as trained under their plain names. */
-  readonly isOwn: boolean;
-  /** In the order of the file. */
-  readonly tensors: ReadonlyMap<string, WeightsEntry>;
-  /** Text that the file carries beside its tensors. */
-  readonly metadata: ReadonlyMap<string, string>;
-  /**
-   * Objects of Python beside the tensors that mean nothing here, each by its place, "args.path", and its class or function.
-   * They were never made; a tensor that one of them would make is not among `tensors`.
-   */
-  readonly objects: ReadonlyMap<string, string>;
-  /** Names of classes in the file or beside it, the surest first; which of them fit is for the outputs to say. */
-  readonly classNames: readonly ClassNames[];
-  /** What was passed over in opening it: a sentence each. */
-  readonly notices: readonly string[];
-  /** Reads one tensor as f32. @throws CheckpointError, FormatError; CheckpointError for types that are no numbers */
-  read(name: string): Promise<Float32Array>;
-}
-
-export interface WeightsEntry {
-  /** As the file's own system calls it. */
-  readonly dtype: string;
-  readonly shape: readonly number[];
-}
+import {
+  ofSafetensors,
+  ofTorch,
+  plainFile,
+  toFloat32,
+  type WeightsEntry,
+  type WeightsFile,
+} from "./weights-file.js";
 
 /**
  * Opens `path` for one use.
@@ -93,15 +70,6 @@ export function ofBundle(path: string, bundle: TensorBundle, form = "TensorFlow 
     read: async (name) => toFloat32(path, name, numbersOf(await bundle.read(name))),
   };
 }
-
-/** What most files have not. */
-const plainFile = {
-  isOwn: false,
-  metadata: new Map<string, string>(),
-  objects: new Map<string, string>(),
-  classNames: [],
-  notices: [],
-} as const satisfies Partial<WeightsFile>;
 
 type AtEnd = (step: () => unknown) => void;
 
@@ -230,18 +198,7 @@ async function openOwn(path: string, atEnd: AtEnd): Promise<WeightsFile> {
 async function openTensors(path: string, file: string, atEnd: AtEnd): Promise<WeightsFile> {
   const opened = await openSafetensors(file);
   atEnd(() => opened.close());
-  const { tensors, metadata } = opened;
-  const form = metadata.get("format") === "riffle" ? "Riffle weights (safetensors)" : "safetensors";
-  const classNames = namesInMetadata(metadata);
-  return {
-    ...plainFile,
-    path,
-    form,
-    tensors,
-    metadata,
-    classNames,
-    read: (name) => opened.readFloat32(name),
-  };
+  return ofSafetensors(path, opened);
 }
 
 /** The files that an index names, as one. */
@@ -288,35 +245,8 @@ async function openSharded(path: string, index: string, atEnd: AtEnd): Promise<W
   };
 }
 
-function ofTorch(path: string, checkpoint: TorchCheckpoint): WeightsFile {
-  const { container, tensors, objects, value, trailing } = checkpoint;
-  return {
-    ...plainFile,
-    path,
-    form: `PyTorch checkpoint (${container})`,
-    tensors,
-    objects,
-    classNames: namesInPickle(value),
-    notices: trailing === 0 ? [] : [`${trailing} bytes behind the end of what was saved were passed over`],
-    // A promise also of what throws, as the other forms give one.
-    read: (name) => Promise.resolve(name).then(() => toFloat32(path, name, tensors.get(name)?.read())),
-  };
-}
-
 /** Half floats are kept as their bits. */
 function numbersOf({ dtype, data }: BundleTensor): unknown {
   if (dtype === "F16") return float16ToFloat(data);
   return dtype === "BF16" ? bfloat16ToFloat(data) : data;
-}
-
-/** Weights are floats; whole numbers in their place are another file than was meant. */
-function toFloat32(path: string, name: string, data: unknown): Float32Array {
-  if (data instanceof Float32Array) return data;
-  if (data instanceof Float64Array) return Float32Array.from(data);
-  throw new CheckpointError({
-    what: "the tensor is no floating-point weight",
-    where: `${path}, tensor ${name}`,
-    expected: "float32, float64, float16 or bfloat16",
-    found: data === undefined ? "no such tensor" : (data as object).constructor.name,
-  });
 }

@@ -6,7 +6,7 @@
  */
 
 import type { Scheme, WeightTensor } from "../models/tensor-names.js";
-import type { WeightsFile } from "./open.js";
+import type { WeightsFile } from "./weights-file.js";
 
 export interface Place {
   readonly scheme: Scheme;
