@@ -100,7 +100,7 @@ async function conduct(start) {
     control = undefined;
     show();
     showButtons();
-    await ended();
+    void ended();
   }
 }
 
