@@ -123,11 +123,7 @@ function recordOf(state: CheckpointState, page: PageFile | undefined, where: str
     (checked.settings.shards ?? 1) > 1
   )
     return { ...checked, steps: checked.step };
-  const length = runLength(
-    { ...checked.settings, shards: 1 },
-    checked.train_images,
-    solved !== undefined,
-  );
+  const length = runLength({ ...checked.settings, shards: 1 }, checked.train_images, solved !== undefined);
   return { ...checked, steps: length.steps, steps_per_epoch: length.stepsPerEpoch };
 }
 

@@ -56,7 +56,7 @@ export async function openWeights(from: Blob): Promise<GivenWeights> {
   const bytes = new Uint8Array(await from.arrayBuffer());
   const file = weightsIn((await weightsOfRun(from, bytes)) ?? bytes, name);
   // Says what is wrong with one that is none.
-  recognise(file, { weights: file.isOwn ? "raw" : "average" });
+  recognise(file);
   return { name, file, says: settingsIn(file, undefined) };
 }
 

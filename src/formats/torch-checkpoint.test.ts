@@ -85,7 +85,7 @@ suite("what torch.save writes", () => {
     assert.throws(() => tensor?.read(), /tensor "w".*type that is not read.*found float8_e5m2/);
   });
 
-  test("cut short at any length it is refused", async () => {
+  test("cut short at any length it is refused", () => {
     for (const file of ["training.pth", "everything-legacy.pth"]) {
       const bytes = stored(file);
       for (let length = 0; length < bytes.length; length += 7) refuses(bytes.subarray(0, length), /./);
@@ -127,7 +127,7 @@ suite("as PyTorch reads them", () => {
   };
 
   for (const name of ["beside.pth", "beside-legacy.pth"]) {
-    test(`${name}: tensors beside objects of every kind, which are listed and never made`, async () => {
+    test(`${name}: tensors beside objects of every kind, which are listed and never made`, () => {
       const { objects, tensors } = read(name);
       for (const [place, made] of [
         ["counter", "collections.Counter"],
@@ -155,22 +155,22 @@ suite("as PyTorch reads them", () => {
     });
   }
 
-  test("views.pth: the negation bit, and tensors and parameters with attributes", async () => {
+  test("views.pth: the negation bit, and tensors and parameters with attributes", () => {
     const { tensors } = read("views.pth");
     assert.deepEqual(Array.from(tensors.get("negated")?.read() as Float32Array), [-11, -8, -13, -10.5]);
   });
 
   for (const protocol of [1, 3, 4, 5]) {
-    test(`pickle protocol ${protocol}, zip and legacy`, async () => {
-      assert.equal((read(`protocol-${protocol}.pth`)).container, "zip");
-      assert.equal((read(`protocol-${protocol}-legacy.pth`)).container, "legacy");
+    test(`pickle protocol ${protocol}, zip and legacy`, () => {
+      assert.equal(read(`protocol-${protocol}.pth`).container, "zip");
+      assert.equal(read(`protocol-${protocol}-legacy.pth`).container, "legacy");
     });
   }
 
   test("pickle protocol 0, which PyTorch writes and cannot load, is refused for that reason", () =>
     refuses(stored("protocol-0-legacy.pth"), /storages by text.*PyTorch cannot load it either/));
 
-  test("a colon in the name that the file had", async () => {
+  test("a colon in the name that the file had", () => {
     read("colon.pth");
   });
 
@@ -178,8 +178,8 @@ suite("as PyTorch reads them", () => {
     ["trailing.pth", 300],
     ["trailing-legacy.pth", 6],
   ] as const) {
-    test(`${name}: bytes behind the end are counted and passed over`, async () => {
-      assert.equal((read(name)).trailing, bytes);
+    test(`${name}: bytes behind the end are counted and passed over`, () => {
+      assert.equal(read(name).trailing, bytes);
     });
   }
 
@@ -249,7 +249,7 @@ suite("pickles that would do something", () => {
     ["runpy", "_run_code"],
     ["collections", "OrderedDict.__class__"],
   ] as const) {
-    test(`${module}.${name}`, async () => {
+    test(`${module}.${name}`, () => {
       const call = new Call(new Global(module, name), ["echo pwned"], undefined);
       const words = new RegExp(
         `names ${`${module}.${name}`.replaceAll(".", "\\.")}, which is not data.*nothing was run`,

@@ -99,7 +99,7 @@ function follow(from: readonly number[], own: Float32Array, drawn: Float32Array,
 /** The network that a file holds, and the size of the pictures it saw where the file says so; nothing where it fits none or several. */
 export function settingsIn(file: WeightsFile, wanted: VariantName | undefined): SettingsOfWeights {
   const recognised = orUndefined(() =>
-    recognise(file, { variant: wanted, weights: file.isOwn ? "raw" : "average" }),
+    recognise(file, { variant: wanted, weights: file.isOwn ? "raw" : undefined }),
   );
   if (recognised === undefined) return {};
   const { variant, width } = recognised;

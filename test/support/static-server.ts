@@ -15,7 +15,11 @@ const TYPES: Readonly<Record<string, string>> = {
 };
 
 /** Serves the folder below `prefix`, "/" or "/a/b/", and nothing else; returns the address. Ends with the test that asked. */
-export async function serveFolder(folder: string, prefix = "/"): Promise<string> {
+export async function serveFolder(
+  folder: string,
+  prefix = "/",
+  headers: Readonly<Record<string, string>> = {},
+): Promise<string> {
   const server = createServer((request, response) => {
     const { pathname } = new URL(request.url ?? "/", "http://localhost");
     const name = pathname.startsWith(prefix)
@@ -26,7 +30,10 @@ export async function serveFolder(folder: string, prefix = "/"): Promise<string>
       response.writeHead(404).end();
       return;
     }
-    response.writeHead(200, { "Content-Type": TYPES[extname(file)] ?? "application/octet-stream" });
+    response.writeHead(200, {
+      ...headers,
+      "Content-Type": TYPES[extname(file)] ?? "application/octet-stream",
+    });
     createReadStream(file).pipe(response);
   });
   after(() => {
@@ -36,3 +43,9 @@ export async function serveFolder(folder: string, prefix = "/"): Promise<string>
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   return `http://127.0.0.1:${(server.address() as AddressInfo).port}${prefix}`;
 }
+
+/** With them a page may share memory with its workers. */
+export const ISOLATED = {
+  "Cross-Origin-Opener-Policy": "same-origin",
+  "Cross-Origin-Embedder-Policy": "require-corp",
+} as const;
