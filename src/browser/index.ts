@@ -10,6 +10,7 @@
  * Every failure that is not a bug is a `RiffleError`, whose `problem` says what, where, expected, found, and what is safe (docs/browser.md).
  */
 
+import { type NamesOf, refuseUnknown } from "../core/nearest-name.js";
 import { packLabelled } from "./given-picture.js";
 import { once, resultOf, runOf } from "./page-run.js";
 import type { LabelledPicture, Picture } from "./picture.js";
@@ -39,13 +40,9 @@ export {
  *
  * @throws RiffleError; what was said to be saved stays
  */
-export async function train({
-  signal,
-  onEvent,
-  pictures,
-  validation,
-  ...asked
-}: TrainOptions): Promise<TrainResult> {
+export async function train(options: TrainOptions): Promise<TrainResult> {
+  refuseUnknown(options, trainOptions, "train");
+  const { signal, onEvent, pictures, validation, ...asked } = options;
   const given = await packLabelled(pictures);
   const scored = validation === undefined ? undefined : await packLabelled(validation);
   const moved = [...given.moved, ...(scored?.moved ?? [])];
@@ -58,6 +55,24 @@ export async function train({
   );
   return resultOf(trained);
 }
+
+const trainOptions: NamesOf<TrainOptions> = {
+  name: true,
+  replace: true,
+  pictures: true,
+  validation: true,
+  classes: true,
+  from: true,
+  width: true,
+  imageSize: true,
+  batchSize: true,
+  epochs: true,
+  learningRate: true,
+  seed: true,
+  threads: true,
+  signal: true,
+  onEvent: true,
+};
 
 /** The runs that this origin keeps, the newest first. One that cannot be read is left out. */
 export function listRuns(): Promise<RunSummary[]> {

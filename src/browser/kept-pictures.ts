@@ -152,10 +152,22 @@ export async function keepPictures(tool: WasmPictures, preparation: Preparation)
   }
   report({ event: "preparing", what: "pictures", done: given.length, total: given.length });
   classes.forEach((name, label) => {
-    if (!entries.some((entry) => entry.label === label && !entry.heldOut)) throw noneLeft(name);
+    const own = entries.filter((entry) => entry.label === label);
+    const trained = own.filter(({ heldOut }) => !heldOut).length;
+    if (trained === 0) throw noneLeft(name);
+    if (trained < FEW && trained === own.length && validation?.length !== 0) {
+      const count = trained === 1 ? "1 picture" : `${trained} pictures`;
+      report({
+        event: "note",
+        what: `class ${JSON.stringify(name)} has ${count}, and none to be scored with`,
+      });
+    }
   });
   return { classes, entries, pixels };
 }
+
+/** Pictures of a class below which none is held out. */
+const FEW = 3;
 
 /** Milliseconds between two words on how far it is. */
 const TELL_EVERY = 100;
@@ -165,7 +177,7 @@ function heldOutOf({ pictures, classes }: Preparation, seed: number): Set<number
   const held = new Set<number>();
   classes.forEach((name, label) => {
     const own = pictures.flatMap((one, i) => (one.label === name ? [i] : []));
-    const count = own.length < 3 ? 0 : Math.max(1, Math.round(own.length * HELD_OUT));
+    const count = own.length < FEW ? 0 : Math.max(1, Math.round(own.length * HELD_OUT));
     const drawn = new Draws(seed, streams.split, 0, label).permutation(own.length);
     for (const i of drawn.subarray(0, count)) held.add(own[i] as number);
   });

@@ -1,5 +1,6 @@
 /** The handle of a run in the page: what it is asked goes to a worker of its own, which is there from the first question to `close`. */
 
+import { type NamesOf, refuseUnknown } from "../core/nearest-name.js";
 import type { LabelledPicture, Picture } from "./picture.js";
 import { pack, packLabelled } from "./given-picture.js";
 import type { Evaluation, Heat, PictureRefusal, Prediction, PredictOptions } from "./prediction.js";
@@ -25,6 +26,9 @@ export function runOf(summary: RunSummary): Run {
 export function resultOf({ summary, ...rest }: Trained): TrainResult {
   return { ...rest, run: runOf(summary) };
 }
+
+const resumeOptions: NamesOf<ResumeOptions> = { threads: true, signal: true, onEvent: true, steps: true };
+const predictOptions: NamesOf<PredictOptions> = { top: true, logits: true };
 
 class PageRun implements Run {
   readonly name: string;
@@ -56,6 +60,7 @@ class PageRun implements Run {
     pictures: readonly Picture[],
     options: PredictOptions = {},
   ): Promise<(Prediction | PictureRefusal)[]> {
+    refuseUnknown(options, predictOptions, "predict");
     const packed = await Promise.all(pictures.map((picture, i) => pack(picture, `#${i + 1}`)));
     const moved = packed.flatMap((one) => one.moved);
     const asked = { name: this.name, pictures: packed.map(({ given }) => given), options };
@@ -72,7 +77,9 @@ class PageRun implements Run {
     return this.#own.call("explain", { name: this.name, picture: given, class: options.class }, { moved });
   }
 
-  async resume({ signal, onEvent, ...asked }: ResumeOptions = {}): Promise<TrainResult> {
+  async resume(options: ResumeOptions = {}): Promise<TrainResult> {
+    refuseUnknown(options, resumeOptions, "resume");
+    const { signal, onEvent, ...asked } = options;
     const trained = await once((worker) =>
       worker.call("resume", { ...asked, name: this.name }, { signal, onEvent }),
     );
