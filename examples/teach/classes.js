@@ -1,9 +1,10 @@
 /** The classes and their pictures: named, added, taken away. */
 
 import { cameraIsOn, onCamera, takePicture } from "./camera.js";
-import { attempt, button, count, element, make, say } from "./dom.js";
+import { attempt, button, count, element, inWords, make, say } from "./dom.js";
 import { drawShape, shapes } from "./drawn.js";
 import { chosen, filesIn } from "./dropped.js";
+import { checkPicture } from "./riffle.js";
 
 /**
  * @typedef {object} Picture
@@ -274,18 +275,21 @@ async function addFiles(made, files) {
   for (const [i, file] of files.entries()) {
     try {
       await addPicture(made, file, file.name);
-    } catch {
-      refused.push(file.name);
+    } catch (error) {
+      refused.push(inWords(error));
     }
     if (i % 8 === 7) made.show();
   }
   made.show();
   isUnsaved = true;
   const problem = /** @type {HTMLElement} */ (made.card.querySelector(".problem"));
-  const names = refused.slice(0, 5).join(", ") + (refused.length > 5 ? " and others" : "");
-  problem.textContent = `${count(refused.length, "file")} not read as a picture and left out: ${names}. JPEG, PNG and WebP are read`;
+  const more = refused.length > MOST_REFUSED ? `\nand ${refused.length - MOST_REFUSED} more` : "";
+  problem.textContent = `Left out:\n${refused.slice(0, MOST_REFUSED).join("\n")}${more}`;
   problem.hidden = refused.length === 0;
 }
+
+/** Reasons that are shown. */
+const MOST_REFUSED = 5;
 
 /**
  * @param {ClassCard} made
@@ -293,7 +297,10 @@ async function addFiles(made, files) {
  * @param {string} wanted
  */
 async function addPicture(made, file, wanted) {
-  const thumb = await thumbnail(file);
+  await checkPicture(file, wanted);
+  const thumb = await thumbnail(file).catch(() => {
+    throw new Error(`${wanted} cannot be decoded by this browser. Save it as JPEG or PNG, or leave it out`);
+  });
   let name = wanted;
   for (let i = 2; byName.has(name); i++) name = `${wanted} (${i})`;
   const picture = { name, file, thumb };

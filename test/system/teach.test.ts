@@ -22,6 +22,14 @@ const LONG = 60_000;
 /** A name that is markup, wherever it is shown. */
 const NAME = `<b title="x">star`;
 
+/** Its header alone: of 900 million pixels. */
+function hugePng(): Buffer {
+  const header = Buffer.from("89504e470d0a1a0a0000000d49484452000000000000000008020000000000000000", "hex");
+  header.writeUInt32BE(30_000, 16);
+  header.writeUInt32BE(30_000, 20);
+  return header;
+}
+
 async function press({ page }: Visit, name: string): Promise<void> {
   await page.getByRole("button", { name, exact: true }).click();
 }
@@ -79,6 +87,15 @@ suite("the page to teach with", () => {
       await page.waitForSelector("#draw:enabled", { timeout: LONG });
       assert.deepEqual(await page.locator(".count").allInnerTexts(), Array<string>(4).fill("100 pictures"));
       await page.getByRole("textbox", { name: "Name of the class" }).nth(2).fill(NAME);
+      await page
+        .locator(".class input[multiple]")
+        .first()
+        .setInputFiles([
+          { name: "text.png", mimeType: "image/png", buffer: Buffer.from("no picture") },
+          { name: "huge.png", mimeType: "image/png", buffer: hugePng() },
+        ]);
+      const refusals = await page.locator(".class .problem:not([hidden])").innerText();
+      assert.match(refusals, /^Left out:\ntext\.png: .*\n[^]*huge\.png: 30000 x 30000 pixels are more/);
       await page.fill("#run-name", "shapes");
       await page.fill("#epochs", "16");
 
