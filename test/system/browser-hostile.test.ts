@@ -78,6 +78,11 @@ test(
        notWeights: await run({ from: new Blob(["not weights"]) }),
        otherWeights: await run({ from: new Blob([Uint8Array.of(12, 0, 0, 0, 0, 0, 0, 0), '{"a":{"dtype'], { type: "x" }) }),
        notRun: await outcome(() => riffle.importRun(new File(["PK"], "a.zip"))),
+       busy: await outcome(async () => {
+         const both = await Promise.all([1, 2].map(() => outcome(() => riffle.train({ name: "busy", pictures: good, ${SMALL} }))));
+         await riffle.openRun("busy").then((run) => run.remove());
+         return both.map(({ problem }) => problem?.what ?? "trained").sort();
+       }),
        noRun: await outcome(() => riffle.openRun("nothing")),
        answers: await outcome(() => riffle.predict("hostile", [good[0].picture, new File(["x"], "x.png")])),
        odd: await outcome(() => riffle.predict("hostile", [42])),
@@ -109,6 +114,7 @@ test(
       otherWeights:
         "CheckpointError: the weights cannot be read: a string does not end, or holds an escape or character JSON forbids",
       notRun: "CheckpointError: is no run: not readable as a zip file: there is no directory",
+      busy: ["the run is being trained or written already", "trained"],
       noRun: "UsageError: there is no such run",
       answers: [3, "a text file, not a picture; JPEG, PNG, WebP, GIF, TIFF and AVIF are read"],
       odd: "DataError: is no picture that a page has",
