@@ -1,6 +1,6 @@
 /** The camera, one for the whole page: on, off, and the picture that it shows now. */
 
-import { attempt, element } from "./dom.js";
+import { attempt, element, Refusal } from "./dom.js";
 
 /** Pixels of the shorter side of a picture that is kept: more than any network here looks at. */
 const KEPT = 256;
@@ -20,14 +20,14 @@ export function onCamera(listener) {
 export async function startCamera() {
   if (cameraIsOn()) return;
   if (navigator.mediaDevices === undefined) {
-    throw new Error("browsers give the camera to pages from this machine, and to others over HTTPS only");
+    throw new Refusal("browsers give the camera to pages from this machine, and to others over HTTPS only");
   }
   try {
     video.srcObject = await navigator.mediaDevices.getUserMedia({
       video: { facingMode: "environment", width: { ideal: 640 } },
     });
   } catch (error) {
-    throw new Error(CAMERA_REFUSALS[/** @type {Error} */ (error).name] ?? `no camera: ${error}`);
+    throw new Refusal(CAMERA_REFUSALS[/** @type {Error} */ (error).name] ?? `no camera: ${error}`);
   }
   await video.play();
   tell();
@@ -83,7 +83,7 @@ export async function takePicture() {
   const blob = await new Promise((/** @type {(blob: Blob | null) => void} */ resolve) =>
     canvas.toBlob(resolve, "image/jpeg", 0.92),
   );
-  if (blob === null) throw new Error("the browser made no picture of what the camera shows. Try again");
+  if (blob === null) throw new Refusal("the browser made no picture of what the camera shows. Try again");
   return new File([blob], `camera ${++taken}.jpg`, { type: "image/jpeg" });
 }
 

@@ -1,7 +1,7 @@
 /** The classes and their pictures: named, added, taken away. */
 
 import { cameraIsOn, onCamera, takePicture } from "./camera.js";
-import { attempt, button, count, element, inWords, make, say } from "./dom.js";
+import { attempt, button, count, element, inWords, make, Refusal, say } from "./dom.js";
 import { drawShape, shapes } from "./drawn.js";
 import { chosen, filesIn } from "./dropped.js";
 import { checkPicture } from "./riffle.js";
@@ -53,13 +53,13 @@ export function labelledPictures() {
   const nameless = filled.find(({ input }) => input.value.trim() === "");
   if (nameless !== undefined) {
     nameless.input.focus();
-    throw new Error("a class has pictures and no name. Name it");
+    throw new Refusal("a class has pictures and no name. Name it");
   }
-  if (double !== undefined) throw new Error(`two classes are called ${double}. Rename one`);
+  if (double !== undefined) throw new Refusal(`two classes are called ${double}. Rename one`);
   if (filled.length < 2)
-    throw new Error("there is nothing to tell apart yet. Give pictures to two classes or more");
+    throw new Refusal("there is nothing to tell apart yet. Give pictures to two classes or more");
   if (empty !== undefined) {
-    throw new Error(`the class ${empty.input.value} has no pictures. Give it some, or remove it`);
+    throw new Refusal(`the class ${empty.input.value} has no pictures. Give it some, or remove it`);
   }
   return filled.flatMap(({ pictures, input }) =>
     pictures.map(({ file, name }) => ({ picture: file, label: input.value.trim(), name })),
@@ -130,8 +130,18 @@ function addClass(name = "") {
         if (list.children[i] !== there) list.insertBefore(there, list.children[i] ?? null);
       }
       while (list.children.length > newest.length) list.lastElementChild?.remove();
+      // One stop of the Tab key for all; arrows lead from one to the next.
+      for (const [i, press] of list.querySelectorAll("button").entries()) press.tabIndex = i === 0 ? 0 : -1;
     },
   };
+  list.addEventListener("keydown", (event) => {
+    const item = /** @type {Element} */ (event.target).closest("li");
+    const to = { ArrowRight: item?.nextElementSibling, ArrowLeft: item?.previousElementSibling }[event.key];
+    const press = to?.querySelector("button");
+    if (press === undefined || press === null) return;
+    event.preventDefault();
+    press.focus();
+  });
   const remove = button("Remove", () => removeClass(made));
   remove.setAttribute("aria-label", "Remove this class and its pictures");
   head.append(input, remove);
@@ -299,7 +309,7 @@ const MOST_REFUSED = 5;
 async function addPicture(made, file, wanted) {
   await checkPicture(file, wanted);
   const thumb = await thumbnail(file).catch(() => {
-    throw new Error(`${wanted} cannot be decoded by this browser. Save it as JPEG or PNG, or leave it out`);
+    throw new Refusal(`${wanted} cannot be decoded by this browser. Save it as JPEG or PNG, or leave it out`);
   });
   let name = wanted;
   for (let i = 2; byName.has(name); i++) name = `${wanted} (${i})`;
@@ -355,7 +365,7 @@ async function takeFolders(/** @type {DataTransfer} */ transfer) {
     const card = cards.find(({ input }) => input.value.trim() === parent) ?? named(parent);
     await addFiles(card, [file]);
   }
-  if (loose.length > 0) throw new Error("these pictures have no class yet. Drop them on one");
+  if (loose.length > 0) throw new Refusal("these pictures have no class yet. Drop them on one");
 }
 
 /** A class of this name, one that is empty where there is any. @param {string} name */

@@ -65,14 +65,20 @@ export function say(id, error) {
   place.textContent = error === undefined ? "" : inWords(error);
 }
 
+/** What the page itself refuses, with what to do. */
+export class Refusal extends Error {}
+
 /**
- * What failed, what is safe and what to do: lines. Of Riffle's errors all parts, of others the message.
+ * What failed, what is safe and what to do: lines.
  *
  * @param {unknown} error
  */
 export function inWords(error) {
   const { problem } = /** @type {{ problem?: import("riffle-vision/browser").Problem }} */ (error);
-  if (problem === undefined) return `This went wrong: ${error instanceof Error ? error.message : error}`;
+  if (error instanceof Refusal) return capital(error.message);
+  if (problem === undefined) {
+    return `The page failed: ${error instanceof Error ? error.message : error}.\nLoad it again; what was saved is there`;
+  }
   const { what, where, expected, found, safe, hint } = problem;
   const parts = [
     `${where === undefined ? "" : `${where}: `}${what}`,
@@ -81,6 +87,11 @@ export function inWords(error) {
   ];
   const lines = [parts.filter((part) => part !== "").join("; "), safe, hint];
   return lines.filter((line) => line !== undefined).join(".\n");
+}
+
+/** @param {string} text */
+function capital(text) {
+  return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
 /** @param {number} fraction */

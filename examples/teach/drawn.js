@@ -3,7 +3,7 @@
  * moved, so that nothing but the shape tells the classes apart. The same ones every time.
  */
 
-import { breath } from "./dom.js";
+import { breath, Refusal } from "./dom.js";
 
 const SIDE = 96;
 
@@ -61,7 +61,7 @@ export async function drawShape(shape, number) {
   const blob = await new Promise((/** @type {(blob: Blob | null) => void} */ resolve) =>
     canvas.toBlob(resolve, "image/png"),
   );
-  if (blob === null) throw new Error("the browser made no picture of what was drawn. Try again");
+  if (blob === null) throw new Refusal("the browser made no picture of what was drawn. Try again");
   return new File([blob], `${shape} ${number + 1}.png`, { type: "image/png" });
 }
 

@@ -31,7 +31,8 @@ export async function filesIn(transfer) {
  * @returns {Dropped[]}
  */
 export function chosen(files) {
-  return [...files].map((file) => {
+  const visible = [...files].filter(({ name }) => !name.startsWith("."));
+  return visible.map((file) => {
     const folders = file.webkitRelativePath.split("/").slice(0, -1);
     return { folder: folders[0] ?? "", parent: folders.at(-1) ?? "", file };
   });

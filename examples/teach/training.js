@@ -2,7 +2,7 @@
 
 import { labelledPictures, picturesAreKept, takesDrops } from "./classes.js";
 import { Curves } from "./curve.js";
-import { attempt, count, duration, element, inWords, make, percent, say } from "./dom.js";
+import { attempt, count, duration, element, inWords, make, percent, Refusal, say } from "./dom.js";
 import { clearExamples, showExamples, startExamples } from "./examples.js";
 import { onRun, openedRun, useRun } from "./open-run.js";
 import { listRuns, train } from "./riffle.js";
@@ -38,7 +38,7 @@ export async function proposeName() {
 
 async function begin() {
   if (element("begin", "select").value === "file" && weights === undefined) {
-    throw new Error(
+    throw new Refusal(
       "no weights were given to begin with. Drop a file of them, or begin with nothing learned",
     );
   }
@@ -80,7 +80,7 @@ export async function goOn(run) {
  * @param {(signal: AbortSignal) => Promise<import("riffle-vision/browser").TrainResult>} start
  */
 async function conduct(start) {
-  if (control !== undefined) throw new Error("something is being trained. Stop it first");
+  if (control !== undefined) throw new Refusal("something is being trained. Stop it first");
   control = new AbortController();
   element("notes").replaceChildren();
   element("notes").hidden = true;

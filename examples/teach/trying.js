@@ -2,7 +2,7 @@
 
 import { cameraIsOn, frame, onCamera, startCamera } from "./camera.js";
 import { takesDrops } from "./classes.js";
-import { attempt, bars, count, element, inWords, make, say } from "./dom.js";
+import { attempt, bars, count, element, inWords, make, Refusal, say } from "./dom.js";
 import { drawHeat } from "./looking.js";
 import { onRun, openedRun } from "./open-run.js";
 
@@ -19,7 +19,7 @@ const nameOf = (file) => (file instanceof File ? file.name : "a picture");
 /** @param {Iterable<File>} files */
 async function tryFiles(files) {
   const run = openedRun();
-  if (run === undefined) throw new Error("there is no network yet. Train one, or open a run below");
+  if (run === undefined) throw new Refusal("there is no network yet. Train one, or open a run below");
   for (const file of files) {
     const card = make("article");
     const text = make("div");
@@ -50,7 +50,8 @@ async function tryFiles(files) {
  */
 async function seenIn(run, picture, canvas) {
   const [seen] = await run.predict([picture]);
-  if (seen === undefined || "problem" in seen) throw seen ?? new Error("no answer");
+  if (seen === undefined || "problem" in seen)
+    throw seen ?? new Refusal("the network gave no answer. Try again");
   const shown = make("div");
   shown.append(bars(seen.top));
   if (seen.note !== undefined) shown.prepend(make("p", "quiet", seen.note));
