@@ -224,18 +224,27 @@ async function rootFolder(): Promise<Folder> {
   try {
     const { storage } = browser.navigator;
     if (storage?.getDirectory === undefined) throw new Error("navigator.storage.getDirectory is missing");
+    if (!replacesFiles()) throw new Error("FileSystemFileHandle.createWritable is missing");
     return await (await storage.getDirectory()).getDirectoryHandle(ROOT, { create: true });
   } catch (error) {
     throw new ResourceError(
       {
         what: "this browser keeps no files for the page",
         expected:
-          "a page over https or from localhost, in a browser of 2023 or newer, not in a private window that forbids it",
+          "a page over https or from localhost, in Chrome or Edge of 2023, Firefox of 2023, Safari 26 or newer, not in a private window that forbids it",
         found: error instanceof Error ? error.message : String(error),
       },
       error,
     );
   }
+}
+
+/** Whether a file can be replaced as a whole: Safari can from 26 on (MDN, FileSystemFileHandle.createWritable). */
+function replacesFiles(): boolean {
+  const { FileSystemFileHandle } = globalThis as {
+    readonly FileSystemFileHandle?: { readonly prototype: object };
+  };
+  return FileSystemFileHandle !== undefined && "createWritable" in FileSystemFileHandle.prototype;
 }
 
 function notFound(error: unknown): undefined {

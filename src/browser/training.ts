@@ -52,7 +52,7 @@ export interface TrainResult {
   readonly run: Run;
   /** Updates made. */
   readonly step: number;
-  /** True when the signal ended it before its last step. */
+  /** True when the signal, or `steps`, ended it before its last step. */
   readonly stopped: boolean;
   /** Of the best weights on the pictures held out; null where there are none, or it was stopped before. */
   readonly best: { readonly step: number; readonly top1: number; readonly loss: number } | null;

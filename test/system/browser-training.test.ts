@@ -53,9 +53,9 @@ test(
   browser.needed,
   async () => {
     const { page, foreign, problems } = await open();
-    const begun = performance.now();
-    const { top1, moved, heat, longest, events, guesses } = await ask<{
+    const { top1, seconds, moved, heat, longest, events, guesses } = await ask<{
       top1: number;
+      seconds: number;
       moved: number;
       heat: number;
       longest: number;
@@ -66,7 +66,9 @@ test(
       `const events = [];
      const onEvent = (event) => events.push(event.event);
      longest.task = 0;
+     const begun = performance.now();
      const { run, best } = await riffle.train({ name: "shapes", pictures: await pictures(150, 64), imageSize: 48, batchSize: 16, epochs: 36, onEvent });
+     const seconds = (performance.now() - begun) / 1000;
      const others = await pictures(6, 200, 1234);
      const seen = await run.predict(others.map(({ picture }) => picture));
      const { heat } = await run.explain(others[0].picture);
@@ -77,6 +79,7 @@ test(
      moved.scores = await moved.run.evaluate((await pictures(12, 64, 77)).map((one) => ({ ...one, label: "a " + one.label })));
      return {
        top1: best.top1,
+       seconds,
        guesses: seen.map(({ top }, i) => others[i].label === top[0].name ? "right" : "wrong"),
        heat: Math.max(...heat),
        moved: moved.scores.top1,
@@ -85,7 +88,7 @@ test(
      };`,
     );
     assert.ok(top1 >= 0.9, `top-1 ${top1}`);
-    assert.ok(performance.now() - begun < 60_000);
+    assert.ok(seconds < 60, `${seconds} s`);
     assert.ok(moved >= 0.75, `top-1 ${moved} of a classifier that was solved`);
     assert.ok(guesses.filter((guess) => guess === "right").length >= 5, guesses.join(", "));
     assert.equal(heat, 1);
