@@ -97,7 +97,7 @@ suite("the page to teach with", () => {
       const refusals = await page.locator(".class .problem:not([hidden])").innerText();
       assert.match(refusals, /^Left out:\ntext\.png: .*\n[^]*huge\.png: 30000 x 30000 pixels are more/);
       await page.fill("#run-name", "shapes");
-      await page.fill("#epochs", "16");
+      await page.fill("#epochs", "20");
 
       const began = performance.now();
       const longest = await longestTask(visit, async () => {
@@ -112,7 +112,7 @@ suite("the page to teach with", () => {
 
       await page.reload();
       const run = page.getByRole("group", { name: "shapes", exact: true });
-      assert.match((await run.textContent()) ?? "", /of 160 steps, <b title="x">star, dots, ring, stripes/);
+      assert.match((await run.textContent()) ?? "", /of 200 steps, <b title="x">star, dots, ring, stripes/);
       const again = performance.now();
       await press(visit, "Go on with shapes");
       const done = await page.getByText(/^Done, /).textContent({ timeout: LONG });
@@ -147,6 +147,11 @@ suite("the page to teach with", () => {
       assert.equal(`${(100 * (prediction.top[0]?.probability ?? 0)).toFixed(1)} %`, share);
       assert.ok(readFileSync(await download(visit, "ONNX")).length > 1e6);
 
+      await page.check("#looks");
+      await page.locator("#examples canvas[width='64']").last().waitFor();
+      await visit.screenshot("teach-light");
+      await visit.look({ scheme: "dark" });
+      await visit.screenshot("teach-dark");
       assert.deepEqual([foreign, problems], [[], []]);
       child.kill("SIGTERM");
       assert.equal(await ended, 0);
