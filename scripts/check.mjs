@@ -4,7 +4,12 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 
-const checks = ["tsc -p tsconfig.json --noEmit", "eslint .", "prettier --check ."];
+const checks = [
+  "tsc -p tsconfig.json --noEmit",
+  "tsc -p examples/teach/tsconfig.json",
+  "eslint .",
+  "prettier --check .",
+];
 
 const statuses = await Promise.all(
   checks.map(async (command) => {

@@ -4,7 +4,7 @@
  */
 
 import { DataError } from "../core/error.js";
-import { imageInfo } from "../data/pictures/image-info.js";
+import { type ImageInfo, imageInfo } from "../data/pictures/image-info.js";
 import { decode } from "../web/decode.js";
 import { type Rgba, storedPicture, upright } from "../web/upright.js";
 import type { Given } from "./given-picture.js";
@@ -33,16 +33,7 @@ export async function decodePicture({ name, content }: Given): Promise<DecodedPi
       throw DataError.at(name, "a picture without pixels", { expected: "a bitmap that is not closed" });
     return rgbOf("data" in content ? content : drawn(content));
   }
-  if (content.size > MOST_BYTES) {
-    throw DataError.at(name, "the file is longer than any picture that is read", {
-      expected: `at most ${MOST_BYTES} bytes`,
-      found: `${content.size}`,
-      hint: "Leave it out",
-    });
-  }
-  const bytes = await bytesOf(name, content);
-  const info = imageInfo(bytes, name);
-  refuseLarge(name, info.width, info.height);
+  const { bytes, info } = await judgePicture(name, content);
   const { file, orientation } = storedPicture(bytes);
   const pixels = await decode(file).catch((error: unknown) => {
     throw DataError.at(
@@ -61,6 +52,24 @@ export async function decodePicture({ name, content }: Given): Promise<DecodedPi
       ? `it has only ${info.width} x ${info.height} pixels`
       : undefined;
   return { ...turned, note };
+}
+
+/** A picture's file by its first bytes, before anything of it is decoded. @throws DataError naming the picture */
+export async function judgePicture(
+  name: string,
+  content: Blob,
+): Promise<{ readonly bytes: Uint8Array; readonly info: ImageInfo }> {
+  if (content.size > MOST_BYTES) {
+    throw DataError.at(name, "the file is longer than any picture that is read", {
+      expected: `at most ${MOST_BYTES} bytes`,
+      found: `${content.size}`,
+      hint: "Leave it out",
+    });
+  }
+  const bytes = await bytesOf(name, content);
+  const info = imageInfo(bytes, name);
+  refuseLarge(name, info.width, info.height);
+  return { bytes, info };
 }
 
 /** Pixels of a side below which hardly anything can be seen. */

@@ -60,6 +60,8 @@ export interface StepEvent {
   readonly epoch: number;
   /** Of this step's pictures, the weight decay's term counted. */
   readonly loss: number;
+  /** The weight decay's term alone, which is most of it when little is wrong. */
+  readonly decayLoss: number;
   readonly top1: number;
   readonly learningRate: number;
   /** Over the last few seconds. */

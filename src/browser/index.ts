@@ -13,7 +13,8 @@
 import { type NamesOf, refuseUnknown } from "../core/nearest-name.js";
 import { packLabelled } from "./given-picture.js";
 import { once, resultOf, runOf } from "./page-run.js";
-import type { LabelledPicture, Picture } from "./picture.js";
+import { judgePicture } from "./decoded-picture.js";
+import type { LabelledPicture, Picture, PictureFile } from "./picture.js";
 import type { Evaluation, PictureRefusal, Prediction, PredictOptions } from "./prediction.js";
 import type { Run, RunSummary } from "./run.js";
 import type { TrainOptions, TrainResult } from "./training.js";
@@ -34,6 +35,20 @@ export {
   ShapeError,
   UsageError,
 } from "../core/error.js";
+
+/**
+ * Looks at the first bytes of a picture's file alone: for a page that shows pictures before it trains on them.
+ *
+ * @returns its width and height in pixels, as they are stored
+ * @throws DataError for what is no picture, or too large to be decoded in a page
+ */
+export async function checkPicture(
+  file: PictureFile,
+  name: string,
+): Promise<{ readonly width: number; readonly height: number }> {
+  const { width, height } = (await judgePicture(name, file)).info;
+  return { width, height };
+}
 
 /**
  * Trains a network and keeps it as a run.

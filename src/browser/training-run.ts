@@ -205,6 +205,7 @@ export class PageTraining {
       steps,
       epoch: this.#epoch,
       loss,
+      decayLoss: result.decayLoss,
       top1: result.correct1 / this.#program.batch,
       learningRate: rate,
       imagesPerSecond: this.#program.batch / each,

@@ -1,11 +1,16 @@
 /** `riffle serve`: a run behind HTTP, until it is told to stop. */
 
+import { CommanderError } from "commander";
+
 import { closing } from "../core/closing.js";
+import { UsageError } from "../core/error.js";
 import { openPredictor, type Predictor } from "../inference/predict.js";
+import { isLoopback } from "../serve/guard.js";
 import { Metrics } from "../serve/metrics.js";
 import { startServer } from "../serve/server.js";
+import { startTeachServer } from "../serve/teach-server.js";
 import { settingsOf } from "../settings/settings.js";
-import { type CliCommand, type Invocation, wholeNumber, wrongValue } from "./command.js";
+import { type CliCommand, type Invocation, parserFailure, wholeNumber, wrongValue } from "./command.js";
 import { count } from "./format.js";
 import { addressOf, isAborted, listeningOptions, readListening, upTo, warnOpen } from "./listening.js";
 import { startProgress } from "./progress.js";
@@ -28,19 +33,24 @@ const DEFAULTS = {
 
 export const serveCommand: CliCommand = {
   name: "serve",
-  arguments: "<run>",
+  arguments: "[run]",
   purpose:
-    "Serves a run, or a file of weights, over HTTP: a picture in, its classes out; and a page to try it.",
+    "Serves a run, or a file of weights, over HTTP: a picture in, its classes out; and a page to try it. Or a page on which a browser learns.",
   examples: [
     "npx riffle-vision serve runs/a",
-    "npx riffle-vision serve runs/a --port 0 --json",
     "npx riffle-vision serve runs/a --host 0.0.0.0 --token_file token.txt",
+    "npx riffle-vision serve --teach",
   ],
   // A picture that does not decode is refused by itself, so none is counted.
   settings: settingsOf("predict").filter((name) => name !== "max_bad_images"),
   defaults: { eval_batch_size: DEFAULTS.batch },
   aliases: { batch_size: "eval_batch_size", max_batch: "eval_batch_size" },
   options: {
+    Page: {
+      teach: {
+        help: "a page to teach with, in the place of a run: pictures, training and weights stay in the browser; goes with --host, --port and --allow_host",
+      },
+    },
     Server: listeningOptions(DEFAULTS.port, "sends pictures unencrypted"),
     Limits: {
       max_body: {
@@ -77,6 +87,11 @@ export const serveCommand: CliCommand = {
 };
 
 async function serve(invocation: Invocation, terminal: Terminal): Promise<number> {
+  if (invocation.own.has("teach")) return teach(invocation, terminal);
+  if (invocation.arguments.length === 0) {
+    const missing = "error: missing required argument 'run'";
+    throw parserFailure(new CommanderError(1, "commander.missingArgument", missing), serveCommand) as Error;
+  }
   const options = readOptions(invocation);
   return closing(async (atEnd) => {
     const metrics = new Metrics();
@@ -99,6 +114,45 @@ async function serve(invocation: Invocation, terminal: Terminal): Promise<number
     await predictor.close();
     terminal.emit({ event: "stopped" });
     terminal.note("Stopped; everything that was accepted was answered.");
+    return 0;
+  });
+}
+
+/** What `--teach` obeys. */
+const TEACH_OPTIONS: ReadonlySet<string> = new Set(["teach", "host", "port", "allow_host", "json", "debug"]);
+
+async function teach(invocation: Invocation, terminal: Terminal): Promise<number> {
+  const { own, settings } = invocation;
+  const others = [...own.keys(), ...Object.keys(settings)].filter((name) => !TEACH_OPTIONS.has(name));
+  const found = [...invocation.arguments, ...others.map((name) => `--${name}`)];
+  if (found.length > 0) {
+    throw new UsageError({
+      what: "the page to teach with has no run behind it",
+      expected: "--teach alone, or with --host, --port and --allow_host",
+      found: found.join(" "),
+      safe: "Nothing was read or written",
+      hint: "Leave the rest out, or --teach; weights to begin with are dropped on the page",
+    });
+  }
+  const listening = readListening(invocation, DEFAULTS.port);
+  return closing(async (atEnd) => {
+    const server = await startTeachServer({
+      ...listening,
+      onFailure: (error) => terminal.note(`failed: ${failureOf(error).lines.join("; ")}`),
+    });
+    atEnd(() => server.close());
+    const stop = listenForStop(terminal, () => "Stopping; what the browser keeps stays there.");
+    atEnd(() => stop.release());
+    const { url } = addressOf({ ...listening, token: undefined }, server.port);
+    terminal.emit({ event: "serving", url, token: null });
+    if (!isLoopback(listening.host)) {
+      terminal.warn("browsers train and use the camera on pages from their own machine or over HTTPS only.");
+      terminal.note("  For others put a proxy with TLS before it, and name it: --allow_host NAME.");
+    }
+    terminal.print(titled("Teaching", `${url} (a page to teach with, all in the browser; Ctrl-C stops)`));
+    await isAborted(stop.signal);
+    await server.close();
+    terminal.emit({ event: "stopped" });
     return 0;
   });
 }

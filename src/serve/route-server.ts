@@ -26,7 +26,7 @@ export interface Reply {
   readonly status: number;
   /** Of its body; without it there is none. */
   readonly type?: string;
-  readonly body: string;
+  readonly body: string | Uint8Array;
   readonly headers?: Readonly<Record<string, string>>;
 }
 
@@ -213,7 +213,7 @@ export class RouteServer implements RunningServer {
     if (route === undefined || (query !== undefined && route.parameters === undefined)) {
       throw new Refusal(404, {
         what: "there is nothing at this address",
-        expected: [...this.#options.routes.keys()].filter((path) => !/\.(js|css)$/.test(path)).join(", "),
+        expected: [...this.#options.routes.keys()].filter((path) => !/\.\w+$/.test(path)).join(", "),
       });
     }
     if (!route.methods.includes(request.method ?? "")) {

@@ -66,6 +66,17 @@ suite("a file in the place of a run", () => {
   });
 });
 
+test("serve needs a run or --teach, and not both", async () => {
+  const told = await refused(2, "serve");
+  assert.match(told, /serve needs <run>\.\n.*Usage: +npx riffle-vision serve \[run\]/);
+  assert.match(told, /Runs here: runs\/insects/);
+  for (const argv of [[run], ["--top", "3"], ["--backend", "wasm"], ["--token_file", "token.txt"]]) {
+    const both = await refused(2, "serve", "--teach", ...argv);
+    assert.match(both, /the page to teach with has no run behind it .*with --host, --port and --allow_host/);
+    assert.ok(both.includes(`found ${argv[0] ?? ""}`), both);
+  }
+});
+
 suite("a folder of data", () => {
   test("that is one class says so, and which folder was meant", async () => {
     const told = await refused(3, "train", join(photos, "train", "ants"), "--log_dir", "new");
