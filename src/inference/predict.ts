@@ -27,7 +27,6 @@ import { softmax } from "./metrics.js";
 import { type GivenSettings, settingsOf } from "../settings/settings.js";
 import { type NamesOf, refuseUnknown } from "../core/nearest-name.js";
 import { readCall } from "../settings/read-settings.js";
-import { Turns } from "./turns.js";
 
 /** A path, or the bytes of a whole picture file, which must not change before its result is there. */
 export type PictureInput = string | Uint8Array;
@@ -187,23 +186,31 @@ export async function predict(
 
 /** A network in the engine, which whoever predicts takes in turn. */
 class Loaded {
-  readonly #turns = new Turns();
+  /** Calls that the engine takes at a time. */
+  readonly #calls: Allowance;
   #closed = false;
 
   constructor(
     readonly network: LoadedNetwork,
     readonly model: ModelDescription,
-  ) {}
+  ) {
+    this.#calls = new Allowance(network.run.callsAtOnce);
+  }
 
   /** Logits [count, classes] of images [count, size, size, 3]. */
-  infer(images: Uint8Array, count: number): Promise<Float32Array> {
+  async infer(images: Uint8Array, count: number): Promise<Float32Array> {
     if (this.#closed) throw predictorClosed();
-    return this.#turns.take(() => this.network.run.infer(images, count));
+    const giveBack = await this.#calls.take(1);
+    try {
+      return await this.network.run.infer(images, count);
+    } finally {
+      giveBack();
+    }
   }
 
   async close(): Promise<void> {
     this.#closed = true;
-    await this.#turns.ended();
+    await this.#calls.take(this.network.run.callsAtOnce);
     this.network.run.close();
   }
 }
@@ -226,6 +233,7 @@ class OneByOne {
     this.#gatherer = new Gatherer({
       size: loaded.network.program.batch,
       maxWait,
+      atOnce: loaded.network.run.callsAtOnce,
       work: async (pictures) => {
         const rows = await this.#infer(pictures);
         onBatch(pictures.length);
