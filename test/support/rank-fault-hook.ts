@@ -7,7 +7,6 @@
  */
 
 import fs from "node:fs";
-import { syncBuiltinESMExports } from "node:module";
 import { isMainThread } from "node:worker_threads";
 
 import { phases } from "../../src/distributed/ranks.js";
@@ -77,12 +76,25 @@ function differ({ rank: whose, argv = [], env = {}, version }: RankDifference): 
   process.argv.push(...argv);
   Object.assign(process.env, env);
   if (version === undefined) return;
-  const original = fs.readFileSync as Any;
-  (fs as unknown as Addon)["readFileSync"] = (...args) => {
-    const isPackage = args[0] instanceof URL && args[0].pathname.endsWith("/package.json");
-    return isPackage ? JSON.stringify({ version }) : original(...args);
+  // What it says of itself in the handshake: its own files are the others', too.
+  onAddon((addon) => {
+    const { gatherBytes } = addon as { gatherBytes: Any };
+    addon["gatherBytes"] = (tag, bytes, ...more) => {
+      const said = Buffer.from(bytes as Uint8Array).toString();
+      const other = said.replace(/"version":"[^"]*"/, `"version":"${version}"`);
+      return gatherBytes(tag, tag === "handshake" ? Buffer.from(other) : bytes, ...more);
+    };
+  });
+}
+
+/** Hands over the addon as soon as it is loaded. */
+function onAddon(change: (addon: Addon) => void): void {
+  const dlopen = process.dlopen.bind(process) as Any;
+  process.dlopen = (...args: unknown[]) => {
+    dlopen(...args);
+    const addon = addonOf(args[0]);
+    if (addon["joinRanks"] !== undefined) change(addon);
   };
-  syncBuiltinESMExports();
 }
 
 function arm(fault: RankFault): void {
@@ -99,11 +111,7 @@ function arm(fault: RankFault): void {
   };
   let gatherElsewhere: Any = () => undefined;
   here("load");
-  const dlopen = process.dlopen.bind(process) as Any;
-  process.dlopen = (...args: unknown[]) => {
-    dlopen(...args);
-    const addon = addonOf(args[0]);
-    if (addon["joinRanks"] === undefined) return;
+  onAddon((addon) => {
     for (const name of ["joinRanks", "trainSteps", "closeRanks"]) {
       const original = addon[name] as Any;
       addon[name] = (...given) => {
@@ -118,7 +126,7 @@ function arm(fault: RankFault): void {
     };
     gatherElsewhere = () => gatherBytes("elsewhere", new Uint8Array(0), false);
     addon["gatherBytes"] = (tag, ...given) => here(`gather ${tag as string}`) ?? gatherBytes(tag, ...given);
-  };
+  });
 }
 
 function pause(milliseconds: number): void {

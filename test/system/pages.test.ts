@@ -117,8 +117,8 @@ suite("the report in a browser", () => {
     assert.equal(await page.isVisible(".says"), false);
     const { x, y } = await middle(visit, ".chart g.strip rect");
     await page.mouse.move(x, y);
+    await page.locator(".says").waitFor({ state: "visible" });
     assert.match((await page.textContent(".says")) ?? "", /training, epoch [\d.]+, step \d+: loss [\d.]+/);
-    assert.equal(await page.isVisible(".says"), true);
     await visit.screenshot("report-light");
     await page.mouse.move(1, 1);
     assert.equal(await page.isVisible(".says"), false);
