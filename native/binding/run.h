@@ -3,7 +3,6 @@
 
 #include <atomic>
 #include <memory>
-#include <mutex>
 
 #include "../runtime/exchange.h"
 #include "../runtime/executor.h"
@@ -14,12 +13,8 @@
 
 namespace riffle {
 
-// Calls to infer that may be under way: one that runs, and one that waits, so that the engine need not wait for JavaScript in
-// between.
-constexpr int kMostInferring = 2;
-
 // An executor, or for inference on many images a team, and the state it works on. `busy` refuses overlapping calls: they
-// would share planes. Calls to infer take turns.
+// would share planes.
 struct Run {
   std::unique_ptr<Exchange> exchange;  // null where this process trains alone
   std::shared_ptr<State> state;  // shared with the arrays that JavaScript reads it by
@@ -29,8 +24,6 @@ struct Run {
   std::unique_ptr<Profile> profile;  // while steps are profiled
   bool loaded = false;
   std::atomic<bool> busy{false};
-  std::atomic<int> inferring{0};
-  std::mutex inference;
 
   const ProgramInfo& program() const { return team ? team->program() : executor->program(); }
 };
@@ -48,29 +41,9 @@ class Turn {
   Run* run_;
 };
 
-// The same of a call to infer, from the call until it has ended.
-class InferenceTurn {
- public:
-  explicit InferenceTurn(Run& run) : run_(&run) { ++run.inferring; }
-  ~InferenceTurn() { --run_->inferring; }
-  InferenceTurn(const InferenceTurn&) = delete;
-  InferenceTurn& operator=(const InferenceTurn&) = delete;
-
-  // Runs `work` when no other call does.
-  template <class Work>
-  void Take(const Work& work) {
-    const std::lock_guard lock(run_->inference);
-    work(*run_);
-  }
-
- private:
-  Run* run_;
-};
-
-// The run of a value, not closed; and not busy either; or with room for another call to infer. Throw std::invalid_argument.
+// The run of a value, not closed; and not busy either. Throw std::invalid_argument.
 Run& OpenRun(napi_env env, napi_value value);
 Run& IdleRun(napi_env env, napi_value value);
-Run& InferringRun(napi_env env, napi_value value);
 
 // For what only a single executor can do: train, run one step, show its planes.
 Run& SingleRun(napi_env env, napi_value value);

@@ -27,6 +27,7 @@ import { softmax } from "./metrics.js";
 import { type GivenSettings, settingsOf } from "../settings/settings.js";
 import { type NamesOf, refuseUnknown } from "../core/nearest-name.js";
 import { readCall } from "../settings/read-settings.js";
+import { Turns } from "./turns.js";
 
 /** A path, or the bytes of a whole picture file, which must not change before its result is there. */
 export type PictureInput = string | Uint8Array;
@@ -186,31 +187,23 @@ export async function predict(
 
 /** A network in the engine, which whoever predicts takes in turn. */
 class Loaded {
-  /** Calls that the engine takes at a time. */
-  readonly #calls: Allowance;
+  readonly #turns = new Turns();
   #closed = false;
 
   constructor(
     readonly network: LoadedNetwork,
     readonly model: ModelDescription,
-  ) {
-    this.#calls = new Allowance(network.run.callsAtOnce);
-  }
+  ) {}
 
   /** Logits [count, classes] of images [count, size, size, 3]. */
-  async infer(images: Uint8Array, count: number): Promise<Float32Array> {
+  infer(images: Uint8Array, count: number): Promise<Float32Array> {
     if (this.#closed) throw predictorClosed();
-    const giveBack = await this.#calls.take(1);
-    try {
-      return await this.network.run.infer(images, count);
-    } finally {
-      giveBack();
-    }
+    return this.#turns.take(() => this.network.run.infer(images, count));
   }
 
   async close(): Promise<void> {
     this.#closed = true;
-    await this.#calls.take(this.network.run.callsAtOnce);
+    await this.#turns.ended();
     this.network.run.close();
   }
 }
@@ -233,7 +226,6 @@ class OneByOne {
     this.#gatherer = new Gatherer({
       size: loaded.network.program.batch,
       maxWait,
-      atOnce: loaded.network.run.callsAtOnce,
       work: async (pictures) => {
         const rows = await this.#infer(pictures);
         onBatch(pictures.length);

@@ -306,10 +306,8 @@ export class EngineTraining extends Running implements TrainingRun {
 
 export class EngineInference extends Running implements InferenceRun {
   readonly #program: Program;
-  readonly callsAtOnce: number;
-  /** A short batch is filled up here: what stands in the other images does not matter, each is computed for itself. Lent to one call. */
-  #padded: Uint8Array | undefined;
-  readonly #paddedBytes: number;
+  /** A short batch is filled up here: what stands in the other images does not matter, each is computed for itself. */
+  readonly #padded: Uint8Array;
   readonly #imageBytes: number;
   /** Pictures that are computed at a time, wanted or not: a portion for every thread, or the batch. */
   readonly #atOnce: number;
@@ -326,8 +324,7 @@ export class EngineInference extends Running implements InferenceRun {
     this.#program = program;
     this.#imageBytes = program.imageSize * program.imageSize * 3;
     const portions = Math.ceil(program.batch / executed.batch);
-    this.#paddedBytes = portions * executed.batch * this.#imageBytes;
-    this.callsAtOnce = access.callsAtOnce;
+    this.#padded = new Uint8Array(portions * executed.batch * this.#imageBytes);
     this.#atOnce = portion === 0 ? program.batch : portion * threads;
     if (options.few !== true || program.batch === 1 || program.kept.length > 0) return;
     try {
@@ -378,14 +375,12 @@ export class EngineInference extends Running implements InferenceRun {
   }
 
   async #inferTogether(images: Uint8Array, count: number, logits: Float32Array): Promise<void> {
-    const isWhole = images.length > 0 && images.length % (this.run.program.batch * this.#imageBytes) === 0;
-    const batch = isWhole ? images : (this.#padded ?? new Uint8Array(this.#paddedBytes));
-    if (!isWhole) {
-      this.#padded = undefined;
-      batch.set(images.subarray(0, count * this.#imageBytes));
+    let batch = images;
+    if (images.length === 0 || images.length % (this.run.program.batch * this.#imageBytes) !== 0) {
+      this.#padded.set(images.subarray(0, count * this.#imageBytes));
+      batch = this.#padded;
     }
     await this.run.ask((engine) => engine.infer(this.run.handle, batch, count, logits));
-    if (!isWhole) this.#padded = batch;
   }
 
   kept(layer: string): Float32Array {

@@ -14,7 +14,6 @@ export const nativeAccess: EngineAccess = {
   engine,
   machine,
   products: () => environment("RIFFLE_PRODUCTS"),
-  callsAtOnce: 2,
   inWords: engineError,
 };
 
