@@ -11,8 +11,7 @@
  */
 
 import { addonOrUndefined } from "../core/addon.js";
-
-type Sum = (bytes: Uint8Array, previous: number) => number;
+import { crcOf, type Sum } from "./crc.js";
 
 let chosen: Sum | undefined;
 
@@ -34,22 +33,4 @@ export function hex32(value: number): string {
 }
 
 /** The sum without the addon, byte by byte. */
-export function plainCrc32c(bytes: Uint8Array, previous = 0): number {
-  table ??= makeTable();
-  let crc = ~previous;
-  for (let i = 0; i < bytes.length; i++) {
-    crc = (table[(crc ^ (bytes[i] as number)) & 0xff] as number) ^ (crc >>> 8);
-  }
-  return ~crc >>> 0;
-}
-
-let table: Int32Array | undefined;
-
-/** What each byte adds: the remainder of its bits by the polynomial, bits reversed. */
-function makeTable(): Int32Array {
-  return Int32Array.from({ length: 256 }, (_, byte) => {
-    let rest = byte;
-    for (let bit = 0; bit < 8; bit++) rest = (rest >>> 1) ^ (rest & 1 ? 0x82f63b78 : 0);
-    return rest;
-  });
-}
+export const plainCrc32c = crcOf(0x82f63b78);
