@@ -61,10 +61,10 @@ else await roles[role](...rest);
 async function compare() {
   const folder = mkdtempSync(join(tmpdir(), "riffle-load-"));
   try {
-    const { run, onnx } = await makeRun(folder);
+    const { run, variant, onnx } = await makeRun(folder);
     const pictures = values.pictures === undefined ? join(folder, "photos") : resolve(values.pictures);
     const contestants = {
-      engine: () => asked(["engine"]),
+      engine: () => asked(["engine", variant]),
       predictor: () => asked(["predictor", run, pictures]),
       serve: () => served([program, "serve", run, "--port", "0", "--json", "--batch_size", values.batch, ...threadsGiven, ...words(values.serve)], pictures), // prettier-ignore
       ...(values.peer === undefined
@@ -118,13 +118,15 @@ async function makeRun(folder) {
     report: false,
   });
   const { output } = await exportRun(run, { format: "onnx" });
-  return { run, onnx: output };
+  const { variant } = JSON.parse(readFileSync(join(run, "recipe.json"), "utf8")).settings;
+  return { run, variant, onnx: output };
 }
 
-/** `riffle bench infer`, for about as long as the others are asked. */
-async function engine() {
+/** `riffle bench infer` of the network that is served, for about as long as the others are asked. */
+async function engine(variant) {
   const { bench } = await import(join(dist, "index.js"));
   const given = {
+    variant,
     width: Number(values.width),
     num_classes: Number(values.classes),
     batch_size: batch,

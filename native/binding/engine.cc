@@ -255,11 +255,11 @@ napi_value ApplyUpdateTo(napi_env env, napi_callback_info info) {
 }
 
 // infer(run, images [whole batches, size, size, 3], count, logits Float32Array [count * classes]): Promise<void>. A team
-// takes several batches of its program at once, a single executor one.
+// takes several batches of its program at once, a single executor one. A second call may be made before the first has ended.
 napi_value Infer(napi_env env, napi_callback_info info) {
   return Guard(env, [&] {
     const auto args = Arguments(env, info, 4);
-    Run& run = IdleRun(env, args[0]);
+    Run& run = InferringRun(env, args[0]);
     const ProgramInfo& p = run.program();
     if (!run.loaded) throw std::invalid_argument("load weights first");
     const Span images = TypedArray(env, args[1], napi_uint8_array, "images");
@@ -269,15 +269,17 @@ napi_value Infer(napi_env env, napi_callback_info info) {
       throw std::invalid_argument("images are not whole batches of the program's size");
     const auto count = static_cast<size_t>(Number(env, args[2], 0, static_cast<double>(batches * p.batch), "count"));
     float* logits = Array<float>(env, args[3], napi_float32_array, count * p.classes, "logits");
-    auto turn = std::make_shared<Turn>(run);
+    auto turn = std::make_shared<InferenceTurn>(run);
     return Promise(
         env, {args[0], args[1], args[3]},
         [turn, pixels = static_cast<const uint8_t*>(images.data), count, logits] {
-          if ((*turn)->team) {
-            (*turn)->team->Infer(pixels, static_cast<long>(count), logits);
-          } else {
-            (*turn)->executor->Infer(pixels, static_cast<int>(count), logits);
-          }
+          turn->Take([&](Run& run) {
+            if (run.team) {
+              run.team->Infer(pixels, static_cast<long>(count), logits);
+            } else {
+              run.executor->Infer(pixels, static_cast<int>(count), logits);
+            }
+          });
         },
         Undefined);
   });
@@ -487,7 +489,13 @@ Run& OpenRun(napi_env env, napi_value value) {
 
 Run& IdleRun(napi_env env, napi_value value) {
   Run& run = OpenRun(env, value);
-  if (run.busy) throw std::invalid_argument("the run is busy with another call");
+  if (run.busy || run.inferring > 0) throw std::invalid_argument("the run is busy with another call");
+  return run;
+}
+
+Run& InferringRun(napi_env env, napi_value value) {
+  Run& run = OpenRun(env, value);
+  if (run.busy || run.inferring == kMostInferring) throw std::invalid_argument("the run is busy with another call");
   return run;
 }
 

@@ -221,6 +221,7 @@ void TestDecode();
 void TestProgram();
 void TestThreadPool();
 void TestThreadPoolErrors();
+void TestJobThread();
 void TestExecutor(const KernelTable& kernels);
 void TestProfile(const KernelTable& kernels);
 void TestGradientSink(const KernelTable& kernels);

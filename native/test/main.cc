@@ -51,6 +51,7 @@ int main(int argc, char** argv) {
   if (share == 0) {
     TestThreadPool();
     TestThreadPoolErrors();
+    TestJobThread();
   }
   if (only == "" && share == sharers - 1) {
     TestDecode();

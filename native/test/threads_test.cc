@@ -5,10 +5,13 @@
 #include <chrono>
 #include <cmath>
 #include <new>
+#include <set>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "../runtime/executor.h"
+#include "../runtime/job_thread.h"
 #include "../runtime/thread_pool.h"
 #include "../runtime/training_step.h"
 #include "check.h"
@@ -294,6 +297,45 @@ void TestThreadPoolErrors() {
       message = error.what();
     }
     test.True(message == "only " + std::to_string(refused) + " of 7 threads could be started", message.c_str());
+  }
+}
+
+// Jobs of several callers are done one after another, each reported to its own caller, with a thread for them and without.
+void TestJobThread() {
+  Test test("any", "a thread for jobs");
+  for (bool refused : {false, true}) {
+    test.Case("%s", refused ? "refused" : "had");
+    std::set<std::thread::id> doers;
+    std::atomic<int> callers{0}, done{0}, failed{0};
+    int under_way = 0;
+    bool overlapped = false;
+    JobThread jobs(refused);
+    std::vector<std::thread> asking;
+    for (int caller = 0; caller < 4; ++caller)
+      asking.emplace_back([&, caller] {
+        for (int i = 0; i < 100; ++i) {
+          bool own = false;
+          try {
+            jobs.Run([&] {
+              overlapped = overlapped || under_way++ > 0;
+              doers.insert(std::this_thread::get_id());
+              own = true;
+              --under_way;
+              if (i % 10 == caller) throw std::bad_alloc();
+            });
+            ++done;
+          } catch (const std::bad_alloc&) {
+            ++failed;
+          }
+          callers += own;
+        }
+      });
+    for (std::thread& t : asking) t.join();
+    test.True(!overlapped, "two jobs were done at a time");
+    test.Same("jobs done when their caller goes on", 0, callers, 400);
+    test.Same("jobs that ended well", 0, done, 360);
+    test.Same("jobs whose error reached their caller", 0, failed, 40);
+    test.True(doers.size() == (refused ? 4 : 1), "jobs were done on another number of threads");
   }
 }
 

@@ -229,6 +229,8 @@ export interface RunProfile {
 export interface InferenceRun {
   /** Takes a copy of the weights for the calls of `infer` that follow. */
   load(weights: Weights): Promise<void>;
+  /** Calls of `infer` that may be under way: with a second one the engine need not wait for JavaScript between two. */
+  readonly callsAtOnce: number;
   /** Logits [count, classes] for images [count, size, size, 3], count <= batch, with moving statistics. */
   infer(images: Uint8Array, count: number): Promise<Float32Array>;
   /** What readers of a kept layer saw in the last call of `infer`: [count, channels, height, width]. */

@@ -242,7 +242,8 @@ export function pictureBatches(
 }
 
 /**
- * One picture as this network is to see it, the same bytes as in a batch of {@link pictureBatches}: [1, size, size, 3].
+ * One picture as this network is to see it, the same bytes as in a batch of {@link pictureBatches}: [1, size, size, 3],
+ * in `out` where that is given.
  *
  * @throws DataError naming `where` when it cannot be decoded.
  */
@@ -250,8 +251,10 @@ export async function pictureAlone(
   bytes: Uint8Array,
   where: string,
   model: ModelDescription,
+  out?: Uint8Array,
 ): Promise<Uint8Array> {
-  return seenPixels({ kind: "encoded", bytes, upright: model.exif_orientation === "apply" }, where, model);
+  const source = { kind: "encoded", bytes, upright: model.exif_orientation === "apply" } as const;
+  return seenPixels(source, where, model, out);
 }
 
 /** The same of a picture as a set has it. */
@@ -259,9 +262,9 @@ export async function seenPixels(
   source: Picture,
   where: string,
   model: ModelDescription,
+  out: Uint8Array = new Uint8Array(model.image_size ** 2 * 3),
 ): Promise<Uint8Array> {
   const size = model.image_size;
-  const out = new Uint8Array(size * size * 3);
   await renderInto(source, where, (known) => evaluationCut(resizeOf(model), source, known, size), out, 0);
   return out;
 }

@@ -4,12 +4,13 @@ import { suite, test } from "node:test";
 import { Gatherer } from "./gatherer.js";
 
 /** A gatherer whose batches end when the test says so; each result is its item doubled. */
-function gathererOf(size: number, maxWait: number) {
+function gathererOf(size: number, maxWait: number, atOnce?: number) {
   const batches: number[][] = [];
   const ends: ((error?: Error) => void)[] = [];
   const gatherer = new Gatherer<number, number>({
     size,
     maxWait,
+    ...(atOnce !== undefined && { atOnce }),
     work: (items) => {
       batches.push([...items]);
       return new Promise((resolve, reject) => {
@@ -42,6 +43,27 @@ suite("a gatherer", () => {
     assert.deepEqual(batches, [[1, 2]]);
     ends[0]?.();
     assert.equal(await result, 2);
+  });
+
+  test("hands over the next batch before the first has ended only where it is full, and no third", async () => {
+    const { gatherer, batches, ends } = gathererOf(2, 0, 2);
+    const results = [1, 2, 3, 4].map((item) => gatherer.add(item));
+    await settled();
+    assert.deepEqual(batches, [[1], [2, 3]]);
+    results.push(gatherer.add(5));
+    await settled();
+    assert.equal(batches.length, 2);
+    ends[0]?.();
+    await settled();
+    assert.deepEqual(batches[2], [4, 5]);
+    results.push(gatherer.add(6));
+    ends[1]?.();
+    await settled();
+    assert.equal(batches.length, 3); // one alone waits until nothing else is worked on
+    ends[2]?.();
+    await settled();
+    ends[3]?.();
+    assert.deepEqual(await Promise.all(results), [2, 4, 6, 8, 10, 12]);
   });
 
   test("works on one batch at a time, and gathers the next meanwhile, in order", async () => {

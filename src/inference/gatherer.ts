@@ -1,8 +1,8 @@
 /**
  * Requests that come one by one, gathered into batches that are worked on one after another.
  *
- * A batch begins when it is full, or when the first of its requests has waited for `maxWait` milliseconds and no other
- * batch is worked on. First come, first served.
+ * A batch begins when the first of its requests has waited for `maxWait` milliseconds or it is full, and no other batch is worked
+ * on; a full one, too, while others are, up to `atOnce` together. First come, first served.
  */
 
 export interface Gathering<Item, Result> {
@@ -10,6 +10,8 @@ export interface Gathering<Item, Result> {
   readonly size: number;
   /** Milliseconds. */
   readonly maxWait: number;
+  /** Batches, 1 where absent. */
+  readonly atOnce?: number;
   /** A result for each, in their order; what it throws fails all of them. */
   readonly work: (items: readonly Item[]) => Promise<readonly Result[]>;
 }
@@ -18,7 +20,7 @@ export class Gatherer<Item, Result> {
   readonly #gathering: Gathering<Item, Result>;
   readonly #waiting: Request<Item, Result>[] = [];
   #timer: NodeJS.Timeout | undefined;
-  #working = false;
+  #working = 0;
   #hurried = false;
 
   constructor(gathering: Gathering<Item, Result>) {
@@ -56,18 +58,21 @@ export class Gatherer<Item, Result> {
 
   #consider(): void {
     const [first] = this.#waiting;
-    if (this.#working || first === undefined) return;
+    const { size, atOnce = 1 } = this.#gathering;
+    if (first === undefined || this.#working === atOnce) return;
+    const isFull = this.#waiting.length >= size;
+    if (this.#working > 0 && !isFull) return;
     const wait = first.due - performance.now();
     clearTimeout(this.#timer);
-    if (!this.#hurried && this.#waiting.length < this.#gathering.size && wait > 0) {
+    if (!this.#hurried && !isFull && wait > 0) {
       this.#timer = setTimeout(() => this.#consider(), Math.ceil(wait));
       return;
     }
-    void this.#workOn(this.#waiting.splice(0, this.#gathering.size));
+    void this.#workOn(this.#waiting.splice(0, size));
   }
 
   async #workOn(batch: readonly Request<Item, Result>[]): Promise<void> {
-    this.#working = true;
+    this.#working++;
     for (const request of batch) request.began();
     try {
       const results = await this.#gathering.work(batch.map(({ item }) => item));
@@ -75,7 +80,7 @@ export class Gatherer<Item, Result> {
     } catch (error) {
       for (const { reject } of batch) reject(error);
     }
-    this.#working = false;
+    this.#working--;
     this.#consider();
   }
 }

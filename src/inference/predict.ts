@@ -27,7 +27,7 @@ import { softmax } from "./metrics.js";
 import { type GivenSettings, settingsOf } from "../settings/settings.js";
 import { type NamesOf, refuseUnknown } from "../core/nearest-name.js";
 import { readCall } from "../settings/read-settings.js";
-import { Turns } from "./turns.js";
+import { UsedBuffers } from "./used-buffers.js";
 
 /** A path, or the bytes of a whole picture file, which must not change before its result is there. */
 export type PictureInput = string | Uint8Array;
@@ -187,23 +187,31 @@ export async function predict(
 
 /** A network in the engine, which whoever predicts takes in turn. */
 class Loaded {
-  readonly #turns = new Turns();
+  /** Calls that the engine takes at a time. */
+  readonly #calls: Allowance;
   #closed = false;
 
   constructor(
     readonly network: LoadedNetwork,
     readonly model: ModelDescription,
-  ) {}
+  ) {
+    this.#calls = new Allowance(network.run.callsAtOnce);
+  }
 
   /** Logits [count, classes] of images [count, size, size, 3]. */
-  infer(images: Uint8Array, count: number): Promise<Float32Array> {
+  async infer(images: Uint8Array, count: number): Promise<Float32Array> {
     if (this.#closed) throw predictorClosed();
-    return this.#turns.take(() => this.network.run.infer(images, count));
+    const giveBack = await this.#calls.take(1);
+    try {
+      return await this.network.run.infer(images, count);
+    } finally {
+      giveBack();
+    }
   }
 
   async close(): Promise<void> {
     this.#closed = true;
-    await this.#turns.ended();
+    await this.#calls.take(this.network.run.callsAtOnce);
     this.network.run.close();
   }
 }
@@ -218,14 +226,23 @@ class OneByOne {
   readonly #gatherer: Gatherer<Uint8Array, Float32Array>;
   /** What is decoded at a time: more would wait for threads with its pixels in memory. */
   readonly #decoding = new Allowance(decodingThreads() + 2);
+  /** [size, size, 3] each: of pictures that are decoded or wait, or were. */
+  readonly #pixels: UsedBuffers;
+  /** [batch, size, size, 3]: of those that are worked on. */
+  readonly #images: UsedBuffers;
   readonly #accepted = new Set<Promise<unknown>>();
   #closed = false;
 
   constructor(loaded: Loaded, maxWait: number, onBatch: (pictures: number) => void = () => undefined) {
     this.#loaded = loaded;
+    const { batch, imageSize } = loaded.network.program;
+    const bytes = 3 * imageSize ** 2;
+    this.#pixels = new UsedBuffers(bytes, 2 * batch + decodingThreads());
+    this.#images = new UsedBuffers(batch * bytes, 2);
     this.#gatherer = new Gatherer({
-      size: loaded.network.program.batch,
+      size: batch,
       maxWait,
+      atOnce: loaded.network.run.callsAtOnce,
       work: async (pictures) => {
         const rows = await this.#infer(pictures);
         onBatch(pictures.length);
@@ -267,21 +284,29 @@ class OneByOne {
     const { signal, ...wanted } = options;
     const { model } = this.#loaded;
     const file = typeof picture === "string" ? picture : "#0";
+    const pixels = this.#pixels.take();
     try {
-      const pixels = await this.#decode(picture, file, signal);
+      await this.#decode(picture, file, pixels, signal);
       return predictionOf(file, await this.#gatherer.add(pixels, signal), model, wanted);
     } catch (error) {
       if (!(error instanceof DataError)) throw error;
       return { file, error: error.problem.what };
+    } finally {
+      this.#pixels.giveBack(pixels);
     }
   }
 
-  async #decode(picture: PictureInput, file: string, signal: AbortSignal | undefined): Promise<Uint8Array> {
+  async #decode(
+    picture: PictureInput,
+    file: string,
+    pixels: Uint8Array,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
     const giveBack = await this.#decoding.take(1);
     try {
       signal?.throwIfAborted();
       const bytes = typeof picture === "string" ? await bytesOf(picture) : picture;
-      return await pictureAlone(bytes, file, this.#loaded.model);
+      await pictureAlone(bytes, file, this.#loaded.model, pixels);
     } finally {
       giveBack();
     }
@@ -289,9 +314,14 @@ class OneByOne {
 
   async #infer(pictures: readonly Uint8Array[]): Promise<Float32Array[]> {
     const { classes } = this.#loaded.network.program;
-    const images = Buffer.concat(pictures);
-    const logits = await this.#loaded.infer(images, pictures.length);
-    return pictures.map((_, i) => logits.slice(i * classes, (i + 1) * classes));
+    const images = this.#images.take();
+    try {
+      pictures.forEach((pixels, i) => images.set(pixels, i * pixels.length));
+      const logits = await this.#loaded.infer(images, pictures.length);
+      return pictures.map((_, i) => logits.slice(i * classes, (i + 1) * classes));
+    } finally {
+      this.#images.giveBack(images);
+    }
   }
 }
 

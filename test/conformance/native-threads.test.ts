@@ -124,6 +124,38 @@ test("where few pictures may come, one takes a fraction of the time of a batch",
   assert.ok(one < whole / 4, `one picture ${one.toFixed(2)} ms, sixteen ${whole.toFixed(2)} ms`);
 });
 
+test("a second call of infer may wait behind the first, short ones too; a third, and closing, are refused", async () => {
+  const program = compile(network, { batch: 4, imageSize: 65, mode: "infer" });
+  const run = nativeBackend.infer(program, { threads: 2 });
+  await run.load({
+    parameters: initialise(program, { version: "he_uniform", seed: 1 }),
+    statistics: initialStatistics(program),
+  });
+  const draws = new Draws(5, streams.augment, 0, 0);
+  const bytes = 65 * 65 * 3;
+  const images = Uint8Array.from({ length: 7 * bytes }, () => draws.below(256));
+  const ask = ([some, count]: readonly [Uint8Array, number]): Promise<Float32Array> => run.infer(some, count);
+  const parts = [
+    [images.subarray(0, 3 * bytes), 3],
+    [images.subarray(3 * bytes), 4],
+    [images.subarray(5 * bytes), 2],
+  ] as const;
+  const alone: Uint32Array[] = [];
+  for (const part of parts) alone.push(bits(await ask(part)));
+  for (const [a, b] of [
+    [0, 1],
+    [0, 2],
+  ] as const) {
+    const both = [ask(parts[a]), ask(parts[b])];
+    await assert.rejects(ask(parts[1]), /busy with another call/);
+    assert.throws(() => {
+      run.close();
+    }, /busy with another call/);
+    assert.deepEqual((await Promise.all(both)).map(bits), [alone[a], alone[b]]);
+  }
+  run.close();
+});
+
 function bits(values: Float32Array): Uint32Array {
   return new Uint32Array(values.buffer, values.byteOffset, values.length);
 }

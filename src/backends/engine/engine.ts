@@ -123,6 +123,8 @@ export interface EngineAccess {
   machine(isa?: string): Machine;
   /** How products of bf16 are to be made where no option says it. */
   products(): string | undefined;
+  /** Calls of `infer` that a run takes before the first has ended. */
+  readonly callsAtOnce: number;
   /** @throws RiffleError for a program that this engine cannot take, before memory is asked for; `threads` work on it. */
   admit?(program: Program, threads: number): void;
   /** An error that the engine threw, in our words where the machine had too little for the `bytes` of a run; any other is returned as it is. */

@@ -306,8 +306,10 @@ export class EngineTraining extends Running implements TrainingRun {
 
 export class EngineInference extends Running implements InferenceRun {
   readonly #program: Program;
-  /** A short batch is filled up here: what stands in the other images does not matter, each is computed for itself. */
-  readonly #padded: Uint8Array;
+  readonly callsAtOnce: number;
+  /** A short batch is filled up here: what stands in the other images does not matter, each is computed for itself. Lent to one call. */
+  #padded: Uint8Array | undefined;
+  readonly #paddedBytes: number;
   readonly #imageBytes: number;
   /** Pictures that are computed at a time, wanted or not: a portion for every thread, or the batch. */
   readonly #atOnce: number;
@@ -324,7 +326,8 @@ export class EngineInference extends Running implements InferenceRun {
     this.#program = program;
     this.#imageBytes = program.imageSize * program.imageSize * 3;
     const portions = Math.ceil(program.batch / executed.batch);
-    this.#padded = new Uint8Array(portions * executed.batch * this.#imageBytes);
+    this.#paddedBytes = portions * executed.batch * this.#imageBytes;
+    this.callsAtOnce = access.callsAtOnce;
     this.#atOnce = portion === 0 ? program.batch : portion * threads;
     if (options.few !== true || program.batch === 1 || program.kept.length > 0) return;
     try {
@@ -375,12 +378,14 @@ export class EngineInference extends Running implements InferenceRun {
   }
 
   async #inferTogether(images: Uint8Array, count: number, logits: Float32Array): Promise<void> {
-    let batch = images;
-    if (images.length === 0 || images.length % (this.run.program.batch * this.#imageBytes) !== 0) {
-      this.#padded.set(images.subarray(0, count * this.#imageBytes));
-      batch = this.#padded;
+    const isWhole = images.length > 0 && images.length % (this.run.program.batch * this.#imageBytes) === 0;
+    const batch = isWhole ? images : (this.#padded ?? new Uint8Array(this.#paddedBytes));
+    if (!isWhole) {
+      this.#padded = undefined;
+      batch.set(images.subarray(0, count * this.#imageBytes));
     }
     await this.run.ask((engine) => engine.infer(this.run.handle, batch, count, logits));
+    if (!isWhole) this.#padded = batch;
   }
 
   kept(layer: string): Float32Array {

@@ -14,6 +14,7 @@ export const nativeAccess: EngineAccess = {
   engine,
   machine,
   products: () => environment("RIFFLE_PRODUCTS"),
+  callsAtOnce: 2,
   inWords: engineError,
 };
 

@@ -365,6 +365,7 @@ class StepOfShards {
 }
 
 export class ReferenceInference extends ReferenceRun implements InferenceRun {
+  readonly callsAtOnce = 1;
   #loaded = false;
 
   load({ parameters, statistics }: Weights): Promise<void> {

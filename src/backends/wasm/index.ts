@@ -27,6 +27,7 @@ export function wasmBackend(host: WasmHost): Backend {
     engine: () => engine,
     machine: (isa) => machine(host, isa),
     products: () => undefined,
+    callsAtOnce: 1,
     admit: (program, threads) => admit(program, threads),
     inWords,
   });
