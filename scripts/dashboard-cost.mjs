@@ -31,7 +31,7 @@ const TRAINING = [
     "--log_steps",
     "1",
   ],
-  ...["--max_train_steps", "200", "--epochs_between_evals", "1000", "--report", "false"],
+  ...["--max_train_steps", "1000", "--epochs_between_evals", "1000", "--report", "false"],
 ];
 const program = join(fileURLToPath(new URL("..", import.meta.url)), "dist", "src", "cli", "main.js");
 const rounds = Number(process.argv[2] ?? 5);
