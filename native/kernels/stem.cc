@@ -30,7 +30,14 @@ typedef HalfVec UsualVec;
 typedef Vec UsualVec;
 #endif
 constexpr int kUsualVecs = kUsualChannels * sizeof(float) / sizeof(UsualVec);
-constexpr int kPositions = kLanes == 16 ? 8 : kLanes == 8 ? 4 : 2;  // of the output per convolution tile
+// A convolution tile: so many positions of the output, and vectors of channels at a time. In WebAssembly it needs 12 registers of 15.
+#if defined(__wasm__)
+constexpr int kPositions = 4;
+constexpr int kMostVectors = 2;
+#else
+constexpr int kPositions = kLanes == 16 ? 8 : kLanes == 8 ? 4 : 2;
+constexpr int kMostVectors = kPadded;
+#endif
 
 // Rows of a ring: input rows as floats, convolution rows or patch rows.
 constexpr long kRing = 4;
@@ -195,7 +202,7 @@ RIFFLE_INLINE V LoadAs(const float* p) {
 }
 
 // One convolution row, channels-last: z[x][c] = sum over taps of w[tap][c] * p[x][tap], of kVectors vectors of channels
-// beside kPositions positions: of 24 channels twelve accumulators with 16 registers, 24 with 32.
+// beside kPositions positions: of 24 channels twelve accumulators with 16 registers, 24 with 32, eight in WebAssembly.
 template <class V, int kVectors>
 RIFFLE_INLINE void ConvolutionTile(const float* const (&rows)[3], const float* weights, float* z) {
   constexpr int kWidth = sizeof(V) / sizeof(float);
@@ -225,13 +232,21 @@ RIFFLE_INLINE void ConvolutionTile(const float* const (&rows)[3], const float* w
     for (int v = 0; v < kVectors; ++v) __builtin_memcpy(z + i * kPadded + v * kWidth, &sum[i][v], sizeof(V));
 }
 
+// kVectors of channels at a few positions.
+template <class V, int kVectors>
+RIFFLE_INLINE void ConvolutionTiles(const float* const (&rows)[3], const float* weights, float* z) {
+  constexpr int kTogether = kVectors < kMostVectors ? kVectors : kMostVectors, kWidth = sizeof(V) / sizeof(float);
+  static_assert(kVectors % kTogether == 0);
+  for (int v = 0; v < kVectors; v += kTogether) ConvolutionTile<V, kTogether>(rows, weights + v * kWidth, z + v * kWidth);
+}
+
 void ConvolutionRow(const Stem& s, const float* const (&rows)[3], float* z) {
   for (long x = 0; x < s.conv.out_w; x += kPositions) {
     const float* const at[3] = {rows[0] + 6 * x, rows[1] + 6 * x, rows[2] + 6 * x};
     if (s.channels > kUsualChannels) {
-      ConvolutionTile<Vec, kPatchVecs>(at, s.weights, z + x * kPadded);
+      ConvolutionTiles<Vec, kPatchVecs>(at, s.weights, z + x * kPadded);
     } else {
-      ConvolutionTile<UsualVec, kUsualVecs>(at, s.weights, z + x * kPadded);
+      ConvolutionTiles<UsualVec, kUsualVecs>(at, s.weights, z + x * kPadded);
     }
   }
 }
