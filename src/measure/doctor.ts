@@ -62,12 +62,19 @@ function withoutAddon(): Finding[] {
       advice: `The native one is up to three times as fast, and mixed precision and several ranks need it. ${howToBuild}`,
     },
     { name: "threads", found: `${threads}`, verdict: threads > 1 ? "good" : "slow", advice: "" },
-    { name: "JPEG decoder", found: sharpFound(), verdict: "slow", advice: "" },
+    sharpAsDecoder(""),
   ];
 }
 
-function sharpFound(): string {
-  return `sharp ${loadSharp().versions.sharp ?? ""}`.trim();
+/** What decodes JPEGs where libjpeg-turbo does not. */
+function sharpAsDecoder(advice: string): Finding {
+  const name = "JPEG decoder";
+  try {
+    return { name, found: `sharp ${loadSharp().versions.sharp ?? ""}`.trim(), verdict: "slow", advice };
+  } catch (error) {
+    if (!(error instanceof RiffleError)) throw error;
+    return { name, found: "none", verdict: "missing", advice: error.message };
+  }
 }
 
 /** The native engine and what it says of the machine. */
@@ -116,12 +123,9 @@ function engine(): Finding[] {
               ? `UV_THREADPOOL_SIZE=${found.threads} in the environment lets that many threads decode`
               : "",
         }
-      : {
-          name: "JPEG decoder",
-          found: sharpFound(),
-          verdict: "slow",
-          advice: `Install libjpeg-turbo's headers (Debian: libjpeg62-turbo-dev, Ubuntu: libjpeg-turbo8-dev, Fedora: libjpeg-turbo-devel, macOS: brew install jpeg-turbo) and pkg-config, then ${rebuild}`,
-        },
+      : sharpAsDecoder(
+          `Install libjpeg-turbo's headers (Debian: libjpeg62-turbo-dev, Ubuntu: libjpeg-turbo8-dev, Fedora: libjpeg-turbo-devel, macOS: brew install jpeg-turbo) and pkg-config, then ${rebuild}`,
+        ),
   ];
 }
 

@@ -37,6 +37,35 @@ function node(...argv: string[]) {
   return spawnSync(process.execPath, argv, { cwd: scratch, encoding: "utf8" });
 }
 
+test("where sharp does not load, doctor says so beside the rest, and so does what needs it", () => {
+  const hook = join(scratch, "no-sharp.cjs");
+  writeFileSync(
+    hook,
+    `const Module = require("node:module");
+const load = Module._load;
+Module._load = function (name, ...more) {
+  if (name === "sharp") throw new Error("Could not load it\\nmusl >=1.2.5 is required\\nSee elsewhere");
+  return load.call(this, name, ...more);
+};
+`,
+  );
+  const doctor = node("--require", hook, main, "doctor");
+  assert.equal(doctor.status, 6, doctor.stderr);
+  assert.match(
+    doctor.stdout,
+    /JPEG decoder +missing +none\n +sharp, which decodes [^]*Could not load it: musl >=1\.2\.5/,
+  );
+  assert.match(doctor.stdout, /Node +good/);
+  const elsewhere = join(scratch, "elsewhere");
+  mkdirSync(elsewhere);
+  const drawn = spawnSync(process.execPath, ["--require", hook, program, "demo"], {
+    cwd: elsewhere,
+    encoding: "utf8",
+  });
+  assert.equal(drawn.status, 6, drawn.stderr);
+  assert.match(drawn.stderr, /sharp, which decodes and writes pictures, does not load[^]*npm ci/);
+});
+
 suite("an installation", () => {
   const bin = join(scratch, "bin");
   const script = join(scratch, "scripts", "build-native.mjs");
