@@ -147,6 +147,22 @@ suite("a folder's lock where the kernel has none", () => {
     writeFileSync(path, JSON.stringify({ ...words, pid: 999999999 }));
     assert.ok("release" in (await tryLock(folder, "a test", () => ({ none }))));
   });
+
+  for (const name of [LOCK_FILE, `${LOCK_FILE}-held`]) {
+    test(`a pipe called ${name} is refused, not waited at`, { timeout: 10_000 }, async (context) => {
+      const folder = newFolder();
+      if (spawnSync("mkfifo", [join(folder, name)]).status !== 0)
+        return context.skip("there is no mkfifo here");
+      await assert.rejects(
+        tryLock(folder, "a test", () => ({ none })),
+        /\.lock(-held)?: no plain file/,
+      );
+      assert.deepEqual(
+        readdirSync(folder).filter((file) => file !== LOCK_FILE),
+        name === LOCK_FILE ? [] : [name],
+      );
+    });
+  }
 });
 
 suite("locks with an addon, without one, and without a kernel's", () => {

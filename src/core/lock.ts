@@ -18,7 +18,7 @@ import { hostname } from "node:os";
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 
-import { errorCode, isOfThePath } from "./error.js";
+import { errorCode, isOfThePath, ResourceError } from "./error.js";
 import { flock, type FlockAnswer, standsAt } from "./flock.js";
 
 export interface Lock {
@@ -66,6 +66,7 @@ export async function tryLock(
     const file = await open(path, constants.O_RDWR | constants.O_CREAT | constants.O_NONBLOCK, 0o666);
     let kept = false;
     try {
+      await expectFile(file, path);
       const answer = ask(file.fd);
       if (answer === "theirs") return { words: await holderOf(file) };
       if (typeof answer === "object") return await tryPlainLock(path, purpose, answer.none);
@@ -208,12 +209,28 @@ function processStart(pid: number): string | undefined {
 }
 
 async function readIfThere(path: string): Promise<string | undefined> {
+  let file: FileHandle | undefined;
   try {
-    return await readFile(path, "utf8");
+    file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    await expectFile(file, path);
+    return await file.readFile("utf8");
   } catch (error) {
     if (errorCode(error) === "ENOENT") return undefined;
     throw error;
+  } finally {
+    await file?.close();
   }
+}
+
+/** A pipe would be waited at. */
+async function expectFile(file: FileHandle, path: string): Promise<void> {
+  if ((await file.stat()).isFile()) return;
+  throw new ResourceError({
+    what: "no plain file has the name of the file that locks a folder",
+    where: path,
+    safe: "It was left as it is",
+    hint: "Take it away, or use another folder",
+  });
 }
 
 /** The beginning of a file; undefined for what is none, and for a pipe, which would be waited at. */
