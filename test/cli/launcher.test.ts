@@ -13,7 +13,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { messageLine, type RankMessage } from "../../src/distributed/rank-messages.js";
 import { damageBehindHeader } from "../support/damage.js";
 import { outcomeOf } from "../support/in-process.js";
-import { families, needsMpi, startRanks } from "../support/mpi.js";
+import { families, launchers, needsMpi, startRanks } from "../support/mpi.js";
 import { program } from "../support/paths.js";
 import { drawFolder } from "../../src/prepare/draw/draw-folder.js";
 import { scratch, tinySettings, trainedBits, writeTinySet } from "../support/tiny-run.js";
@@ -398,6 +398,7 @@ suite("what launch refuses, before anything is started or written", () => {
         readonly argv: readonly string[];
         readonly env?: Record<string, string>;
         readonly says: readonly [number, RegExp];
+        readonly skip?: string | false;
       }
     >
   > = {
@@ -439,6 +440,9 @@ suite("what launch refuses, before anything is started or written", () => {
     "a run that is not there": {
       argv: ["--ranks", "2", "--", "train", "--resume", join(folder, "nowhere")],
       says: [4, /nowhere/],
+      skip: Object.values(launchers).some((launcher) => launcher !== undefined)
+        ? false
+        : "no MPI is installed",
     },
     "no MPI": {
       argv: ["--ranks", "2", ...train],
@@ -459,8 +463,8 @@ suite("what launch refuses, before anything is started or written", () => {
       says: [2, /--ranks is not for scripts/],
     },
   };
-  for (const [title, { argv, env = {}, says }] of Object.entries(cases)) {
-    test(title, async () => {
+  for (const [title, { argv, env = {}, says, skip = false }] of Object.entries(cases)) {
+    test(title, { skip }, async () => {
       const before = readdirSync(folder);
       const [code, words] = says;
       const outcome = await refusal(["launch", ...argv], env);
