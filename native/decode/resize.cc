@@ -12,6 +12,8 @@
 #endif
 #elif defined(__ARM_NEON)
 #include <arm_neon.h>
+#elif defined(__wasm_simd128__)
+#include <wasm_simd128.h>
 #endif
 
 // Compiled for AVX2 as well and chosen when loaded, where the tools can. Without FMA, so results are the same. Not under
@@ -55,6 +57,18 @@ inline Pixel Zero() { return vdupq_n_f32(0); }
 inline Pixel Add(Pixel a, Pixel b) { return vaddq_f32(a, b); }
 inline Pixel Sub(Pixel a, Pixel b) { return vsubq_f32(a, b); }
 inline Pixel Scale(Pixel a, float s) { return vmulq_n_f32(a, s); }
+#elif defined(__wasm_simd128__)
+using Pixel = v128_t;
+inline Pixel Load(const uint8_t* p) {
+  const v128_t words = wasm_u16x8_extend_low_u8x16(wasm_v128_load32_zero(p));
+  return wasm_f32x4_convert_i32x4(wasm_u32x4_extend_low_u16x8(words));
+}
+inline Pixel Load(const float* p) { return wasm_v128_load(p); }
+inline void Store(float* p, Pixel v) { wasm_v128_store(p, v); }
+inline Pixel Zero() { return wasm_f32x4_const_splat(0); }
+inline Pixel Add(Pixel a, Pixel b) { return wasm_f32x4_add(a, b); }
+inline Pixel Sub(Pixel a, Pixel b) { return wasm_f32x4_sub(a, b); }
+inline Pixel Scale(Pixel a, float s) { return wasm_f32x4_mul(a, wasm_f32x4_splat(s)); }
 #else
 struct Pixel {
   float v[4];

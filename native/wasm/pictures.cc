@@ -4,9 +4,9 @@
 #include "../decode/resize.h"
 #include "host.h"
 
-// `numbers` are those of Transform in its order, booleans and the filter as numbers.
+// `numbers` are those of Transform in its order, booleans and the filter as numbers; `out` takes floats or bytes.
 RIFFLE_EXPORT("resize")
-void Resize(const double* numbers, const uint8_t* pixels, size_t width, size_t height, size_t channels, uint8_t* out) {
+void Resize(const double* numbers, const uint8_t* pixels, size_t width, size_t height, size_t channels, void* out, bool floats) {
   const double* n = numbers;
   const decode::Transform t = {.box_x = n[0],
                                .box_y = n[1],
@@ -24,7 +24,8 @@ void Resize(const double* numbers, const uint8_t* pixels, size_t width, size_t h
                                .blue = static_cast<float>(n[13]),
                                .grayscale = n[14] != 0};
   decode::PixelRows rows(pixels, width, height, channels, decode::RowsKept(t));
-  decode::ResizeInto(t, rows, out);
+  if (floats) return decode::ResizeInto(t, rows, static_cast<float*>(out));
+  decode::ResizeInto(t, rows, static_cast<uint8_t*>(out));
 }
 
 RIFFLE_EXPORT("crc32c") uint32_t Crc32c(const uint8_t* bytes, size_t length, uint32_t previous) {

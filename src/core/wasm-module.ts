@@ -117,67 +117,120 @@ interface PictureExports {
     height: number,
     channels: number,
     out: number,
+    floats: number,
   ): void;
   crc32c(bytes: number, length: number, previous: number): number;
 }
 
-/** Resizes and sums in an instance of its own; its memory grows with the largest picture and is not shared. */
+/** What an instance for pictures may keep: one of 80 megapixels. One that grew larger is not used again. */
+const KEPT_BYTES = 256 * 2 ** 20;
+
+/** Resizes and sums in an instance of its own, whose memory is not shared. */
 export class WasmPictures {
-  readonly #memory: WasmMemory;
-  readonly #exports: PictureExports;
+  readonly #module: WasmModule;
+  #instance: { readonly memory: WasmMemory; readonly exports: PictureExports };
 
   /** @param bytes the file */
   constructor(bytes: Uint8Array) {
-    this.#memory = memoryFor(false);
-    this.#exports = instantiate(
-      new WebAssembly.Module(unshared(bytes)),
-      this.#memory,
-    ) as unknown as PictureExports;
-    this.#exports._initialize();
+    this.#module = new WebAssembly.Module(unshared(bytes));
+    this.#instance = this.#open();
   }
 
   /**
-   * Writes [size, size, 3] bytes, as native/decode/resize.cc does for the addon.
+   * Writes size x size x 3 values from `offset`, 0..255 into bytes and 0..1 into floats, as native/decode/resize.cc does for the addon.
    *
-   * @param pixels [height, width, channels], of 1 or 3 channels; the box lies within
+   * @param pixels [height, width, channels], of 1 or 3 channels
+   * @throws TypeError before anything is written where box, window, pixels and output do not fit together, as the addon does
    */
   resize(
-    { box, resized, window, size, filter, flip, shift, grayscale }: WasmTransform,
+    transform: WasmTransform,
     pixels: Uint8Array,
     [width, height, channels]: readonly [width: number, height: number, channels: number],
-    out: Uint8Array,
+    out: Uint8Array | Float32Array,
+    offset = 0,
   ): void {
-    const inside = box.x >= 0 && box.y >= 0 && box.x + box.width <= width && box.y + box.height <= height;
-    if (!inside || pixels.length !== width * height * channels || out.length !== size * size * 3) {
-      throw new TypeError("the box lies within the picture, and the result is a square of RGB");
-    }
-    const places = [
-      this.#put(
-        Float64Array.of(
-          ...[box.x, box.y, box.width, box.height, resized.width, resized.height, window.x, window.y],
-          ...[size, filters.indexOf(filter), Number(flip), ...shift, Number(grayscale)],
+    refuseMisfits(transform, pixels, [width, height, channels], out, offset);
+    const { box, resized, window, size, filter, flip, shift, grayscale } = transform;
+    const inFloats = out instanceof Float32Array;
+    const room = 3 * size * size * out.BYTES_PER_ELEMENT;
+    const { memory, exports } = this.#instance;
+    try {
+      const places = [
+        this.#put(
+          Float64Array.of(
+            ...[box.x, box.y, box.width, box.height, resized.width, resized.height, window.x, window.y],
+            ...[size, filters.indexOf(filter), Number(flip), ...shift, Number(grayscale)],
+          ),
         ),
-      ),
-      this.#put(pixels),
-      this.#exports.allocate(out.length),
-    ] as const;
-    this.#exports.resize(places[0], places[1], width, height, channels, places[2]);
-    out.set(new Uint8Array(this.#memory.buffer, places[2], out.length));
-    for (const place of places) this.#exports.release(place);
+        this.#put(pixels),
+        exports.allocate(room),
+      ] as const;
+      exports.resize(places[0], places[1], width, height, channels, places[2], Number(inFloats));
+      const made = new Uint8Array(memory.buffer, places[2], room);
+      new Uint8Array(out.buffer, out.byteOffset + offset * out.BYTES_PER_ELEMENT, room).set(made);
+      for (const place of places) exports.release(place);
+    } catch (error) {
+      // Nothing of it was given back.
+      this.#instance = this.#open();
+      throw error;
+    }
+    this.#dropLarge();
   }
 
   /** `previous` continues a sum over the bytes before these. */
   crc32c(bytes: Uint8Array, previous = 0): number {
+    const { exports } = this.#instance;
     const place = this.#put(bytes);
-    const sum = this.#exports.crc32c(place, bytes.length, previous) >>> 0;
-    this.#exports.release(place);
+    const sum = exports.crc32c(place, bytes.length, previous) >>> 0;
+    exports.release(place);
+    this.#dropLarge();
     return sum;
   }
 
+  #open(): { readonly memory: WasmMemory; readonly exports: PictureExports } {
+    const memory = memoryFor(false);
+    const exports = instantiate(this.#module, memory) as unknown as PictureExports;
+    exports._initialize();
+    return { memory, exports };
+  }
+
   #put(values: ArrayBufferView): number {
-    const place = this.#exports.allocate(values.byteLength);
+    const { memory, exports } = this.#instance;
+    const place = exports.allocate(values.byteLength);
     const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
-    new Uint8Array(this.#memory.buffer, place, bytes.length).set(bytes);
+    new Uint8Array(memory.buffer, place, bytes.length).set(bytes);
     return place;
   }
+
+  /** Memory of WebAssembly never shrinks. */
+  #dropLarge(): void {
+    if (this.#instance.memory.buffer.byteLength > KEPT_BYTES) this.#instance = this.#open();
+  }
+}
+
+function refuseMisfits(
+  { box, resized, window, size, filter }: WasmTransform,
+  pixels: Uint8Array,
+  [width, height, channels]: readonly [width: number, height: number, channels: number],
+  out: Uint8Array | Float32Array,
+  offset: number,
+): void {
+  const refuse = (what: string): never => {
+    throw new TypeError(`transform: ${what}`);
+  };
+  if (!(out instanceof Uint8Array || out instanceof Float32Array))
+    refuse("the output is neither a Uint8Array nor a Float32Array");
+  const wholes = [resized.width, resized.height, window.x, window.y, size, offset];
+  if (!wholes.every((value) => Number.isSafeInteger(value) && value >= 0) || size < 1)
+    refuse("a size or place is no whole number");
+  if (window.x + size > resized.width || window.y + size > resized.height)
+    refuse("the window leaves the resized picture");
+  if (out.length - offset < 3 * size * size) refuse("the output buffer is too short");
+  if ((channels !== 1 && channels !== 3) || pixels.length !== width * height * channels)
+    refuse("the pixels are not width * height * channels bytes");
+  const sides = [box.x, box.y, box.width, box.height];
+  if (filter !== "pillow" && !sides.every(Number.isInteger)) refuse("this filter takes boxes in whole pixels"); // prettier-ignore
+  const isInside = box.x >= 0 && box.y >= 0 && box.width > 0 && box.height > 0;
+  if (!isInside || box.x + box.width > width || box.y + box.height > height)
+    refuse("the box leaves the picture");
 }

@@ -10,8 +10,8 @@
  * multiple of the reduction, the pixel that is left over lies on the other side than if it had been turned first.
  *
  * JPEGs are decoded by libjpeg-turbo inside the addon where it was found at build time; sharp (libvips) decodes
- * the other formats, and JPEG otherwise. Cropping and resizing are the addon's (native/decode); where there is none they are
- * resize.ts's, to the same bits, on the JavaScript thread.
+ * the other formats, and JPEG otherwise. Cropping and resizing are the addon's (native/decode); where there is none the same C++
+ * does them as WebAssembly, on the JavaScript thread.
  */
 
 import { setImmediate } from "node:timers/promises";
@@ -22,6 +22,7 @@ import { addonOrUndefined } from "../../core/addon.js";
 import { environment } from "../../core/environment.js";
 import { DataError } from "../../core/error.js";
 import { loadSharp } from "../../core/sharp.js";
+import { wasmPictures } from "../../core/wasm-file.js";
 import { readWhole } from "../read-whole.js";
 import { noMemory, unreadable } from "../unreadable.js";
 import { Allowance } from "./allowance.js";
@@ -38,7 +39,6 @@ import {
   undone,
 } from "./orientation.js";
 import { plainJpeg } from "./plain-jpeg.js";
-import { resizeInto } from "./resize.js";
 
 /** A file's bytes. */
 export interface Encoded {
@@ -211,7 +211,7 @@ function native(): Native | undefined {
   return addonOrUndefined() as Native | undefined;
 }
 
-/** What native code, or resize.ts, is asked to do with one picture. */
+/** What C++ is asked to do with one picture. */
 interface Decoding {
   readonly input: Uint8Array;
   /** Otherwise pixels. */
@@ -272,7 +272,9 @@ function isNative({ format }: ImageInfo, jpegs: Decoder): boolean {
 /** Bytes that decoding a picture holds beside a few rows. */
 export function decodingMemory(info: ImageInfo, jpegs: Decoder = "auto"): number {
   const { format, cmyk, width, height, coefficients } = info;
-  const perPixel = (BYTES_PER_PIXEL[format] * (cmyk ? 4 : 3)) / 3;
+  // WebAssembly has a copy in its own memory.
+  const copied = native() === undefined ? 3 : 0;
+  const perPixel = (BYTES_PER_PIXEL[format] * (cmyk ? 4 : 3)) / 3 + copied;
   return coefficients + (isNative(info, jpegs) ? 0 : perPixel * width * height);
 }
 
@@ -396,9 +398,9 @@ async function transformHere(
   for (const [i, { input, picture, orientation, transform }] of decodings.entries()) {
     const channels = picture.channels === 1 ? 1 : 3;
     const data = orientation === 1 ? input : turnPixels(input, picture, channels, orientation);
-    const pixels: Pixels = { kind: "pixels", data, channels, ...turnSize(picture, orientation) };
-    resizeInto(pixels, transform, out, offsets[i] as number);
-    // A picture takes milliseconds, in which nothing else gets its turn.
+    const { width, height } = turnSize(picture, orientation);
+    wasmPictures().resize(transform, data, [width, height, channels], out, offsets[i]);
+    // A picture takes a millisecond, in which nothing else gets its turn.
     await setImmediate();
   }
 }

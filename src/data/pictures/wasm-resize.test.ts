@@ -1,4 +1,4 @@
-/** The twin of native/decode/resize.cc in TypeScript, against the addon bit for bit, and against the definition. */
+/** native/decode/resize.cc as WebAssembly, which takes the place of the addon: against the addon bit for bit, and against the definition. */
 
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
@@ -7,14 +7,23 @@ import { assertClose } from "../../../test/support/compare.js";
 import { needsNative } from "../../../test/support/native.js";
 import { resizeReference } from "../../../test/support/resize-reference.js";
 import { Draws, streams } from "../../core/random.js";
+import { wasmPictures } from "../../core/wasm-file.js";
 import { asItIs, type Transform } from "./augment.js";
 import { type Pixels, renderInto } from "./render.js";
-import { resizeInto } from "./resize.js";
 
 function noise(width: number, height: number, channels: 1 | 3): Pixels {
   const draws = new Draws(3, streams.draw, width, height);
   const data = Uint8Array.from({ length: width * height * channels }, () => draws.below(256));
   return { kind: "pixels", data, width, height, channels };
+}
+
+function resizeInto(
+  { data, width, height, channels }: Pixels,
+  transform: Transform,
+  out: Uint8Array | Float32Array,
+  offset: number,
+): void {
+  wasmPictures().resize(transform, data, [width, height, channels], out, offset);
 }
 
 const filters = ["tensorflow", "pillow", "pillow-bytes"] as const;
@@ -95,4 +104,51 @@ suite("against the addon", needsNative(process.arch === "x64" || "its compiler m
       assert.deepEqual(ours, theirs, JSON.stringify(transform));
     }
   });
+});
+
+test("what does not fit together is refused before anything is written", () => {
+  const pixels = noise(9, 7, 3);
+  const whole = { x: 0, y: 0, width: 9, height: 7 };
+  const fits: Transform = { ...asItIs(4), box: whole, resized: { width: 5, height: 4 }, filter: "pillow-bytes" };
+  const refused: [Partial<Transform>, RegExp][] = [
+    [{ size: 6 }, /the window leaves/],
+    [{ window: { x: 2, y: 0 } }, /the window leaves/],
+    [{ size: 0 }, /no whole number/],
+    [{ resized: { width: NaN, height: 4 } }, /no whole number/],
+    [{ box: { ...whole, x: 1 } }, /the box leaves/],
+    [{ box: { ...whole, height: 0 } }, /the box leaves/],
+    [{ box: { ...whole, width: NaN }, filter: "pillow" }, /the box leaves/],
+    [{ box: { ...whole, width: 8.5 } }, /whole pixels/],
+  ];
+  const out = new Uint8Array(3 * 4 * 4 + 1);
+  for (const [change, words] of refused)
+    assert.throws(() => resizeInto(pixels, { ...fits, ...change }, out, 0), words);
+  assert.throws(() => resizeInto(pixels, fits, out, 2), /output buffer is too short/);
+  assert.throws(() => resizeInto({ ...pixels, width: 8 }, fits, out, 0), /width \* height/);
+  assert.deepEqual(new Set(out), new Set([0]));
+  resizeInto(pixels, fits, out, 1);
+  assert.notDeepEqual(new Set(out.subarray(1)), new Set([0]));
+});
+
+test("a picture larger than what is kept of memory leaves later ones as they are", () => {
+  const large = noise(1, 1, 3);
+  const [width, height] = [10_000, 9_500];
+  const data = new Uint8Array(width * height * 3).fill(77);
+  const out = new Uint8Array(3 * 2 * 2);
+  const transform: Transform = {
+    ...asItIs(2),
+    box: { x: 0, y: 0, width, height },
+    resized: { width: 2, height: 2 },
+    filter: "pillow-bytes",
+  };
+  resizeInto({ ...large, data, width, height }, transform, out, 0);
+  assert.deepEqual(new Set(out), new Set([77]));
+  for (const [pixels, plain] of cases.slice(0, 6)) {
+    const small = new Uint8Array(3 * plain.size ** 2);
+    resizeInto(pixels, plain, small, 0);
+    assertClose("after it", small, resizeReference(pixels, plain), {
+      ofScale: 0,
+      absolute: plain.filter === "pillow-bytes" ? 1.501 : 0.501,
+    });
+  }
 });
