@@ -292,6 +292,41 @@ test("a thread that fails ends the run with an error, not with silence", async (
   run.close();
 });
 
+test("a call that fails ends the run with its error, and the next run works", async () => {
+  const host = nodeHost();
+  const failing = wasmBackend({
+    ...host,
+    startCaller: (start) =>
+      (host.startCaller as NonNullable<typeof host.startCaller>)({ ...start, stack: 0 }),
+  });
+  const program = programOf("train", { imageSize: 33, batch: 2 });
+  const run = await opened(failing, program, { threads: 2 });
+  await assert.rejects(steps(run, program, 0, 1), /^Error: memory access out of bounds/);
+  await assert.rejects(run.readState(), /the run is closed/);
+  run.close();
+  const next = await opened(wasm, program, { threads: 2 });
+  assert.equal((await steps(next, program, 0, 2)).length, 2);
+  next.close();
+});
+
+test("JavaScript goes on while the engine computes", async () => {
+  // Long enough that a thread which leads the engine would be seen to be away.
+  const program = programOf("train", { imageSize: 224, batch: 32 });
+  const run = await opened(wasm, program, { threads: 2 });
+  const batch = batchOf(program, 1);
+  const begin = performance.now();
+  let [last, longest] = [begin, 0];
+  const timer = setInterval(() => {
+    longest = Math.max(longest, performance.now() - last);
+    last = performance.now();
+  }, 1);
+  await run.step(batch, LOSS, UPDATE);
+  clearInterval(timer);
+  const step = performance.now() - begin;
+  assert.ok(longest < step / 3, `away for ${longest} ms of a step of ${step} ms`);
+  run.close();
+});
+
 test("the machine's peak is measured by threads that have worked before", async () => {
   const program = programOf("train", { imageSize: 33, batch: 2 });
   const run = await opened(wasm, program, { threads: 2 });

@@ -137,8 +137,7 @@ function engineOf(host: WasmHost): Engine {
     async measurePeak(threads) {
       const instance = new Instance(host);
       instance.startThreads(host.isShared ? threads : 1);
-      await host.breathe();
-      instance.exports.measurePeak(host.isShared ? threads : 1);
+      await instance.call("measurePeak", host.isShared ? threads : 1);
       const [gflops = 0, copyGigabytes = 0] = instance.answer(2);
       instance.close();
       return [gflops, copyGigabytes];

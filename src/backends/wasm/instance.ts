@@ -17,21 +17,46 @@ export interface WasmHost {
   readonly cores: number;
   /** Has a worker call `work`; it may begin late, or never. What is returned is called when it is to take no more part. */
   startThread(start: ThreadStart): () => void;
+  /** A worker that calls the module where memory is shared, so that this thread is free meanwhile. Otherwise this one calls it. */
+  startCaller?(start: CallerStart): Caller;
   /** Resolves when what waited to happen in this thread has happened: signals, messages, what was read. */
   breathe(): Promise<void>;
 }
 
-/** What a worker is handed. */
-export interface ThreadStart {
+/** What a worker that calls is handed. */
+export interface CallerStart {
   readonly module: WasmModule;
   readonly memory: WasmMemory;
-  /** From 1. */
-  readonly thread: number;
   /** Where its stack ends: it grows downwards. */
   readonly stack: number;
   /** `performance.timeOrigin` of the thread that made the instance, for there is one clock. */
   readonly origin: number;
 }
+
+/** What a worker that takes part in others' calls is handed. */
+export interface ThreadStart extends CallerStart {
+  /** From 1; 0 is whoever calls. */
+  readonly thread: number;
+}
+
+export interface Caller {
+  /** Rejects with what it throws. */
+  call(name: CalledFunction, args: readonly number[]): Promise<void>;
+  /** It is not called again. */
+  end(): void;
+}
+
+/** Functions that take long. Each leaves what it has to say in the answer, or where it was told. */
+export type CalledFunction = (typeof calledFunctions)[number];
+export const calledFunctions = [
+  "prepare",
+  "trainShard",
+  "applyUpdate",
+  "abandonStep",
+  "infer",
+  "runTime",
+  "measurePeak",
+] as const satisfies readonly (keyof Exports)[];
 
 /** What the module exports (native/wasm); pointers are places in memory, in bytes. */
 export interface Exports {
@@ -83,6 +108,7 @@ export class Instance {
   readonly memory: WasmMemory;
   readonly #host: WasmHost;
   readonly #threads: (() => void)[] = [];
+  #caller: Caller | undefined;
 
   /** @throws MemoryError where there is no memory to be had. */
   constructor(host: WasmHost) {
@@ -94,19 +120,34 @@ export class Instance {
 
   /** The others beside the caller's; those that a pool was made for. */
   startThreads(threads: number): void {
-    const { module } = this.#host;
-    for (let thread = 1; thread < threads; thread++) {
-      const stack = this.exports.allocate(STACK_BYTES) + STACK_BYTES;
-      const { timeOrigin: origin } = performance;
-      this.#threads.push(this.#host.startThread({ module, memory: this.memory, thread, stack, origin }));
+    for (let thread = 1; thread < threads; thread++)
+      this.#threads.push(this.#host.startThread({ ...this.#callerStart(), thread }));
+  }
+
+  /**
+   * Calls a function that takes long, when what waited in this thread has happened, and lets it happen after. Meanwhile nothing
+   * but `requestStop` may be called.
+   */
+  async call(name: CalledFunction, ...args: number[]): Promise<void> {
+    const host = this.#host;
+    if (host.isShared && host.startCaller !== undefined) {
+      this.#caller ??= host.startCaller(this.#callerStart());
+      return this.#caller.call(name, args);
     }
+    await host.breathe();
+    callIn(this.exports, name, args);
+    await host.breathe();
+  }
+
+  #callerStart(): CallerStart {
+    const stack = this.exports.allocate(STACK_BYTES) + STACK_BYTES;
+    return { module: this.#host.module, memory: this.memory, stack, origin: performance.timeOrigin };
   }
 
   /** Ends the threads. What no thread can come back to is kept for the next instance: a memory goes when the garbage collectors of
    * all workers have seen that nobody has it, which can take long, and is as large as ever until then. */
   close(): void {
-    this.exports.endThreads();
-    for (const end of this.#threads) end();
+    this.#endThreads();
     if (this.exports.arrived() < this.#threads.length) return;
     new Uint8Array(this.memory.buffer, 0, this.exports.used()).fill(0);
     keepSpare(this.#host, this.memory);
@@ -114,8 +155,13 @@ export class Instance {
 
   /** After an error inside, of which the memory is not known any more. */
   drop(): void {
+    this.#endThreads();
+  }
+
+  #endThreads(): void {
     this.exports.endThreads();
     for (const end of this.#threads) end();
+    this.#caller?.end();
   }
 
   /** A copy of what is given, in memory that is to be released. */
@@ -154,12 +200,23 @@ export class Instance {
   }
 }
 
-/** What a worker does: returns when the run is closed. */
-export function work({ module, memory, thread, stack, origin }: ThreadStart): void {
+/** Another instance on the same memory, for another thread. */
+export function joined({ module, memory, stack, origin }: CallerStart): Exports {
   const exports = instantiate(module, memory, origin);
   exports.__stack_pointer.value = stack;
+  return exports;
+}
+
+export function callIn(exports: Exports, name: CalledFunction, args: readonly number[]): void {
+  const functions: Readonly<Record<CalledFunction, (...args: number[]) => void>> = exports;
+  functions[name](...args);
+}
+
+/** What a worker does that takes part: returns when the run is closed. */
+export function work(start: ThreadStart): void {
+  const exports = joined(start);
   try {
-    exports.work(thread);
+    exports.work(start.thread);
   } catch {
     exports.fail();
   }

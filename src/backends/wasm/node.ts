@@ -1,14 +1,17 @@
 /**
- * What the engine in WebAssembly needs of Node: cores and workers for threads.
+ * What the engine in WebAssembly needs of Node: cores, and workers: threads, and one that calls the engine so that JavaScript goes on.
  */
 
+import { once } from "node:events";
 import { availableParallelism } from "node:os";
 import { Worker } from "node:worker_threads";
 
 import { wasmModule } from "../../core/wasm-file.js";
+import { MemoryError } from "../../core/wasm-module.js";
 import type { Backend } from "../backend.js";
 import { wasmBackend } from "./index.js";
-import type { ThreadStart, WasmHost } from "./instance.js";
+import type { Caller, CallerStart, ThreadStart, WasmHost } from "./instance.js";
+import type { Said, Told } from "./worker.js";
 
 let loaded: Backend | undefined;
 
@@ -24,6 +27,7 @@ export function nodeHost(): WasmHost {
     isShared: true,
     cores: availableParallelism(),
     startThread,
+    startCaller,
     breathe: () => new Promise((resolve) => setImmediate(resolve)),
   };
 }
@@ -31,10 +35,39 @@ export function nodeHost(): WasmHost {
 /** Workers that have nothing to do: to start one takes longer than a step of a small network. */
 const idle: Worker[] = [];
 
-function startThread(start: ThreadStart): () => void {
+function startThread(join: ThreadStart): () => void {
   const worker = idle.pop() ?? newWorker();
-  worker.postMessage(start);
-  return () => void idle.push(worker);
+  tell(worker, { join });
+  return () => giveBack(worker);
+}
+
+function startCaller(start: CallerStart): Caller {
+  const worker = idle.pop() ?? newWorker();
+  let isStarted = false;
+  return {
+    async call(call, args) {
+      // The process does not end before it has answered.
+      worker.ref();
+      try {
+        const answer = once(worker, "message");
+        tell(worker, { call, args, start: isStarted ? undefined : start });
+        isStarted = true;
+        const [{ failure }] = (await answer) as [Said];
+        if (failure === undefined) return;
+        throw failure.isMemory ? new MemoryError(String(failure.error)) : failure.error;
+      } finally {
+        worker.unref();
+      }
+    },
+    end() {
+      tell(worker, "end");
+      giveBack(worker);
+    },
+  };
+}
+
+function tell(worker: Worker, told: Told): void {
+  worker.postMessage(told);
 }
 
 function newWorker(): Worker {
@@ -42,6 +75,12 @@ function newWorker(): Worker {
   // The process may end without it.
   worker.unref();
   // A run goes on without a thread that cannot be had.
-  worker.on("error", () => undefined);
+  worker.on("error", () => ended.add(worker));
   return worker;
+}
+
+const ended = new WeakSet<Worker>();
+
+function giveBack(worker: Worker): void {
+  if (!ended.has(worker)) idle.push(worker);
 }

@@ -56,7 +56,6 @@ export class WasmRun implements Run {
   readonly brand = "run";
   readonly #shape: Shape;
   readonly #threads: number;
-  readonly #host: WasmHost;
   /** Floats of each array of the state. */
   readonly #sizes: readonly number[];
   readonly #features: number;
@@ -75,7 +74,6 @@ export class WasmRun implements Run {
   constructor(host: WasmHost, words: Float64Array, threads: number, isTeam: boolean) {
     this.#shape = new Shape(words);
     this.#threads = host.isShared ? threads : 1;
-    this.#host = host;
     this.#isTeam = isTeam;
     const instance = new Instance(host);
     const { exports } = instance;
@@ -110,11 +108,11 @@ export class WasmRun implements Run {
       if (size === undefined) throw new TypeError("a program that infers has parameters and statistics only");
       expectLength(array, size, "an array of the state");
     }
-    await this.#turn((instance) => {
+    await this.#turn(async (instance) => {
       for (const [which, array] of arrays.entries()) {
         if (array !== null) instance.write(instance.exports.stateArray(which), array);
       }
-      if (!this.#shape.training) instance.exports.prepare();
+      if (!this.#shape.training) await instance.call("prepare");
       this.#isLoaded = true;
     });
   }
@@ -145,12 +143,13 @@ export class WasmRun implements Run {
       const index = (first + i) % count;
       const isWhole = index + 1 === count;
       this.#shard = { index: isWhole ? 0 : index + 1, count };
-      const numbers = await this.#turn((instance) => {
+      const numbers = await this.#turn(async (instance) => {
         const places = this.#batch(instance, batch);
         const lossAt = this.#keep(instance, "loss", loss);
         const update = updates?.subarray(UPDATE * applied, UPDATE * (applied + 1));
         const updateAt = update === undefined || !isWhole ? 0 : this.#keep(instance, "update", update);
-        instance.exports.trainShard(places, lossAt, updateAt, index, count, Number(updates === null));
+        const computesOnly = Number(updates === null);
+        await instance.call("trainShard", places, lossAt, updateAt, index, count, computesOnly);
         return instance.answer(ROW + 1);
       });
       const row = [...numbers.subarray(0, ROW)] as unknown as StepNumbers;
@@ -168,17 +167,17 @@ export class WasmRun implements Run {
 
   abandonStep(): Promise<void> {
     this.#training();
-    return this.#turn(({ exports }) => exports.abandonStep());
+    return this.#turn((instance) => instance.call("abandonStep"));
   }
 
   requestStop(): void {
-    // Between two shards of a call this is the JavaScript thread's, so there is nothing that it could come in the way of.
+    // Of an atomic: in the middle of a call, too.
     this.#open().exports.requestStop();
   }
 
   async applyUpdate(update: Float64Array): Promise<void> {
     this.#training();
-    await this.#turn((instance) => instance.exports.applyUpdate(this.#keep(instance, "update", update)));
+    await this.#turn((instance) => instance.call("applyUpdate", this.#keep(instance, "update", update)));
   }
 
   async infer(images: Uint8Array, count: number, logits: Float32Array): Promise<void> {
@@ -190,10 +189,10 @@ export class WasmRun implements Run {
       throw new TypeError("images are not whole batches of the program's size");
     }
     expectLength(logits, count * classes, "logits");
-    await this.#turn((instance) => {
+    await this.#turn(async (instance) => {
       const place = this.#keep(instance, "images", images);
       const out = this.#room(instance, "logits", logits.byteLength);
-      instance.exports.infer(place, count, out);
+      await instance.call("infer", place, count, out);
       instance.read(out, logits);
     });
   }
@@ -221,9 +220,9 @@ export class WasmRun implements Run {
   async runTime(time: number, batch: EngineBatch, loss: Float64Array): Promise<[number, number]> {
     this.#training();
     this.#check(batch);
-    return this.#turn((instance) => {
+    return this.#turn(async (instance) => {
       const places = this.#batch(instance, batch);
-      instance.exports.runTime(time, places, this.#keep(instance, "loss", loss));
+      await instance.call("runTime", time, places, this.#keep(instance, "loss", loss));
       const [crossEntropy = 0, decayLoss = 0] = instance.answer(2);
       return [crossEntropy, decayLoss];
     });
@@ -255,15 +254,12 @@ export class WasmRun implements Run {
     return { threads, jobs: new Float64Array(), lost, now: performance.now() * 1e6, wall };
   }
 
-  /** Works on the instance, alone, when what waited in this thread has happened, and lets it happen again after. */
-  async #turn<T>(work: (instance: Instance) => T): Promise<T> {
+  /** Works on the instance, alone. */
+  async #turn<T>(work: (instance: Instance) => Promise<T>): Promise<T> {
     const instance = this.#idle();
     this.#isBusy = true;
     try {
-      await this.#host.breathe();
-      const result = work(instance);
-      await this.#host.breathe();
-      return result;
+      return await work(instance);
     } catch (error) {
       this.#instance?.drop();
       this.#forget();

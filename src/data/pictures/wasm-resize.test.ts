@@ -109,7 +109,12 @@ suite("against the addon", needsNative(process.arch === "x64" || "its compiler m
 test("what does not fit together is refused before anything is written", () => {
   const pixels = noise(9, 7, 3);
   const whole = { x: 0, y: 0, width: 9, height: 7 };
-  const fits: Transform = { ...asItIs(4), box: whole, resized: { width: 5, height: 4 }, filter: "pillow-bytes" };
+  const fits: Transform = {
+    ...asItIs(4),
+    box: whole,
+    resized: { width: 5, height: 4 },
+    filter: "pillow-bytes",
+  };
   const refused: [Partial<Transform>, RegExp][] = [
     [{ size: 6 }, /the window leaves/],
     [{ window: { x: 2, y: 0 } }, /the window leaves/],
