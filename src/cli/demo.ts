@@ -10,6 +10,7 @@ import { chooseBackend } from "../backends/registry.js";
 import { printable } from "../core/printable.js";
 import { USUAL_SHARE } from "../data/held-out.js";
 import type { Dataset } from "../data/dataset.js";
+import { jpegDecoder } from "../data/pictures/render.js";
 import { drawFolder } from "../prepare/draw/draw-folder.js";
 import { objectClasses } from "../prepare/draw/classes.js";
 import { evaluate } from "../inference/evaluate.js";
@@ -54,6 +55,7 @@ export const demoCommand: CliCommand = {
     ...DEFAULTS,
     log_dir: `${FOLDER}, or the next free number`,
     data_dir: "pictures drawn for the purpose",
+    cache: "decoded on drawn pictures where sharp decodes JPEGs, else none",
     lr: `${DRAWN_DEFAULTS.lr} on drawn pictures, else the recipe's`,
     crop_area_min: `${DRAWN_DEFAULTS.crop_area_min} on drawn pictures, else the recipe's`,
     eval_crop: `${DRAWN_DEFAULTS.eval_crop} on drawn pictures, else the recipe's`,
@@ -123,11 +125,15 @@ async function demo({ settings }: Invocation, terminal: Terminal): Promise<numbe
   }
 }
 
-/** The rate follows another batch, as a recipe's does. */
+/**
+ * The rate follows another batch, as a recipe's does. Where sharp decodes, which takes as long as training on a picture of this
+ * size, each is decoded once: the cache makes pictures of more than 256 pixels smaller, and these have 128.
+ */
 function drawnDefaults({ batch_size }: GivenSettings): GivenSettings {
-  if (batch_size === undefined) return DRAWN_DEFAULTS;
+  const defaults = { ...DRAWN_DEFAULTS, ...(jpegDecoder() === "sharp" ? { cache: "decoded" as const } : {}) };
+  if (batch_size === undefined) return defaults;
   const { batch_size: usual } = recipes["small-set"].values;
-  return { ...DRAWN_DEFAULTS, lr: rateAt(batch_size, { lr: DRAWN_DEFAULTS.lr, batch_size: usual }) };
+  return { ...defaults, lr: rateAt(batch_size, { lr: DRAWN_DEFAULTS.lr, batch_size: usual }) };
 }
 
 /** Draws the set, or finds the one of an earlier demo. */

@@ -18,6 +18,7 @@ import { crc32, deflateSync } from "node:zlib";
 
 import { allCommands } from "../../src/cli/riffle.js";
 import { isBuilt } from "../../src/core/addon.js";
+import { jpegDecoder } from "../../src/data/pictures/render.js";
 import { drawFolder } from "../../src/prepare/draw/draw-folder.js";
 import { type Outcome, outcomeOf } from "../support/in-process.js";
 import { program } from "../support/paths.js";
@@ -400,6 +401,8 @@ suite("demo", () => {
     const first = await riffle(...argv);
     assert.equal(first.status, 0, first.stderr);
     assert.match(first.stderr, /drawing 10 classes of pictures into runs\/demo\/data \(2,400 JPEGs, boxes\)/);
+    // Where sharp decodes, once.
+    assert.equal(/^Cache +decoded pictures in memory/m.test(first.stderr), jpegDecoder() === "sharp");
     assert.match(first.stdout, /^Result +top-1 [\d.]+ %/m);
     assert.match(first.stdout, /^Look +\w+_\d+\.jpg/m);
     assert.match(first.stdout, /^Next +npx riffle-vision predict runs\/demo photo\.jpg$/m);
