@@ -2,7 +2,7 @@
  * The native addon, build/riffle.node, loaded once; and what there is without it.
  *
  * Whether the addon is used is decided here. Without one (no compiler, Windows) all but training with several ranks works, by
- * TypeScript that computes the same. One that is there and does not load (damaged, of another machine) is said once; whoever
+ * WebAssembly and TypeScript that compute the same. One that is there and does not load (damaged, of another machine) is said once; whoever
  * asks by `addonOrUndefined` goes on without it, whoever asks by `loadAddon` cannot.
  *
  * Callers give it a type of their own: this file knows no more than that it is an object.

@@ -47,16 +47,8 @@ export interface Caller {
 }
 
 /** Functions that take long. Each leaves what it has to say in the answer, or where it was told. */
-export type CalledFunction = (typeof calledFunctions)[number];
-export const calledFunctions = [
-  "prepare",
-  "trainShard",
-  "applyUpdate",
-  "abandonStep",
-  "infer",
-  "runTime",
-  "measurePeak",
-] as const satisfies readonly (keyof Exports)[];
+export type CalledFunction =
+  "prepare" | "trainShard" | "applyUpdate" | "abandonStep" | "infer" | "runTime" | "measurePeak";
 
 /** What the module exports (native/wasm); pointers are places in memory, in bytes. */
 export interface Exports {
@@ -124,10 +116,7 @@ export class Instance {
       this.#threads.push(this.#host.startThread({ ...this.#callerStart(), thread }));
   }
 
-  /**
-   * Calls a function that takes long, when what waited in this thread has happened, and lets it happen after. Meanwhile nothing
-   * but `requestStop` may be called.
-   */
+  /** Calls a function that takes long; meanwhile nothing but `requestStop` may be called. A thread that calls breathes before and after. */
   async call(name: CalledFunction, ...args: number[]): Promise<void> {
     const host = this.#host;
     if (host.isShared && host.startCaller !== undefined) {

@@ -400,7 +400,7 @@ async function transformHere(
     const data = orientation === 1 ? input : turnPixels(input, picture, channels, orientation);
     const { width, height } = turnSize(picture, orientation);
     wasmPictures().resize(transform, data, [width, height, channels], out, offsets[i]);
-    // A picture takes a millisecond, in which nothing else gets its turn.
+    // A large picture takes milliseconds, in which nothing else gets its turn.
     await setImmediate();
   }
 }
