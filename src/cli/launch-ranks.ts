@@ -8,6 +8,7 @@ import { availableParallelism, constants, cpus } from "node:os";
 import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
+import { loadAddon } from "../core/addon.js";
 import { childEnvironment, environment, variablesSet } from "../core/environment.js";
 import { type Problem, RiffleError } from "../core/error.js";
 import { shellWord } from "../core/printable.js";
@@ -67,8 +68,13 @@ const FORWARDED = [
 /** After these a run goes on as it was: a bug, the machine, a lost rank. The others' reasons stay. */
 const PASSING: ReadonlySet<number> = new Set([1, 6, 7]);
 
-/** @returns the exit code; what went wrong has been printed */
+/**
+ * @returns the exit code; what went wrong has been printed
+ * @throws ResourceError where the ranks are to run here, and the engine that they need is not there
+ */
 export async function runRanks(job: RanksJob, terminal: Terminal): Promise<number> {
+  const { ranks, hosts } = job.placement;
+  if (ranks > 1 && hosts === undefined) loadAddon(`training with ${ranks} ranks`);
   const folder = `${job.run}.ranks`;
   mkdirSync(folder, { recursive: true });
   terminal.keepGoing();

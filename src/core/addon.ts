@@ -96,10 +96,9 @@ function tryToLoad(): Answer {
     return { addon: createRequire(import.meta.url)(ADDON) as object };
   } catch (error) {
     if (!isBuilt()) {
-      return {
-        problem: { what: "the native engine is not built", where, found: whyNotBuilt(), hint },
-        error,
-      };
+      const why = whyNotBuilt();
+      const what = `the native engine is not built${why === undefined ? "" : `: ${why}`}`;
+      return { problem: { what, where, hint }, error };
     }
     const found = error instanceof Error ? (error.message.split("\n")[0] ?? "") : String(error);
     const orElse = `${hint}, or do without it: --backend wasm`;

@@ -16,12 +16,14 @@ import { tmpdir } from "node:os";
 import { join, posix } from "node:path";
 import { after, before, suite, test } from "node:test";
 
+import { families, launchers } from "../support/mpi.js";
 import { program, repository as root } from "../support/paths.js";
 
 const scratch = mkdtempSync(join(tmpdir(), "riffle-unbuilt-"));
 const main = join(scratch, "dist", "src", "cli", "main.js");
 const engine = join(scratch, "build", "riffle.node");
 const modules = join(scratch, "node_modules");
+const hasMpi = families.some((family) => launchers[family] !== undefined);
 before(() => {
   cpSync(join(root, "dist", "src"), join(scratch, "dist", "src"), {
     recursive: true,
@@ -169,6 +171,22 @@ suite("without an engine", () => {
     assert.match(stderr, /training with 2 ranks needs the native engine: the native engine is not built/);
     assert.match(stderr, /Build it: npm run build:native/);
   });
+
+  test(
+    "launch says the same before it starts any rank",
+    { skip: hasMpi ? false : "no MPI is installed" },
+    () => {
+      const argv = ["launch", "--ranks", "2", "--", "train", "--synthetic", "--log_dir", "ranks"];
+      const { status, stderr, stdout } = node(main, ...argv);
+      assert.equal(status, 6, stderr);
+      assert.match(
+        stderr,
+        /riffle\.node: training with 2 ranks needs the native engine: the native engine is not built/,
+      );
+      assert.equal(stdout, "");
+      assert.ok(!existsSync(join(scratch, "ranks.ranks")));
+    },
+  );
 
   test("npm start is the demo", () => {
     const start = JSON.parse(readFileSync(join(scratch, "package.json"), "utf8")) as {
