@@ -62,6 +62,7 @@ cp /etc/resolv.conf /etc/hosts /etc/passwd /etc/group "$root/etc/"
 cp -rL /etc/ssl/certs "$root/etc/ssl/"
 mknod -m 666 "$root/dev/null" c 1 3
 mknod -m 666 "$root/dev/zero" c 1 5
+mknod -m 666 "$root/dev/full" c 1 7
 mknod -m 666 "$root/dev/urandom" c 1 9
 mount -t proc proc "$root/proc"
 git clone -q "$repository" "$root/riffle"

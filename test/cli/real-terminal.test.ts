@@ -172,7 +172,7 @@ suite("on a real terminal", { skip }, () => {
 
 test("in a pipe lines are whole, and without colour", () => {
   const { stdout, stderr } = spawnSync(
-    "bash",
+    "sh",
     ["-c", `riffle() { ${process.execPath} ${program} "$@"; }; ${scenes.predict}`],
     {
       cwd: folder,
