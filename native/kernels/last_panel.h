@@ -1,21 +1,10 @@
 // The end of a block of columns where it is no whole panel: which tiles make it, and how they are stored.
 #pragma once
 
-#include "kernels.h"
-#include "tile.h"
+#include "pointwise.h"
 
 namespace riffle::RIFFLE_ISA {
 namespace {
-
-struct Block {
-  long begin, count, padded;  // columns; padded to whole panels
-};
-
-RIFFLE_INLINE Block BlockAt(long index, long block_columns, long columns) {
-  const long begin = index * block_columns;
-  const long count = Smaller(block_columns, columns - begin);
-  return {begin, count, RoundUp(count, kPanel)};
-}
 
 // At inference a last panel that is padding in great part is made by other tiles: pairs of row tiles of one vector, single
 // columns. A batch of one has few panels: 49 columns are three vectors and one column, not four vectors.

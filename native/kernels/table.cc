@@ -1,9 +1,11 @@
 // One instruction set's kernels, compiled as a single unit into a namespace of their own.
 #include "kernels.h"
 
-#include "depthwise.cc"
+#include "depthwise_backward.cc"
+#include "depthwise_forward.cc"
 #include "head.cc"
-#include "pointwise.cc"
+#include "pointwise_backward.cc"
+#include "pointwise_forward.cc"
 #include "stem.cc"
 #include "update.cc"
 

@@ -1,4 +1,4 @@
-// Depthwise 3x3 convolution (kernels/depthwise.cc).
+// Depthwise 3x3 convolution (kernels/depthwise.h).
 #pragma once
 
 #include "layer.h"

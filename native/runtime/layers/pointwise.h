@@ -1,4 +1,4 @@
-// 1x1 convolution (kernels/pointwise.cc).
+// 1x1 convolution (kernels/pointwise.h).
 #pragma once
 
 #include "layer.h"
