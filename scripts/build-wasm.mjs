@@ -34,8 +34,7 @@ const target = [
 ];
 const flags = [
   ...target,
-  // A warning of GCC's that Clang does not know.
-  ...commonFlags.filter((flag) => flag !== "-Wno-maybe-uninitialized"),
+  ...commonFlags,
   ...["-fno-exceptions", "-fno-rtti", "-fno-threadsafe-statics", "-fvisibility=hidden", "-g0"],
   ...["-ffunction-sections", "-fdata-sections", "-DRIFFLE_F32_ONLY"],
 ];

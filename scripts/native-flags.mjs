@@ -12,8 +12,9 @@ export const commonFlags = [
   "-Wall",
   "-Wextra",
   "-Wno-psabi",
-  // GCC 12 says it of its own AVX-512 header (gcc bug 105593).
+  // GCC 12 says it of its own AVX-512 header (gcc bug 105593). Clang does not know it, and GCC does not know the second.
   "-Wno-maybe-uninitialized",
+  "-Wno-unknown-warning-option",
 ];
 
 /**

@@ -5,7 +5,11 @@
 
 #if defined(__x86_64__)
 #include <nmmintrin.h>
+#if defined(__clang__)
+#define RIFFLE_CRC_TARGET "sse4.2,crc32"  // of which it does not take the first for the second
+#else
 #define RIFFLE_CRC_TARGET "sse4.2"
+#endif
 #elif defined(__aarch64__)
 #include <arm_acle.h>
 #define RIFFLE_CRC_TARGET "+crc"

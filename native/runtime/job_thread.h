@@ -50,7 +50,7 @@ class JobThread {
     void (*call)(const void* work);
     const void* work;
     bool done = false;
-    std::exception_ptr thrown;
+    std::exception_ptr thrown = nullptr;
   };
 
   bool Started() {
