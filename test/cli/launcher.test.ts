@@ -14,6 +14,7 @@ import { messageLine, type RankMessage } from "../../src/distributed/rank-messag
 import { damageBehindHeader } from "../support/damage.js";
 import { outcomeOf } from "../support/in-process.js";
 import { families, launchers, needsMpi, startRanks } from "../support/mpi.js";
+import { needsNative } from "../support/native.js";
 import { program } from "../support/paths.js";
 import { drawFolder } from "../../src/prepare/draw/draw-folder.js";
 import { scratch, tinySettings, trainedBits, writeTinySet } from "../support/tiny-run.js";
@@ -80,7 +81,7 @@ function processesOf(word: string): string[] {
   });
 }
 
-suite("with a launcher that is made up", () => {
+suite("with a launcher that is made up", needsNative(), () => {
   const banner = "-".repeat(74);
   const openMpi = (rank: number, status: number): string =>
     `${banner}\nPrimary job  terminated normally, but 1 process returned\n` +
